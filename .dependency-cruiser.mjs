@@ -1,0 +1,71 @@
+/**
+ * Import rules: imports point left only along
+ * errors <- source <- format <- { compress, onnx, gpu } <- model <- engine <- loader <- element | cli | demo.
+ */
+const CORE = ['errors', 'source', 'format']
+const MIDDLE = [...CORE, 'compress', 'onnx', 'gpu', 'model']
+const ALL = [...MIDDLE, 'rpc', 'fetcher', 'engine', 'loader']
+
+/** Layer -> the layers it may import; each may import itself. */
+const MAY_IMPORT = {
+  errors: [],
+  source: ['errors'],
+  rpc: ['errors'],
+  format: ['errors', 'source'],
+  compress: CORE,
+  onnx: CORE,
+  gpu: CORE,
+  fetcher: [...CORE, 'rpc'],
+  model: [...MIDDLE, 'rpc', 'fetcher'],
+  engine: [...MIDDLE, 'rpc', 'fetcher'],
+  loader: ALL,
+  element: ALL,
+  cli: ALL,
+  demo: [...ALL, 'element'],
+}
+
+/** Paths of layers: a folder under src, or the one file of that name. */
+const pathOf = (layers) => `^src/(${layers.join('|')})(/|\\.ts$)`
+
+const directions = Object.entries(MAY_IMPORT).map(([layer, allowed]) => ({
+  name: `${layer}-imports-left-only`,
+  comment: `src/${layer} may import: ${allowed.join(', ') || 'nothing'}`,
+  severity: 'error',
+  from: { path: pathOf([layer]) },
+  to: { path: '^src/', pathNot: pathOf([layer, ...allowed]) },
+}))
+
+/** @type {import('dependency-cruiser').IConfiguration} */
+export default {
+  forbidden: [
+    ...directions,
+    {
+      name: 'every-file-has-a-layer',
+      severity: 'error',
+      from: { path: '^src/', pathNot: pathOf(Object.keys(MAY_IMPORT)) },
+      to: {},
+    },
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
+    { name: 'no-unresolvable', severity: 'error', from: {}, to: { couldNotResolve: true, pathNot: '\\?' } },
+    {
+      name: 'product-does-not-import-tests',
+      severity: 'error',
+      from: { path: '^src/' },
+      to: { path: '^(tests|e2e|scripts)/' },
+    },
+    {
+      name: 'inference-stays-in-the-engine',
+      comment:
+        'Only what runs in the engine worker or in Node may pull in transformers.js or onnxruntime-web',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '^src/(model|engine|cli)/' },
+      to: { path: '(^|/)(@xenova/transformers|@huggingface/transformers|onnxruntime-web)(/|$)' },
+    },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'types', 'default'] },
+  },
+}

@@ -1,0 +1,27 @@
+/**
+ * `npm start -- [options of bench:kernels]` in `bench/gpu`: the same cases over Dawn in Node, for machines without a
+ * browser. On a machine without a GPU, name Chromium's software one:
+ * `VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json npm start`.
+ */
+import { writeFile } from 'node:fs/promises'
+import { parseArgs } from 'node:util'
+import { create, globals } from 'webgpu'
+import { requestGpu } from '../../src/gpu/index.ts'
+import { runBench } from '../kernels/cases.ts'
+import { OPTIONS, optionsFrom, report } from '../kernels/options.ts'
+
+const { values } = parseArgs({ options: OPTIONS })
+Object.assign(globalThis, globals)
+Object.defineProperty(globalThis, 'navigator', {
+  value: { gpu: create(['enable-dawn-features=allow_unsafe_apis']) },
+  configurable: true,
+})
+
+const gpu = await requestGpu()
+const result = await runBench(gpu, optionsFrom(values), (done) => console.log(report(done)))
+const { description, vendor, software } = result.adapter
+console.log(
+  `\non ${vendor} ${description}${software ? ' (software: ratios only mean something among themselves)' : ''}`,
+)
+if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(result, null, 2)}\n`)
+gpu.device.destroy()

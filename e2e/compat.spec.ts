@@ -1,0 +1,131 @@
+/**
+ * A slice of `npm run compat`, and the other ways to a model that nobody prepared: a bare session, and a loader.
+ *
+ * @module
+ */
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, type Page, test } from '@playwright/test'
+import { createServer, type ViteDevServer } from 'vite'
+import type {} from './compat/page.ts'
+import type { Job } from './compat/protocol.ts'
+import { runCompat } from './compat/run.ts'
+
+const ROOT = new URL('..', import.meta.url).pathname
+const ZOO = join(ROOT, '../shared/onnx-zoo')
+const SLICE = [
+  // Fused qkv in a file beside the graph; an encoder and a merged decoder; 4-bit weights; images.
+  'qwen2-tiny/onnx-genai/fp32/lora_bias',
+  't5-tiny/onnx/fp32/finetuned',
+  'bert-tiny-classify/onnx/q4/lora_all',
+  'llama-tiny/onnx/fp16/refuse_dora',
+]
+
+test.skip(!existsSync(ZOO), `there are no models at ${ZOO}`)
+
+let server: ViteDevServer
+let out: string
+test.beforeAll(async () => {
+  execFileSync(process.execPath, [
+    join(ROOT, 'node_modules/vite/bin/vite.js'),
+    ...['build', '--config', join(ROOT, 'vite.cli.config.ts'), '--logLevel', 'error'],
+  ])
+  out = mkdtempSync(join(tmpdir(), 'tritswap-e2e-'))
+  server = await createServer({
+    configFile: join(ROOT, 'e2e/compat/vite.config.ts'),
+    server: { port: 4392, strictPort: false },
+  })
+  await server.listen()
+})
+test.afterAll(async () => {
+  await server?.close()
+  rmSync(out, { recursive: true, force: true })
+})
+
+test('prepared on the command line and in the browser, models equal torch’s', async () => {
+  const rows = await runCompat({ zoo: ZOO, wanted: (path) => SLICE.includes(path) })
+  const verdicts = rows.map(({ model, adapter, verdict, message }) => ({ model, adapter, verdict, message }))
+  expect(verdicts.filter(({ verdict }) => verdict === 'wrong')).toEqual([])
+  expect(verdicts.filter(({ adapter }) => adapter !== 'base').map(({ verdict }) => verdict)).toEqual([
+    'ok',
+    'refused',
+    'ok',
+    'ok',
+  ])
+})
+
+test('a bare session with experts is the session that it was', async ({ page }) => {
+  await openPage(page)
+  const expert = compress('vit-tiny', '--finetuned', 'finetuned')
+  const { outputs, inputNames, twice } = await page.evaluate(([job, url]) => window.compat.bare(job, url), [
+    jobOf('vit-tiny', 'onnx', 'ViTForImageClassification'),
+    expert,
+  ] as const)
+  expect(inputNames).toEqual(['pixel_values'])
+  expect(largest(outputs.attached, outputs.plain)).toBeLessThan(1e-5)
+  expect(largest(outputs.active, outputs.plain)).toBeGreaterThan(1e-3)
+  expect(outputs.reverted).toEqual(outputs.attached)
+  expect(twice).toMatch(/Cannot attach experts twice/)
+})
+
+test('a loader takes a folder that nobody prepared', async ({ page }) => {
+  await openPage(page)
+  const expert = compress('llama-tiny', '--adapter', 'adapters/lora')
+  const job = { ...jobOf('llama-tiny', 'onnx-genai', 'LlamaForCausalLM'), externalData: true }
+  const { plain, base, active, tokens, info } = await page.evaluate(
+    ([wanted, url]) => window.compat.text(wanted, 'It was a dark night', url),
+    [job, expert] as const,
+  )
+  expect(info).toMatchObject({ name: 'llama-tiny', dtype: 'f32' })
+  expect(largest(base, plain)).toBeLessThan(1e-4)
+  expect(largest(active, plain)).toBeGreaterThan(1e-3)
+  expect(tokens).toHaveLength(3)
+})
+
+test('what cannot be opened says what was looked for', async ({ page }) => {
+  await openPage(page)
+  const refusal = await page.evaluate(
+    (model) => window.compat.refusal({ model, dtype: 'bnb4' }),
+    `/@fs${ZOO}/llama-tiny`,
+  )
+  expect(refusal?.tag).toBe('input')
+  expect(refusal?.message).toMatch(/no tritswap\.json, and no onnx\/model_bnb4\.onnx/)
+})
+
+async function openPage(page: Page) {
+  await page.goto(`${server.resolvedUrls?.local[0]}e2e/compat/`)
+  await page.waitForFunction(() => 'compat' in window)
+}
+
+/** An expert of a zoo model, and its URL. */
+function compress(model: string, kind: string, from: string): string {
+  const file = join(out, `${model}.trit`)
+  const base = join(ZOO, model)
+  execFileSync(process.execPath, [
+    join(ROOT, 'dist/cli.js'),
+    ...['compress', '--base', base, kind, join(base, from), '--density', '0.2', '--out', file],
+  ])
+  return `/@fs${file}`
+}
+
+function jobOf(model: string, graph: string, architecture: string): Job {
+  const folder = `/@fs${join(ZOO, model)}`
+  const outputs = ['base', 'finetuned', 'lora', 'lora_conv']
+  return {
+    folder,
+    graph,
+    dtype: 'fp32',
+    architecture,
+    externalData: false,
+    prepared: '',
+    outputs,
+    experts: [],
+  }
+}
+
+function largest(a: readonly number[], b: readonly number[]): number {
+  expect(a.length).toBe(b.length)
+  return a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0)
+}

@@ -1,0 +1,67 @@
+import { Tensor } from '@xenova/transformers'
+import { graphPath, moduleOf } from '../../src/model/base_source.ts'
+import { type GpuTensor, hoistedSession, type OrtSession } from '../../src/model/hoisted_session.ts'
+import { ReferenceWeights } from '../../src/model/reference_weights.ts'
+import { memorySource } from '../../src/source/memory.ts'
+import type { Job } from './protocol.ts'
+
+export interface SessionClass {
+  create(bytes: Uint8Array, options: object): Promise<OrtSession & { config?: unknown }>
+}
+
+/**
+ * A prepared model on onnxruntime's CPU backend with weights that our reference decoder merged: what is left to compare
+ * with where torch has no outputs.
+ */
+export class CpuReference {
+  readonly #weights: ReferenceWeights
+  readonly #sessions: ReadonlyMap<string, { file: string; session: OrtSession }>
+
+  private constructor(
+    weights: ReferenceWeights,
+    sessions: ReadonlyMap<string, { file: string; session: OrtSession }>,
+  ) {
+    this.#weights = weights
+    this.#sessions = sessions
+  }
+
+  /** @param like - sessions of the plain model */
+  static async open(
+    { prepared, graph, dtype }: Job,
+    like: Record<string, { config?: unknown }>,
+    InferenceSession: SessionClass,
+  ): Promise<CpuReference> {
+    const weights = await ReferenceWeights.open(await fetched(`${prepared}/weights.trit`))
+    const sessions = new Map<string, { file: string; session: OrtSession }>()
+    for (const name of Object.keys(like)) {
+      const file = graphPath(moduleOf(name, Object.keys(like)), dtype, graph)
+      const bytes = new Uint8Array(await (await fetch(`${prepared}/${file}`)).arrayBuffer())
+      const session = await InferenceSession.create(bytes, { executionProviders: ['wasm'] })
+      session.config = like[name].config
+      sessions.set(name, { file, session })
+    }
+    return new CpuReference(weights, sessions)
+  }
+
+  /** Sessions with an expert merged, or of the base. */
+  async sessions(expert?: string): Promise<Record<string, OrtSession>> {
+    const changed = expert === undefined ? undefined : await this.#weights.patched(await fetched(expert))
+    return Object.fromEntries(
+      Array.from(this.#sessions, ([name, { file, session }]) => {
+        const feeds = Array.from(this.#weights.feeds(file, changed), ([input, { dtype, data, dims }]) => {
+          const tensor = new Tensor(dtype, data, [...dims]) as unknown as { ort_tensor: GpuTensor }
+          return [input, tensor.ort_tensor] as const
+        })
+        return [name, hoistedSession(session, new Map(feeds), (run) => run())]
+      }),
+    )
+  }
+
+  async release(): Promise<void> {
+    for (const { session } of this.#sessions.values()) await session.release?.()
+  }
+}
+
+async function fetched(url: string) {
+  return memorySource(await (await fetch(url)).arrayBuffer(), url)
+}

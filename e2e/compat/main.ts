@@ -1,0 +1,63 @@
+/** `npm run compat`: tries every model, graph, dtype and adapter of a zoo and writes down what works. */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import picomatch from 'picomatch'
+import { compatibilityPage } from './report.ts'
+import { type Row, runCompat } from './run.ts'
+
+const HELP = `npm run compat -- [--zoo DIR] [--json FILE] [--only PATTERN] [--docs FILE]
+
+  --zoo DIR       models to try (default ../shared/onnx-zoo)
+  --json FILE     writes {rows: [{model, graph, dtype, adapter, binding, verdict, maxDiff, message}]}
+  --only PATTERN  only these of model/graph/dtype/adapter; a glob or the start of one, may be repeated
+  --docs FILE     writes the page of results (default docs/COMPATIBILITY.md, for all of the default zoo)
+`
+const ROOT = new URL('../..', import.meta.url).pathname
+
+const { values } = parseArgs({
+  args: process.argv.slice(2).filter((argument) => argument !== '--'),
+  options: {
+    zoo: { type: 'string' },
+    json: { type: 'string' },
+    only: { type: 'string', multiple: true },
+    docs: { type: 'string' },
+    help: { type: 'boolean', short: 'h' },
+  },
+})
+if (values.help) {
+  console.log(HELP)
+  process.exit(0)
+}
+
+const only =
+  values.only && picomatch(values.only.flatMap((pattern) => [pattern, `${pattern.replace(/\/$/, '')}/**`]))
+const zoo = resolve(values.zoo ?? `${ROOT}../shared/onnx-zoo`)
+const rows = await runCompat({
+  zoo,
+  wanted: only && ((path) => only(path)),
+  onRow: print,
+})
+const docs =
+  values.docs ?? (values.zoo === undefined && only === undefined ? `${ROOT}docs/COMPATIBILITY.md` : undefined)
+if (values.json !== undefined) write(values.json, `${JSON.stringify({ rows }, null, 1)}\n`)
+// Where the zoo lies on this machine is nobody's concern.
+if (docs !== undefined) write(docs, compatibilityPage(rows).replaceAll(`${zoo}/`, ''))
+
+const count = (verdict: string) => rows.filter((row) => row.verdict === verdict).length
+const withoutF16 = rows.filter(({ message }) => message?.includes('shader-f16')).length
+console.log(
+  `\n${count('ok')} ok, ${count('refused')} refused, ${count('skipped')} skipped (${withoutF16} for lack of f16), ${count('wrong')} wrong`,
+)
+process.exitCode = count('wrong') > 0 || rows.length === 0 ? 1 : 0
+
+function print({ model, graph, dtype, adapter, verdict, maxDiff, message }: Row): void {
+  const difference = maxDiff === undefined ? '' : ` ${maxDiff.toExponential(1)}`
+  const why = message === undefined ? '' : `  ${message.split('\n')[0].slice(0, 160)}`
+  console.log(`${verdict.padEnd(8)}${[model, graph, dtype, adapter].join('/')}${difference}${why}`)
+}
+
+function write(file: string, text: string): void {
+  mkdirSync(dirname(resolve(file)), { recursive: true })
+  writeFileSync(file, text)
+}

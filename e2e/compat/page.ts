@@ -1,0 +1,354 @@
+/**
+ * The browser side of `npm run compat`: one model in one dtype, plain, prepared in the browser and prepared by the
+ * command line, against each other and against torch.
+ *
+ * @module
+ */
+import * as transformers from '@xenova/transformers'
+import { readFloats, readSafetensors, type StoredTensor } from '../../src/compress/safetensors.ts'
+import { requestGpu } from '../../src/gpu/index.ts'
+import {
+  type AttachedExperts,
+  attachExperts,
+  ExpertLoader,
+  isTritswapError,
+  type LoaderOptions,
+} from '../../src/loader.ts'
+import type { OrtSession } from '../../src/model/hoisted_session.ts'
+import { memorySource } from '../../src/source/memory.ts'
+import { CpuReference, type SessionClass } from './cpu_reference.ts'
+import type { Job, JobExpert, JobResult, Outcome } from './protocol.ts'
+
+const ORT = new URL('/ort/', location.href).href
+/** Relative to the range of the reference. */
+const TOLERANCES: Record<string, number> = { fp32: 1e-3 }
+const QUANTIZED_TOLERANCE = 2e-2
+const NO_REFERENCE = 'torch has no outputs for weights quantized like these'
+
+interface Values {
+  data: Float32Array
+  dims: readonly number[]
+}
+
+interface Model {
+  forward(inputs: Record<string, transformers.Tensor>): Promise<Record<string, transformers.Tensor>>
+  sessions: Record<string, unknown>
+  dispose(): Promise<unknown>
+}
+
+function configure({ folder }: Job) {
+  const { env } = transformers
+  env.allowRemoteModels = false
+  env.allowLocalModels = true
+  env.localModelPath = new URL('..', new URL(`${folder}/`, location.href)).pathname
+  env.useBrowserCache = false
+  env.useWasmCache = false
+  const { wasm } = env.backends.onnx
+  if (wasm) {
+    wasm.wasmPaths = {
+      mjs: `${ORT}ort-wasm-simd-threaded.asyncify.mjs`,
+      wasm: `${ORT}ort-wasm-simd-threaded.asyncify.wasm`,
+    }
+    wasm.numThreads = 1
+  }
+}
+
+async function load({ folder, graph, dtype, architecture, externalData }: Job): Promise<Model> {
+  const classes = transformers as unknown as Record<string, typeof transformers.AutoModel | undefined>
+  const model = await (classes[architecture] ?? transformers.AutoModel).from_pretrained(
+    folder.split('/').at(-1) as string,
+    {
+      device: 'webgpu',
+      dtype: dtype as 'fp32',
+      subfolder: graph,
+      use_external_data_format: externalData,
+    },
+  )
+  return model as unknown as Model
+}
+
+/** Inputs and torch's outputs. */
+async function expectedOf({ folder, outputs }: Job) {
+  const bytes = await (await fetch(`${folder}/expected.safetensors`)).arrayBuffer()
+  const inputs: Record<string, transformers.Tensor> = {}
+  const references = new Map<string, Values>()
+  for (const tensor of (await readSafetensors(memorySource(bytes))).tensors) {
+    if (outputs.includes(tensor.name.split('.')[0])) {
+      references.set(tensor.name, { data: await readFloats(tensor), dims: tensor.shape })
+    } else inputs[tensor.name] = await inputOf(tensor)
+  }
+  return { inputs, references }
+}
+
+async function inputOf(tensor: StoredTensor): Promise<transformers.Tensor> {
+  const dims = [...tensor.shape]
+  if (tensor.dtype !== 'I64') return new transformers.Tensor('float32', await readFloats(tensor), dims)
+  const bytes = await tensor.source.read(tensor.offset, tensor.bytes)
+  return new transformers.Tensor('int64', new BigInt64Array(bytes.buffer), dims)
+}
+
+/** Logits, or the first output of a model that has none. */
+async function outputOf(model: Model, inputs: Record<string, transformers.Tensor>): Promise<Values> {
+  const output = await model.forward({ ...inputs })
+  const tensors = Object.values(output).filter((value) => value instanceof transformers.Tensor)
+  const wanted = output.logits ?? tensors[0]
+  const data = Float32Array.from(wanted.to('float32').data as Float32Array)
+  for (const tensor of tensors) if (tensor.location === 'gpu-buffer') tensor.dispose()
+  return { data, dims: wanted.dims }
+}
+
+/** Largest difference to a reference in units of its range; language models are compared in their last position. */
+function difference(found: Values, reference: Values): number {
+  const { data } = found.data.length === reference.data.length ? found : lastPositions(found)
+  if (data.length !== reference.data.length)
+    throw new Error(`expected ${reference.dims.join('×')} outputs, found ${found.dims.join('×')}`)
+  let [most, min, max] = [0, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]
+  for (const [i, value] of reference.data.entries()) {
+    const off = Math.abs(value - data[i])
+    most = Number.isNaN(off) ? Number.POSITIVE_INFINITY : Math.max(most, off)
+    min = Math.min(min, value)
+    max = Math.max(max, value)
+  }
+  return most / (max - min || 1)
+}
+
+function lastPositions({ data, dims: [batch, positions, size] }: Values): Values {
+  const last = new Float32Array(batch * size)
+  for (let b = 0; b < batch; b++) {
+    const at = (b * positions + positions - 1) * size
+    last.set(data.subarray(at, at + size), b * size)
+  }
+  return { data: last, dims: [batch, 1, size] }
+}
+
+function messageOf(error: unknown): string {
+  const { message, cause } = error as Error
+  return cause instanceof Error ? `${message} (${cause.message})` : message
+}
+
+/** One of the two ways to the same hoisted base. */
+interface Prepared {
+  how: string
+  model: Model
+  attached: AttachedExperts
+  hash: string
+}
+
+async function attach(
+  how: string,
+  model: Model,
+  { graph, dtype }: Job,
+  folder: string,
+  device: GPUDevice,
+): Promise<Prepared> {
+  const attached = await attachExperts(model, {
+    model: folder,
+    subfolder: graph,
+    dtype,
+    device,
+    fetch: { cacheBudget: 0 },
+  })
+  return { how, model, attached, hash: await attached.hashWeights() }
+}
+
+/** What an expert file must make the model say; undefined where nobody knows. */
+type Reference = (file: JobExpert['files'][number]) => Promise<Values | undefined>
+
+/** How far the outputs with an expert are from the reference, or undefined if there is none of any of its files. */
+async function tryExpert(
+  { how, model, attached, hash }: Prepared,
+  { name, files }: JobExpert,
+  inputs: Record<string, transformers.Tensor>,
+  referenceOf: Reference,
+  tolerance: number,
+): Promise<Outcome | undefined> {
+  let maxDiff: number | undefined
+  for (const file of files) {
+    const reference = await referenceOf(file)
+    if (reference === undefined) continue
+    const expert = await attached.load({ source: file.url, label: name })
+    await attached.activate(expert)
+    const off = difference(await outputOf(model, inputs), reference)
+    maxDiff = Math.max(maxDiff ?? 0, off)
+    await attached.deactivate()
+    await expert.release()
+    if (!(off <= tolerance))
+      return { maxDiff: off, error: `${file.expected} ${how} differs from its reference` }
+    if ((await attached.hashWeights()) !== hash)
+      return { maxDiff, error: `${file.expected} ${how} leaves other weights behind` }
+  }
+  return maxDiff === undefined ? undefined : { maxDiff }
+}
+
+/** Both ways, against one kind of reference. */
+async function tryWays(
+  ways: readonly Prepared[],
+  expert: JobExpert,
+  inputs: Record<string, transformers.Tensor>,
+  referenceOf: Reference,
+  tolerance: number,
+  isQuantized: boolean,
+): Promise<Outcome | undefined> {
+  let outcome: Outcome | undefined
+  for (const way of ways) {
+    try {
+      const own = await tryExpert(way, expert, inputs, referenceOf, tolerance)
+      if (own === undefined) return undefined
+      outcome = {
+        maxDiff: Math.max(outcome?.maxDiff ?? 0, own.maxDiff ?? 0),
+        error: outcome?.error ?? own.error,
+      }
+    } catch (error) {
+      // What a graph keeps quantized is no input that a merge could reach.
+      if (isTritswapError(error, 'mapping') && isQuantized)
+        return { skipped: `its targets are quantized in this graph: ${messageOf(error)}` }
+      return { ...outcome, error: `${way.how}: ${messageOf(error)}` }
+    }
+  }
+  return outcome
+}
+
+const compat = {
+  async hasF16(): Promise<boolean> {
+    const adapter = await navigator.gpu?.requestAdapter()
+    return adapter?.features.has('shader-f16') ?? false
+  },
+
+  async run(job: Job): Promise<JobResult> {
+    configure(job)
+    const result: JobResult = { base: {}, experts: {} }
+    const tolerance = TOLERANCES[job.dtype] ?? QUANTIZED_TOLERANCE
+    const { inputs, references } = await expectedOf(job)
+    const [model, second] = [await load(job), await load(job)]
+    const plain = await outputOf(model, inputs)
+    const sessions = { ...model.sessions } as Record<string, { config?: unknown }>
+    const InferenceSession = Object.values(sessions)[0].constructor as unknown as SessionClass
+    // One device for both: onnxruntime-web compiles its kernels once for each.
+    const { device } = await requestGpu()
+    const ways = [
+      await attach('prepared in the browser', model, job, job.folder, device),
+      await attach('prepared on the command line', second, job, job.prepared, device),
+    ]
+    try {
+      let worst = 0
+      for (const { how, model } of ways) {
+        const off = difference(await outputOf(model, inputs), plain)
+        worst = Math.max(worst, off)
+        if (!(off <= tolerance)) result.base.error ??= `the base ${how} differs from the plain session`
+      }
+      result.base.maxDiff = worst
+      // Torch was run on f32 weights and on dequantized ones: its outputs count where the plain session meets them.
+      const suffix = ['', '.q4'].find((end) => {
+        const reference = references.get(`base${end}`)
+        return reference !== undefined && difference(plain, reference) <= tolerance
+      })
+      const torch: Reference = async ({ expected }) =>
+        suffix === undefined ? undefined : references.get(`${expected}${suffix}`)
+      let cpu: CpuReference | undefined
+      const onCpu = async (url?: string) => {
+        cpu ??= await CpuReference.open(job, sessions, InferenceSession)
+        return outputOf(
+          Object.create(model, { sessions: { value: await cpu.sessions(url) } }) as Model,
+          inputs,
+        )
+      }
+      let isCpuGood: boolean | undefined
+      const merged: Reference = async ({ url }) => {
+        isCpuGood ??= difference(await onCpu(), plain) <= tolerance
+        return isCpuGood ? onCpu(url) : undefined
+      }
+      const isQuantized = !/^fp/.test(job.dtype)
+      for (const expert of job.experts) {
+        const like = (reference: Reference) =>
+          tryWays(ways, expert, inputs, reference, tolerance, isQuantized)
+        result.experts[expert.name] = (await like(torch)) ?? (await withoutTorch(like))
+        const { error, maxDiff } = result.experts[expert.name]
+        if (error !== undefined && isQuantized && expert.replaces.length > 0) {
+          const skipped = `torch puts f32 modules in the place of 4-bit ones (${expert.replaces.join(', ')}), and a task vector is added to what the graph has`
+          result.experts[expert.name] = { maxDiff, skipped }
+        }
+      }
+      await cpu?.release()
+
+      async function withoutTorch(like: (reference: Reference) => Promise<Outcome | undefined>) {
+        const outcome = await like(merged)
+        if (outcome === undefined) return { skipped: NO_REFERENCE }
+        return { ...outcome, note: `compared with weights merged on the CPU: ${NO_REFERENCE}` }
+      }
+    } finally {
+      for (const { attached } of ways) await attached.dispose()
+      device.destroy()
+    }
+    return result
+  },
+}
+
+const more = {
+  /** One graph as a bare onnxruntime-web session: outputs plain, attached, with an expert and without it again. */
+  async bare(job: Job, expert: string) {
+    configure(job)
+    const { inputs } = await expectedOf(job)
+    const owner = await load(job)
+    const InferenceSession = (owner.sessions.model as object).constructor as unknown as SessionClass
+    const bytes = new Uint8Array(await (await fetch(`${job.folder}/${job.graph}/model.onnx`)).arrayBuffer())
+    const plain = await InferenceSession.create(bytes, { executionProviders: ['webgpu'] })
+    const feeds = Object.fromEntries(plain.inputNames.map((name) => [name, inputs[name].ort_tensor]))
+    const run = async (session: OrtSession) => {
+      const output = (await session.run(feeds)) as Record<string, { data: Float32Array }>
+      return Array.from(output.logits.data)
+    }
+    const outputs = { plain: await run(plain) } as Record<string, number[]>
+    const attached = await attachExperts(plain, { graphs: { model: bytes }, name: 'bare' })
+    outputs.attached = await run(attached.session)
+    await attached.activate(await attached.load(expert))
+    outputs.active = await run(attached.session)
+    await attached.deactivate()
+    outputs.reverted = await run(attached.session)
+    const { inputNames } = attached.session
+    const twice = await attachExperts(attached.session, { graphs: { model: bytes } }).catch(messageOf)
+    await attached.dispose()
+    return { outputs, inputNames, twice }
+  },
+
+  /** A model folder that nobody prepared, as text: `ExpertLoader` against transformers.js alone. */
+  async text(job: Job, prompt: string, expert: string) {
+    configure(job)
+    const loader = await ExpertLoader.create({ model: job.folder, subfolder: job.graph, ort: ORT })
+    const expertOf = await loader.load(expert)
+    const base = Array.from(await loader.logits(prompt))
+    const active = Array.from(await loader.logits(prompt, expertOf))
+    const tokens: number[] = []
+    for await (const { token } of loader.generate(prompt, { maxNewTokens: 3 })) tokens.push(token)
+    const ids = await loader.tokenize(prompt)
+    const { info } = loader
+    await loader.dispose()
+    const model = await load(job)
+    const dims = [1, ids.length]
+    const { data } = lastPositions(
+      await outputOf(model, {
+        input_ids: new transformers.Tensor('int64', BigInt64Array.from(ids, BigInt), dims),
+        attention_mask: new transformers.Tensor('int64', new BigInt64Array(ids.length).fill(1n), dims),
+      }),
+    )
+    await model.dispose()
+    return { plain: Array.from(data), base, active, tokens, info }
+  },
+
+  /** The error of opening what cannot be opened. */
+  async refusal(options: LoaderOptions) {
+    try {
+      await ExpertLoader.create({ ort: ORT, ...options })
+    } catch (error) {
+      return { tag: isTritswapError(error) ? error.tag : undefined, message: (error as Error).message }
+    }
+    return undefined
+  },
+}
+
+export type Compat = typeof compat & typeof more
+declare global {
+  interface Window {
+    compat: Compat
+  }
+}
+window.compat = { ...compat, ...more }

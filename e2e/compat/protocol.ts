@@ -1,0 +1,40 @@
+/** What the Node side of the compatibility run and its page say to each other: paths are URLs of the same server. */
+export interface Job {
+  /** The model folder. */
+  folder: string
+  /** Folder of the graphs in it. */
+  graph: string
+  dtype: string
+  /** `architectures[0]` of config.json. */
+  architecture: string
+  /** The graph keeps its weights in a file beside it. */
+  externalData: boolean
+  /** What `tritswap prepare` made of it. */
+  prepared: string
+  /** First parts of the names of outputs in expected.safetensors; all others there are inputs. */
+  outputs: readonly string[]
+  experts: readonly JobExpert[]
+}
+
+export interface JobExpert {
+  name: string
+  /** Modules that an adapter has whole (peft's `modules_to_save`). */
+  replaces: readonly string[]
+  /** Uncompressed and compressed, with the name of what torch says in expected.safetensors. */
+  files: readonly { url: string; expected: string }[]
+}
+
+/** Largest difference in units of the reference's range, and what is wrong beyond differences. */
+export interface Outcome {
+  maxDiff?: number
+  /** Not to be run at all, for this reason. */
+  skipped?: string
+  error?: string
+  /** What to know of it besides. */
+  note?: string
+}
+
+export interface JobResult {
+  base: Outcome
+  experts: Record<string, Outcome>
+}

@@ -1,0 +1,61 @@
+import type { Row } from './run.ts'
+
+/** docs/COMPATIBILITY.md: one table for each model, what is left out below it. */
+export function compatibilityPage(rows: readonly Row[]): string {
+  const models = [...new Set(rows.map(({ model }) => model))]
+  const count = (verdict: string) => rows.filter((row) => row.verdict === verdict).length
+  return `# Compatibility
+
+Written by \`npm run compat\`; edits are lost. Every graph is prepared twice, by \`tritswap prepare\` and in the browser,
+and each expert is applied uncompressed and compressed (density 0.2, alpha 2), reverted, and checked to have left every
+bit as it was. Numbers are the largest difference of outputs in units of their range: of \`base\` to the plain session of
+the same graph (1e-3 is allowed for fp32, 2e-2 otherwise), of the others to torch (the same is allowed).
+
+${count('ok')} ok, ${count('refused')} refused, ${count('skipped')} skipped, ${count('wrong')} wrong.
+
+${models
+  .map((model) =>
+    section(
+      model,
+      rows.filter((row) => row.model === model),
+    ),
+  )
+  .join('\n')}`
+}
+
+function section(model: string, rows: readonly Row[]): string {
+  const columns = [...new Set(rows.map(columnOf))]
+  const adapters = [...new Set(rows.map(({ adapter }) => adapter))]
+  const cell = (adapter: string, column: string) => {
+    const row = rows.find((candidate) => candidate.adapter === adapter && columnOf(candidate) === column)
+    if (row === undefined) return ''
+    return row.maxDiff === undefined ? row.verdict : `${row.verdict} ${row.maxDiff.toExponential(1)}`
+  }
+  const table = [
+    ['', ...columns],
+    ['---', ...columns.map(() => '---')],
+    ...adapters.map((adapter) => [adapter, ...columns.map((column) => cell(adapter, column))]),
+  ]
+  const messages = new Map<string, Row[]>()
+  for (const row of rows) {
+    if (row.message === undefined) continue
+    const message = row.message.split('\n')[0]
+    messages.set(message, [...(messages.get(message) ?? []), row])
+  }
+  const notes = Array.from(messages, ([message, about]) => `- ${subjectOf(about)}: ${message}`)
+  return `## ${model}
+
+${table.map((cells) => `| ${cells.join(' | ')} |`).join('\n')}
+${notes.length === 0 ? '' : `\n${notes.join('\n')}\n`}`
+}
+
+function columnOf({ graph, dtype }: Row): string {
+  return `${graph} ${dtype}`
+}
+
+/** Who a message is about, in as few words as the rows allow. */
+function subjectOf(rows: readonly Row[]): string {
+  const all = (key: 'adapter' | 'graph' | 'dtype') => [...new Set(rows.map((row) => row[key]))]
+  const adapters = all('adapter')
+  return `${adapters.length > 3 ? `${adapters.length} rows` : adapters.join(', ')} (${all('graph').join(', ')}; ${all('dtype').join(', ')})`
+}

@@ -1,0 +1,234 @@
+/**
+ * The whole compatibility run: what the command line makes of a zoo, and what a browser makes of that.
+ *
+ * @module
+ */
+import { execFile } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { type Browser, chromium } from 'playwright'
+import { createServer } from 'vite'
+import { chromiumLaunchOptions } from '../../scripts/chromium.mjs'
+import type {} from './page.ts'
+import type { Job, JobResult, Outcome } from './protocol.ts'
+import { readZoo, type ZooExpert, type ZooGraph, type ZooModel } from './zoo.ts'
+
+export type Verdict = 'ok' | 'refused' | 'skipped' | 'wrong'
+
+export interface Row {
+  model: string
+  /** Folder of the graphs. */
+  graph: string
+  dtype: string
+  /** `base` for the model without any. */
+  adapter: string
+  binding: string
+  verdict: Verdict
+  /** Largest difference, relative to the range of the outputs. */
+  maxDiff?: number
+  message?: string
+}
+
+export interface CompatOptions {
+  zoo: string
+  /** Whether to try something; paths are `model/graph/dtype/adapter`. */
+  wanted?: (path: string) => boolean
+  onRow?: (row: Row) => void
+}
+
+const ROOT = new URL('../..', import.meta.url).pathname
+const CLI = join(ROOT, 'dist/cli.js')
+const COMPRESSED = ['--rule', 'published', '--threshold', 'tensor', '--density', '0.2', '--alpha', '2']
+const UNCOMPRESSED = ['--dense', '*', '--dense-dtype', 'f32']
+/** Of the expert as it is now; further bindings have rows of their own. */
+const BINDING = 'merge'
+
+const exec = promisify(execFile)
+
+/** `tritswap …`, built before. @throws {Error} whose `stderr` says why */
+async function tritswap(...args: string[]): Promise<void> {
+  await exec(process.execPath, [CLI, ...args], { maxBuffer: 1 << 26 })
+}
+
+function reasonOf(error: unknown): string {
+  const { stderr, message } = error as { stderr?: string; message: string }
+  return stderr?.trim() || message
+}
+
+interface MadeExpert {
+  name: string
+  refuse?: string
+  replaces: readonly string[]
+  /** What the command line said, if it made nothing of it. */
+  refusal?: string
+  dense: string
+  compressed: string
+}
+
+export async function runCompat({
+  zoo,
+  wanted = () => true,
+  onRow = () => {},
+}: CompatOptions): Promise<Row[]> {
+  const rows: Row[] = []
+  const add = (row: Row) => {
+    rows.push(row)
+    onRow(row)
+  }
+  const out = mkdtempSync(join(tmpdir(), 'tritswap-compat-'))
+  const server = await createServer({
+    configFile: join(ROOT, 'e2e/compat/vite.config.ts'),
+    server: { port: Number(process.env.COMPAT_PORT ?? 4391), strictPort: false },
+  })
+  let browser: Browser | undefined
+  try {
+    await server.listen()
+    const url = `${server.resolvedUrls?.local[0]}e2e/compat/`
+    browser = await chromium.launch({ headless: true, ...chromiumLaunchOptions() })
+    const hasF16 = await inPage(browser, url, () => window.compat.hasF16())
+    for (const model of readZoo(zoo)) {
+      const pathOf = ({ folder, dtype }: ZooGraph, adapter: string) =>
+        [model.name, folder, dtype, adapter].join('/')
+      const graphs = model.graphs.filter((graph) =>
+        [...model.experts.map(({ name }) => name), 'base'].some((name) => wanted(pathOf(graph, name))),
+      )
+      if (graphs.length === 0) continue
+      const experts: MadeExpert[] = []
+      for (const expert of model.experts) {
+        if (graphs.some((graph) => wanted(pathOf(graph, expert.name))))
+          experts.push(await makeExpert(model, expert, join(out, model.name)))
+      }
+      for (const graph of graphs) {
+        const chosen = experts.filter(({ name }) => wanted(pathOf(graph, name)))
+        const common = { model: model.name, graph: graph.folder, dtype: graph.dtype }
+        const result = await runGraph(browser, url, model, graph, chosen, join(out, model.name), hasF16)
+        add({ ...common, adapter: 'base', binding: BINDING, ...verdictOf(result.base) })
+        for (const { name, refuse, refusal } of chosen) {
+          const verdict =
+            refuse !== undefined || refusal !== undefined
+              ? refusalVerdict(refuse, refusal)
+              : verdictOf(result.base.error ? result.base : result.experts[name])
+          add({ ...common, adapter: name, binding: BINDING, ...verdict })
+        }
+      }
+    }
+    return rows
+  } finally {
+    await browser?.close()
+    await server.close()
+    rmSync(out, { recursive: true, force: true })
+  }
+}
+
+/** Makes both experts of an adapter or a fine-tuned checkpoint. */
+async function makeExpert(model: ZooModel, { name, path, kind, refuse, replaces }: ZooExpert, out: string) {
+  mkdirSync(out, { recursive: true })
+  const made: MadeExpert = {
+    name,
+    refuse,
+    replaces,
+    dense: join(out, `${name}.dense.trit`),
+    compressed: join(out, `${name}.trit`),
+  }
+  const from = [
+    '--base',
+    model.path,
+    kind === 'adapter' ? '--adapter' : '--finetuned',
+    path,
+    '--threads',
+    '1',
+  ]
+  try {
+    await tritswap('compress', ...from, ...UNCOMPRESSED, '--out', made.dense)
+    await tritswap('compress', ...from, ...COMPRESSED, '--out', made.compressed)
+  } catch (error) {
+    made.refusal = reasonOf(error)
+  }
+  return made
+}
+
+function refusalVerdict(
+  refuse: string | undefined,
+  refusal: string | undefined,
+): Partial<Row> & { verdict: Verdict } {
+  if (refuse === undefined) return { verdict: 'wrong', message: refusal }
+  if (refusal === undefined) return { verdict: 'wrong', message: `${refuse} was not refused` }
+  const named = refusal.toLowerCase().includes(refuse.toLowerCase())
+  return {
+    verdict: named ? 'refused' : 'wrong',
+    message: named ? refusal : `the refusal does not name ${refuse}: ${refusal}`,
+  }
+}
+
+async function runGraph(
+  browser: Browser,
+  url: string,
+  model: ZooModel,
+  { folder, dtype, externalData }: ZooGraph,
+  experts: readonly MadeExpert[],
+  out: string,
+  hasF16: boolean,
+): Promise<JobResult> {
+  if (!hasF16 && /fp?16/.test(dtype)) return skipped('this browser’s WebGPU lacks shader-f16', experts)
+  const prepared = join(out, folder, dtype)
+  try {
+    await tritswap('prepare', model.path, '--out', prepared, '--dtype', dtype, '--subfolder', folder)
+    const job: Job = {
+      folder: `/@fs${model.path}`,
+      graph: folder,
+      dtype,
+      architecture: model.architecture,
+      externalData,
+      prepared: `/@fs${prepared}`,
+      outputs: ['base', ...model.experts.map(({ name }) => name)],
+      experts: experts
+        .filter(({ refuse, refusal }) => refuse === undefined && refusal === undefined)
+        .map(({ name, replaces, dense, compressed }) => ({
+          name,
+          replaces,
+          files: [
+            { url: `/@fs${dense}`, expected: name },
+            { url: `/@fs${compressed}`, expected: `${name}.compeft` },
+          ],
+        })),
+    }
+    return await inPage(browser, url, (wanted) => window.compat.run(wanted), job)
+  } catch (error) {
+    const base: Outcome = { error: reasonOf(error) }
+    return { base, experts: {} }
+  } finally {
+    rmSync(prepared, { recursive: true, force: true })
+  }
+}
+
+function skipped(reason: string, experts: readonly MadeExpert[]): JobResult {
+  const outcome: Outcome = { skipped: reason }
+  return { base: outcome, experts: Object.fromEntries(experts.map(({ name }) => [name, outcome])) }
+}
+
+/** A page of its own for each call: transformers.js does nothing any more once a session of a page has failed. */
+async function inPage<A, R>(
+  browser: Browser,
+  url: string,
+  call: (argument: A) => Promise<R>,
+  argument?: A,
+): Promise<R> {
+  const page = await browser.newPage()
+  try {
+    await page.goto(url)
+    await page.waitForFunction(() => 'compat' in window)
+    return await page.evaluate(call as (argument: unknown) => Promise<R>, argument)
+  } finally {
+    await page.close()
+  }
+}
+
+function verdictOf(outcome: Outcome | undefined): Partial<Row> & { verdict: Verdict } {
+  const { maxDiff, skipped: reason, error, note } = outcome ?? ({ error: 'it was not tried' } as Outcome)
+  if (reason !== undefined) return { verdict: 'skipped', maxDiff, message: reason }
+  return error === undefined
+    ? { verdict: 'ok', maxDiff, message: note }
+    : { verdict: 'wrong', maxDiff, message: error }
+}

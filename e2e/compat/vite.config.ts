@@ -1,0 +1,15 @@
+import { defineConfig } from 'vite'
+import { ortFiles } from '../../scripts/ort_files.ts'
+
+/** The compatibility page, and by `/@fs/` whatever models a zoo has, wherever it is. */
+export default defineConfig({
+  root: new URL('../..', import.meta.url).pathname,
+  // A file that is not there is a 404, not a page.
+  appType: 'mpa',
+  plugins: [ortFiles()],
+  worker: { format: 'es' },
+  optimizeDeps: { entries: ['e2e/compat/index.html', 'src/engine/worker.ts', 'src/fetcher/worker.ts'] },
+  server: { hmr: false, watch: null, fs: { strict: false } },
+  cacheDir: '.cache/vite-compat',
+  logLevel: 'error',
+})

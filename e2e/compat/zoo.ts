@@ -1,0 +1,100 @@
+/**
+ * A zoo: a folder of model folders, each with graphs, adapters and torch's outputs; see the README of onnx-zoo.
+ *
+ * @module
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseGraphFile } from '../../src/onnx/files.ts'
+
+export interface ZooModel {
+  name: string
+  path: string
+  architecture: string
+  graphs: ZooGraph[]
+  experts: ZooExpert[]
+}
+
+/** A folder of graphs, in one of its dtypes. */
+export interface ZooGraph {
+  folder: string
+  dtype: string
+  externalData: boolean
+}
+
+/** Something to make an expert of. */
+export interface ZooExpert {
+  name: string
+  path: string
+  kind: 'adapter' | 'finetuned'
+  /** Has to be refused, by this method's name. */
+  refuse?: string
+  /** Modules that it has whole. */
+  replaces: readonly string[]
+}
+
+export function readZoo(zoo: string): ZooModel[] {
+  return folders(zoo)
+    .filter((name) => existsSync(join(zoo, name, 'expected.safetensors')))
+    .map((name) => {
+      const path = join(zoo, name)
+      const config = JSON.parse(readFileSync(join(path, 'config.json'), 'utf8')) as {
+        architectures?: string[]
+      }
+      return {
+        name,
+        path,
+        architecture: config.architectures?.[0] ?? 'AutoModel',
+        graphs: folders(path).flatMap((folder) => graphsIn(path, folder)),
+        experts: expertsIn(path),
+      }
+    })
+}
+
+function graphsIn(model: string, folder: string): ZooGraph[] {
+  const files = readdirSync(join(model, folder))
+  const graphs = files.flatMap((file) => parseGraphFile(file) ?? [])
+  return [...new Set(graphs.map(({ dtype }) => dtype))].sort().map((dtype) => ({
+    folder,
+    dtype,
+    externalData: files.some(
+      (file) => file.endsWith('.onnx_data') && parseGraphFile(file.replace(/_data$/, ''))?.dtype === dtype,
+    ),
+  }))
+}
+
+function expertsIn(model: string): ZooExpert[] {
+  const adapters = existsSync(join(model, 'adapters')) ? folders(join(model, 'adapters')) : []
+  const checkpoints = folders(model).filter(
+    (name) => name !== 'adapters' && existsSync(join(model, name, 'model.safetensors')),
+  )
+  return [
+    ...adapters.map((name) => ({
+      name,
+      path: join(model, 'adapters', name),
+      kind: 'adapter' as const,
+      refuse: /^refuse_(.+)$/.exec(name)?.[1],
+      replaces: modulesToSave(join(model, 'adapters', name)),
+    })),
+    ...checkpoints.map((name) => ({
+      name,
+      path: join(model, name),
+      kind: 'finetuned' as const,
+      replaces: [],
+    })),
+  ]
+}
+
+function modulesToSave(adapter: string): readonly string[] {
+  const config = JSON.parse(readFileSync(join(adapter, 'adapter_config.json'), 'utf8')) as {
+    modules_to_save?: string[] | null
+  }
+  return config.modules_to_save ?? []
+}
+
+function folders(path: string): string[] {
+  return readdirSync(path, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => name)
+    .sort()
+}

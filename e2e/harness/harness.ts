@@ -1,0 +1,208 @@
+/**
+ * A page without a page: the library, and a plain transformers.js session to hold it against. Specs drive it through
+ * `window.harness`.
+ *
+ * @module
+ */
+import { env, pipeline } from '@xenova/transformers'
+import { TextModel } from '../../src/engine/text_model.ts'
+import { requestGpu } from '../../src/gpu/index.ts'
+import {
+  attachExperts,
+  type Expert,
+  ExpertLoader,
+  isTritswapError,
+  type LoaderOptions,
+} from '../../src/loader.ts'
+
+const ORT = new URL('/ort/', location.href).href
+const ORT_FILES = {
+  mjs: `${ORT}ort-wasm-simd-threaded.asyncify.mjs`,
+  wasm: `${ORT}ort-wasm-simd-threaded.asyncify.wasm`,
+}
+
+/** What a spec wants to know of an error. */
+function plainError(error: unknown) {
+  const { name, message, cause } = error as Error
+  return {
+    name,
+    message,
+    tag: isTritswapError(error) ? error.tag : undefined,
+    fields: isTritswapError(error) ? error.fields : undefined,
+    cause: cause instanceof Error ? cause.message : undefined,
+  }
+}
+
+/** Bytes of all ArrayBuffers in a value, however deep. */
+function bufferBytes(value: unknown, seen = new Set<unknown>()): number {
+  if (typeof value !== 'object' || value === null || seen.has(value)) return 0
+  seen.add(value)
+  if (value instanceof ArrayBuffer) return value.byteLength
+  if (ArrayBuffer.isView(value)) return bufferBytes(value.buffer, seen)
+  return Object.values(value).reduce((sum: number, item) => sum + bufferBytes(item, seen), 0)
+}
+
+/** Bytes that came to this thread in messages, from any worker or port, and in responses of its own fetches. */
+const received = { messageBytes: 0, fetched: [] as string[] }
+
+const dispatch = EventTarget.prototype.addEventListener
+for (const target of [Worker.prototype, MessagePort.prototype]) {
+  const counted = new WeakSet<Event>()
+  const count = (event: Event) => {
+    if (counted.has(event)) return
+    counted.add(event)
+    received.messageBytes += bufferBytes((event as MessageEvent).data)
+  }
+  target.addEventListener = function (this: EventTarget, type: string, ...rest: unknown[]) {
+    if (type === 'message') dispatch.call(this, 'message', count)
+    return (dispatch as (...args: unknown[]) => void).call(this, type, ...rest)
+  } as never
+  const handler = Object.getOwnPropertyDescriptor(target, 'onmessage') as PropertyDescriptor
+  Object.defineProperty(target, 'onmessage', {
+    ...handler,
+    set(this: EventTarget, value: unknown) {
+      dispatch.call(this, 'message', count)
+      handler.set?.call(this, value)
+    },
+  })
+}
+const fetch_ = globalThis.fetch
+globalThis.fetch = (input, init) => {
+  received.fetched.push(String(input instanceof Request ? input.url : input))
+  return fetch_(input, init)
+}
+
+let loader: ExpertLoader | undefined
+const experts = new Map<string, Expert>()
+
+const theLoader = () => {
+  if (!loader) throw new Error('no loader')
+  return loader
+}
+const choice = (set: [id: string, weight: number][]) =>
+  set.map(([id, weight]) => ({ expert: experts.get(id) as Expert, weight }))
+
+const harness = {
+  received,
+
+  async open(options: Partial<LoaderOptions> = {}) {
+    loader = await ExpertLoader.create({ model: '/models/demo', ort: ORT, ...options })
+    return loader.info
+  },
+
+  async load(source: string | { bytes: number[] }, id: string, rootHash?: string) {
+    const from = typeof source === 'string' ? source : Uint8Array.from(source.bytes).buffer
+    const expert = await theLoader().load({ source: from, id, rootHash })
+    experts.set(id, expert)
+    const { release: _, ...info } = expert
+    return info
+  },
+
+  async tryLoad(source: string, id: string, rootHash?: string) {
+    try {
+      await theLoader().load({ source, id, rootHash })
+      return undefined
+    } catch (error) {
+      return plainError(error)
+    }
+  },
+
+  activate: (set: [string, number][]) => theLoader().activate(choice(set)),
+
+  async tokens(prompt: string, maxNewTokens: number, set?: [string, number][]) {
+    const tokens: number[] = []
+    for await (const { token } of theLoader().generate(prompt, { maxNewTokens, experts: set && choice(set) }))
+      tokens.push(token)
+    return tokens
+  },
+
+  async tryTokens(prompt: string, maxNewTokens: number) {
+    try {
+      return await this.tokens(prompt, maxNewTokens)
+    } catch (error) {
+      return plainError(error)
+    }
+  },
+
+  logits: async (prompt: string, set?: [string, number][]) =>
+    Array.from(await theLoader().logits(prompt, set && choice(set))),
+  tokenize: (text: string) => theLoader().tokenize(text),
+  score: (tokens: number[], set?: [string, number][]) => theLoader().score(tokens, set && choice(set)),
+  stats: () => theLoader().stats(),
+  hash: () => theLoader().hashWeights(),
+  checksum: () => theLoader().checksum(),
+
+  /** People's own code: a transformers.js pipeline from `url`, experts attached, one active, and off again. */
+  async attached(url: string, prompt: string, newTokens: number, expert: string) {
+    const folder = new URL(url, location.href)
+    env.allowLocalModels = true
+    env.allowRemoteModels = false
+    env.useBrowserCache = false
+    env.useWasmCache = false
+    env.fetch = (input: RequestInfo | URL, init?: RequestInit) => fetch_(input, init)
+    env.localModelPath = new URL('..', folder).pathname
+    const wasm = env.backends.onnx.wasm
+    if (wasm) wasm.wasmPaths = ORT_FILES
+    const generator = await pipeline('text-generation', folder.pathname.split('/').at(-2) as string, {
+      device: 'webgpu',
+      dtype: 'fp32',
+    })
+    const write = async () => {
+      const [{ generated_text }] = (await generator(prompt, {
+        max_new_tokens: newTokens,
+        do_sample: false,
+      })) as [{ generated_text: string }]
+      return generated_text
+    }
+    const plain = await write()
+    const attached = await attachExperts(generator, { model: folder })
+    const texts = { plain, attached: await write(), active: '', after: '' }
+    const hash = await attached.hashWeights()
+    await attached.activate(await attached.load(expert))
+    texts.active = await write()
+    await attached.deactivate()
+    texts.after = await write()
+    const exact = (await attached.hashWeights()) === hash
+    await attached.dispose()
+    return { ...texts, exact }
+  },
+
+  /** A plain transformers.js session over the ONNX folder at `url`, on this thread. */
+  async plain(url: string, prompts: string[], newTokens: number) {
+    const { device } = await requestGpu()
+    const model = await TextModel.load({
+      files: async (path) => {
+        const response = await fetch_(new URL(path, new URL(url, location.href)))
+        return response.ok ? response : undefined
+      },
+      ort: ORT_FILES,
+      device,
+      dtype: 'fp32',
+    })
+    const results = []
+    for (const prompt of prompts) {
+      const { data, vocabulary } = await model.logits(model.encode(prompt), model.sessions)
+      const tokens: number[] = []
+      if (newTokens > 0) {
+        const stream = model.generate(
+          prompt,
+          model.sessions,
+          { mark: () => undefined },
+          { maxNewTokens: newTokens },
+        )
+        for await (const { token } of stream) tokens.push(token)
+      }
+      results.push({ logits: Array.from(data.slice(-vocabulary)), tokens })
+    }
+    await model.dispose()
+    return results
+  },
+}
+
+export type Harness = typeof harness
+declare global {
+  interface Window {
+    harness: Harness
+  }
+}
+window.harness = harness

@@ -1,0 +1,105 @@
+// What one dispatch of a merge kernel works on: a tensor, where it lies in a buffer, and the streams that meet there.
+// Twin: src/gpu/reference/job.ts.
+#import golomb
+#import half
+
+const TERNARY = 0u;
+const DENSE_F16 = 1u;
+const DENSE_F32 = 2u;
+
+struct Stream {
+  code: Code,
+  /// Arena word of the block index: first bit and entries before it, for each block and once more at the end.
+  index: u32,
+  codec: u32,
+  /// Ternary: weight * scale, the worth of a kept entry. Dense: the weight.
+  value: f32,
+  // Some compilers want uniform arrays to have a stride of whole 16 bytes.
+  unused: u32,
+}
+
+struct Job {
+  rows: u32,
+  cols: u32,
+  tile_rows: u32,
+  tile_cols: u32,
+  /// Tiles in one row of tiles.
+  across: u32,
+  first_block: u32,
+  end_block: u32,
+  /// Element (r, c) is at offset + r * row_stride + c * col_stride.
+  offset: u32,
+  row_stride: u32,
+  col_stride: u32,
+  /// streams[0 .. olds) are to be reverted, streams[olds .. olds + news) applied.
+  olds: u32,
+  news: u32,
+  streams: array<Stream, 16>,
+}
+
+struct Tile {
+  /// Element of its first weight.
+  origin: u32,
+  row: u32,
+  col: u32,
+  height: u32,
+  width: u32,
+  area: u32,
+  /// (position * reciprocal) >> shift is position / width for positions < 4096.
+  reciprocal: u32,
+  shift: u32,
+  /// Of the place: elements from one row to the next, and from one column to the next.
+  row_stride: u32,
+  col_stride: u32,
+}
+
+fn tile_of(block_id: u32) -> Tile {
+  let band = block_id / params.across;
+  var tile: Tile;
+  tile.row = band * params.tile_rows;
+  tile.col = (block_id - band * params.across) * params.tile_cols;
+  tile.height = min(params.tile_rows, params.rows - tile.row);
+  tile.width = min(params.tile_cols, params.cols - tile.col);
+  tile.area = tile.height * tile.width;
+  tile.shift = 12u + 32u - countLeadingZeros(tile.width - 1u);
+  tile.reciprocal = (1u << tile.shift) / tile.width + 1u;
+  tile.row_stride = params.row_stride;
+  tile.col_stride = params.col_stride;
+  tile.origin = params.offset + tile.row * params.row_stride + tile.col * params.col_stride;
+  return tile;
+}
+
+/// Row in a tile of a position < 4096. The reciprocal is too large by less than 1, so the product by less than 4096,
+/// and the shift drops at least that.
+fn row_at(tile: Tile, position: u32) -> u32 { return (position * tile.reciprocal) >> tile.shift; }
+
+/// Element of a position in a tile.
+fn element_at(tile: Tile, position: u32) -> u32 {
+  let row = row_at(tile, position);
+  return tile.origin + row * tile.row_stride + (position - row * tile.width) * tile.col_stride;
+}
+
+fn code_of(stream: u32) -> Code { return params.streams[stream].code; }
+
+fn open(stream: u32, block_id: u32) -> Cursor {
+  let at = params.streams[stream].index + 2u * block_id;
+  return cursor_at(code_of(stream), arena[at], arena[at + 2u]);
+}
+
+/// Entries of a ternary stream before a block.
+fn kept_before(stream: u32, block_id: u32) -> u32 { return arena[params.streams[stream].index + 2u * block_id + 1u]; }
+
+/// `value` with the sign of an entry.
+fn signed_value(value: f32, negative: u32) -> f32 { return bitcast<f32>(bitcast<u32>(value) ^ (negative << 31u)); }
+
+/// Value `flat` of a dense section.
+fn dense_at(words: u32, codec: u32, flat: u32) -> f32 {
+  if (codec == DENSE_F32) { return bitcast<f32>(arena[words + flat]); }
+  return bitcast<f32>(f32_from_half((arena[words + (flat >> 1u)] >> ((flat & 1u) << 4u)) & 0xffffu));
+}
+
+/// Block number of this invocation.
+fn block_of(group: vec3u, groups: vec3u, lane: u32) -> u32 {
+  return params.first_block + (group.x + group.y * groups.x) * BLOCKS_PER_GROUP + lane;
+}
+const BLOCKS_PER_GROUP = 64u;

@@ -1,0 +1,28 @@
+// Weights as halves of 32-bit words. The two halves of a word may belong to different invocations, so a half is
+// changed by flipping its own differing bits: no invocation ever writes the other half.
+#import half
+
+@group(0) @binding(1) var<storage, read_write> weights: array<atomic<u32>>;
+
+fn load(element: u32) -> u32 { return (atomicLoad(&weights[element >> 1u]) >> ((element & 1u) << 4u)) & 0xffffu; }
+
+fn store(element: u32, current: u32, raw: u32) {
+  atomicXor(&weights[element >> 1u], (current ^ raw) << ((element & 1u) << 4u));
+}
+
+/// `store` where the weight has not been loaded.
+fn overwrite(element: u32, raw: u32) { store(element, load(element), raw); }
+
+fn value_of(raw: u32) -> f32 { return bitcast<f32>(f32_from_half(raw)); }
+
+fn raw_of(value: f32) -> u32 { return half_from_f32(bitcast<u32>(value)); }
+
+fn raw_from_half(half: u32) -> u32 { return half; }
+
+fn raw_from_f32(bits: u32) -> u32 { return half_from_f32(bits); }
+
+/// First journal word of a block before which the streams keep `kept` entries: one spare half for each block lets
+/// every block start on a word of its own.
+fn journal_start(kept: u32, block_id: u32) -> u32 { return (kept + block_id) >> 1u; }
+
+const PER_WORD = 2u;

@@ -1,0 +1,25 @@
+// Weights as binary32 words, and a journal with a word for each of them.
+#import half
+
+@group(0) @binding(1) var<storage, read_write> weights: array<u32>;
+
+fn load(element: u32) -> u32 { return weights[element]; }
+
+fn store(element: u32, current: u32, raw: u32) { weights[element] = raw; }
+
+/// `store` where the weight has not been loaded.
+fn overwrite(element: u32, raw: u32) { weights[element] = raw; }
+
+fn value_of(raw: u32) -> f32 { return bitcast<f32>(raw); }
+
+fn raw_of(value: f32) -> u32 { return bitcast<u32>(value); }
+
+fn raw_from_half(half: u32) -> u32 { return f32_from_half(half); }
+
+fn raw_from_f32(bits: u32) -> u32 { return bits; }
+
+/// First journal word of a block before which the streams keep `kept` entries.
+fn journal_start(kept: u32, block_id: u32) -> u32 { return kept; }
+
+/// Elements in a word of a buffer or journal.
+const PER_WORD = 1u;

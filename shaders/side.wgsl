@@ -1,0 +1,28 @@
+// A ternary stream as 2-bit weights of onnxruntime's MatMulNBits: rows of `row_stride` fields, code 2 is zero (its
+// default zero point), 3 is +1 and 1 is -1. The buffer is filled with code 2 before. Neighbouring tiles meet in words,
+// so fields are flipped, not written. Twin: src/gpu/reference/side.ts.
+#import job
+
+@group(0) @binding(0) var<uniform> params: Job;
+@group(0) @binding(1) var<storage, read_write> fields: array<atomic<u32>>;
+@group(0) @binding(2) var<storage, read> arena: array<u32>;
+
+@compute @workgroup_size(64)
+fn side(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let block_id = block_of(group, groups, lane);
+  if (block_id >= params.end_block) { return; }
+  let tile = tile_of(block_id);
+  let code = code_of(0u);
+  var cursor = open(0u, block_id);
+  while (more(cursor)) {
+    if (step(&cursor, code) & (cursor.position < tile.area)) {
+      let element = element_at(tile, cursor.position);
+      // 2 ^ 1 is 3, 2 ^ 3 is 1.
+      atomicXor(&fields[element >> 4u], (1u + 2u * cursor.negative) << ((element & 15u) << 1u));
+    }
+  }
+}

@@ -1,0 +1,37 @@
+// Adds a tensor of an expert, ternary or dense, times a multiplier to f32 values: LoRA factors and (IA)^3 vectors on
+// their way to the weights. Twin: src/gpu/reference/unpack.ts.
+#import job
+#import target
+
+@group(0) @binding(0) var<uniform> params: Job;
+@group(0) @binding(2) var<storage, read> arena: array<u32>;
+
+@compute @workgroup_size(64)
+fn unpack(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let block_id = block_of(group, groups, lane);
+  if (block_id >= params.end_block) { return; }
+  let tile = tile_of(block_id);
+  let stream = params.streams[0];
+  if (stream.codec == TERNARY) {
+    var cursor = open(0u, block_id);
+    while (more(cursor)) {
+      if (step(&cursor, stream.code) & (cursor.position < tile.area)) {
+        let element = element_at(tile, cursor.position);
+        let raw = load(element);
+        store(element, raw, raw_of(value_of(raw) + signed_value(stream.value, cursor.negative)));
+      }
+    }
+    return;
+  }
+  for (var position = 0u; position < tile.area; position++) {
+    let row = position / tile.width;
+    let flat = (tile.row + row) * params.cols + tile.col + position - row * tile.width;
+    let element = element_at(tile, position);
+    let raw = load(element);
+    store(element, raw, raw_of(value_of(raw) + stream.value * dense_at(stream.code.words, stream.codec, flat)));
+  }
+}

@@ -1,0 +1,79 @@
+import { basename } from 'node:path'
+import { parseArgs } from 'node:util'
+import { type Comparison, compareExperts, type Similarity } from '../compress/algebra.ts'
+import { UsageError } from './command.ts'
+import { withExperts } from './experts.ts'
+import { formatNumber, formatTable } from './format_text.ts'
+
+export const help = `
+tritswap compare <a.trit> <b.trit> … [--tensors] [--json]
+
+Shows how alike experts of one base are, pair by pair, from their compressed form: ternary tensors are compared as bit
+masks and by counting bits. A tensor that an expert lacks counts as zero.
+
+  cosine     of the two task vectors: 1 the same direction, 0 independent, −1 opposite
+  overlap    weights kept by both, as a fraction of those kept by either
+  agreement  of the weights kept by both, the fraction of the same sign: experts that agree merge well
+  dot, L1    Σ a·b and Σ |a − b|; sign L1 is Σ |sign a − sign b|
+
+  --tensors  a table for every tensor too
+  --json     the matrices as JSON: {experts, total[i][j], tensors: [{name, similarity[i][j]}]}
+
+Examples
+  tritswap compare austen.trit bard.trit
+  tritswap compare *.trit --json | jq '.total[0][1].cosine'
+`
+
+const options = { json: { type: 'boolean' }, tensors: { type: 'boolean' } } as const
+
+export async function run(argv: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({ args: argv, options, allowPositionals: true })
+  if (positionals.length < 2) {
+    throw new UsageError(`Cannot compare: expected at least two files, found ${positionals.length}`)
+  }
+  const comparison = await withExperts(positionals, (experts) => compareExperts(experts))
+  const names = positionals.map((path) => basename(path, '.trit'))
+  process.stdout.write(
+    values.json === true
+      ? `${JSON.stringify({ experts: positionals, ...comparison }, null, 1)}\n`
+      : comparisonText(names, comparison, values.tensors === true),
+  )
+  return 0
+}
+
+/** Measures in the order of the help, and how each is shown. */
+const MEASURES: [string, (similarity: Similarity) => number | null][] = [
+  ['cosine', ({ cosine }) => cosine],
+  ['overlap', ({ overlap }) => overlap],
+  ['agreement', ({ signAgreement }) => signAgreement],
+  ['dot', ({ dot }) => dot],
+  ['L1', ({ l1 }) => l1],
+  ['sign L1', ({ signL1 }) => signL1],
+]
+
+function comparisonText(names: string[], { total, tensors }: Comparison, perTensor: boolean): string {
+  const tables = MEASURES.map(([measure, of]) => matrixText(measure, names, total, of))
+  if (perTensor) {
+    for (const { name, similarity } of tensors) {
+      tables.push(
+        ...MEASURES.slice(0, 3).map(([measure, of]) =>
+          matrixText(`${name}: ${measure}`, names, similarity, of),
+        ),
+      )
+    }
+  }
+  return `${tables.join('\n\n')}\n`
+}
+
+function matrixText(
+  title: string,
+  names: string[],
+  similarity: Similarity[][],
+  of: (similarity: Similarity) => number | null,
+): string {
+  const cell = (value: number | null) => (value === null ? '-' : formatNumber(value))
+  return formatTable(
+    [title, ...names],
+    names.map((name, i) => [name, ...similarity[i].map((pair) => cell(of(pair)))]),
+  )
+}

@@ -1,0 +1,140 @@
+import { parseArgs } from 'node:util'
+import {
+  type CompressContext,
+  type CompressReport,
+  compressTaskVector,
+  type ExpertTexts,
+} from '../compress/compress.ts'
+import { packTernary } from '../compress/ternary_input.ts'
+import { UsageError } from './command.ts'
+import { formatBytes, formatNumber } from './format_text.ts'
+import {
+  checkInputs,
+  inputOptions,
+  openCheckpointAt,
+  openPool,
+  openTaskVector,
+  ruleFlags,
+  ruleOptions,
+  sha256OfFile,
+  threadCount,
+} from './inputs.ts'
+import { inspectFile } from './inspect.ts'
+import { writeTrit } from './output.ts'
+import { progressBar } from './progress.ts'
+
+export const help = `
+tritswap compress --base <file|dir> --finetuned <file|dir> --out x.trit
+tritswap compress --adapter <peft dir> [--base <file|dir>] --out x.trit
+tritswap compress --ternary <signs.safetensors> [--base <file|dir>] --out x.trit
+
+Makes an expert file: of each tensor's task vector (fine-tuned minus base) the largest entries are kept, each as
++scale or −scale. Checkpoints are safetensors files, or folders with model.safetensors or its shards and index;
+or both are ONNX model folders, which are compared initializer by initializer under their checkpoint names.
+Of an adapter that peft wrote (LoRA or (IA)³) the factors themselves are compressed; --base is needed where it also
+holds whole modules or biases, and lets everything be checked. --ternary packs what your own method chose: I8 signs
+under the weights' names, an F32 <name>.scale for each, F16 or F32 deltas for the rest.
+
+What is kept
+  --density <k>            fraction of entries to keep, over 0 and up to 1 (default 0.05)
+  --score <s>              what ranks entries: balanced (default; |tau| relative to its row and column) or magnitude
+  --threshold <t>          tensor (default): the best of each tensor; global: the best of all
+  --scale <s>              what an entry is worth: unbiased (default), std or mean
+  --alpha <a>              multiplies the scale (default 1)
+  --rule published         the choices of the ComPEFT paper: magnitude, global, std; single flags override it
+  --include <glob>         only these tensors; --exclude <glob> not these; may be repeated, * matches anything
+  --dense <glob>           keep these uncompressed, as f16 (--dense-dtype f32 for f32)
+  --override <glob:key=value,…>  other density, alpha, score or scale for some tensors
+
+What is written along
+  --label, --description, --prompt, --licence, --base-name   texts for people
+
+  --threads <n>            worker threads (default: all cores); the file is the same whatever their number
+  --json                   print what inspect --json prints, and what was left out
+
+Examples
+  tritswap compress --base llama --finetuned llama-poet --density 0.05 --out poet.trit
+  tritswap compress --base llama --finetuned llama-poet --rule published --density 0.2 --alpha 2 --out poet.trit
+  tritswap compress --base b --finetuned f --override '*embed*:density=0.01' --dense '*norm*' --out x.trit
+  tritswap compress --adapter my-lora --density 0.1 --out lora.trit
+  tritswap compress --ternary signs.safetensors --base b --out x.trit
+`
+
+const options = {
+  ...inputOptions,
+  ...ruleFlags,
+  ternary: { type: 'string' },
+  out: { type: 'string' },
+  label: { type: 'string' },
+  description: { type: 'string' },
+  prompt: { type: 'string' },
+  licence: { type: 'string' },
+  license: { type: 'string' },
+  json: { type: 'boolean' },
+} as const
+
+export async function run(argv: string[]): Promise<number> {
+  const { values } = parseArgs({ args: argv, options })
+  const { out } = values
+  if (out === undefined) throw new UsageError('Cannot compress: expected --out <file.trit>')
+  checkInputs(values, ['finetuned', 'adapter', 'ternary'])
+  const rules = ruleOptions(values)
+  const threads = threadCount(values.threads)
+  const texts: ExpertTexts = {
+    label: values.label,
+    description: values.description,
+    prompt: values.prompt,
+    licence: values.licence ?? values.license,
+    createdWith: `tritswap ${__TRITSWAP_VERSION__}`,
+  }
+  const baseName = values['base-name']
+  const base = values.base === undefined ? undefined : await openCheckpointAt(values.base)
+  const bar = progressBar('compressing')
+  const pool = openPool(threads)
+  let report: CompressReport
+  try {
+    report = await writeTrit(out, async (spool) => {
+      const context: CompressContext = {
+        spool,
+        run: pool?.run,
+        sha256: sha256OfFile,
+        onProgress: ({ done, total }) => bar.update(done, total),
+      }
+      if (values.ternary !== undefined) {
+        return packTernary(await openCheckpointAt(values.ternary), base, { ...texts, baseName }, context)
+      }
+      return compressTaskVector(await openTaskVector(values, base), { ...rules, ...texts }, context)
+    })
+  } finally {
+    bar.stop()
+    await pool?.close()
+  }
+  await print(out, report, values.json === true)
+  return 0
+}
+
+async function print(out: string, report: CompressReport, json: boolean): Promise<void> {
+  const { empty, unmoved, skipped, notes } = report
+  const inspection = await inspectFile(out)
+  if (json) {
+    process.stdout.write(`${JSON.stringify({ ...inspection, empty, unmoved, skipped, notes }, null, 1)}\n`)
+    return
+  }
+  const { totals, file } = inspection
+  const lines = [
+    `${out}: ${formatBytes(file.bytes)}, ${inspection.tensors.length} tensors, ${totals.kept} of ${totals.weights} weights kept`,
+    `${formatNumber(totals.ratioToF16)} × smaller than the same deltas in f16, ${formatNumber(totals.ratioToEntropy)} × entropy`,
+    ...notes,
+    ...list('Left out because they equal the base', unmoved),
+    ...list('Left out as asked', skipped),
+  ]
+  process.stdout.write(`${lines.join('\n')}\n`)
+  for (const line of list('Warning: nothing is kept of', empty)) process.stderr.write(`${line}\n`)
+}
+
+function list(what: string, names: readonly string[]): string[] {
+  if (names.length === 0) return []
+  return [
+    `${what}: ${names.slice(0, 4).join(', ')}${names.length > 4 ? ` and ${names.length - 4} more` : ''}`,
+  ]
+}

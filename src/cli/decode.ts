@@ -1,0 +1,115 @@
+import { parseArgs } from 'node:util'
+import { decodePieces, decodeSparse } from '../compress/decode.ts'
+import { safetensorsHead, type TensorToWrite } from '../compress/safetensors.ts'
+import { readHead, type TritHead } from '../format/head.ts'
+import type { TernaryTensor, TritTensor } from '../format/table.ts'
+import { UsageError } from './command.ts'
+import { type FileSource, openFile } from './file_source.ts'
+import { writeFileWhole } from './output.ts'
+import { progressBar } from './progress.ts'
+
+export const help = `
+tritswap decode <file.trit> --out <file.safetensors> [--sparse] [--json]
+
+Writes what an expert adds to theta_init (the base weights; 0 for LoRA factors, 1 for (IA)³) as F32 tensors under
+the names and in the layout of the checkpoint or adapter that it was made from.
+
+  --sparse   instead, per ternary tensor: <name>.indices (I32, flat row-major, ascending), <name>.signs (I8)
+             and <name>.scale (F32); dense tensors as they are
+  --json     print what was written
+
+Example, in Python
+  delta = safetensors.torch.load_file('bard.safetensors')
+  for name, tensor in delta.items(): model.state_dict()[name] += tensor
+`
+
+const options = { out: { type: 'string' }, sparse: { type: 'boolean' }, json: { type: 'boolean' } } as const
+
+export async function run(argv: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({ args: argv, options, allowPositionals: true })
+  if (positionals.length !== 1)
+    throw new UsageError(`Cannot decode: expected one file, found ${positionals.length}`)
+  if (values.out === undefined) throw new UsageError('Cannot decode: expected --out <file.safetensors>')
+  const source = await openFile(positionals[0])
+  const bar = progressBar('decoding')
+  try {
+    const head = await readHead(source)
+    await writeFileWhole(values.out, ({ write }) =>
+      values.sparse
+        ? writeSparse(source, head, write, bar.update)
+        : writeDense(source, head, write, bar.update),
+    )
+    if (values.json) {
+      const tensors = head.table.tensors.map(({ name, shape, codec }) => ({ name, shape, codec }))
+      process.stdout.write(
+        `${JSON.stringify({ file: values.out, sparse: values.sparse === true, tensors }, null, 1)}\n`,
+      )
+    }
+  } finally {
+    bar.stop()
+    await source.close()
+  }
+  return 0
+}
+
+type Write = (bytes: Uint8Array) => Promise<void>
+type OnTensor = (done: number, total: number) => void
+
+async function writeDense(
+  source: FileSource,
+  head: TritHead,
+  write: Write,
+  onTensor: OnTensor,
+): Promise<void> {
+  const { tensors, method } = head.table
+  await write(safetensorsHead(tensors.map(dense), { format: 'pt', method }))
+  for (const [i, tensor] of tensors.entries()) {
+    for await (const piece of decodePieces(source, head, tensor)) await write(bytesOf(piece))
+    onTensor(i + 1, tensors.length)
+  }
+}
+
+/** Signs come last, in a second pass: bytes of odd length would leave what follows them unaligned. */
+async function writeSparse(
+  source: FileSource,
+  head: TritHead,
+  write: Write,
+  onTensor: OnTensor,
+): Promise<void> {
+  const { tensors, method } = head.table
+  const ternary = tensors.filter((tensor) => tensor.codec === 'ternary')
+  const wide = tensors.flatMap((tensor) => (tensor.codec === 'ternary' ? wideParts(tensor) : [dense(tensor)]))
+  const signs = ternary.map(
+    ({ name, kept }): TensorToWrite => ({ name: `${name}.signs`, dtype: 'I8', shape: [kept] }),
+  )
+  await write(safetensorsHead([...wide, ...signs], { format: 'pt', method }))
+  let done = 0
+  for (const tensor of tensors) {
+    if (tensor.codec === 'ternary') {
+      for await (const { indices } of decodeSparse(source, head, tensor)) await write(bytesOf(indices))
+      await write(bytesOf(Float32Array.of(tensor.scale)))
+    } else {
+      for await (const piece of decodePieces(source, head, tensor)) await write(bytesOf(piece))
+    }
+    onTensor(++done, tensors.length + ternary.length)
+  }
+  for (const tensor of ternary) {
+    for await (const { signs } of decodeSparse(source, head, tensor)) await write(bytesOf(signs))
+    onTensor(++done, tensors.length + ternary.length)
+  }
+}
+
+function dense({ name, shape }: TritTensor): TensorToWrite {
+  return { name, dtype: 'F32', shape }
+}
+
+function wideParts({ name, kept }: TernaryTensor): TensorToWrite[] {
+  return [
+    { name: `${name}.indices`, dtype: 'I32', shape: [kept] },
+    { name: `${name}.scale`, dtype: 'F32', shape: [] },
+  ]
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength)
+}

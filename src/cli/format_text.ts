@@ -1,0 +1,37 @@
+/** Numbers and tables for people. */
+
+export function formatBytes(bytes: number): string {
+  if (bytes < 1000) return `${bytes} B`
+  const units = ['kB', 'MB', 'GB', 'TB']
+  let value = bytes / 1000
+  let unit = 0
+  while (value >= 1000 && unit + 1 < units.length) {
+    value /= 1000
+    unit++
+  }
+  return `${value.toPrecision(value >= 100 ? 3 : 3)} ${units[unit]}`
+}
+
+export function formatNumber(value: number, digits = 4): string {
+  return Number(value.toPrecision(digits)).toString()
+}
+
+/** Columns padded to their widest cell; numbers to the right. */
+export function formatTable(
+  head: readonly string[],
+  rows: readonly (readonly (string | number)[])[],
+): string {
+  const cells = [head, ...rows].map((row) => row.map(String))
+  const widths = head.map((_, column) => Math.max(...cells.map((row) => row[column].length)))
+  const right = head.map((_, column) =>
+    rows.every((row) => /^[-\d.,e+%×∞ ]*( [kMGT]?B)?$/.test(String(row[column]))),
+  )
+  return cells
+    .map((row) =>
+      row
+        .map((cell, i) => (right[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i])))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n')
+}

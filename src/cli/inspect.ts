@@ -1,0 +1,102 @@
+import { parseArgs } from 'node:util'
+import { type Inspection, inspectHead } from '../compress/inspect.ts'
+import { TritswapError } from '../errors.ts'
+import { readHead } from '../format/head.ts'
+import { UsageError } from './command.ts'
+import { openFile } from './file_source.ts'
+import { formatBytes, formatNumber, formatTable } from './format_text.ts'
+
+export const help = `
+tritswap inspect <file.trit> [--json]
+
+Shows what a .trit file holds: per tensor its shape, codec, kept entries, scale and size, and in total
+how the file compares with the same deltas in f16 and f32 and with the entropy of a ternary tensor,
+n·H(kept/n) bits with H(k) = −[(1−k)·log2(1−k) + k·log2(k/2)]. Only the head of the file is read.
+
+  --json    the same as JSON: {file, totals, tensors, method, base, compression, sources, …}
+
+Example
+  tritswap inspect bard.trit --json | jq .totals.ratioToEntropy
+`
+
+const options = { json: { type: 'boolean' } } as const
+
+export async function run(argv: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({ args: argv, options, allowPositionals: true })
+  if (positionals.length !== 1)
+    throw new UsageError(`Cannot inspect: expected one file, found ${positionals.length}`)
+  const inspection = await inspectFile(positionals[0])
+  process.stdout.write(values.json ? `${JSON.stringify(inspection, null, 1)}\n` : inspectionText(inspection))
+  return 0
+}
+
+/** @throws {TritswapError} `format` when the head is bad or the file is not as long as the head says */
+export async function inspectFile(path: string): Promise<Inspection> {
+  const source = await openFile(path)
+  try {
+    const head = await readHead(source)
+    const expected = head.headBytes + head.payloadBytes
+    const found = await source.size()
+    if (found !== expected) {
+      throw new TritswapError(
+        'format',
+        `Cannot inspect ${path}: expected ${expected} bytes as its head says, found ${found}; fetch it again`,
+        {
+          fields: { path, expected, found },
+        },
+      )
+    }
+    return inspectHead(head, path)
+  } finally {
+    await source.close()
+  }
+}
+
+function inspectionText(inspection: Inspection): string {
+  const { file, method, base, compression, totals, tensors, sources } = inspection
+  const facts: [string, string | undefined][] = [
+    ['file', `${file.name}, ${formatBytes(file.bytes)} (head ${formatBytes(totals.headBytes)})`],
+    ['root hash', file.rootHash],
+    ['label', inspection.label],
+    ['description', inspection.description],
+    ['licence', inspection.licence],
+    ['method', method],
+    [
+      'rule',
+      Object.entries(compression)
+        .flatMap(([key, value]) => (value === undefined ? [] : [`${key} ${value}`]))
+        .join(', ') || undefined,
+    ],
+    [
+      'base',
+      [base.name, base.fingerprint, base.sketched ? 'with sketch' : undefined].filter(Boolean).join(', ') ||
+        undefined,
+    ],
+    [
+      'made from',
+      sources
+        .map(({ name, sha256 }) => (sha256 === undefined ? name : `${name} ${sha256.slice(0, 16)}…`))
+        .join(', ') || undefined,
+    ],
+  ]
+  const rows = tensors.map((tensor) => [
+    tensor.name,
+    tensor.shape.join('×') || 'scalar',
+    tensor.dtype === undefined ? tensor.codec : `dense ${tensor.dtype}`,
+    tensor.kept,
+    `${formatNumber(100 * tensor.density)}%`,
+    tensor.scale === null ? '' : formatNumber(tensor.scale, 6),
+    tensor.bytes,
+    tensor.entropyBytes === 0 ? '' : formatNumber(tensor.bytes / tensor.entropyBytes),
+  ])
+  const width = Math.max(...facts.map(([key]) => key.length))
+  return `${facts
+    .filter(([, value]) => value !== undefined)
+    .map(([key, value]) => `${key.padEnd(width)}  ${value}`)
+    .join('\n')}
+
+${formatTable(['tensor', 'shape', 'codec', 'kept', 'density', 'scale', 'bytes', '/entropy'], rows)}
+
+${tensors.length} tensors, ${totals.weights} weights, ${totals.kept} kept; ${formatNumber(totals.ratioToEntropy)} × entropy, ${formatNumber(totals.ratioToF16)} × smaller than in f16, ${formatNumber(totals.ratioToF32)} × than in f32
+`
+}

@@ -1,0 +1,80 @@
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import { TritswapError } from '../errors.ts'
+import { graphFiles, type ModelDtype } from '../onnx/index.ts'
+
+/** A model folder as transformers.js reads it. */
+export interface ModelFolder {
+  /** Holds config.json and the tokenizer. */
+  root: string
+  /** Folder of the graphs below `root`; `''` if they lie in it. */
+  subfolder: string
+  /** File names in it. */
+  files: string[]
+}
+
+/** What transformers.js and people read besides the graphs. */
+const COMPANIONS =
+  /^(LICEN[CS]E|NOTICE)(\..*)?$|^(.*config|tokenizer|special_tokens_map|added_tokens|vocab|.*vocabulary|chat_template)\.json$|^(vocab|merges)\.txt$|^chat_template\.jinja$|^(tokenizer|spiece|sentencepiece\.bpe)\.model$/
+
+/**
+ * Finds the graphs of a model, given its folder or the folder of the graphs.
+ * @throws {TritswapError} `input` when there are none
+ */
+export async function openModelFolder(path: string, subfolder?: string): Promise<ModelFolder> {
+  const here = resolve(path)
+  if (subfolder !== undefined) return { root: here, subfolder, files: await listed(join(here, subfolder)) }
+  const files = await listed(here)
+  if (files.some((file) => file.endsWith('.onnx'))) {
+    const parent = dirname(here)
+    return !files.includes('config.json') && (await listed(parent)).includes('config.json')
+      ? { root: parent, subfolder: basename(here), files }
+      : { root: here, subfolder: '', files }
+  }
+  if (files.includes('onnx'))
+    return { root: here, subfolder: 'onnx', files: await listed(join(here, 'onnx')) }
+  throw new TritswapError(
+    'input',
+    `Cannot prepare ${path}: expected *.onnx files in it or in its onnx folder, found none`,
+    {
+      fields: { path },
+    },
+  )
+}
+
+/** Graphs of a dtype; the first dtype there is when none is asked for. */
+export function chooseGraphs(
+  folder: ModelFolder,
+  dtype?: ModelDtype,
+): { dtype: ModelDtype; graphs: string[] } {
+  if (dtype !== undefined) return { dtype, graphs: graphFiles(folder.files, dtype) }
+  for (const candidate of ['fp32', 'fp16'] as const) {
+    try {
+      return { dtype: candidate, graphs: graphFiles(folder.files, candidate) }
+    } catch {
+      // Not there in this dtype: the next may be.
+    }
+  }
+  return { dtype: 'fp32', graphs: graphFiles(folder.files, 'fp32') }
+}
+
+/** Copies configuration, tokenizer and licence. */
+export async function copyCompanions(from: string, to: string): Promise<void> {
+  await mkdir(to, { recursive: true })
+  for (const file of (await readdir(from)).sort()) {
+    if (!COMPANIONS.test(file) || !(await stat(join(from, file))).isFile()) continue
+    // Not copyFile: it would copy a read-only mode as well.
+    await writeFile(join(to, file), await readFile(join(from, file)))
+  }
+}
+
+async function listed(path: string): Promise<string[]> {
+  try {
+    return (await readdir(path)).sort()
+  } catch (cause) {
+    throw new TritswapError('input', `Cannot open ${path}: there is no such folder`, {
+      fields: { path },
+      cause,
+    })
+  }
+}

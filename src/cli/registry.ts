@@ -1,0 +1,163 @@
+import { existsSync } from 'node:fs'
+import { readdir, readFile } from 'node:fs/promises'
+import { basename, join, relative, sep } from 'node:path'
+import { parseArgs } from 'node:util'
+import { TritswapError } from '../errors.ts'
+import { readHead, type TritHead } from '../format/head.ts'
+import { weightsOf } from '../format/tiling.ts'
+import { parseRegistry, type Registry, type RegistryEntry } from '../source/registry.ts'
+import { UsageError } from './command.ts'
+import { openFile } from './file_source.ts'
+import { writeFileWhole } from './output.ts'
+
+export const help = `
+tritswap registry build <folder> [--out experts.json] [--json]
+
+Writes the list of experts that a page shows: one entry for each .trit file in the folder and below it,
+with its size and root hash, which authenticates every byte of it for whoever trusts the list.
+
+What the files tell (size, root hash, method, density, alpha, base) is taken from them each time. What a
+registry that is there already says beyond that (order, id, label, description, prompt, licence, text,
+variantOf, replaces, quality) is kept, so edit it by hand and build again. Entries whose files are gone go.
+
+  --out <path>   where to write (default: <folder>/experts.json); URLs in it are relative to the folder
+  --json         print what was written
+
+Example
+  tritswap registry build public/experts
+`
+
+const options = { out: { type: 'string' }, json: { type: 'boolean' } } as const
+
+export async function run(argv: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({ args: argv, options, allowPositionals: true })
+  const [action, folder, ...more] = positionals
+  if (action !== 'build' || folder === undefined || more.length > 0) {
+    throw new UsageError('Cannot run registry: expected build and one folder')
+  }
+  const out = values.out ?? join(folder, 'experts.json')
+  const before = existsSync(out) ? parseRegistry(await readFile(out, 'utf8'), out) : undefined
+  const registry = await buildRegistry(folder, before)
+  const text = `${JSON.stringify(registry, null, 2)}\n`
+  // Nothing is written that our own reader would refuse.
+  parseRegistry(text, out)
+  await writeFileWhole(out, ({ write }) => write(new TextEncoder().encode(text)))
+  process.stdout.write(values.json ? text : `${out}: ${registry.experts.length} experts\n`)
+  return 0
+}
+
+/**
+ * The registry of all experts in a folder.
+ * @param before - keeps its order and what it says beyond the files
+ * @throws {TritswapError} `input` if there is none, or if they are for different bases
+ */
+export async function buildRegistry(folder: string, before?: Registry): Promise<Registry> {
+  const paths = (await readdir(folder, { recursive: true })).filter((path) => path.endsWith('.trit')).sort()
+  const known = new Map(before?.experts.map((entry, at) => [entry.url, { entry, at }]))
+  const taken = new Set(before?.experts.map(({ id }) => id))
+  const found: { entry: RegistryEntry; at: number }[] = []
+  let base: Registry['base'] = before?.base
+  let baseOf = ''
+  for (const path of paths) {
+    const head = await headOf(join(folder, path))
+    if (head.table.kind !== 'expert') continue
+    const { fingerprint, name } = head.table.base
+    if (base?.fingerprint !== undefined && fingerprint !== undefined && fingerprint !== base.fingerprint) {
+      const other = baseOf === '' ? 'the registry' : baseOf
+      throw new TritswapError(
+        'input',
+        `Cannot list ${path} with ${other}: they are for different bases; use one folder for each base`,
+        { fields: { path, expected: base.fingerprint, found: fingerprint } },
+      )
+    }
+    if (fingerprint !== undefined && base?.fingerprint === undefined) {
+      base = { name: base?.name ?? name, fingerprint }
+      baseOf = path
+    }
+    const url = relative(folder, join(folder, path)).split(sep).map(encodeURIComponent).join('/')
+    const old = known.get(url)
+    const id = old?.entry.id ?? freeId(path, taken)
+    found.push({
+      entry: { ...entryOf(head, id, url), ...edited(old?.entry, head.rootHash) },
+      at: old?.at ?? Infinity,
+    })
+  }
+  if (found.length === 0) {
+    throw new TritswapError(
+      'input',
+      `Cannot build a registry of ${folder}: it holds no expert; compress one first`,
+      {
+        fields: { folder },
+      },
+    )
+  }
+  // A stable sort: new ones follow by path.
+  found.sort((a, b) => (a.at === b.at ? 0 : a.at - b.at))
+  return { version: 1, ...(base && { base }), experts: found.map(({ entry }) => entry) }
+}
+
+async function headOf(path: string): Promise<TritHead> {
+  const source = await openFile(path)
+  try {
+    const head = await readHead(source)
+    const expected = head.headBytes + head.payloadBytes
+    const size = await source.size()
+    if (size !== expected) {
+      throw new TritswapError(
+        'format',
+        `Cannot list ${path}: expected ${expected} bytes, found ${size}; fetch it again`,
+        {
+          fields: { path, expected, found: size },
+        },
+      )
+    }
+    return head
+  } finally {
+    await source.close()
+  }
+}
+
+function entryOf(
+  { table, headBytes, payloadBytes, rootHash }: TritHead,
+  id: string,
+  url: string,
+): RegistryEntry {
+  const f16 = 2 * table.tensors.reduce((sum, { shape }) => sum + weightsOf(shape), 0)
+  const { density, alpha } = table.compression
+  return {
+    id,
+    label: table.label ?? id,
+    description: table.description,
+    url,
+    bytes: headBytes + payloadBytes,
+    rootHash,
+    method: table.method,
+    density,
+    alpha,
+    licence: table.licence,
+    prompt: table.prompt,
+    replaces:
+      table.method === 'full' ? { f16Delta: f16 } : table.method === 'lora' ? { f16Lora: f16 } : undefined,
+  }
+}
+
+/** What people write into a registry, and no file tells better; quality only as long as it is the same file. */
+function edited(entry: RegistryEntry | undefined, rootHash: string): Partial<RegistryEntry> {
+  if (!entry) return {}
+  const { id, label, description, prompt, licence, text, variantOf, replaces, quality } = entry
+  const written = { id, label, description, prompt, licence, text, variantOf, replaces }
+  const kept = entry.rootHash === rootHash ? { ...written, quality } : written
+  return Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined))
+}
+
+/** The file's name as an id that is not taken. */
+function freeId(path: string, taken: Set<string>): string {
+  const name =
+    basename(path, '.trit')
+      .replace(/[^A-Za-z0-9._-]+/g, '-')
+      .replace(/^[^A-Za-z0-9]+/, '') || 'expert'
+  let id = name.slice(0, 120)
+  for (let n = 2; taken.has(id); n++) id = `${name.slice(0, 120)}-${n}`
+  taken.add(id)
+  return id
+}

@@ -1,0 +1,279 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { compressTaskVector } from '../compress/compress.ts'
+import { mainRule, type RuleOptions } from '../compress/rules.ts'
+import {
+  FINE_ALPHAS,
+  PUBLISHED_ALPHAS,
+  PUBLISHED_DENSITIES,
+  type SweepPoint,
+  sweep,
+} from '../compress/sweep.ts'
+import type { TaskVector } from '../compress/task_vector.ts'
+import { memorySpool } from '../format/writer.ts'
+import type { TensorValues } from '../model/reference_weights.ts'
+import { UsageError } from './command.ts'
+import type { Evaluation, EvaluationText } from './evaluation.ts'
+import { formatBytes, formatNumber, formatTable } from './format_text.ts'
+import {
+  alpha,
+  checkInputs,
+  density,
+  inputOptions,
+  number,
+  openCheckpointAt,
+  openPool,
+  openTaskVector,
+  ruleFlags,
+  ruleOptions,
+  sha256OfFile,
+  threadCount,
+} from './inputs.ts'
+import { progressBar } from './progress.ts'
+
+export const help = `
+tritswap sweep --base <file|dir> --finetuned <file|dir> [--json]
+tritswap sweep --adapter <peft dir> [--base <file|dir>] [--json]
+
+Tries densities and alphas and shows for each the size of the file, the relative error ‖S − tau‖ / ‖tau‖ and the
+cosine of what it decodes to with the task vector. With --eval also what it does on held-out text: bits per byte,
+the share of the fine-tuning's gain that is kept, agreement and KL with the uncompressed fine-tuning; the best alpha
+of each density is the one with the smallest KL (without --eval: the smallest error).
+
+  --densities <k,k,…>   default ${PUBLISHED_DENSITIES.join(',')}
+  --alphas <a,a,…>      default ${PUBLISHED_ALPHAS.join(',')}, and ${FINE_ALPHAS.join(',')} unless --scale is std
+  --eval <text>         a text of the expert's domain; the windows used are not those that eval reports on
+  --eval-base <dir>     written by tritswap prepare (default: public/models/demo)
+  --windows <n>         windows of 256 tokens (default 8), --from <n> the first one (default 24)
+  --json                all points and the best as JSON
+
+and the flags of compress that choose entries and scales: --rule, --score, --threshold, --scale, --include,
+--exclude, --dense, --override.
+
+Example
+  tritswap sweep --base base --finetuned bard --rule published --threshold tensor --eval bard.txt
+`
+
+const options = {
+  ...inputOptions,
+  ...ruleFlags,
+  densities: { type: 'string' },
+  alphas: { type: 'string' },
+  eval: { type: 'string' },
+  'eval-base': { type: 'string', default: 'public/models/demo' },
+  windows: { type: 'string', default: '8' },
+  from: { type: 'string', default: '24' },
+  json: { type: 'boolean' },
+} as const
+
+/** What a point does on text; null where the fine-tuning gains nothing. */
+interface Scores {
+  bpb: number
+  gainKept: number | null
+  agreement: number
+  kl: number
+}
+
+type Point = Omit<SweepPoint, 'head'> & { eval?: Scores }
+
+export async function run(argv: string[]): Promise<number> {
+  const { values } = parseArgs({ args: argv, options })
+  checkInputs(values, ['finetuned', 'adapter'])
+  if (values.density !== undefined || values.alpha !== undefined) {
+    throw new UsageError('Cannot sweep at one --density or --alpha: expected --densities and --alphas')
+  }
+  const rules = ruleOptions(values)
+  const threads = threadCount(values.threads)
+  if (rules.overrides?.some((override) => override.density !== undefined || override.alpha !== undefined)) {
+    throw new UsageError('Cannot sweep with an --override of density or alpha: they are what is swept')
+  }
+  const densities = list(values.densities, '--densities', density) ?? PUBLISHED_DENSITIES
+  const alphas = list(values.alphas, '--alphas', alpha) ?? defaultAlphas(rules)
+  const windows = {
+    from: number(values.from, '--from') ?? 0,
+    count: number(values.windows, '--windows') ?? 0,
+  }
+
+  const base = values.base === undefined ? undefined : await openCheckpointAt(values.base)
+  const task = await openTaskVector(values, base)
+  const pool = openPool(threads)
+  const bar = progressBar('sweeping')
+  const steps = densities.length
+  const points: Point[] = []
+  let text: TextEvaluation | undefined
+  try {
+    if (values.eval !== undefined)
+      text = await TextEvaluation.open(values['eval-base'], values.eval, windows, task, rules)
+    let payload = memorySpool()
+    const context = {
+      run: pool?.run,
+      sha256: sha256OfFile,
+      spoolFor() {
+        payload = memorySpool()
+        // Without a text only heads are wanted.
+        return values.eval === undefined ? { async append() {} } : payload
+      },
+      onProgress: ({ done, total }: { done: number; total: number }) =>
+        bar.update(Math.floor(points.length / alphas.length) + done / total, steps),
+    }
+    for await (const row of sweep(task, rules, { densities, alphas }, context)) {
+      const scores = await text?.score(row.map(({ head }) => payload.join(head)))
+      for (const [i, { head: _, ...point }] of row.entries()) points.push({ ...point, eval: scores?.[i] })
+    }
+  } finally {
+    bar.stop()
+    await text?.close()
+    await pool?.close()
+  }
+  const bestByDensity = densities.map((k) => bestOf(points.filter((point) => point.density === k)))
+  const best = bestOf(bestByDensity)
+  if (values.json) {
+    process.stdout.write(
+      `${JSON.stringify({ points, bestByDensity, best, base: text?.base, finetuned: text?.finetuned }, null, 1)}\n`,
+    )
+  } else {
+    process.stdout.write(textOf(points, bestByDensity))
+  }
+  return 0
+}
+
+function defaultAlphas(rules: RuleOptions): number[] {
+  const more = mainRule(rules).scale === 'std' ? [] : FINE_ALPHAS
+  return [...PUBLISHED_ALPHAS, ...more].sort((a, b) => a - b)
+}
+
+function list(
+  text: string | undefined,
+  flag: string,
+  parse: (text: string, flag: string) => number | undefined,
+): number[] | undefined {
+  return text?.split(',').map((item) => parse(item, flag)!)
+}
+
+/** The smallest KL where texts were scored, else the smallest error. */
+function bestOf(points: readonly Point[]): Point {
+  const cost = ({ eval: scores, error }: Point) => scores?.kl ?? error
+  return points.reduce((best, point) => (cost(point) < cost(best) ? point : best))
+}
+
+function textOf(points: readonly Point[], best: readonly Point[]): string {
+  const scored = points.some((point) => point.eval !== undefined)
+  const head = [
+    'density',
+    'alpha',
+    'size',
+    '× f16',
+    'error',
+    'cosine',
+    ...(scored ? ['bpb', 'gain kept', 'agreement', 'KL'] : []),
+    '',
+  ]
+  const rows = points.map((point) => [
+    `${formatNumber(100 * point.density)}%`,
+    point.alpha,
+    formatBytes(point.bytes),
+    formatNumber(point.ratioToF16, 3),
+    point.error.toFixed(4),
+    point.cosine.toFixed(4),
+    ...(point.eval === undefined
+      ? []
+      : [
+          point.eval.bpb.toFixed(4),
+          point.eval.gainKept === null ? '' : `${(100 * point.eval.gainKept).toFixed(1)}%`,
+          `${(100 * point.eval.agreement).toFixed(1)}%`,
+          point.eval.kl.toFixed(4),
+        ]),
+    best.includes(point) ? '*' : '',
+  ])
+  return `${formatTable(head, rows)}\n\n* best alpha of its density, by ${scored ? 'KL' : 'error'}\n`
+}
+
+/** Scores files on one text, against the uncompressed task vector. */
+class TextEvaluation {
+  readonly #evaluation: Evaluation
+  readonly #text: EvaluationText
+  readonly #windows: { from: number; count: number }
+  readonly #folder: string
+  readonly #finetuned: TensorValues
+  /** Bits per byte. */
+  base?: number
+  finetuned?: number
+
+  private constructor(
+    evaluation: Evaluation,
+    text: string,
+    windows: { from: number; count: number },
+    folder: string,
+    finetuned: TensorValues,
+  ) {
+    this.#evaluation = evaluation
+    this.#text = evaluation.text(text)
+    this.#windows = windows
+    this.#folder = folder
+    this.#finetuned = finetuned
+  }
+
+  static async open(
+    base: string,
+    text: string,
+    windows: { from: number; count: number },
+    task: TaskVector,
+    rules: RuleOptions,
+  ): Promise<TextEvaluation> {
+    // Loaded only here: it brings onnxruntime along.
+    const evaluation = await (await import('./evaluation.ts')).Evaluation.open(base)
+    const folder = await mkdtemp(join(tmpdir(), 'tritswap-'))
+    try {
+      const spool = memorySpool()
+      // The uncompressed expert in the same container, so that adapters work like fine-tunings.
+      const { include, exclude } = rules
+      const { head } = await compressTaskVector(
+        task,
+        { include, exclude, dense: ['*'], denseDtype: 'f32' },
+        { spool },
+      )
+      const path = join(folder, 'uncompressed.trit')
+      await writeFile(path, spool.join(head))
+      return new TextEvaluation(
+        evaluation,
+        await readFile(text, 'utf8'),
+        windows,
+        folder,
+        await evaluation.expert(path),
+      )
+    } catch (error) {
+      await evaluation.close()
+      await rm(folder, { recursive: true })
+      throw error
+    }
+  }
+
+  async score(files: readonly Uint8Array[]): Promise<Scores[]> {
+    const { gainKept } = await import('./evaluation.ts')
+    const variants = []
+    const path = join(this.#folder, 'point.trit')
+    for (const file of files) {
+      await writeFile(path, file)
+      variants.push(await this.#evaluation.expert(path))
+    }
+    const result = await this.#evaluation.score(this.#text, this.#windows, {
+      finetuned: this.#finetuned,
+      variants,
+    })
+    this.base = result.base.bpb
+    this.finetuned = result.finetuned!.bpb
+    return result.variants.map(({ bpb, agreement, kl }) => ({
+      bpb,
+      gainKept: gainKept(result.base.bpb, result.finetuned!.bpb, bpb) ?? null,
+      agreement: agreement!,
+      kl: kl!,
+    }))
+  }
+
+  async close(): Promise<void> {
+    await this.#evaluation.close()
+    await rm(this.#folder, { recursive: true })
+  }
+}

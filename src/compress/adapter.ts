@@ -1,0 +1,296 @@
+/**
+ * Adapter folders as `peft` writes them. ComPEFT compresses the factors themselves: theta_init is 0 for LoRA's A
+ * and B, 1 for (IA)³, the base weight for whatever else the file holds (biases, modules_to_save).
+ *
+ * @module
+ */
+import { TritswapError } from '../errors.ts'
+import type { ModuleLayout } from '../format/table.ts'
+import { type Checkpoint, type FileFolder, pickle, readJson } from './checkpoint.ts'
+import { isFloat } from './dtypes.ts'
+import {
+  type AdapterSettings,
+  type Ia3Settings,
+  isFeedforward,
+  type LoraSettings,
+  matchPattern,
+  readAdapterConfig,
+  refused,
+} from './peft_config.ts'
+import { readBytes, readSafetensors, type StoredTensor } from './safetensors.ts'
+import type { TaskTensor, TaskVector } from './task_vector.ts'
+
+const CONFIG = 'adapter_config.json'
+const WEIGHTS = 'adapter_model.safetensors'
+const PICKLED = 'adapter_model.bin'
+
+/** `peft` wraps the model twice: PeftModel.base_model is a tuner, and its model is the user's. */
+const PREFIX = 'base_model.model.'
+
+const LORA = /^(.+)\.(lora_A|lora_B)\.weight$/
+const LORA_EMBEDDING = /^(.+)\.(lora_embedding_A|lora_embedding_B)$/
+const IA3 = /^(.+)\.ia3_l$/
+/** Parts of methods that the configuration should have named already. */
+const FOREIGN: [RegExp, string][] = [
+  [/\.lora_magnitude_vector(\.weight)?$/, 'DoRA'],
+  [/\.lora_E$/, 'AdaLoRA'],
+  [/\.lora_B\.bias$/, 'LoRA with a bias in B'],
+  [/\.hada_[wt]\d(_[ab])?$/, 'LoHa'],
+  [/\.lokr_/, 'LoKr'],
+  [/\.vera_lambda_/, 'VeRA'],
+  [/(^|\.)prompt_embeddings$/, 'prompt tuning'],
+  [/\.(lora_|token_adapter\.)/, 'an unknown kind of LoRA'],
+]
+
+/**
+ * The task vector of an adapter.
+ * @param base - needed only where the file holds more than LoRA and (IA)³ tensors; with it every target is checked
+ * @throws {TritswapError} `unsupported` naming the method, for everything but LoRA and (IA)³
+ */
+export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): Promise<TaskVector> {
+  const files = await folder.list()
+  if (!files.includes(CONFIG)) {
+    throw new TritswapError(
+      'input',
+      `Cannot open ${folder.name} as an adapter: expected ${CONFIG} and ${WEIGHTS} in it`,
+      {
+        fields: { name: folder.name },
+      },
+    )
+  }
+  const settings = readAdapterConfig(await readJson(await folder.open(CONFIG)), folder.name)
+  if (!files.includes(WEIGHTS)) {
+    if (files.includes(PICKLED)) throw pickle(`${folder.name}/${PICKLED}`)
+    throw new TritswapError('input', `Cannot open ${folder.name} as an adapter: expected ${WEIGHTS} in it`)
+  }
+  const source = await folder.open(WEIGHTS)
+  const stored = (await readSafetensors(source)).tensors.filter(({ weights }) => weights > 0)
+  const byName = new Map(stored.map((tensor) => [tensor.name, tensor]))
+  const notes: string[] = []
+  const tensors: TaskTensor[] = []
+  for (const tensor of stored) {
+    const task =
+      settings.kind === 'lora'
+        ? loraTensor(tensor, byName, settings, base)
+        : ia3Tensor(tensor, settings, base)
+    const found = task ?? (await deltaTensor(tensor, byName, folder.name, base, notes))
+    if (found !== undefined) tensors.push(found)
+  }
+  if (!tensors.some(({ role }) => role !== 'delta')) {
+    throw new TritswapError(
+      'input',
+      `Cannot compress ${folder.name}: ${WEIGHTS} holds no ${settings.kind === 'lora' ? 'LoRA factors' : '(IA)³ vectors'}`,
+    )
+  }
+  if (base !== undefined) checkTargets(tensors, base, notes)
+  return {
+    method: settings.kind,
+    tensors,
+    base: base?.tensors,
+    baseName: settings.baseName,
+    sources: [source],
+    notes,
+  }
+}
+
+function strip(name: string): string {
+  return name.startsWith(PREFIX) ? name.slice(PREFIX.length) : name
+}
+
+function loraTensor(
+  tensor: StoredTensor,
+  all: ReadonlyMap<string, StoredTensor>,
+  settings: LoraSettings,
+  base?: Checkpoint,
+): TaskTensor | undefined {
+  const embedding = LORA_EMBEDDING.exec(tensor.name)
+  const match = embedding ?? LORA.exec(tensor.name)
+  if (match === null) return undefined
+  const [, module, part] = match
+  const isA = part.endsWith('A')
+  const suffix = embedding === null ? '.weight' : ''
+  const other = `${module}.${part.slice(0, -1)}${isA ? 'B' : 'A'}${suffix}`
+  const pair = all.get(other)
+  if (pair === undefined) {
+    throw new TritswapError(
+      'input',
+      `Cannot compress ${tensor.name}: expected its other factor ${other} in the file`,
+      {
+        fields: { tensor: tensor.name, expected: other },
+      },
+    )
+  }
+  const [a, b] = isA ? [tensor, pair] : [pair, tensor]
+  const path = strip(module)
+  checkFactors(a, b, path, settings)
+  const rank = a.shape[0]
+  const alpha = matchPattern(settings.alphaPattern, path, settings.alpha)
+  const target = `${path}.weight`
+  return {
+    name: tensor.name,
+    shape: tensor.shape,
+    role: isA ? 'loraA' : 'loraB',
+    target,
+    scaling: isA ? undefined : alpha / (settings.rslora ? Math.sqrt(rank) : rank),
+    layout: embedding === null ? layoutOf(a, b, path, settings, base) : 'embedding',
+    theta: tensor,
+    init: 0,
+  }
+}
+
+/** A is [r, in, …], B is [out, r, …], r what the configuration says for this module. */
+function checkFactors(a: StoredTensor, b: StoredTensor, path: string, settings: LoraSettings): void {
+  const rank = matchPattern(settings.rankPattern, path, settings.rank)
+  const fits = a.shape.length === b.shape.length && a.shape[0] === rank && b.shape[1] === rank
+  const flat = a.shape.length === 2
+  const pointwise = a.shape.length === 4 && b.shape[2] === 1 && b.shape[3] === 1
+  if (fits && (flat || pointwise)) return
+  if (a.shape.length === 3 || a.shape.length === 5) {
+    throw refused(path, `LoRA on a ${a.shape.length - 2}-d convolution`, `its A has shape [${a.shape}]`)
+  }
+  if (a.shape.length === 4 && a.shape[0] === rank) {
+    throw refused(path, 'LoRA on a grouped convolution', `its B has shape [${b.shape}] at rank ${rank}`)
+  }
+  throw new TritswapError(
+    'input',
+    `Cannot compress the LoRA of ${path}: expected factors of rank ${rank} as ${CONFIG} says, found A [${a.shape}] and B [${b.shape}]`,
+    { fields: { module: path, rank, a: a.shape, b: b.shape } },
+  )
+}
+
+/** Output layers are nn.Linear even in models whose other layers are Conv1D. */
+const ALWAYS_LINEAR = /(^|\.)(lm_head|score|classifier|embed_out)$/
+
+/**
+ * `peft` uses `fan_in_fan_out` only where the module is a Conv1D, and says nothing about which are; the shape in the
+ * base does, unless it is square.
+ */
+function layoutOf(
+  a: StoredTensor,
+  b: StoredTensor,
+  path: string,
+  settings: AdapterSettings,
+  base?: Checkpoint,
+): ModuleLayout {
+  if (a.shape.length === 4) return 'conv2d'
+  const shape = base?.tensors.get(`${path}.weight`)?.shape
+  if (shape?.length === 2 && shape[0] !== shape[1]) {
+    return shape[0] === a.shape[1] && shape[1] === b.shape[0] ? 'conv1d' : 'linear'
+  }
+  return settings.fanInFanOut && !ALWAYS_LINEAR.test(path) ? 'conv1d' : 'linear'
+}
+
+function ia3Tensor(tensor: StoredTensor, settings: Ia3Settings, base?: Checkpoint): TaskTensor | undefined {
+  const match = IA3.exec(tensor.name)
+  if (match === null) return undefined
+  const path = strip(match[1])
+  const { shape } = tensor
+  const feedforward = isFeedforward(settings, path)
+  const linear = shape.length === 2 && shape[feedforward ? 0 : 1] === 1
+  const conv = shape.length === 4 && tensor.weights === shape[1]
+  if (!linear && !conv) {
+    throw new TritswapError(
+      'input',
+      `Cannot compress ${tensor.name}: expected ${feedforward ? '[1, in]' : '[out, 1]'} as ${CONFIG} says, found [${shape}]`,
+      { fields: { tensor: tensor.name, shape } },
+    )
+  }
+  const outer = base?.tensors.get(`${path}.weight`)?.shape
+  const size = feedforward ? 1 : 0
+  const isConv1d =
+    outer?.length === 2 && outer[0] !== outer[1] ? outer[1 - size] === tensor.weights : settings.fanInFanOut
+  return {
+    name: tensor.name,
+    shape,
+    role: 'ia3',
+    target: `${path}.weight`,
+    layout: conv ? 'conv2d' : isConv1d ? 'conv1d' : 'linear',
+    feedforward,
+    theta: tensor,
+    init: 1,
+  }
+}
+
+/** A bias or a module that was trained and saved whole: a delta against the base. */
+async function deltaTensor(
+  tensor: StoredTensor,
+  all: ReadonlyMap<string, StoredTensor>,
+  folder: string,
+  base: Checkpoint | undefined,
+  notes: string[],
+): Promise<TaskTensor | undefined> {
+  const { name, shape } = tensor
+  for (const [pattern, method] of FOREIGN) {
+    if (pattern.test(name)) throw refused(folder, method, `it holds ${name}`)
+  }
+  if (name.includes('.original_module.')) {
+    notes.push(`Left out ${name}: peft's own copy of what modules_to_save replaces, never used`)
+    return undefined
+  }
+  // With bias "all" peft saves the bias of a saved module under both of its names.
+  const plain = name.replace('.modules_to_save.', '.')
+  const twin = plain === name ? undefined : all.get(plain)
+  if (twin !== undefined) {
+    const [a, b] = await Promise.all([readBytes(tensor), readBytes(twin)])
+    if (tensor.dtype === twin.dtype && a.length === b.length && a.every((byte, i) => byte === b[i])) {
+      notes.push(`Left out ${name}: a second copy of ${plain}`)
+      return undefined
+    }
+    throw new TritswapError(
+      'input',
+      `Cannot compress ${name}: the file holds ${plain} with other values, and both mean the same weight`,
+    )
+  }
+  const target = strip(plain).replace('.base_layer.', '.')
+  if (base === undefined) {
+    throw new TritswapError(
+      'input',
+      `Cannot compress ${folder}: it holds ${name} whole (a bias, or a module in modules_to_save), which is stored as a difference from the base; give the base with --base`,
+      { fields: { name: folder, tensor: name } },
+    )
+  }
+  const init = base.tensors.get(target)
+  if (init === undefined || init.shape.join() !== shape.join() || !isFloat(init.dtype)) {
+    const found = init === undefined ? 'none' : `${init.dtype} [${init.shape}]`
+    throw new TritswapError(
+      'base',
+      `Cannot compress ${name}: expected ${target} of shape [${shape}] in ${base.name}, found ${found}; give the base that the adapter was trained on`,
+      {
+        fields: { tensor: name, target },
+      },
+    )
+  }
+  return { name, shape, role: 'delta', target, theta: tensor, init }
+}
+
+/** @throws {TritswapError} `base` where a LoRA or (IA)³ tensor has no weight to act on, or one of another size */
+function checkTargets(tensors: readonly TaskTensor[], base: Checkpoint, notes: string[]): void {
+  for (const tensor of tensors) {
+    if (tensor.role === 'delta') continue
+    const target = base.tensors.get(tensor.target)
+    if (target === undefined) {
+      if (!/(lm_head|embed_out)\.weight$/.test(tensor.target)) throw noTarget(tensor, base, 'none')
+      const note = `${tensor.target} is not in ${base.name}, which ties it to its embedding: no sketch is stored`
+      if (!notes.includes(note)) notes.push(note)
+    } else if (!fits(tensor, target.shape)) {
+      throw noTarget(tensor, base, `[${target.shape}]`)
+    }
+  }
+}
+
+function fits({ role, layout, shape, feedforward, theta }: TaskTensor, target: readonly number[]): boolean {
+  const [out, into] = layout === 'conv1d' ? [target[1], target[0]] : target
+  if (role === 'ia3') return theta.weights === (feedforward ? into : out)
+  // An embedding is looked up by rows: A is [r, vocabulary], B is [dim, r].
+  if (layout === 'embedding') return role === 'loraA' ? shape[1] === target[0] : shape[0] === target[1]
+  if (role === 'loraB') return shape[0] === out
+  return shape[1] === into && shape.slice(2).join() === target.slice(2).join()
+}
+
+function noTarget(tensor: TaskTensor, base: Checkpoint, found: string): TritswapError {
+  return new TritswapError(
+    'base',
+    `Cannot compress ${tensor.name} of shape [${tensor.shape}]: expected a fitting ${tensor.target} in ${base.name}, found ${found}; give the base that the adapter was trained on`,
+    { fields: { tensor: tensor.name, target: tensor.target, found } },
+  )
+}

@@ -1,0 +1,108 @@
+/**
+ * What is in a `.trit` file, and how near it is to the least that information theory allows.
+ *
+ * @module
+ */
+import type { TritHead } from '../format/head.ts'
+import type { TritTensor } from '../format/table.ts'
+import { weightsOf } from '../format/tiling.ts'
+
+export interface TensorInspection {
+  name: string
+  shape: readonly number[]
+  codec: 'ternary' | 'dense'
+  role: string
+  target: string
+  weights: number
+  /** Entries that are stored: all of a dense tensor. */
+  kept: number
+  density: number
+  /** Null for dense tensors. */
+  scale: number | null
+  /** Only dense: how values are stored. */
+  dtype?: 'f16' | 'f32'
+  bytes: number
+  entropyBytes: number
+}
+
+export interface Inspection {
+  file: { name: string; bytes: number; rootHash: string }
+  kind: string
+  method: string
+  label?: string
+  description?: string
+  prompt?: string
+  licence?: string
+  createdWith?: string
+  base: { name?: string; fingerprint?: string; sketched: boolean }
+  compression: Record<string, unknown>
+  sources: readonly { name: string; sha256?: string }[]
+  totals: {
+    weights: number
+    kept: number
+    headBytes: number
+    payloadBytes: number
+    /** Σ n·H(kept/n)/8 over ternary tensors, plus the sections of dense ones. */
+    entropyBytes: number
+    /** File size over that. */
+    ratioToEntropy: number
+    /** How many times smaller than the same tensors in f16, and in f32. */
+    ratioToF16: number
+    ratioToF32: number
+  }
+  tensors: TensorInspection[]
+}
+
+/** Bits of information per weight of a ternary tensor of density k: −[(1−k)·log2(1−k) + k·log2(k/2)]. */
+export function ternaryEntropy(density: number): number {
+  const part = (p: number, q: number) => (p === 0 ? 0 : -p * Math.log2(q))
+  return part(1 - density, 1 - density) + part(density, density / 2)
+}
+
+export function inspectTensor(tensor: TritTensor): TensorInspection {
+  const { name, shape, codec, role, target, bytes } = tensor
+  const weights = weightsOf(shape)
+  const common = { name, shape, codec, role, target, weights, bytes }
+  if (tensor.codec === 'dense') {
+    return { ...common, kept: weights, density: 1, scale: null, dtype: tensor.dtype, entropyBytes: bytes }
+  }
+  const density = tensor.kept / weights
+  const entropyBytes = (weights * ternaryEntropy(density)) / 8
+  return { ...common, kept: tensor.kept, density, scale: tensor.scale, entropyBytes }
+}
+
+/** Everything that the head tells; the payload is not read. */
+export function inspectHead(head: TritHead, name: string): Inspection {
+  const { table, rootHash, headBytes, payloadBytes } = head
+  const { kind, method, label, description, prompt, licence, createdWith, base, sources } = table
+  const tensors = table.tensors.map(inspectTensor)
+  const sum = (of: (tensor: TensorInspection) => number) =>
+    tensors.reduce((total, tensor) => total + of(tensor), 0)
+  const bytes = headBytes + payloadBytes
+  const weights = sum((tensor) => tensor.weights)
+  const entropyBytes = sum((tensor) => tensor.entropyBytes)
+  return {
+    file: { name, bytes, rootHash },
+    kind,
+    method,
+    label,
+    description,
+    prompt,
+    licence,
+    createdWith,
+    base: { name: base.name, fingerprint: base.fingerprint, sketched: base.sketch !== undefined },
+    compression: { ...table.compression },
+    sources,
+    totals: {
+      weights,
+      kept: sum((tensor) => tensor.kept),
+      headBytes,
+      payloadBytes,
+      entropyBytes,
+      ratioToEntropy: bytes / entropyBytes,
+      ratioToF16: (2 * weights) / bytes,
+      ratioToF32: (4 * weights) / bytes,
+    },
+    tensors,
+  }
+}

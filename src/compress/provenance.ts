@@ -1,0 +1,68 @@
+/**
+ * Where an expert comes from: fingerprint and sketch of its base, names and hashes of its sources.
+ *
+ * @module
+ */
+import { fingerprintOf } from '../format/fingerprint.ts'
+import { toHalf } from '../format/float16.ts'
+import { sketchPositions } from '../format/sketch.ts'
+import { type BaseRecord, SKETCH_VALUES, type SourceRecord, targetsOf } from '../format/table.ts'
+import type { ByteSource } from '../source/source.ts'
+import { isFloat } from './dtypes.ts'
+import { inOrder } from './in_order.ts'
+import type { RunJob } from './jobs.ts'
+import { readFloats, type StoredTensor } from './safetensors.ts'
+import type { TaskVector } from './task_vector.ts'
+
+/** Bytes of tensors that are hashed at once. */
+const BYTES_AHEAD = 2 ** 25
+/** What a table keeps of the list of sources. */
+const MAX_SOURCES = 64
+
+/** The fingerprint of the base, where its checkpoint is at hand. */
+export async function describeBase(
+  task: Pick<TaskVector, 'base' | 'baseName' | 'converted'>,
+  run: RunJob,
+  signal?: AbortSignal,
+): Promise<BaseRecord> {
+  if (task.base === undefined || task.converted) return { name: task.baseName }
+  const entries = []
+  const work = inOrder(
+    [...task.base.values()],
+    ({ bytes }) => bytes,
+    BYTES_AHEAD,
+    (tensor) => run('hash', { tensor }, signal),
+  )
+  for await (const [{ name, dtype, shape }, hash] of work) entries.push({ name, dtype, shape, hash })
+  return { name: task.baseName, fingerprint: await fingerprintOf(entries) }
+}
+
+/** Adds the sketch: all targets of the table or none, so it is left out where the base lacks one. */
+export async function withSketch(
+  record: BaseRecord,
+  base: ReadonlyMap<string, StoredTensor> | undefined,
+  tensors: readonly { target: string }[],
+  signal?: AbortSignal,
+): Promise<BaseRecord> {
+  const targets = targetsOf(tensors).map((target) => base?.get(target))
+  if (!targets.every((target) => target !== undefined && isFloat(target.dtype))) return record
+  const sketch = new Uint16Array(targets.length * SKETCH_VALUES)
+  for (const [t, target] of targets.entries()) {
+    if (target === undefined) continue
+    for (const [i, position] of sketchPositions(target.name, target.weights).entries()) {
+      sketch[t * SKETCH_VALUES + i] = toHalf((await readFloats(target, position, 1, { signal }))[0])
+    }
+  }
+  return { ...record, sketch }
+}
+
+export async function describeSources(
+  sources: readonly ByteSource[],
+  sha256: (source: ByteSource) => Promise<string | undefined>,
+): Promise<SourceRecord[]> {
+  const records: SourceRecord[] = []
+  for (const source of sources.slice(0, MAX_SOURCES)) {
+    records.push({ name: source.name.split(/[\\/]/).at(-1)!, sha256: await sha256(source) })
+  }
+  return records
+}

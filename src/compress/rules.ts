@@ -1,0 +1,142 @@
+/**
+ * How a task vector is compressed: the options, and the rule that they make for each tensor.
+ *
+ * @module
+ */
+import picomatch from 'picomatch'
+import { TritswapError } from '../errors.ts'
+
+/** How entries are ranked (`jobs.ts`). */
+export type Score = 'magnitude' | 'balanced'
+/** Whether the best entries are chosen tensor by tensor or among all tensors at once. */
+export type Threshold = 'global' | 'tensor'
+/**
+ * What a kept entry is worth before alpha: the standard deviation of tau (as published), the mean magnitude of the
+ * kept entries, or ‖tau‖² / Σ_kept |tau| (`unbiased`: the expert's dot product with tau is tau's own square).
+ * Over the tensors that share a threshold.
+ */
+export type Scale = 'std' | 'mean' | 'unbiased'
+
+/** What a glob may override for the tensors it matches. */
+export interface Override {
+  glob: string
+  density?: number
+  alpha?: number
+  score?: Score
+  scale?: Scale
+}
+
+export interface RuleOptions {
+  /** `published`: score magnitude, threshold global, scale std, every tensor ternary. Single options override it. */
+  rule?: 'published'
+  /** Fraction of entries to keep, 0 < k ≤ 1. Default 0.05. */
+  density?: number
+  /** Multiplies any scale. Default 1. */
+  alpha?: number
+  score?: Score
+  threshold?: Threshold
+  scale?: Scale
+  /** Globs of tensor names; only these. */
+  include?: readonly string[]
+  /** Not these. */
+  exclude?: readonly string[]
+  /** Stored uncompressed, as f16 or f32 deltas. */
+  dense?: readonly string[]
+  denseDtype?: 'f16' | 'f32'
+  /** Later ones win. */
+  overrides?: readonly Override[]
+}
+
+export interface TernaryRule {
+  codec: 'ternary'
+  density: number
+  alpha: number
+  score: Score
+  threshold: Threshold
+  scale: Scale
+}
+
+export interface DenseRule {
+  codec: 'dense'
+  dtype: 'f16' | 'f32'
+}
+
+export type TensorRule = TernaryRule | DenseRule
+
+export const DEFAULT_DENSITY = 0.05
+
+/** The rule of tensors that no glob names. */
+export function mainRule(options: RuleOptions): TernaryRule {
+  const published = options.rule === 'published'
+  const rule: TernaryRule = {
+    codec: 'ternary',
+    density: options.density ?? DEFAULT_DENSITY,
+    alpha: options.alpha ?? 1,
+    score: options.score ?? (published ? 'magnitude' : 'balanced'),
+    threshold: options.threshold ?? (published ? 'global' : 'tensor'),
+    scale: options.scale ?? (published ? 'std' : 'unbiased'),
+  }
+  checkRule(rule, 'the options')
+  return rule
+}
+
+function checkRule({ density, alpha }: TernaryRule, where: string): void {
+  if (!(density > 0 && density <= 1)) {
+    throw new TritswapError(
+      'input',
+      `Cannot compress: expected a density over 0 and up to 1 in ${where}, found ${density}`,
+    )
+  }
+  if (!(alpha > 0 && Number.isFinite(alpha))) {
+    throw new TritswapError('input', `Cannot compress: expected an alpha over 0 in ${where}, found ${alpha}`)
+  }
+}
+
+/** Matches tensor names: `*` crosses dots and slashes. */
+export function globMatcher(glob: string): (name: string) => boolean {
+  return picomatch(glob, { bash: true, dot: true, nonegate: true })
+}
+
+/**
+ * Decides for every tensor. Names are matched as they are in the file, and by the base tensor they change.
+ * @returns undefined for a tensor that is left out
+ * @throws {TritswapError} `input` when a glob matches no tensor at all
+ */
+export function rulesFor(
+  tensors: readonly { name: string; target: string }[],
+  options: RuleOptions,
+): (TensorRule | undefined)[] {
+  const main = mainRule(options)
+  const matching = (globs: readonly string[] | undefined, option: string) => {
+    const matchers = (globs ?? []).map((glob) => matcher(tensors, glob, option))
+    return (tensor: { name: string; target: string }) => matchers.some((matches) => matches(tensor))
+  }
+  const included = options.include?.length ? matching(options.include, '--include') : () => true
+  const excluded = matching(options.exclude, '--exclude')
+  const dense = matching(options.dense, '--dense')
+  const overrides = (options.overrides ?? []).map(({ glob, ...override }) => ({
+    matches: matcher(tensors, glob, '--override'),
+    override,
+  }))
+  return tensors.map((tensor) => {
+    if (!included(tensor) || excluded(tensor)) return undefined
+    if (dense(tensor)) return { codec: 'dense', dtype: options.denseDtype ?? 'f16' }
+    const rule = { ...main }
+    for (const { matches, override } of overrides) if (matches(tensor)) Object.assign(rule, override)
+    checkRule(rule, `the rule of ${tensor.name}`)
+    return rule
+  })
+}
+
+function matcher(tensors: readonly { name: string; target: string }[], glob: string, option: string) {
+  const matches = globMatcher(glob)
+  const found = (tensor: { name: string; target: string }) => matches(tensor.name) || matches(tensor.target)
+  if (!tensors.some(found)) {
+    throw new TritswapError(
+      'input',
+      `Cannot use ${option} ${glob}: it matches no tensor; names look like ${tensors[0]?.name ?? '(there are none)'}`,
+      { fields: { option, glob } },
+    )
+  }
+  return found
+}

@@ -1,0 +1,174 @@
+/**
+ * Safetensors files (https://huggingface.co/docs/safetensors): u64 header length, a JSON header, then the tensors
+ * without gaps. Read by random access, so a file may be larger than memory.
+ *
+ * @module
+ */
+import { TritswapError } from '../errors.ts'
+import { MAX_NAME_LENGTH, MAX_RANK, MAX_TENSORS } from '../format/limits.ts'
+import type { ByteSource, ReadOptions } from '../source/source.ts'
+import { DTYPE_BYTES, decodeFloats } from './dtypes.ts'
+
+/** The limit of the reference implementation. */
+const MAX_HEADER_BYTES = 100_000_000
+
+/** A tensor where it lies: nothing of it is in memory. */
+export interface StoredTensor {
+  name: string
+  /** `F32`, `F16`, `BF16`, `I8`, … */
+  dtype: string
+  shape: readonly number[]
+  /** Product of the shape. */
+  weights: number
+  source: ByteSource
+  /** First byte in the source. */
+  offset: number
+  /** Length in the source. */
+  bytes: number
+}
+
+export interface SafetensorsFile {
+  tensors: StoredTensor[]
+  metadata: Record<string, string>
+}
+
+/**
+ * Reads the header of a safetensors file; tensors come in the order of their data.
+ * @throws {TritswapError} `format` when the header is not one, or does not describe exactly the bytes that follow
+ */
+export async function readSafetensors(source: ByteSource, options?: ReadOptions): Promise<SafetensorsFile> {
+  const { name } = source
+  const size = await source.size(options)
+  if (size === undefined) throw notSafetensors(name, 'its size is not known')
+  if (size < 8) throw notSafetensors(name, `it has ${size} bytes`)
+  const prefix = await source.read(0, 8, options)
+  const headerBytes = Number(new DataView(prefix.buffer, prefix.byteOffset, 8).getBigUint64(0, true))
+  if (headerBytes > MAX_HEADER_BYTES || 8 + headerBytes > size) {
+    throw notSafetensors(name, `it promises a header of ${headerBytes} bytes and has ${size}`)
+  }
+  const header = parseHeader(await source.read(8, headerBytes, options), name)
+  const data = 8 + headerBytes
+  const tensors: StoredTensor[] = []
+  const metadata: Record<string, string> = {}
+  for (const [key, value] of Object.entries(header)) {
+    if (key === '__metadata__') {
+      for (const [k, v] of Object.entries(value ?? {})) if (typeof v === 'string') metadata[k] = v
+    } else {
+      tensors.push(storedTensor(key, value, source, data))
+    }
+  }
+  if (tensors.length > MAX_TENSORS)
+    throw notSafetensors(name, `it has ${tensors.length} tensors, over ${MAX_TENSORS}`)
+  tensors.sort((a, b) => a.offset - b.offset || a.bytes - b.bytes)
+  // Without gaps and overlaps, as the reference implementation demands: a name given twice leaves a gap.
+  let end = data
+  for (const tensor of tensors) {
+    if (tensor.offset !== end) {
+      throw notSafetensors(
+        name,
+        `${tensor.name} starts at byte ${tensor.offset - data}, not at ${end - data}`,
+      )
+    }
+    end += tensor.bytes
+  }
+  if (end !== size)
+    throw notSafetensors(name, `its tensors end at byte ${end} of ${size}; it is truncated or damaged`)
+  return { tensors, metadata }
+}
+
+function parseHeader(bytes: Uint8Array, name: string): Record<string, unknown> {
+  let header: unknown
+  try {
+    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+  } catch (cause) {
+    throw notSafetensors(name, 'its header is not JSON', cause)
+  }
+  if (typeof header !== 'object' || header === null || Array.isArray(header)) {
+    throw notSafetensors(name, 'its header is not a JSON object')
+  }
+  return header as Record<string, unknown>
+}
+
+function storedTensor(name: string, value: unknown, source: ByteSource, data: number): StoredTensor {
+  const { dtype, shape, data_offsets: range } = (value ?? {}) as Record<string, unknown>
+  const bad = (what: string) => notSafetensors(source.name, `${name.slice(0, 80)} has ${what}`)
+  if (name.length > MAX_NAME_LENGTH) throw bad(`a name of ${name.length} characters, over ${MAX_NAME_LENGTH}`)
+  if (typeof dtype !== 'string' || !Object.hasOwn(DTYPE_BYTES, dtype)) {
+    throw bad(`dtype ${JSON.stringify(dtype)?.slice(0, 20)}`)
+  }
+  if (!isSizes(shape) || shape.length > MAX_RANK) throw bad(`shape ${JSON.stringify(shape)?.slice(0, 80)}`)
+  if (!isSizes(range) || range.length !== 2 || range[1] < range[0]) {
+    throw bad(`data_offsets ${JSON.stringify(range)?.slice(0, 80)}`)
+  }
+  const weights = shape.reduce((product, size) => product * size, 1)
+  const bytes = range[1] - range[0]
+  if (bytes !== weights * DTYPE_BYTES[dtype]) {
+    throw bad(`${bytes} bytes, and shape [${shape}] of ${dtype} needs ${weights * DTYPE_BYTES[dtype]}`)
+  }
+  return { name, dtype, shape, weights, source, offset: data + range[0], bytes }
+}
+
+function isSizes(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0)
+}
+
+/** Elements `[from, from + count)` of a tensor in flat order, as stored. */
+export async function readBytes(
+  tensor: StoredTensor,
+  from = 0,
+  count = tensor.weights - from,
+  options?: ReadOptions,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const size = DTYPE_BYTES[tensor.dtype]
+  return tensor.source.read(tensor.offset + from * size, count * size, options)
+}
+
+/** The same as f32. */
+export async function readFloats(
+  tensor: StoredTensor,
+  from = 0,
+  count = tensor.weights - from,
+  options?: ReadOptions,
+): Promise<Float32Array<ArrayBuffer>> {
+  const bytes = await readBytes(tensor, from, count, options)
+  const floats = new Float32Array(count)
+  decodeFloats(bytes, tensor.dtype, tensor.name, floats)
+  return floats
+}
+
+function notSafetensors(name: string, why: string, cause?: unknown): TritswapError {
+  return new TritswapError('format', `Cannot read ${name} as safetensors: ${why}`, {
+    fields: { name },
+    cause,
+  })
+}
+
+/** A tensor of a file to be written. */
+export interface TensorToWrite {
+  name: string
+  dtype: 'F32' | 'F16' | 'I8' | 'I32'
+  shape: readonly number[]
+}
+
+/**
+ * The head of a safetensors file (length and header, padded so that the data is aligned to 8 bytes); the tensors'
+ * bytes follow in the order given.
+ */
+export function safetensorsHead(
+  tensors: readonly TensorToWrite[],
+  metadata: Record<string, string> = {},
+): Uint8Array<ArrayBuffer> {
+  let end = 0
+  const entries = tensors.map(({ name, dtype, shape }) => {
+    const start = end
+    end += shape.reduce((product, size) => product * size, 1) * DTYPE_BYTES[dtype]
+    return [name, { dtype, shape, data_offsets: [start, end] }] as const
+  })
+  const json = new TextEncoder().encode(
+    JSON.stringify({ __metadata__: metadata, ...Object.fromEntries(entries) }),
+  )
+  const bytes = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20)
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(bytes.length - 8), true)
+  bytes.set(json, 8)
+  return bytes
+}

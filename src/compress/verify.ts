@@ -1,0 +1,124 @@
+import { TritswapError } from '../errors.ts'
+import { chunkLength, type TritHead, verifyChunk } from '../format/head.ts'
+import { compareSketch, sketchPositions } from '../format/sketch.ts'
+import { SKETCH_VALUES, targetsOf } from '../format/table.ts'
+import type { ByteSource } from '../source/source.ts'
+import type { Checkpoint } from './checkpoint.ts'
+import { decodePieces } from './decode.ts'
+import { isFloat } from './dtypes.ts'
+import { type RunJob, runJob } from './jobs.ts'
+import { describeBase } from './provenance.ts'
+import { readFloats } from './safetensors.ts'
+
+/**
+ * Checks every byte of a file: the hash of each chunk, and that each section decodes to what the table says.
+ * @throws {TritswapError} `integrity`, `format` or `limit`, naming what is wrong
+ */
+export async function verifyFile(
+  source: ByteSource,
+  head: TritHead,
+  { signal, onProgress }: { signal?: AbortSignal; onProgress?: (done: number, total: number) => void } = {},
+): Promise<void> {
+  const end = head.headBytes + head.payloadBytes
+  const size = await source.size({ signal })
+  if (size !== undefined && size !== end) {
+    throw new TritswapError(
+      'format',
+      `Cannot trust ${source.name}: expected ${end} bytes as its head says, found ${size}; fetch it again`,
+      {
+        fields: { name: source.name, expected: end, found: size },
+      },
+    )
+  }
+  for (let index = 0; index < head.chunks; index++) {
+    const bytes = await source.read(head.headBytes + index * head.chunkBytes, chunkLength(head, index), {
+      signal,
+    })
+    await verifyChunk(head, index, bytes, source.name)
+    onProgress?.(index, head.chunks + head.table.tensors.length)
+  }
+  for (const [i, tensor] of head.table.tensors.entries()) {
+    let from = 0
+    for await (const values of decodePieces(source, head, tensor, { signal })) {
+      const at = values.findIndex((value) => !Number.isFinite(value))
+      if (at >= 0) {
+        throw new TritswapError(
+          'format',
+          `Cannot trust ${source.name}: ${tensor.name} is ${values[at]} at index ${from + at}`,
+          {
+            fields: { name: source.name, tensor: tensor.name, index: from + at },
+          },
+        )
+      }
+      from += values.length
+    }
+    onProgress?.(head.chunks + i, head.chunks + head.table.tensors.length)
+  }
+}
+
+/** How an expert and a checkpoint fit. */
+export interface BaseCheck {
+  /** `unknown` where the expert was made without its base at hand. */
+  fingerprint: 'same' | 'unknown'
+  /** Distance of the sketch, or undefined where there is none. */
+  sketchDistance?: number
+}
+
+/**
+ * Checks that an expert was made for this checkpoint: its tensors, its sketch, its fingerprint.
+ * @throws {TritswapError} `base` saying which of them differs
+ */
+export async function verifyBase(
+  { table }: TritHead,
+  name: string,
+  base: Checkpoint,
+  { run = runJob, signal }: { run?: RunJob; signal?: AbortSignal } = {},
+): Promise<BaseCheck> {
+  const other = (why: string, fields: Record<string, unknown>) =>
+    new TritswapError(
+      'base',
+      `Cannot use ${name} with ${base.name}: ${why}; give the base that it was made for`,
+      { fields: { name, base: base.name, ...fields } },
+    )
+  for (const { role, target, shape } of table.tensors) {
+    const found = base.tensors.get(target)
+    if (role !== 'delta' || found?.shape.join() === shape.join()) continue
+    throw other(
+      `expected ${target} of shape [${shape}], found ${found === undefined ? 'none' : `[${found.shape}]`}`,
+      { target },
+    )
+  }
+  const check: BaseCheck = { fingerprint: 'unknown' }
+  const { sketch, fingerprint } = table.base
+  if (sketch !== undefined) {
+    const found = new Float64Array(sketch.length)
+    for (const [t, target] of targetsOf(table.tensors).entries()) {
+      const tensor = base.tensors.get(target)
+      if (tensor === undefined || !isFloat(tensor.dtype))
+        throw other(`expected weights under ${target}, found none`, { target })
+      for (const [i, position] of sketchPositions(target, tensor.weights).entries()) {
+        found[t * SKETCH_VALUES + i] = (await readFloats(tensor, position, 1, { signal }))[0]
+      }
+    }
+    const { same, distance } = compareSketch(sketch, found, 'f16')
+    check.sketchDistance = distance
+    if (!same)
+      throw other(
+        `its sketch is ${distance.toPrecision(3)} away, so these are other weights of the same shape`,
+        { distance },
+      )
+  }
+  if (fingerprint !== undefined) {
+    const found = (await describeBase({ base: base.tensors }, run, signal)).fingerprint
+    if (found !== fingerprint) {
+      const why =
+        sketch === undefined ? '' : ' (the sketch fits, so it may be the same model in another dtype)'
+      throw other(`expected fingerprint ${fingerprint}, found ${found}${why}`, {
+        expected: fingerprint,
+        found,
+      })
+    }
+    check.fingerprint = 'same'
+  }
+  return check
+}

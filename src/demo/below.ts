@@ -1,0 +1,131 @@
+/**
+ * What is below the fold, loaded when the visitor comes near it.
+ *
+ * @module
+ */
+import { html, render, svg } from 'lit'
+import type { ExpertSwitcher } from '../element/expert_switcher.ts'
+import { BringYourOwn } from './bring_your_own.ts'
+import { Measure } from './measure.ts'
+import { SideBySide } from './side_by_side.ts'
+
+customElements.define('trit-side-by-side', SideBySide)
+customElements.define('trit-measure', Measure)
+customElements.define('trit-bring-your-own', BringYourOwn)
+
+/** A weight matrix in small: how strongly each of 5 × 5 entries is drawn, and in which direction it goes. */
+const DELTA = [3, -1, 1, -6, 1, 1, 7, -1, 2, -2, -2, 1, -1, 1, 6, 1, -7, 2, 1, -1, 6, 1, -1, -2, 1]
+
+const squares = (shade: (delta: number, index: number) => string) =>
+  DELTA.map(
+    (delta, index) =>
+      svg`<rect x=${16 * (index % 5)} y=${16 * Math.floor(index / 5)} width="14" height="14" .style=${shade(delta, index)} />`,
+  )
+
+const colour = (delta: number) => (delta > 0 ? 'var(--gain)' : 'var(--loss)')
+const kept = (delta: number) => Math.abs(delta) > 5
+
+const STEPS = [
+  {
+    title: 'Subtract',
+    text: 'A fine-tuned model minus its base: what the training changed. Most changes are small.',
+    drawing: squares((delta) => `fill: ${colour(delta)}; opacity: ${0.12 + Math.abs(delta) / 8}`),
+  },
+  {
+    title: 'Keep few',
+    text: 'The largest 2 to 11 % stay, each as a sign: plus or minus one size for the whole matrix.',
+    drawing: squares((delta) =>
+      kept(delta) ? `fill: ${colour(delta)}` : 'fill: none; stroke: var(--hairline)',
+    ),
+  },
+  {
+    title: 'Pack',
+    text: 'The gaps between them are Golomb-coded in tiles of 64 × 64; every 64 KiB has a SHA-256 that is checked before use.',
+    drawing: DELTA.filter(kept).map((delta, index) => {
+      const gap = [3, 2, 7, 1, 3][index]!
+      const x = [0, 20, 36, 67, 75][index]!
+      return svg`<rect x=${x} y="34" width=${2 * gap} height="12" .style=${'fill: var(--hairline)'} /><rect x=${x + 2 * gap} y="30" width="4" height="20" .style=${`fill: ${colour(delta)}`} />`
+    }),
+  },
+  {
+    title: 'Apply between two tokens',
+    text: 'The packed expert lies in VRAM; a compute shader unpacks and adds it in place. What it displaces goes to a journal: going back restores the base bit for bit.',
+    drawing: squares(
+      (delta) => `fill: ${kept(delta) ? colour(delta) : 'var(--muted)'}; opacity: ${kept(delta) ? 1 : 0.35}`,
+    ),
+  },
+]
+
+const SNIPPET = `<script type="module" src="https://your.host/tritswap/element.js"></script>
+<expert-switcher model="/models/demo" experts="/experts/experts.json" autoload></expert-switcher>`
+
+async function copy(event: Event): Promise<void> {
+  const button = event.target as HTMLButtonElement
+  try {
+    await navigator.clipboard.writeText(SNIPPET)
+    button.textContent = 'Copied'
+  } catch {
+    button.textContent = 'Select it and copy'
+  }
+  setTimeout(() => {
+    button.textContent = 'Copy'
+  }, 2000)
+}
+
+/** Draws the sections and keeps them in step with the switcher. */
+export function showBelow(place: HTMLElement, switcher: ExpertSwitcher): void {
+  render(
+    html`<section aria-labelledby="side-by-side">
+        <h2 id="side-by-side">All pens, one prompt, side by side</h2>
+        <p>The prompt above, written on by each pen in turn, 40 tokens each.</p>
+        <trit-side-by-side .switcher=${switcher}></trit-side-by-side>
+      </section>
+      <section aria-labelledby="measure">
+        <h2 id="measure">Measure</h2>
+        <trit-measure .switcher=${switcher}></trit-measure>
+      </section>
+      <section aria-labelledby="bring">
+        <h2 id="bring">Bring your own</h2>
+        <p>An expert from your disk. Its bytes do not leave this browser.</p>
+        <trit-bring-your-own .switcher=${switcher}></trit-bring-your-own>
+      </section>
+      <section aria-labelledby="how">
+        <h2 id="how">How it works</h2>
+        <ol class="steps">
+          ${STEPS.map(
+            ({ title, text, drawing }) =>
+              html`<li>
+                <svg viewBox="-1 -1 82 82" aria-hidden="true">${drawing}</svg>
+                <h3>${title}</h3>
+                <p>${text}</p>
+              </li>`,
+          )}
+        </ol>
+      </section>
+      <section aria-labelledby="embed">
+        <h2 id="embed">Two lines to put it on your page</h2>
+        <p><code>npm run build:lib</code> makes the folder <code>lib</code>; put it, the base and the experts on any static host.</p>
+        <div class="snippet">
+          <pre tabindex="0" role="region" aria-label="Two lines of HTML">${SNIPPET}</pre>
+          <button @click=${copy}>Copy</button>
+        </div>
+      </section>
+      <footer>
+        <a href="./models/demo/MODEL_CARD.md">About the base</a>
+        <a href="./experts/experts.json">The registry of the experts</a>
+      </footer>`,
+    place,
+  )
+  const parts = place.querySelectorAll<SideBySide | Measure | BringYourOwn>(
+    'trit-side-by-side, trit-measure, trit-bring-your-own',
+  )
+  let seen = ''
+  switcher.addEventListener('change', () => {
+    const { status, pens } = switcher.state
+    // Every token is a change; only these are to be seen here.
+    const shown = [status, switcher.prompt.trim() === '', ...pens.map(({ id }) => id)].join()
+    if (shown === seen) return
+    seen = shown
+    for (const part of parts) part.requestUpdate()
+  })
+}

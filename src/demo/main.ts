@@ -1,0 +1,54 @@
+import '../element/define.ts'
+import { formatBytes } from '../element/units.ts'
+import { linkAddress } from './link.ts'
+
+const switcher = document.querySelector('expert-switcher')!
+const chip = document.querySelector('#adapter')!
+const vram = document.querySelector('#vram')!
+const below = document.querySelector<HTMLElement>('#below')!
+
+switcher.addEventListener('change', () => {
+  const { info, stats } = switcher.state
+  if (info === undefined) return
+  const { adapter } = info
+  const name = adapter.description || [adapter.vendor, adapter.architecture].filter(Boolean).join(' ')
+  const kind = adapter.software ? 'software' : 'hardware'
+  const used = stats === undefined ? '' : ` · ${formatBytes(stats.vram.total)} of VRAM`
+  chip.textContent = `${name || 'WebGPU'} · ${kind}${used}`
+  if (stats !== undefined) showVram(stats.vram)
+})
+
+/** What lies in VRAM, each part as a bar to one scale. */
+function showVram({ base, experts, journal }: { base: number; experts: number; journal: number }): void {
+  const parts = [
+    ['base', base],
+    ['experts, packed', experts],
+    ['journal', journal],
+  ] as const
+  const rows = parts.map(([name, bytes]) => {
+    const row = document.createElement('div')
+    const meter = document.createElement('meter')
+    meter.max = Math.max(base, experts, journal)
+    meter.value = bytes
+    meter.ariaLabel = name
+    const label = document.createElement('span')
+    label.textContent = name
+    const figure = document.createElement('span')
+    figure.textContent = formatBytes(bytes)
+    row.append(label, meter, figure)
+    return row
+  })
+  vram.replaceChildren(...rows)
+}
+
+linkAddress(switcher)
+
+new IntersectionObserver(
+  async ([entry], observer) => {
+    if (!entry?.isIntersecting) return
+    observer.disconnect()
+    const { showBelow } = await import('./below.ts')
+    showBelow(below, switcher)
+  },
+  { rootMargin: '-1px' },
+).observe(below)

@@ -1,0 +1,125 @@
+import { css, html, LitElement, nothing } from 'lit'
+import type { ExpertSwitcher } from '../element/expert_switcher.ts'
+import type { Pen } from '../element/switcher_state.ts'
+import { base, theme } from '../element/theme.ts'
+import { isAbortError } from '../errors.ts'
+
+interface Column {
+  pen: Pen
+  text: string
+  problem?: string
+}
+
+const TOKENS = 40
+
+/** One prompt, written on by every pen in turn. Each call is bound to its expert: the manuscript goes on undisturbed. */
+export class SideBySide extends LitElement {
+  static override properties = { switcher: { attribute: false }, _columns: { state: true } }
+
+  static override styles = [
+    theme,
+    base,
+    css`
+      .columns {
+        display: grid;
+        grid-template-columns: repeat(auto-fill, minmax(min(100%, 280px), 1fr));
+        gap: 16px 24px;
+        margin-top: 16px;
+      }
+      .column {
+        min-height: 170px;
+        padding-top: 8px;
+        border-top: 2px solid var(--ink);
+      }
+      h3 {
+        margin: 0 0 4px;
+        font-size: 14px;
+        color: var(--ink);
+      }
+      p {
+        margin: 0;
+        font: 17px/26px var(--trit-serif);
+        white-space: pre-wrap;
+        overflow-wrap: anywhere;
+      }
+      .written {
+        color: var(--ink);
+      }
+      .problem {
+        color: var(--trit-error);
+      }
+    `,
+  ]
+
+  declare switcher: ExpertSwitcher
+  declare _columns: Column[]
+  #running?: AbortController
+
+  constructor() {
+    super()
+    this._columns = []
+  }
+
+  override disconnectedCallback(): void {
+    super.disconnectedCallback()
+    this.#running?.abort()
+  }
+
+  override render() {
+    const { state, prompt } = this.switcher
+    const running = this.#running !== undefined
+    const columns = this._columns.length > 0 ? this._columns : state.pens.map((pen) => ({ pen, text: '' }))
+    return html`${
+      running
+        ? html`<button @click=${() => this.#running?.abort()}>Stop all</button>`
+        : html`<button
+            class="primary"
+            ?disabled=${state.status !== 'ready' || prompt.trim() === ''}
+            @click=${() => this.#run()}
+            >Try all pens</button
+          >`
+    }
+      <div class="columns" aria-busy=${running}>
+        ${columns.map(
+          ({ pen, text, problem }: Column) =>
+            html`<section class="column" data-ink=${pen.ink} aria-label=${pen.label}>
+              <h3>${pen.label}</h3>
+              <p>${text === '' ? nothing : html`${this.#prompt}<span class="written">${text}</span>`}</p>
+              ${problem === undefined ? nothing : html`<div class="problem" role="alert">${problem}</div>`}
+            </section>`,
+        )}
+      </div>`
+  }
+
+  /** The prompt of what is shown; that of the switcher may be another by now. */
+  #prompt = ''
+
+  async #run(): Promise<void> {
+    const { state, prompt, temperature, topK } = this.switcher
+    const { loader } = state
+    if (loader === undefined) return
+    const controller = new AbortController()
+    const { signal } = controller
+    this.#running = controller
+    this.#prompt = prompt
+    this._columns = state.pens.map((pen) => ({ pen, text: '' }))
+    for (const column of this._columns) {
+      const { pen } = column
+      try {
+        const experts = await state.resident(pen.ink === 0 ? [] : [{ pen, weight: 1 }])
+        signal.throwIfAborted()
+        const options = { maxNewTokens: TOKENS, temperature, topK, experts, signal }
+        for await (const { text } of loader.generate(prompt, options)) {
+          column.text += text
+          this.requestUpdate()
+        }
+      } catch (error) {
+        if (signal.aborted) break
+        // What one pen cannot do, the next may.
+        if (!isAbortError(error)) column.problem = (error as Error).message
+      }
+    }
+    this.#running = undefined
+    this.requestUpdate()
+  }
+}

@@ -1,0 +1,41 @@
+/**
+ * Registers `<expert-switcher>` and its parts.
+ *
+ * @module
+ */
+import { ExpertLoader } from '../loader.ts'
+import { ExpertSwitcher } from './expert_switcher.ts'
+import { Manuscript } from './manuscript.ts'
+import { Mix } from './mix.ts'
+import { PenChoice } from './pen_choice.ts'
+import { SwitchBar } from './switch_bar.ts'
+
+/** One function for all elements: those with the same model share what it makes. */
+ExpertSwitcher.createLoader = (options) => ExpertLoader.create(options)
+
+const elements = {
+  'trit-manuscript': Manuscript,
+  'trit-mix': Mix,
+  'trit-pen-choice': PenChoice,
+  'trit-switch-bar': SwitchBar,
+  'expert-switcher': ExpertSwitcher,
+}
+
+for (const [name, element] of Object.entries(elements)) {
+  // Two bundles on one page may both bring it: the first stays.
+  if (customElements.get(name) === undefined) customElements.define(name, element)
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    'expert-switcher': ExpertSwitcher
+    'trit-manuscript': Manuscript
+    'trit-mix': Mix
+    'trit-pen-choice': PenChoice
+    'trit-switch-bar': SwitchBar
+  }
+}
+
+export type { ExpertSwitcherEvents } from './expert_switcher.ts'
+export type { MeasuredSwitch, Pen, SwitcherEvents, WeightedId, WeightedPen } from './switcher_state.ts'
+export { ExpertSwitcher }

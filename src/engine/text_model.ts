@@ -1,0 +1,295 @@
+/**
+ * A causal language model driven by unmodified transformers.js over sessions whose weights are ours.
+ *
+ * @module
+ */
+import {
+  AutoModelForCausalLM,
+  AutoTokenizer,
+  env,
+  InterruptableStoppingCriteria,
+  type PreTrainedModel,
+  type PreTrainedTokenizer,
+  Tensor,
+} from '@xenova/transformers'
+import { abortError, TritswapError } from '../errors.ts'
+import { GRAPH_FOLDER } from '../model/base_source.ts'
+import type { OrtSession } from '../model/hoisted_session.ts'
+import { channel } from './channel.ts'
+import type { GenerateOptions } from './protocol.ts'
+
+/** Reads a file of the model folder; `undefined` where there is none. */
+export type ModelFiles = (path: string) => Promise<Response | undefined>
+
+/** Where onnxruntime-web's wasm and its glue code are served. */
+export interface OrtPaths {
+  mjs: string
+  wasm: string
+}
+
+/** A token as the sampler chose it, with a mark that the caller made at that moment. */
+export interface SampledToken<M> {
+  token: number
+  text: string
+  mark: M
+}
+
+/** What a caller of {@link TextModel.generate} decides at every token. */
+export interface GenerateHooks<M> {
+  /** Called as a token is sampled, before the next forward pass begins. */
+  mark: () => M
+  /** Called after `mark`: whether the next token should come from a fresh reading of the whole context. */
+  reread?: () => boolean
+}
+
+/**
+ * transformers.js asks for `<localModelPath><id>/<file>`; with this pair every such path is ours to answer, from
+ * any origin or none.
+ */
+const LOCAL_ROOT = '/tritswap-model/'
+const MODEL_ID = 'model'
+const DEFAULT_CONTEXT = 2048
+
+type Sessions = Record<string, OrtSession>
+
+export class TextModel {
+  readonly contextLength: number
+  readonly #tokenizer: PreTrainedTokenizer
+  readonly #model: PreTrainedModel
+
+  private constructor(tokenizer: PreTrainedTokenizer, model: PreTrainedModel) {
+    this.#tokenizer = tokenizer
+    this.#model = model
+    const config = model.config as unknown as { max_position_embeddings?: number; n_positions?: number }
+    this.contextLength = config.max_position_embeddings ?? config.n_positions ?? DEFAULT_CONTEXT
+  }
+
+  /**
+   * Loads tokenizer, configuration and graph. The weights that the graph lacks are fed later, by the sessions that
+   * {@link bind} puts in place.
+   */
+  static async load(options: {
+    files: ModelFiles
+    ort: OrtPaths
+    device: GPUDevice
+    dtype: string
+    /** Folder of the graph in the model folder. */
+    subfolder?: string
+    /** Data files of the graph, by the name that it calls them; what config.json says of them by default. */
+    externalFiles?: readonly string[]
+  }): Promise<TextModel> {
+    const { subfolder = GRAPH_FOLDER, externalFiles } = options
+    configure(options.files, options.ort)
+    const tokenizer = await AutoTokenizer.from_pretrained(MODEL_ID)
+    const model = await AutoModelForCausalLM.from_pretrained(MODEL_ID, {
+      device: 'webgpu',
+      dtype: options.dtype as 'fp32',
+      // Our own device: experts and weights live on it, and onnxruntime-web only borrows it.
+      session_options: {
+        executionProviders: [{ name: 'webgpu', device: options.device } as never],
+        // A string instead of bytes is a path that transformers.js reads.
+        ...(externalFiles && {
+          externalData: externalFiles.map((path) => ({ path, data: `${subfolder}/${path}` })) as never,
+        }),
+      },
+      subfolder,
+      ...(externalFiles && { use_external_data_format: false }),
+    })
+    return new TextModel(tokenizer, model)
+  }
+
+  /** The sessions as transformers.js made them, by its own names (`model`, `decoder_model_merged`, …). */
+  get sessions(): Sessions {
+    return this.#model.sessions as Sessions
+  }
+
+  /** The same model over other sessions: every call binds its own, so that each knows its experts. */
+  #over(sessions: Sessions): PreTrainedModel {
+    return Object.create(this.#model, { sessions: { value: sessions } }) as PreTrainedModel
+  }
+
+  encode(text: string): number[] {
+    return this.#tokenizer.encode(text)
+  }
+
+  decode(tokens: number[]): string {
+    return tokens.length === 0
+      ? ''
+      : this.#tokenizer.decode(tokens, {
+          skip_special_tokens: true,
+          // Spaces before punctuation are text: in source code above all.
+          clean_up_tokenization_spaces: false,
+        })
+  }
+
+  /**
+   * Streams tokens as they are sampled. The prompt is cut at its start where prompt and new tokens would not fit
+   * the context; at least half of it stays.
+   * @throws {DOMException} `AbortError` once the signal is aborted, at the next token
+   */
+  async *generate<M>(
+    prompt: string,
+    sessions: Sessions,
+    { mark, reread = () => false }: GenerateHooks<M>,
+    { maxNewTokens = 128, temperature = 0, topK = 0 }: GenerateOptions,
+    signal?: AbortSignal,
+  ): AsyncGenerator<SampledToken<M>, void, void> {
+    signal?.throwIfAborted()
+    const room = Math.max(this.contextLength - maxNewTokens, Math.ceil(this.contextLength / 2))
+    const ids = this.encode(prompt).slice(-room)
+    if (ids.length === 0) {
+      throw new TritswapError('input', 'Cannot generate from an empty prompt: write a word or two')
+    }
+    const end = Math.min(ids.length + maxNewTokens, this.contextLength)
+    const text = new IncrementalText((tokens) => this.decode(tokens))
+    const sampling = { do_sample: temperature > 0, ...(temperature > 0 ? { temperature, top_k: topK } : {}) }
+    // Once for each time that the context is read from its start.
+    while (ids.length < end) {
+      const pass = this.#pass(ids, end - ids.length, sessions, { mark, reread }, sampling, signal)
+      let last: number | undefined
+      for await (const { token, mark: made } of pass) {
+        ids.push(token)
+        last = token
+        yield { token, text: text.next(token), mark: made }
+      }
+      if (last === undefined || this.#isEnd(last)) return
+    }
+  }
+
+  /** One uninterrupted run of transformers.js' own loop over one KV cache. */
+  async *#pass<M>(
+    ids: readonly number[],
+    newTokens: number,
+    sessions: Sessions,
+    { mark, reread }: Required<GenerateHooks<M>>,
+    sampling: object,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<{ token: number; mark: M }, void, void> {
+    const stop = new InterruptableStoppingCriteria()
+    const tokens = channel<{ token: number; mark: M }>()
+    let isPrompt = true
+    const streamer = {
+      put(batch: bigint[][]) {
+        if (!isPrompt) {
+          tokens.push({ token: Number(batch[0][0]), mark: mark() })
+          if (reread()) stop.interrupt()
+        }
+        isPrompt = false
+      },
+      end() {},
+    }
+    const interrupt = () => stop.interrupt()
+    signal?.addEventListener('abort', interrupt)
+    const finished = this.#over(sessions)
+      .generate({
+        ...batchOfOne(ids),
+        max_new_tokens: newTokens,
+        ...sampling,
+        streamer,
+        stopping_criteria: stop,
+      } as never)
+      .then(
+        () => tokens.close(),
+        (error: unknown) => tokens.close(error),
+      )
+    try {
+      for await (const sampled of tokens) {
+        if (signal?.aborted) throw abortError(signal)
+        yield sampled
+      }
+      if (signal?.aborted) throw abortError(signal)
+    } finally {
+      signal?.removeEventListener('abort', interrupt)
+      // A forward pass cannot be taken back: wait for it, so that nothing of this call runs after it has ended.
+      stop.interrupt()
+      await finished
+    }
+  }
+
+  #isEnd(token: number): boolean {
+    const { eos_token_id: ends } =
+      (this.#model as unknown as { generation_config?: { eos_token_id?: number | number[] } })
+        .generation_config ?? {}
+    return ends === token || (Array.isArray(ends) && ends.includes(token))
+  }
+
+  /** Logits of every position of one sequence: `[tokens × vocabulary]`, row-major, f32. */
+  async logits(
+    ids: readonly number[],
+    sessions: Sessions,
+  ): Promise<{ data: Float32Array; vocabulary: number }> {
+    if (ids.length === 0 || ids.length > this.contextLength) {
+      throw new TritswapError('input', `Cannot run ${ids.length} tokens: expected 1 to ${this.contextLength}`)
+    }
+    const output = (await this.#over(sessions).forward(batchOfOne(ids))) as Record<string, Tensor>
+    try {
+      const logits = output.logits.to('float32')
+      return { data: (logits.data as Float32Array).slice(), vocabulary: logits.dims.at(-1) as number }
+    } finally {
+      for (const tensor of Object.values(output)) if (tensor.location === 'gpu-buffer') tensor.dispose()
+    }
+  }
+
+  async dispose(): Promise<void> {
+    await this.#model.dispose()
+  }
+}
+
+function batchOfOne(ids: readonly number[]) {
+  const dims = [1, ids.length]
+  return {
+    input_ids: new Tensor('int64', BigInt64Array.from(ids, BigInt), dims),
+    attention_mask: new Tensor('int64', new BigInt64Array(ids.length).fill(1n), dims),
+  }
+}
+
+/** Points transformers.js at our files and nowhere else. */
+function configure(files: ModelFiles, ort: OrtPaths): void {
+  env.allowRemoteModels = false
+  env.allowLocalModels = true
+  env.localModelPath = LOCAL_ROOT
+  env.useBrowserCache = false
+  env.useWasmCache = false
+  env.fetch = async (input: string | URL | Request) => {
+    const path = String(input instanceof Request ? input.url : input)
+    const at = path.indexOf(`${LOCAL_ROOT}${MODEL_ID}/`)
+    if (at < 0) {
+      throw new TritswapError('network', `Cannot fetch ${path}: only files of the model folder may be read`, {
+        fields: { url: path },
+      })
+    }
+    const file = path.slice(at + LOCAL_ROOT.length + MODEL_ID.length + 1)
+    return (await files(file)) ?? new Response(null, { status: 404 })
+  }
+  const wasm = env.backends.onnx.wasm
+  if (wasm) {
+    wasm.wasmPaths = { ...ort }
+    // More threads need SharedArrayBuffer, hence COOP and COEP headers, and the work is on the GPU.
+    wasm.numThreads = 1
+  }
+}
+
+/**
+ * Text of a growing token list, piece by piece. Only the last two pieces are decoded again (a tokenizer's decoder
+ * looks at its neighbours); a piece waits while it ends inside a UTF-8 sequence.
+ */
+class IncrementalText {
+  readonly #decode: (tokens: number[]) => string
+  readonly #tokens: number[] = []
+  #context = 0
+  #shown = 0
+
+  constructor(decode: (tokens: number[]) => string) {
+    this.#decode = decode
+  }
+
+  next(token: number): string {
+    this.#tokens.push(token)
+    const before = this.#decode(this.#tokens.slice(this.#context, this.#shown))
+    const text = this.#decode(this.#tokens.slice(this.#context))
+    if (text.endsWith('\ufffd')) return ''
+    this.#context = this.#shown
+    this.#shown = this.#tokens.length
+    return text.slice(before.length)
+  }
+}

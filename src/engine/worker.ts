@@ -1,0 +1,7 @@
+/** Entry of the engine worker. */
+import { serve } from '../rpc.ts'
+import { Engine } from './engine.ts'
+
+export type EngineApi = Engine
+
+serve(new Engine())

@@ -1,0 +1,75 @@
+import { TritswapError } from '../errors.ts'
+
+/** `tritswap.json` of a prepared base: where its weights are and what authenticates them. */
+export interface ModelManifest {
+  version: 1
+  weights: { file: string; bytes: number; rootHash: string }
+  /** Graph files, e.g. `onnx/model.onnx`. */
+  graphs: string[]
+  /** Of the graph, as transformers.js names it: `fp32`, `fp16`, … */
+  dtype: string
+  /** Of the checkpoint that it was prepared from. */
+  fingerprint?: string
+}
+
+/**
+ * Reads the manifest of a model folder; undefined where there is none, because the model is not prepared.
+ * @param modelUrl - absolute, with a slash at its end
+ * @throws {TritswapError} `network` if it cannot be had, `format` if it is not one
+ */
+export async function readModelManifest(
+  modelUrl: string,
+  signal?: AbortSignal,
+): Promise<ModelManifest | undefined> {
+  const url = new URL('tritswap.json', modelUrl).href
+  let response: Response
+  try {
+    response = await fetch(url, { signal })
+  } catch (cause) {
+    signal?.throwIfAborted()
+    throw new TritswapError(
+      'network',
+      `Cannot fetch ${url}: ${(cause as Error).message}; check the address and the connection`,
+      {
+        fields: { url },
+        cause,
+      },
+    )
+  }
+  // Servers of single-page sites answer with their page instead of 404.
+  if (response.status === 404 || response.headers.get('Content-Type')?.startsWith('text/html')) {
+    await response.body?.cancel()
+    return undefined
+  }
+  if (!response.ok) {
+    throw new TritswapError('network', `Cannot fetch ${url}: the server answered ${response.status}`, {
+      fields: { url, status: response.status },
+    })
+  }
+  let manifest: Partial<ModelManifest>
+  try {
+    manifest = (await response.json()) as Partial<ModelManifest>
+  } catch (cause) {
+    throw new TritswapError('format', `Cannot read ${url}: it is not JSON; prepare the model again`, {
+      fields: { url },
+      cause,
+    })
+  }
+  const { weights } = manifest
+  if (
+    manifest.version !== 1 ||
+    typeof weights?.file !== 'string' ||
+    typeof weights.bytes !== 'number' ||
+    !/^[0-9a-f]{64}$/.test(weights.rootHash ?? '') ||
+    typeof manifest.dtype !== 'string'
+  ) {
+    throw new TritswapError(
+      'format',
+      `Cannot read ${url}: it does not name a weights file; prepare the model again`,
+      {
+        fields: { url },
+      },
+    )
+  }
+  return manifest as ModelManifest
+}

@@ -1,0 +1,42 @@
+import type { FetchProgress } from './protocol.ts'
+
+/** Twenty events a second are as many as anybody sees. */
+const INTERVAL_MS = 50
+
+/** Reports in the shape of transformers.js, `progress` at most 20 times a second and never backwards. */
+export function progressReporter(
+  name: string,
+  file: string,
+  report: ((progress: FetchProgress) => void) | undefined,
+  now: () => number = () => performance.now(),
+) {
+  let last = Number.NEGATIVE_INFINITY
+  let most = 0
+  return (
+    status: FetchProgress['status'],
+    phase: FetchProgress['phase'],
+    loaded = 0,
+    total?: number,
+  ): void => {
+    if (!report) return
+    if (status === 'progress') {
+      if (now() - last < INTERVAL_MS) return
+      last = now()
+    }
+    if (total === undefined) {
+      report({ status, name, file, phase })
+      return
+    }
+    // Bytes that came twice would count twice.
+    most = Math.max(most, Math.min(loaded, total))
+    report({
+      status,
+      name,
+      file,
+      phase,
+      loaded: most,
+      total,
+      progress: total === 0 ? 100 : (100 * most) / total,
+    })
+  }
+}

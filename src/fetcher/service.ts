@@ -1,0 +1,45 @@
+import { release } from '../rpc.ts'
+import { type ChunkCache, openChunkCache } from '../source/cache.ts'
+import { fetchFile } from './fetcher.ts'
+import type { FetchWorkerApi } from './protocol.ts'
+import { portSink } from './send.ts'
+
+/** What a fetch worker does, on whichever thread: `worker.ts` serves it. */
+export function fetchService(): FetchWorkerApi {
+  const caches = new Map<number | undefined, ChunkCache>()
+  const cacheOf = (budget: number | undefined) => {
+    const cache = caches.get(budget) ?? openChunkCache({ budget })
+    caches.set(budget, cache)
+    return cache
+  }
+
+  return {
+    async fetch(request, port, { cacheBudget, retry, silenceMs, priority }, signal, onProgress, onWarning) {
+      const cancelled = new AbortController()
+      const onAbort = () => cancelled.abort(signal.reason)
+      if (signal.aborted) onAbort()
+      else signal.addEventListener('abort', onAbort, { once: true })
+      const sink = port && portSink(port, cancelled.signal, () => cancelled.abort())
+      try {
+        const file = await fetchFile(request, {
+          sink,
+          cache: cacheOf(cacheBudget),
+          signal: cancelled.signal,
+          priority,
+          retry,
+          http: silenceMs === undefined ? {} : { silenceMs },
+          onProgress,
+          onWarning,
+        })
+        sink?.end()
+        return file
+      } catch (error) {
+        sink?.end(error)
+        throw error
+      } finally {
+        release(onProgress)
+        release(onWarning)
+      }
+    },
+  }
+}

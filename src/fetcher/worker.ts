@@ -1,0 +1,5 @@
+/** The entry of a fetch worker. */
+import { serve } from '../rpc.ts'
+import { fetchService } from './service.ts'
+
+serve(fetchService())

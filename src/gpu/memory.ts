@@ -1,0 +1,50 @@
+import { TritswapError } from '../errors.ts'
+import type { Gpu } from './device.ts'
+
+/** Largest buffer that a kernel can see as a whole. */
+export function largestBuffer({ device }: Gpu): number {
+  return Math.min(device.limits.maxBufferSize, device.limits.maxStorageBufferBindingSize)
+}
+
+/** @throws {TritswapError} `memory` unless one buffer can have this size */
+export function checkSize(gpu: Gpu, what: string, bytes: number): void {
+  const limit = largestBuffer(gpu)
+  if (bytes <= limit) return
+  throw new TritswapError(
+    'memory',
+    `Cannot keep ${what} in VRAM: it takes ${bytes} bytes and this GPU binds at most ${limit}`,
+    {
+      fields: { what, bytes, limit },
+    },
+  )
+}
+
+/**
+ * Buffers for weights, streams or journals. All or none are made.
+ * @throws {TritswapError} `memory` when one is over the device's limit or VRAM runs out
+ */
+export async function createBuffers(gpu: Gpu, what: string, sizes: readonly number[]): Promise<GPUBuffer[]> {
+  for (const size of sizes) checkSize(gpu, what, size)
+  if (sizes.length === 0) return []
+  const { device } = gpu
+  device.pushErrorScope('out-of-memory')
+  const buffers = sizes.map((size) =>
+    device.createBuffer({
+      label: what,
+      size,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+    }),
+  )
+  const error = await device.popErrorScope()
+  if (error === null) return buffers
+  for (const buffer of buffers) buffer.destroy()
+  const bytes = sizes.reduce((sum, size) => sum + size, 0)
+  throw new TritswapError(
+    'memory',
+    `Cannot keep ${what} in VRAM: the GPU has no ${bytes} bytes left; close other pages that use it`,
+    {
+      fields: { what, bytes },
+      cause: error,
+    },
+  )
+}

@@ -1,0 +1,22 @@
+import { elementAt, type Job, keptBefore, open, tileOf } from './job.ts'
+import type { Target } from './target.ts'
+
+/** Twin of shaders/revert.wgsl. */
+export function revert(job: Job, target: Target, arena: Uint32Array, displaced: Uint32Array): void {
+  const [stream] = job.streams
+  for (let block = job.first_block; block < job.end_block; block++) {
+    const tile = tileOf(job, block)
+    const kept = keptBefore(arena, stream, block)
+    const capacity = keptBefore(arena, stream, block + 1) - kept
+    const start = target.journalStart(kept, block)
+    const cursor = open(arena, stream, block)
+    let rank = 0
+    while (cursor.more && rank < capacity) {
+      if (!cursor.step() || cursor.position >= tile.area) continue
+      target.store(
+        elementAt(job, tile, cursor.position).element,
+        target.displacedAt(displaced, start, rank++),
+      )
+    }
+  }
+}

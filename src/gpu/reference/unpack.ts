@@ -1,0 +1,26 @@
+import { denseAt, elementAt, type Job, open, signedValue, TERNARY, tileOf } from './job.ts'
+import type { Target } from './target.ts'
+
+/** Twin of shaders/unpack.wgsl. */
+export function unpack(job: Job, target: Target, arena: Uint32Array): void {
+  const [stream] = job.streams
+  for (let block = job.first_block; block < job.end_block; block++) {
+    const tile = tileOf(job, block)
+    const add = (position: number, delta: (flat: number) => number) => {
+      const { element, flat } = elementAt(job, tile, position)
+      target.store(element, target.rawOf(target.valueOf(target.load(element)) + delta(flat)))
+    }
+    if (stream.codec === TERNARY) {
+      const cursor = open(arena, stream, block)
+      while (cursor.more) {
+        if (cursor.step() && cursor.position < tile.area) {
+          add(cursor.position, () => signedValue(stream.value, cursor.negative))
+        }
+      }
+    } else {
+      for (let position = 0; position < tile.area; position++) {
+        add(position, (flat) => Math.fround(stream.value * denseAt(arena, stream, flat)))
+      }
+    }
+  }
+}

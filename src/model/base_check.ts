@@ -1,0 +1,119 @@
+import { TritswapError } from '../errors.ts'
+import {
+  compareSketch,
+  SKETCH_VALUES,
+  type TritTable,
+  targetsOf,
+  type WeightDtype,
+  weightsOf,
+} from '../format/index.ts'
+
+/** What is known of the base in VRAM. */
+export interface BaseIdentity {
+  name: string
+  /** Fingerprint of the checkpoint that it was prepared from, if that was at hand. */
+  fingerprint?: string
+  dtype: WeightDtype
+  /** Shape of every checkpoint tensor that the model holds. */
+  shapes: ReadonlyMap<string, readonly number[]>
+  /** Sketch values of every such tensor, read from VRAM before any expert touched it. */
+  sketches: ReadonlyMap<string, ArrayLike<number>>
+}
+
+/**
+ * Refuses an expert that was made for another base, before any of it reaches a weight.
+ *
+ * @throws {TritswapError} `mapping` if a tensor has no place in this model, `base` if shapes, fingerprint or sketch
+ * say that it belongs to another one
+ */
+export function checkBase(table: TritTable, expert: string, base: BaseIdentity): void {
+  const { fingerprint } = table.base
+  if (fingerprint !== undefined && base.fingerprint !== undefined && fingerprint !== base.fingerprint) {
+    throw wrongBase(
+      expert,
+      base,
+      `it was made for the checkpoint ${table.base.name ?? ''} ${short(fingerprint)} and this base is ${short(base.fingerprint)}`,
+      { expected: fingerprint, found: base.fingerprint },
+    )
+  }
+  const targets = targetsOf(table.tensors)
+  const unmapped = targets.filter((target) => !base.shapes.has(target))
+  if (unmapped.length > 0) {
+    const nearest = nearestNames(unmapped[0], base.shapes.keys())
+    throw new TritswapError(
+      'mapping',
+      `Cannot use ${expert} on ${base.name}: ${unmapped.length} of its ${targets.length} tensors have no place there, first ${unmapped[0]}; the nearest names are ${nearest.join(', ')}`,
+      { fields: { expert, base: base.name, unmapped, nearest } },
+    )
+  }
+  for (const tensor of table.tensors) {
+    const shape = base.shapes.get(tensor.target) as readonly number[]
+    if (!fits(tensor, shape)) {
+      throw wrongBase(
+        expert,
+        base,
+        `its ${tensor.name} is [${tensor.shape}] and ${tensor.target} here is [${shape}]`,
+        {
+          tensor: tensor.name,
+          expected: tensor.shape,
+          found: shape,
+        },
+      )
+    }
+  }
+  if (table.base.sketch !== undefined) {
+    const found = new Float64Array(targets.length * SKETCH_VALUES)
+    for (const [i, target] of targets.entries()) found.set(base.sketches.get(target) ?? [], i * SKETCH_VALUES)
+    const { same, distance, tolerance } = compareSketch(table.base.sketch, found, base.dtype)
+    if (!same) {
+      throw wrongBase(
+        expert,
+        base,
+        `the weights it was made for differ from these by ${distance.toPrecision(3)}, and ${tolerance.toPrecision(2)} is allowed for ${base.dtype}`,
+        { distance, tolerance },
+      )
+    }
+  }
+}
+
+function fits(tensor: TritTable['tensors'][number], shape: readonly number[]): boolean {
+  const weights = weightsOf(tensor.shape)
+  if (tensor.role === 'delta')
+    return weights === weightsOf(shape) && (shape.length < 2 || tensor.shape[0] === shape[0])
+  if (tensor.role === 'ia3')
+    return shape.includes(weights) || shape.slice(1).reduce((a, b) => a * b, 1) === weights
+  // A factor shares one side with its target; the pair is checked against each other where it is multiplied.
+  return tensor.shape.some((size) => shape.includes(size))
+}
+
+function wrongBase(
+  expert: string,
+  base: BaseIdentity,
+  why: string,
+  fields: Record<string, unknown>,
+): TritswapError {
+  return new TritswapError(
+    'base',
+    `Cannot use ${expert} on ${base.name}: ${why}; load the base it was made for`,
+    {
+      fields: { expert, base: base.name, ...fields },
+    },
+  )
+}
+
+function short(fingerprint: string): string {
+  return fingerprint.slice(0, 12)
+}
+
+/** The three known names that share the most path segments with `name`. */
+export function nearestNames(name: string, known: Iterable<string>): string[] {
+  const segments = name.split('.')
+  const score = (candidate: string) => {
+    const others = new Set(candidate.split('.'))
+    return segments.filter((segment) => others.has(segment)).length / Math.max(segments.length, others.size)
+  }
+  return Array.from(known, (candidate) => ({ candidate, score: score(candidate) }))
+    .sort((a, b) => b.score - a.score || (a.candidate < b.candidate ? -1 : 1))
+    .slice(0, 3)
+    .map(({ candidate }) => candidate)
+}

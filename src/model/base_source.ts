@@ -1,0 +1,255 @@
+/**
+ * Model folders on the web and how their weights get into VRAM, prepared or as they lie there.
+ *
+ * @module
+ */
+import { TritswapError } from '../errors.ts'
+import type { IncomingFile } from '../fetcher/receive.ts'
+import { bindingsFrom } from '../format/index.ts'
+import { type Gpu, WeightStore } from '../gpu/index.ts'
+import {
+  DTYPE_SUFFIX,
+  type HoistedGraphFile,
+  type HoistedModel,
+  hoistModel,
+  isModelDtype,
+  weightBytes,
+  weightPieces,
+  weightTable,
+} from '../onnx/index.ts'
+import { hubFolderUrl, isHubName } from '../source/hf.ts'
+import { httpSource, type Meter } from '../source/http.ts'
+import { memorySource } from '../source/memory.ts'
+import { withRetry } from '../source/retry.ts'
+import type { ByteSource } from '../source/source.ts'
+import type { FilledBase } from './expert_host.ts'
+
+/** Where transformers.js looks for graphs. */
+export const GRAPH_FOLDER = 'onnx'
+/** Weight bytes that may be on the queue: bounds what the browser copies aside. */
+const MAX_BYTES_IN_FLIGHT = 32 << 20
+
+/** URL of a model folder, absolute, with a slash at its end. @param model - a URL, a path, or `hf:owner/repo@revision` */
+export function folderUrl(model: string | URL, base: string): string {
+  const name = String(model)
+  return isHubName(name) ? hubFolderUrl(name) : new URL(`${name.replace(/\/+$/, '')}/`, base).href
+}
+
+/** What people would call the model at a folder's URL. */
+export function folderName(url: string): string {
+  const { pathname, hostname } = new URL(url)
+  const parts = pathname.split('/').filter(Boolean)
+  const resolve = parts.indexOf('resolve')
+  return (
+    (hostname === 'huggingface.co' && resolve > 0 ? parts.slice(0, resolve) : parts.slice(-1)).join('/') ||
+    url
+  )
+}
+
+/** Path of a graph in its folder, as transformers.js builds it. @throws {TritswapError} `input` for an unknown dtype */
+export function graphPath(module: string, dtype: string, subfolder = GRAPH_FOLDER): string {
+  if (!isModelDtype(dtype)) {
+    throw new TritswapError(
+      'input',
+      `Cannot find graphs of dtype ${dtype}: expected one of ${Object.keys(DTYPE_SUFFIX).join(', ')}`,
+      { fields: { dtype } },
+    )
+  }
+  const file = `${module}${DTYPE_SUFFIX[dtype]}.onnx`
+  return subfolder === '' ? file : `${subfolder}/${file}`
+}
+
+/** The file that transformers.js makes a session from: an encoder is its session `model` where a decoder is beside it. */
+export function moduleOf(session: string, all: readonly string[]): string {
+  return session === 'model' && all.includes('decoder_model_merged') ? 'encoder_model' : session
+}
+
+/** A graph of an unprepared model. */
+export interface GraphSource {
+  /** Path in the model folder. */
+  file: string
+  bytes: Uint8Array
+  /** Data files beside it, by the names that it calls them. */
+  external: (location: string) => ByteSource
+}
+
+/** Bytes so far, of those known of. */
+export type BytesReport = (loaded: number, total: number | undefined) => void
+
+/**
+ * Fetches a graph whole; what it keeps in files beside it is fetched when it is needed.
+ * @throws {TritswapError} `network`, with `fields.status` 404 where there is none
+ */
+export async function fetchGraph(
+  folder: string,
+  file: string,
+  { signal, onBytes }: { signal?: AbortSignal; onBytes?: BytesReport } = {},
+): Promise<GraphSource> {
+  const url = new URL(file, folder).href
+  const bytes = await fetchWhole(url, { signal, onBytes })
+  return { file, bytes, external: externalFiles(url) }
+}
+
+/** Data files beside the graph at `url`: one source for each. */
+export function externalFiles(url: string): (location: string) => ByteSource {
+  const sources = new Map<string, ByteSource>()
+  return (location) => {
+    const known = sources.get(location)
+    if (known !== undefined) return known
+    const source = seekableSource(new URL(location, url).href, location)
+    sources.set(location, source)
+    return source
+  }
+}
+
+/**
+ * A remote file for reads here and there. Where the server ignores Range, one request brings all of it and the rest
+ * is served from memory.
+ */
+function seekableSource(url: string, name: string): ByteSource {
+  const remote = withRetry(httpSource(url))
+  let whole: Promise<ByteSource> | undefined
+  return {
+    name,
+    size: (options) => remote.size(options),
+    async read(offset, length, options) {
+      if (whole === undefined) {
+        const bytes = await remote.read(offset, length, options)
+        if (remote.seekable !== false) return bytes
+        whole ??= fetchWhole(url, options).then((all) => memorySource(all, name))
+        whole.catch(() => {
+          whole = undefined
+        })
+      }
+      return (await whole).read(offset, length, options)
+    },
+    async *stream(offset, options) {
+      yield* remote.stream!(offset, options)
+    },
+    get seekable() {
+      return remote.seekable
+    },
+  }
+}
+
+async function fetchWhole(
+  url: string,
+  { signal, onBytes }: { signal?: AbortSignal; onBytes?: BytesReport } = {},
+): Promise<Uint8Array<ArrayBuffer>> {
+  const meter: Meter = { requests: 0, bytes: 0 }
+  const source = withRetry(httpSource(url, { meter }))
+  let bytes: Uint8Array<ArrayBuffer> | undefined
+  let length = 0
+  for await (const piece of source.stream!(0, { signal })) {
+    const total = await source.size()
+    bytes ??= new Uint8Array(total ?? piece.length)
+    if (length + piece.length > bytes.length) {
+      const larger = new Uint8Array(Math.max(length + piece.length, 2 * bytes.length))
+      larger.set(bytes.subarray(0, length))
+      bytes = larger
+    }
+    bytes.set(piece, length)
+    length += piece.length
+    onBytes?.(length, total)
+  }
+  return (bytes ?? new Uint8Array()).subarray(0, length)
+}
+
+/** An unprepared model in VRAM, with the graphs that are fed from there. */
+export interface HoistedBase extends FilledBase {
+  graphs: readonly HoistedGraphFile[]
+}
+
+/**
+ * Takes the weights out of graphs and into VRAM, without a copy of them in between that is larger than 4 MB.
+ * @throws {TritswapError} `input` for graphs that are malformed or have no float weights, `memory`, `network`,
+ * `webgpu` for f16 weights on a GPU without f16
+ */
+export async function hoistIntoVram(
+  gpu: Gpu,
+  sources: readonly GraphSource[],
+  { signal, onBytes }: { signal?: AbortSignal; onBytes?: BytesReport } = {},
+): Promise<HoistedBase> {
+  const model = await hoistModel(sources)
+  signal?.throwIfAborted()
+  const table = weightTable(model)
+  const bindings = bindingsFrom(table.bindings, table.tensors)
+  const weights = await openStore({ gpu, table, bindings })
+  try {
+    await fill(gpu, weights, model, signal, onBytes)
+    const quantized = model.graphs.some((graph) => graph.weights.some(({ data }) => data.quantized))
+    return { gpu, weights, table, bindings, graphs: model.graphs, precision: quantized ? 'q4' : undefined }
+  } catch (error) {
+    weights.destroy()
+    throw error
+  }
+}
+
+async function fill(
+  { device }: Gpu,
+  weights: WeightStore,
+  model: HoistedModel,
+  signal?: AbortSignal,
+  onBytes?: BytesReport,
+): Promise<void> {
+  const buffers = new Map(weights.feeds().map(({ name, buffer }) => [name, buffer]))
+  const total = weightBytes(model)
+  let loaded = 0
+  let inFlight = 0
+  for await (const { input, offset, bytes } of weightPieces(model, { signal })) {
+    device.queue.writeBuffer(buffers.get(input) as GPUBuffer, offset, inWords(bytes))
+    loaded += bytes.length
+    inFlight += bytes.length
+    onBytes?.(loaded, total)
+    if (inFlight < MAX_BYTES_IN_FLIGHT) continue
+    inFlight = 0
+    await device.queue.onSubmittedWorkDone()
+  }
+}
+
+/** WebGPU writes whole words; buffers have room for the last one. */
+function inWords(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  if (bytes.length % 4 === 0) return bytes
+  const padded = new Uint8Array(Math.ceil(bytes.length / 4) * 4)
+  padded.set(bytes)
+  return padded
+}
+
+/**
+ * Brings the weights file of a prepared base into VRAM.
+ * @param dtype - of the graphs, as transformers.js names it
+ * @throws {TritswapError} `format`, `memory`, `webgpu`, and what the load fails with
+ */
+export async function readIntoVram(
+  gpu: Gpu,
+  { head, chunks }: IncomingFile,
+  dtype: string,
+): Promise<FilledBase> {
+  const { table } = head
+  const bindings = bindingsFrom(table.bindings, table.tensors)
+  const weights = await openStore({ gpu, table, bindings })
+  try {
+    for await (const { offset, bytes } of chunks) await weights.write(offset, bytes)
+    return { gpu, weights, table, bindings, precision: /4/.test(dtype) ? 'q4' : undefined }
+  } catch (error) {
+    weights.destroy()
+    throw error
+  }
+}
+
+async function openStore({
+  gpu,
+  table,
+  bindings,
+}: Pick<FilledBase, 'gpu' | 'table' | 'bindings'>): Promise<WeightStore> {
+  const inputs = bindings.graphs.flatMap((graph) => graph.inputs)
+  if (!gpu.features.f16 && inputs.some(({ dtype }) => dtype === 'float16')) {
+    throw new TritswapError(
+      'webgpu',
+      'Cannot run a graph with f16 weights: this GPU, or the browser for it, lacks shader-f16; use another dtype',
+      { fields: { missing: 'shader-f16' } },
+    )
+  }
+  const byName = new Map(inputs.map((input) => [input.name, input]))
+  return WeightStore.create({ gpu, inputs: [...byName.values()], table })
+}

@@ -1,0 +1,278 @@
+/**
+ * A base in VRAM with its experts, by the names that their user gave them: what the engine worker and
+ * `attachExperts` have in common.
+ *
+ * @module
+ */
+import { TritswapError } from '../errors.ts'
+import {
+  type BaseBindings,
+  sha256,
+  type TritHead,
+  type TritTable,
+  ternaryDecodeCalls,
+  toHex,
+  type WeightDtype,
+} from '../format/index.ts'
+import { ExpertStore, type Gpu, type ResidentExpert, Switcher, type WeightStore } from '../gpu/index.ts'
+import {
+  countWeights,
+  ExpertRuntime,
+  type ExpertSet,
+  identify,
+  type PayloadPieces,
+} from './expert_runtime.ts'
+import type { ActiveExpert, EngineStats, ExpertInfo, SwitchReport } from './reports.ts'
+
+/** A base whose weights are in VRAM, and no expert has touched them yet. */
+export interface FilledBase {
+  gpu: Gpu
+  weights: WeightStore
+  table: TritTable
+  bindings: BaseBindings
+  /** Of weights that come from coarser ones than VRAM has: how far they may be from those of their checkpoint. */
+  precision?: WeightDtype
+}
+
+/** An expert as its load left it; who fetched it adds where its bytes came from. */
+export type LoadedInfo = Omit<ExpertInfo, 'timings'> & { uploadMs: number }
+
+interface LoadedExpert {
+  id: string
+  headBytes: number
+  resident: ResidentExpert
+  /** Load phases in ms, until a switch has reported them. */
+  unreported?: { fetch: number; verify: number; upload: number }
+}
+
+export class ExpertHost {
+  readonly runtime: ExpertRuntime
+  /** Type of the weights in VRAM. */
+  readonly dtype: 'f32' | 'f16'
+  /** Weights in our own buffers; a tied tensor counts once. */
+  readonly weightCount: number
+  readonly gpu: Gpu
+  readonly #weights: WeightStore
+  readonly #experts: ExpertStore
+  readonly #switcher: Switcher
+  readonly #loaded = new Map<string, LoadedExpert>()
+  /** Sets by the ids of their experts. */
+  readonly #named = new WeakMap<ExpertSet, readonly ActiveExpert[]>()
+  #lastSwitch: SwitchReport | undefined
+
+  /**
+   * @param options.expertBudget - VRAM for compressed experts, in bytes
+   * @throws {TritswapError} `memory`; the weights are the caller's to destroy then
+   */
+  static async create(
+    { gpu, weights, table, bindings, precision }: FilledBase,
+    options: { name: string; fingerprint?: string; expertBudget: number },
+  ): Promise<ExpertHost> {
+    const experts = await ExpertStore.create({ gpu, budgetBytes: options.expertBudget })
+    const switcher = await Switcher.create({ gpu, weights, experts })
+    const dtype = vramDtype(bindings)
+    const fingerprint = table.base.fingerprint ?? options.fingerprint
+    const identity = { name: options.name, fingerprint, dtype: precision ?? dtype }
+    const base = await identify(weights, identity, table.tensors)
+    const runtime = new ExpertRuntime({ weights, experts, switcher, base })
+    return new ExpertHost(gpu, weights, experts, switcher, runtime, dtype, countWeights(table.tensors))
+  }
+
+  private constructor(
+    gpu: Gpu,
+    weights: WeightStore,
+    experts: ExpertStore,
+    switcher: Switcher,
+    runtime: ExpertRuntime,
+    dtype: 'f32' | 'f16',
+    weightCount: number,
+  ) {
+    this.gpu = gpu
+    this.#weights = weights
+    this.#experts = experts
+    this.#switcher = switcher
+    this.runtime = runtime
+    this.dtype = dtype
+    this.weightCount = weightCount
+  }
+
+  /**
+   * Takes an expert into VRAM.
+   * @param id - what it is called from now on
+   * @throws {TritswapError} as {@link ExpertRuntime.load}
+   */
+  async load(
+    id: string,
+    label: string | undefined,
+    file: { head: TritHead; name: string; chunks: PayloadPieces },
+  ): Promise<LoadedInfo> {
+    let uploadMs = 0
+    // Time in our hands, not time spent waiting for the next chunk.
+    async function* timed() {
+      for await (const chunk of file.chunks) {
+        const start = performance.now()
+        yield chunk
+        uploadMs += performance.now() - start
+      }
+    }
+    const resident = await this.runtime.load(file.head, label ?? file.name, timed())
+    // The store keeps it until its space is needed; sets hold what is active.
+    resident.release()
+    return this.#keep(id, label, file.head.headBytes, resident, uploadMs)
+  }
+
+  /** Takes an expert that is in VRAM already under another id; undefined if it is not. */
+  adopt(id: string, label: string | undefined, rootHash: string): LoadedInfo | undefined {
+    const resident = this.#experts.find(rootHash)
+    const twin = [...this.#loaded.values()].find((loaded) => loaded.resident === resident)
+    return resident && twin && this.#keep(id, label, twin.headBytes, resident, 0)
+  }
+
+  #keep(
+    id: string,
+    label: string | undefined,
+    headBytes: number,
+    resident: ResidentExpert,
+    uploadMs: number,
+  ): LoadedInfo {
+    this.#loaded.set(id, { id, headBytes, resident })
+    return { ...describe(id, label, headBytes, resident), uploadMs }
+  }
+
+  /** Tells which load phases the next switch to this expert should report. */
+  loadedIn(id: string, phases: { fetch: number; verify: number; upload: number }): void {
+    const expert = this.#loaded.get(id)
+    if (expert) expert.unreported = phases
+  }
+
+  /** Forgets an expert; its VRAM is free for others once no set has it. */
+  unload(id: string): void {
+    this.#loaded.delete(id)
+  }
+
+  /**
+   * Makes a set the one that calls without experts of their own use; an empty set is the base.
+   * @throws {TritswapError} `released` with `fields.evicted` if experts have to be loaded again first
+   */
+  async activate(active: readonly ActiveExpert[], signal?: AbortSignal): Promise<SwitchReport> {
+    const start = performance.now()
+    const set = this.set(active)
+    const timings = await this.runtime.activate(set, signal)
+    const phases = { fetch: 0, verify: 0, upload: 0, apply: timings?.totalMs ?? 0 }
+    for (const { expert } of active) {
+      const loaded = this.#loaded.get(expert)
+      phases.fetch += loaded?.unreported?.fetch ?? 0
+      phases.verify += loaded?.unreported?.verify ?? 0
+      phases.upload += loaded?.unreported?.upload ?? 0
+      if (loaded) loaded.unreported = undefined
+    }
+    const before = phases.fetch + phases.verify + phases.upload
+    this.#lastSwitch = { set: set.id, experts: active, phases, total: before + performance.now() - start }
+    return this.#lastSwitch
+  }
+
+  /** @throws {TritswapError} `released` with `fields.evicted` if experts have to be loaded again first */
+  set(active: readonly ActiveExpert[]): ExpertSet {
+    const loaded = active.map(({ expert }) => {
+      const found = this.#loaded.get(expert)
+      if (!found)
+        throw new TritswapError('released', `Cannot activate ${expert}: it was released, or never loaded`)
+      return found
+    })
+    const evicted = loaded.filter(({ resident }) => resident.evicted).map(({ id }) => id)
+    if (evicted.length > 0) {
+      throw new TritswapError(
+        'released',
+        `Cannot activate ${evicted.join(', ')}: evicted from VRAM, load again`,
+        {
+          fields: { evicted },
+        },
+      )
+    }
+    const set = this.runtime.set(
+      loaded.map(({ resident }, i) => ({ expert: resident, weight: active[i].weight })),
+    )
+    this.#named.set(set, active)
+    return set
+  }
+
+  /** The experts of a set, by id. */
+  namesOf(set: ExpertSet): readonly ActiveExpert[] {
+    return this.#named.get(set) ?? []
+  }
+
+  stats(): EngineStats {
+    const store = this.#experts.stats()
+    const vram = {
+      base: this.#weights.bytes,
+      experts: store.arenaBytes,
+      journal: this.#switcher.journalBytes,
+    }
+    return {
+      vram: { ...vram, total: vram.base + vram.experts + vram.journal },
+      counts: {
+        uploads: store.uploads,
+        evictions: store.evictions,
+        switches: this.runtime.switches,
+        cpuDecodes: ternaryDecodeCalls(),
+      },
+      expertBytesUploaded: store.uploadedBytes,
+      lastSwitch: this.#lastSwitch,
+    }
+  }
+
+  /** A checksum of all weights in VRAM, computed on the GPU. */
+  checksum(): Promise<string> {
+    return this.runtime.exclusively(() => this.#weights.checksum())
+  }
+
+  /** SHA-256 over every weight buffer read back, in the order of their names. Slow: for tests and for doubt. */
+  hashWeights(): Promise<string> {
+    return this.runtime.exclusively(async () => {
+      const hashes: number[] = []
+      const names = this.#weights.feeds().map((feed) => feed.name)
+      for (const name of names.sort()) {
+        hashes.push(...(await sha256(new Uint8Array(await this.#weights.read(name)))))
+      }
+      return toHex(await sha256(Uint8Array.from(hashes)))
+    })
+  }
+
+  /** Frees all VRAM; the device is its owner's. No forward pass may run any more. */
+  destroy(): void {
+    this.#switcher.destroy()
+    this.#experts.destroy()
+    this.#weights.destroy()
+  }
+}
+
+function vramDtype({ graphs }: BaseBindings): 'f32' | 'f16' {
+  return graphs.some(({ inputs }) => inputs.some(({ dtype }) => dtype === 'float16')) ? 'f16' : 'f32'
+}
+
+function describe(
+  id: string,
+  label: string | undefined,
+  headBytes: number,
+  { table, rootHash, bytes }: ResidentExpert,
+): Omit<ExpertInfo, 'timings'> {
+  const { tensors, compression } = table
+  return {
+    id,
+    label: label ?? table.label ?? id,
+    description: table.description,
+    prompt: table.prompt,
+    licence: table.licence,
+    method: table.method,
+    bytes: headBytes + tensors.reduce((sum, tensor) => sum + tensor.bytes, 0),
+    rootHash,
+    weights: countWeights(tensors),
+    kept: tensors.reduce(
+      (sum, tensor) => sum + (tensor.codec === 'ternary' ? tensor.kept : countWeights([tensor])),
+      0,
+    ),
+    density: compression.density,
+    alpha: compression.alpha,
+    residentBytes: bytes,
+  }
+}

@@ -1,0 +1,47 @@
+/**
+ * The seam to onnxruntime-web: a session whose weights are graph inputs, seen as the session it used to be.
+ *
+ * @module
+ */
+
+/** What we use of an onnxruntime-web `InferenceSession`; typed here so that no copy of it is imported. */
+export interface OrtSession {
+  readonly inputNames: readonly string[]
+  readonly inputMetadata?: readonly { readonly name: string }[]
+  run(feeds: Record<string, unknown>, ...rest: unknown[]): Promise<Record<string, unknown>>
+  release?(): Promise<void>
+}
+
+/** A tensor over a GPU buffer of ours. onnxruntime-web takes any object of this form. */
+export interface GpuTensor {
+  readonly location: 'gpu-buffer'
+  readonly type: 'float32' | 'float16'
+  readonly dims: readonly number[]
+  readonly gpuBuffer: GPUBuffer
+}
+
+/**
+ * Wraps a session so that its hoisted inputs are fed on every run and seen by nobody: transformers.js picks its
+ * feeds by `inputNames` and takes cache shapes from `inputMetadata`.
+ *
+ * @param around - called with each run; decides when it happens (see {@link Turnstile})
+ */
+export function hoistedSession<S extends OrtSession>(
+  session: S,
+  weights: ReadonlyMap<string, GpuTensor>,
+  around: (run: () => Promise<Record<string, unknown>>) => Promise<Record<string, unknown>>,
+): S {
+  const feeds = Object.fromEntries(Array.from(weights).filter(([name]) => session.inputNames.includes(name)))
+  const inputNames = session.inputNames.filter((name) => !weights.has(name))
+  const inputMetadata = session.inputMetadata?.filter(({ name }) => !weights.has(name))
+  const run: OrtSession['run'] = (own, ...rest) => around(() => session.run({ ...own, ...feeds }, ...rest))
+  return new Proxy(session, {
+    get(target, key) {
+      if (key === 'inputNames') return inputNames
+      if (key === 'inputMetadata') return inputMetadata
+      if (key === 'run') return run
+      const value: unknown = Reflect.get(target, key, target)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}

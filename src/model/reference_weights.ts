@@ -1,0 +1,223 @@
+/**
+ * A prepared base in ordinary memory, patched by the reference decoder: what results on a GPU are compared with,
+ * and what evaluation in Node runs on. The page never imports it.
+ *
+ * @module
+ */
+import { TritswapError } from '../errors.ts'
+import { floatsToHalves } from '../format/float16.ts'
+import {
+  type BaseBindings,
+  bindingsFrom,
+  decodeDense,
+  decodeTernary,
+  type HoistedInput,
+  readHead,
+  readSection,
+  type TritHead,
+  type TritTensor,
+  ternarySection,
+  tilingOf,
+  weightsOf,
+} from '../format/index.ts'
+import type { ByteSource } from '../source/source.ts'
+
+/** Values of tensors in checkpoint order, by checkpoint name. */
+export type TensorValues = ReadonlyMap<string, Float32Array<ArrayBuffer>>
+
+/** A graph input as an onnxruntime tensor on the CPU takes it; f16 as raw bits. */
+export interface CpuFeed {
+  dtype: 'float32' | 'float16'
+  dims: readonly number[]
+  data: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>
+}
+
+export class ReferenceWeights {
+  readonly head: TritHead
+  readonly bindings: BaseBindings
+  readonly tensors: TensorValues
+  readonly #base = new Map<string, CpuFeed>()
+
+  private constructor(head: TritHead, bindings: BaseBindings, tensors: TensorValues) {
+    this.head = head
+    this.bindings = bindings
+    this.tensors = tensors
+  }
+
+  /** Reads a whole weights file. @throws {TritswapError} what reading and checking a `.trit` file throws */
+  static async open(source: ByteSource): Promise<ReferenceWeights> {
+    const head = await readHead(source)
+    const { tensors, bindings } = head.table
+    if (bindings === undefined) {
+      throw new TritswapError(
+        'input',
+        `Cannot use ${source.name} as a base: it has no bindings; prepare it with tritswap prepare`,
+      )
+    }
+    const values = new Map<string, Float32Array<ArrayBuffer>>()
+    for (const tensor of tensors) values.set(tensor.name, await readValues(source, head, tensor))
+    return new ReferenceWeights(head, bindingsFrom(bindings, tensors), values)
+  }
+
+  /** Feeds of one graph with `changed` tensors in place of the base's own. */
+  feeds(file: string, changed: TensorValues = new Map()): Map<string, CpuFeed> {
+    const graph = this.bindings.graphs.find((candidate) => candidate.file === file)
+    const feeds = new Map<string, CpuFeed>()
+    for (const input of graph?.inputs ?? []) {
+      let base = this.#base.get(input.name)
+      if (base === undefined) {
+        base = this.#fill(input, new Map())
+        this.#base.set(input.name, base)
+      }
+      const touched = input.parts.some(({ tensor }) => changed.has(this.#targetOf(tensor)))
+      feeds.set(input.name, touched ? this.#fill(input, changed) : base)
+    }
+    return feeds
+  }
+
+  #fill({ dtype, dims, parts }: HoistedInput, changed: TensorValues): CpuFeed {
+    const floats = new Float32Array(weightsOf(dims))
+    for (const { tensor, offset, rowStride, colStride } of parts) {
+      const from = this.#valuesOf(tensor, changed)
+      const { rows, cols } = tilingOf(this.shapeOf(tensor))
+      for (let row = 0, i = 0; row < rows; row++) {
+        for (let col = 0, at = offset + row * rowStride; col < cols; col++, at += colStride)
+          floats[at] = from[i++]
+      }
+    }
+    return { dtype, dims, data: dtype === 'float32' ? floats : floatsToHalves(floats) }
+  }
+
+  #targetOf(tensor: string): string {
+    return this.head.table.tensors.find(({ name }) => name === tensor)!.target
+  }
+
+  /** Another rounding of a changed tensor moves by what that moved. */
+  #valuesOf(tensor: string, changed: TensorValues): Float32Array<ArrayBuffer> {
+    const target = this.#targetOf(tensor)
+    const own = this.tensors.get(tensor)!
+    const to = changed.get(target)
+    if (to === undefined || target === tensor) return to ?? own
+    const from = this.tensors.get(target)!
+    return own.map((value, i) => value + (to[i] - from[i]))
+  }
+
+  /** @throws {TritswapError} `mapping` for a tensor that this base does not have */
+  shapeOf(tensor: string): readonly number[] {
+    const found = this.head.table.tensors.find(({ name }) => name === tensor)
+    if (found === undefined) {
+      throw new TritswapError('mapping', `Cannot change ${tensor}: this base has no such tensor`, {
+        fields: { tensor },
+      })
+    }
+    return found.shape
+  }
+
+  /**
+   * The tensors that an expert changes, as f32 base + weight·delta, rounded once per weight and expert.
+   * @throws {TritswapError} `mapping` for tensors that this base does not have
+   */
+  async patched(expert: ByteSource, weight = 1): Promise<Map<string, Float32Array<ArrayBuffer>>> {
+    const head = await readHead(expert)
+    const changed = new Map<string, Float32Array<ArrayBuffer>>()
+    const factors = new Map<string, { a?: Factor; b?: Factor }>()
+    for (const tensor of head.table.tensors) {
+      const { target, role } = tensor
+      this.shapeOf(target)
+      const values = await readValues(expert, head, tensor)
+      if (role === 'loraA' || role === 'loraB') {
+        const pair = factors.get(target) ?? {}
+        pair[role === 'loraA' ? 'a' : 'b'] = { tensor, values }
+        factors.set(target, pair)
+        continue
+      }
+      const current = (name: string) => (changed.get(name) ?? this.tensors.get(name)!).slice()
+      const out = current(target)
+      if (role === 'delta') for (let i = 0; i < out.length; i++) out[i] += weight * values[i]
+      else scaleModule(out, this.shapeOf(target), tensor, values, weight)
+      changed.set(target, out)
+      // (IA)³ scales what a module puts out, and its bias is part of that.
+      const bias = target.replace(/\.weight$/, '.bias')
+      if (role === 'ia3' && tensor.feedforward !== true && bias !== target && this.tensors.has(bias)) {
+        const scaled = current(bias)
+        for (let i = 0; i < scaled.length; i++) scaled[i] *= 1 + weight * values[i]
+        changed.set(bias, scaled)
+      }
+    }
+    for (const [target, { a, b }] of factors) {
+      if (a === undefined || b === undefined) {
+        throw new TritswapError(
+          'format',
+          `Cannot merge the LoRA factors of ${target}: one of the two is missing`,
+        )
+      }
+      const out = (changed.get(target) ?? this.tensors.get(target)!).slice()
+      addProduct(out, this.shapeOf(target), a, b, weight)
+      changed.set(target, out)
+    }
+    return changed
+  }
+}
+
+interface Factor {
+  tensor: TritTensor
+  values: Float32Array
+}
+
+/** Values of one tensor of a `.trit` file; a ternary one as 0 and ±scale. */
+export async function readValues(
+  source: ByteSource,
+  head: TritHead,
+  tensor: TritTensor,
+): Promise<Float32Array<ArrayBuffer>> {
+  const section = await readSection(source, head, tensor)
+  const weights = weightsOf(tensor.shape)
+  if (tensor.codec === 'dense') return decodeDense(section, weights, tensor.dtype)
+  const { indices, negative } = decodeTernary(tensor.shape, ternarySection(tensor, section))
+  const values = new Float32Array(weights)
+  for (const [i, index] of indices.entries()) values[index] = negative[i] === 1 ? -tensor.scale : tensor.scale
+  return values
+}
+
+/** W += weight·scaling·B·A, in the layout of the module: Conv1D and embeddings keep the transpose. */
+function addProduct(out: Float32Array, shape: readonly number[], a: Factor, b: Factor, weight: number): void {
+  const { rows, cols } = tilingOf(shape)
+  const turned = a.tensor.layout === 'conv1d' || a.tensor.layout === 'embedding'
+  const rank = a.tensor.shape[0]
+  const [outs, ins] = turned ? [cols, rows] : [rows, cols]
+  if (a.values.length !== rank * ins || b.values.length !== outs * rank) {
+    throw new TritswapError(
+      'base',
+      `Cannot merge ${b.tensor.name}: its factors do not make a matrix of ${shape.join('×')}`,
+    )
+  }
+  const factor = weight * (b.tensor.scaling ?? 1)
+  for (let o = 0; o < outs; o++) {
+    for (let i = 0; i < ins; i++) {
+      let sum = 0
+      for (let r = 0; r < rank; r++) sum += b.values[o * rank + r] * a.values[r * ins + i]
+      out[turned ? i * cols + o : o * cols + i] += factor * sum
+    }
+  }
+}
+
+/** (IA)³: scales the outputs of a module, or with `feedforward` its inputs, by 1 + weight·v. */
+function scaleModule(
+  out: Float32Array,
+  shape: readonly number[],
+  tensor: TritTensor,
+  values: Float32Array,
+  weight: number,
+): void {
+  const { rows, cols } = tilingOf(shape)
+  const byRow = (tensor.feedforward === true) === (tensor.layout === 'conv1d')
+  if (values.length !== (byRow ? rows : cols)) {
+    throw new TritswapError(
+      'base',
+      `Cannot merge ${tensor.name}: ${values.length} values for a matrix of ${shape.join('×')}`,
+    )
+  }
+  for (let row = 0; row < rows; row++) {
+    for (let col = 0; col < cols; col++) out[row * cols + col] *= 1 + weight * values[byRow ? row : col]
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * What is told of experts and switches: plain data, the same on every thread.
+ *
+ * @module
+ */
+
+export interface AdapterInfo {
+  vendor: string
+  architecture: string
+  device: string
+  description: string
+  /** A CPU pretending to be a GPU: figures taken on it say nothing about one. */
+  software: boolean
+}
+
+/** Where an expert's bytes came from and what they cost, in ms and bytes. */
+export interface LoadTimings {
+  fetch: number
+  verify: number
+  upload: number
+  networkBytes: number
+  cacheBytes: number
+  requests: number
+}
+
+export interface ExpertInfo {
+  id: string
+  label: string
+  description?: string
+  prompt?: string
+  licence?: string
+  method: 'full' | 'lora' | 'ia3'
+  /** Size of the file. */
+  bytes: number
+  rootHash: string
+  weights: number
+  kept: number
+  density?: number
+  alpha?: number
+  /** VRAM that it holds while resident. */
+  residentBytes: number
+  timings: LoadTimings
+}
+
+export interface ActiveExpert {
+  /** `ExpertInfo.id` */
+  expert: string
+  weight: number
+}
+
+/** A set of active experts. `set` counts up with every switch; 0 is the untouched base. */
+export interface ActiveSet {
+  set: number
+  experts: readonly ActiveExpert[]
+}
+
+/** What a switch took, in ms. Fetch, verify and upload are 0 for an expert that was in VRAM already. */
+export interface SwitchReport extends ActiveSet {
+  phases: { fetch: number; verify: number; upload: number; apply: number }
+  total: number
+}
+
+export interface EngineStats {
+  vram: { base: number; experts: number; journal: number; total: number }
+  counts: { uploads: number; evictions: number; switches: number; cpuDecodes: number }
+  /** Bytes written to the GPU for experts since the start. */
+  expertBytesUploaded: number
+  lastSwitch?: SwitchReport
+}

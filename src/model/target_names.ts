@@ -1,0 +1,81 @@
+/**
+ * Targets of an expert that the base has under another name. Exporters leave out or add the modules that hold a whole
+ * model (`model.`, `bert.`), and give a weight that several modules share the name of one of them.
+ *
+ * @module
+ */
+import { compareSketch, SKETCH_VALUES, type TritTable, targetsOf } from '../format/index.ts'
+import { matchName } from '../onnx/index.ts'
+import type { BaseIdentity } from './base_check.ts'
+
+/** Values of the untouched base at the positions that follow from `seeds`, {@link SKETCH_VALUES} for each tensor. */
+export type SketchReader = (tensors: readonly string[], seeds: readonly string[]) => Promise<Float32Array>
+
+/** Beyond so many comparisons it is another model, and not one with a few other names. */
+const MAX_COMPARISONS = 4096
+
+/**
+ * Finds unknown targets by name, where exactly one tensor differs from them by leading components alone, and else by
+ * content, where exactly one tensor of the same shape has the values of the expert's sketch.
+ *
+ * @returns names of the base by the expert's, and the base as the expert calls it; what was found by name is only a
+ * guess until `checkBase` agrees
+ */
+export async function renameTargets(
+  table: TritTable,
+  base: BaseIdentity,
+  read: SketchReader,
+): Promise<{ renamed: ReadonlyMap<string, string>; base: BaseIdentity }> {
+  const targets = targetsOf(table.tensors)
+  const pairs = candidatesOf(table, targets, base)
+  if (pairs.length === 0) return { renamed: new Map(), base }
+  const values = await read(
+    pairs.map(({ name }) => name),
+    pairs.map(({ target }) => target),
+  )
+  const found = new Map<string, { name: string; values: Float32Array }[]>()
+  for (const [i, { target, name, byName }] of pairs.entries()) {
+    const own = values.subarray(i * SKETCH_VALUES, (i + 1) * SKETCH_VALUES)
+    const at = targets.indexOf(target) * SKETCH_VALUES
+    const sketch = table.base.sketch?.subarray(at, at + SKETCH_VALUES)
+    if (!byName && !(sketch && compareSketch(sketch, own, base.dtype).same)) continue
+    found.set(target, [...(found.get(target) ?? []), { name, values: own }])
+  }
+  const renamed = new Map<string, string>()
+  const shapes = new Map(base.shapes)
+  const sketches = new Map(base.sketches)
+  for (const [target, matches] of found) {
+    // Several that are alike are constants: any of them, so none.
+    if (matches.length > 1) continue
+    const [{ name, values: own }] = matches
+    renamed.set(target, name)
+    shapes.set(target, base.shapes.get(name) as readonly number[])
+    sketches.set(target, own)
+  }
+  return { renamed, base: { ...base, shapes, sketches } }
+}
+
+function candidatesOf(
+  table: TritTable,
+  targets: readonly string[],
+  { shapes }: BaseIdentity,
+): { target: string; name: string; byName: boolean }[] {
+  const taken = new Set(targets)
+  const pairs: { target: string; name: string; byName: boolean }[] = []
+  const byContent: typeof pairs = []
+  for (const target of targets) {
+    if (shapes.has(target)) continue
+    const name = matchName(target, shapes.keys())
+    if (name !== undefined) {
+      pairs.push({ target, name, byName: true })
+      continue
+    }
+    const shape = table.tensors.find((tensor) => tensor.target === target && tensor.role === 'delta')?.shape
+    if (shape === undefined || table.base.sketch === undefined) continue
+    for (const [candidate, other] of shapes) {
+      if (!taken.has(candidate) && other.join() === shape.join())
+        byContent.push({ target, name: candidate, byName: false })
+    }
+  }
+  return pairs.length + byContent.length > MAX_COMPARISONS ? pairs : [...pairs, ...byContent]
+}

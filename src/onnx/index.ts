@@ -1,0 +1,22 @@
+/**
+ * Graph surgery: weights of an ONNX model become inputs, named as the checkpoint names them.
+ *
+ * @module
+ */
+export { type Storage, writeBaseWeights } from './base_weights.ts'
+export type { Checkpoint } from './checkpoint.ts'
+export { DTYPE_SUFFIX, graphFiles, isModelDtype, type ModelDtype, parseGraphFile } from './files.ts'
+export type { HoistedWeight } from './hoist.ts'
+export {
+  bindingsOf,
+  externalFilesOf,
+  type GraphFile,
+  type HoistedGraphFile,
+  type HoistedModel,
+  type HoistedTensor,
+  type HoistOptions,
+  hoistModel,
+} from './hoisted_model.ts'
+export { type ExternalFiles, type InitializerData, readElements } from './initializer.ts'
+export { matchName } from './names.ts'
+export { type WeightPiece, weightBytes, weightPieces, weightTable } from './weight_bytes.ts'

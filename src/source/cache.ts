@@ -1,0 +1,287 @@
+/**
+ * Verified chunks in the Cache API, by content: each file has a cache of its own, named by its root hash, which fixes
+ * every byte of it. So a renamed URL or a second page hits the same chunks, two tabs that write at once write the same,
+ * deleting a file is one call, and no index can get out of step. Nothing read here is trusted: readers verify it again.
+ *
+ * @module
+ */
+
+/** What `list` tells of a file. */
+export interface CachedFileInfo {
+  rootHash: string
+  name: string
+  /** Head and payload, as they would be if all were cached. */
+  fileBytes: number
+  cachedBytes: number
+  /** Every chunk is there. */
+  complete: boolean
+  /** ms since the epoch. */
+  lastUsed: number
+}
+
+export interface CacheUsage {
+  bytes: number
+  files: number
+  /** Bytes that the cache may take; the least recently used file goes first. */
+  budget: number
+}
+
+/** Sizes of a file, all in bytes: what is needed to account for its chunks. */
+export interface CachedLayout {
+  name: string
+  headBytes: number
+  payloadBytes: number
+  chunkBytes: number
+}
+
+/** The chunks of one file. */
+export interface CachedFile {
+  /** The head as it was stored, or undefined. */
+  head(): Promise<Uint8Array<ArrayBuffer> | undefined>
+  /** Indexes of the chunks that are there. */
+  chunks(): Promise<Set<number>>
+  read(index: number): Promise<Uint8Array<ArrayBuffer> | undefined>
+  /**
+   * Makes room within the budget, at the cost of the files that were not used for longest, and stores the head.
+   * @returns false if the file alone is over the budget
+   * @throws what the browser throws, e.g. `QuotaExceededError`
+   */
+  begin(layout: CachedLayout, head: Uint8Array<ArrayBuffer>): Promise<boolean>
+  /** Stores a copy of a verified chunk: `bytes` may be transferred as soon as this returns its promise. */
+  write(index: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>
+}
+
+export interface ChunkCache {
+  /** False where there is no storage (no secure context, private mode). */
+  available(): Promise<boolean>
+  open(rootHash: string): CachedFile
+  /** What was at a URL when it was last loaded: a hint, good once the head there has that hash. */
+  rootHashAt(url: string): Promise<string | undefined>
+  rememberRootHash(url: string, rootHash: string): Promise<void>
+  list(): Promise<CachedFileInfo[]>
+  /** @returns whether there was such a file */
+  delete(rootHash: string): Promise<boolean>
+  clear(): Promise<void>
+  usage(): Promise<CacheUsage>
+}
+
+const PREFIX = 'tritswap/1/'
+const URLS = 'tritswap/urls'
+/** The Cache API wants http(s) addresses as keys; nobody can own one under `.invalid` (RFC 2606). */
+const KEY = 'https://tritswap.invalid/'
+const CHUNK_KEY = `${KEY}chunk/`
+/** Where the browser does not tell its quota. */
+const DEFAULT_BUDGET = 2 ** 30
+
+type StoredInfo = CachedLayout & { lastUsed: number }
+
+export interface ChunkCacheOptions {
+  /** Bytes at most; by default half of the quota that the browser grants. `0`: no cache. */
+  budget?: number
+  storage?: CacheStorage
+  now?: () => number
+}
+
+export function openChunkCache({
+  budget,
+  storage = globalThis.caches as CacheStorage | undefined,
+  now = Date.now,
+}: ChunkCacheOptions = {}): ChunkCache {
+  let usable: Promise<boolean> | undefined
+
+  function available(): Promise<boolean> {
+    usable ??= (async () => {
+      if (storage === undefined || budget === 0) return false
+      // Private modes have the object and refuse to use it.
+      return storage.has(URLS).then(
+        () => true,
+        () => false,
+      )
+    })()
+    return usable
+  }
+
+  /** What the browser tells of this origin's storage: `usage` is ours and everybody else's. */
+  async function estimate(): Promise<StorageEstimate> {
+    return (await globalThis.navigator?.storage?.estimate?.().catch(() => undefined)) ?? {}
+  }
+
+  async function limit(): Promise<number> {
+    if (budget !== undefined) return budget
+    const { quota } = await estimate()
+    return quota === undefined ? DEFAULT_BUDGET : Math.floor(quota / 2)
+  }
+
+  async function hashes(): Promise<string[]> {
+    if (!(await available())) return []
+    return (await storage!.keys())
+      .filter((name) => name.startsWith(PREFIX))
+      .map((name) => name.slice(PREFIX.length))
+  }
+
+  async function existing(rootHash: string): Promise<Cache | undefined> {
+    // `open` would make an empty one.
+    if (!(await available()) || !(await storage!.has(PREFIX + rootHash))) return undefined
+    return storage!.open(PREFIX + rootHash)
+  }
+
+  async function infoOf(cache: Cache): Promise<StoredInfo | undefined> {
+    const stored = await cache.match(`${KEY}info`)
+    return stored && ((await stored.json().catch(() => undefined)) as StoredInfo | undefined)
+  }
+
+  async function describe(rootHash: string): Promise<CachedFileInfo | undefined> {
+    const cache = await existing(rootHash)
+    if (!cache) return undefined
+    const info = await infoOf(cache)
+    if (!info) return { rootHash, name: rootHash, fileBytes: 0, cachedBytes: 0, complete: false, lastUsed: 0 }
+    const total = Math.ceil(info.payloadBytes / info.chunkBytes)
+    const cached = await chunksOf(cache)
+    let cachedBytes = info.headBytes
+    for (const index of cached) {
+      cachedBytes += Math.max(0, Math.min(info.chunkBytes, info.payloadBytes - index * info.chunkBytes))
+    }
+    return {
+      rootHash,
+      name: info.name,
+      fileBytes: info.headBytes + info.payloadBytes,
+      cachedBytes,
+      complete: cached.size === total,
+      lastUsed: info.lastUsed,
+    }
+  }
+
+  async function list(): Promise<CachedFileInfo[]> {
+    const files = await Promise.all((await hashes()).map(describe))
+    return files.filter((file) => file !== undefined).sort((a, b) => b.lastUsed - a.lastUsed)
+  }
+
+  const remove = async (rootHash: string) => (await available()) && storage!.delete(PREFIX + rootHash)
+
+  /** All other files, the least recently used first: by what they take when whole. */
+  async function others(
+    rootHash: string,
+  ): Promise<{ rootHash: string; fileBytes: number; lastUsed: number }[]> {
+    const files = (await hashes()).map(async (hash) => {
+      const cache = await existing(hash)
+      const info = cache && (await infoOf(cache))
+      return {
+        rootHash: hash,
+        fileBytes: info ? info.headBytes + info.payloadBytes : 0,
+        lastUsed: info?.lastUsed ?? 0,
+      }
+    })
+    return (await Promise.all(files))
+      .filter((file) => file.rootHash !== rootHash)
+      .sort((a, b) => a.lastUsed - b.lastUsed)
+  }
+
+  /** Deletes other files, least recently used first, until `needed` more bytes fit. */
+  async function makeRoom(rootHash: string, needed: number): Promise<boolean> {
+    const most = await limit()
+    if (needed > most) return false
+    const { usage } = await estimate()
+    // Far from the budget, nobody has to look at every file.
+    if (usage !== undefined && usage + needed <= most / 2) return true
+    const files = await others(rootHash)
+    // Whole sizes, not what is there so far: loads of other tabs are on their way to them.
+    let total = files.reduce((sum, file) => sum + file.fileBytes, needed)
+    for (const oldest of files) {
+      if (total <= most) break
+      await remove(oldest.rootHash)
+      total -= oldest.fileBytes
+    }
+    return true
+  }
+
+  /** `put`, and once more after the oldest other file went, if the disk or the quota is full. */
+  async function put(cache: Cache, rootHash: string, key: string, response: () => Response): Promise<void> {
+    try {
+      await cache.put(key, response())
+    } catch (error) {
+      if (!(error instanceof Error) || error.name !== 'QuotaExceededError') throw error
+      const [oldest] = await others(rootHash)
+      if (!oldest) throw error
+      await remove(oldest.rootHash)
+      await cache.put(key, response())
+    }
+  }
+
+  function open(rootHash: string): CachedFile {
+    let writable: Cache | undefined
+    let readable: Cache | undefined
+    // Once open it stays readable, even if another tab deletes it.
+    const found = async () => {
+      readable ??= await existing(rootHash)
+      return readable
+    }
+    return {
+      async head() {
+        const cache = await found()
+        return cache && bytesOf(await cache.match(`${KEY}head`))
+      },
+      async chunks() {
+        const cache = await found()
+        return cache ? chunksOf(cache) : new Set()
+      },
+      async read(index) {
+        const cache = await found()
+        return cache && bytesOf(await cache.match(CHUNK_KEY + index))
+      },
+      async begin(layout, head) {
+        if (!(await available())) return false
+        const { name, headBytes, payloadBytes, chunkBytes } = layout
+        if (!(await makeRoom(rootHash, headBytes + payloadBytes))) return false
+        const cache = await storage!.open(PREFIX + rootHash)
+        const info: StoredInfo = { name, headBytes, payloadBytes, chunkBytes, lastUsed: now() }
+        await put(cache, rootHash, `${KEY}info`, () => Response.json(info))
+        await put(cache, rootHash, `${KEY}head`, () => new Response(head))
+        writable = cache
+        return true
+      },
+      write(index, bytes) {
+        // A Blob is a copy out of the heap that can be stored twice.
+        const copy = new Blob([bytes])
+        return put(writable!, rootHash, CHUNK_KEY + index, () => new Response(copy))
+      },
+    }
+  }
+
+  return {
+    available,
+    open,
+    async rootHashAt(url) {
+      if (!(await available()) || !(await storage!.has(URLS))) return undefined
+      const stored = await (await storage!.open(URLS)).match(KEY + encodeURIComponent(url))
+      return stored?.text()
+    },
+    async rememberRootHash(url, rootHash) {
+      if (!(await available())) return
+      const cache = await storage!.open(URLS)
+      await cache.put(KEY + encodeURIComponent(url), new Response(rootHash))
+    },
+    list,
+    delete: remove,
+    async clear() {
+      for (const rootHash of await hashes()) await remove(rootHash)
+      if (await available()) await storage!.delete(URLS)
+    },
+    async usage() {
+      const files = await list()
+      const bytes = files.reduce((sum, file) => sum + file.cachedBytes, 0)
+      return { bytes, files: files.length, budget: (await available()) ? await limit() : 0 }
+    },
+  }
+}
+
+async function chunksOf(cache: Cache): Promise<Set<number>> {
+  const keys = await cache.keys()
+  const chunks = keys
+    .filter(({ url }) => url.startsWith(CHUNK_KEY))
+    .map(({ url }) => Number(url.slice(CHUNK_KEY.length)))
+  return new Set(chunks)
+}
+
+async function bytesOf(response: Response | undefined): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  return response && new Uint8Array(await response.arrayBuffer())
+}

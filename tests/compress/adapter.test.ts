@@ -1,0 +1,175 @@
+import { describe, expect, test } from 'vitest'
+import { openFolder } from '../../src/cli/file_source.ts'
+import { adapterTaskVector } from '../../src/compress/adapter.ts'
+import { openCheckpoint } from '../../src/compress/checkpoint.ts'
+import { memorySource } from '../../src/source/memory.ts'
+import { heavyTailed, memoryFolder, safetensors, type Values } from './checkpoints.ts'
+
+const PATH = 'base_model.model.model.layers.0.q_proj'
+const CONFIG = { peft_type: 'LORA', r: 2, lora_alpha: 4, target_modules: ['q_proj'] }
+const FACTORS: Record<string, Values> = {
+  [`${PATH}.lora_A.weight`]: { shape: [2, 6], values: heavyTailed(12, 1) },
+  [`${PATH}.lora_B.weight`]: { shape: [4, 2], values: heavyTailed(8, 2) },
+}
+
+function adapter(config: object, tensors: Record<string, Values> = FACTORS) {
+  return memoryFolder({
+    'adapter_config.json': { ...CONFIG, ...config },
+    'adapter_model.safetensors': safetensors(tensors),
+  })
+}
+
+const base = (tensors: Record<string, Values>) => openCheckpoint(memorySource(safetensors(tensors), 'base'))
+const Q = 'model.layers.0.q_proj.weight'
+
+describe('the zoo of what is refused', () => {
+  test.each([
+    ['refuse_adalora', /AdaLoRA.*merge_and_unload/],
+    ['refuse_dora', /DoRA.*merge_and_unload/],
+    ['refuse_loha', /LoHa.*merge_and_unload/],
+    ['refuse_pickle', /pickle.*executes.*safetensors/],
+    ['refuse_prompt', /prompt tuning.*cannot be merged/],
+  ])('%s', async (name, message) => {
+    const folder = openFolder(`../shared/onnx-zoo/llama-tiny/adapters/${name}`)
+    await expect(adapterTaskVector(folder)).rejects.toMatchObject({ tag: 'unsupported', message })
+  })
+})
+
+describe('settings that change the meaning', () => {
+  test.each([
+    [{ use_dora: true }, /DoRA/],
+    [{ use_qalora: true }, /QA-LoRA/],
+    [{ lora_bias: true }, /bias in B/],
+    [{ layer_replication: [[0, 4]] }, /layer replication/],
+    [{ alora_invocation_tokens: [1, 2] }, /aLoRA.*cannot be merged/],
+    [{ target_parameters: ['experts.gate'] }, /target_parameters/],
+    [{ trainable_token_indices: [5] }, /trainable tokens/],
+    [{ init_lora_weights: 'pissa_niter_4' }, /pissa_niter_4/],
+    [{ init_lora_weights: 'olora' }, /olora/],
+    [{ a_field_of_the_future: { level: 1 } }, /a_field_of_the_future/],
+    [{ peft_type: 'VERA' }, /VeRA/],
+    [{ peft_type: 'LOKR' }, /LoKr/],
+    [{ peft_type: 'PREFIX_TUNING' }, /prefix tuning/],
+    [{ peft_type: 'SOMETHING_NEW' }, /SOMETHING_NEW/],
+  ])('%o is refused by name', async (config, message) => {
+    await expect(adapterTaskVector(adapter(config))).rejects.toMatchObject({ tag: 'unsupported', message })
+  })
+
+  test('fields at a value that is off, and those of training, are accepted', async () => {
+    const config = {
+      a_field_of_the_future: null,
+      another: false,
+      list: [],
+      use_dora: false,
+      lora_dropout: 0.1,
+      init_lora_weights: 'gaussian',
+    }
+    expect((await adapterTaskVector(adapter(config))).tensors).toHaveLength(2)
+  })
+
+  test('tensors of another method are refused though the configuration is silent', async () => {
+    const magnitude = { [`${PATH}.lora_magnitude_vector`]: { shape: [4], values: [1, 1, 1, 1] } }
+    await expect(adapterTaskVector(adapter({}, { ...FACTORS, ...magnitude }))).rejects.toMatchObject({
+      tag: 'unsupported',
+      message: /DoRA/,
+    })
+  })
+})
+
+describe('factors', () => {
+  test.each([
+    ['the last part of the path', { q_proj: 8 }, 8 / 2],
+    ['the end of the path after a dot', { 'layers.0.q_proj': 6 }, 6 / 2],
+    ['a regular expression', { 'layers\\.\\d+\\..*': 10 }, 10 / 2],
+    ['an anchored one', { '^model.layers.0.q_proj': 12 }, 12 / 2],
+    ['nothing that is only a part of a name', { roj: 99, 'model.layers': 99 }, 4 / 2],
+  ] as const)('alpha_pattern matches %s', async (_, alpha_pattern, scaling) => {
+    const { tensors } = await adapterTaskVector(adapter({ alpha_pattern }))
+    expect(tensors.map((tensor) => tensor.scaling)).toEqual([undefined, scaling])
+  })
+
+  test('a rank other than the configuration says is refused', async () => {
+    await expect(adapterTaskVector(adapter({ r: 4 }))).rejects.toMatchObject({
+      tag: 'input',
+      message: /rank 4.*\[2,6\]/,
+    })
+    expect((await adapterTaskVector(adapter({ r: 4, rank_pattern: { q_proj: 2 } }))).tensors).toHaveLength(2)
+  })
+
+  test('a factor without its other half is refused', async () => {
+    const { [`${PATH}.lora_A.weight`]: a } = FACTORS
+    await expect(adapterTaskVector(adapter({}, { [`${PATH}.lora_A.weight`]: a }))).rejects.toMatchObject({
+      message: /lora_B/,
+    })
+  })
+
+  test('the base tells Conv1D from linear, and is checked', async () => {
+    const layoutIn = async (shape: number[]) =>
+      (
+        await adapterTaskVector(
+          adapter({ fan_in_fan_out: true }),
+          await base({ [Q]: { shape, values: heavyTailed(24, 3) } }),
+        )
+      ).tensors[0].layout
+    expect(await layoutIn([6, 4])).toBe('conv1d')
+    expect(await layoutIn([4, 6])).toBe('linear')
+    await expect(layoutIn([3, 8])).rejects.toMatchObject({ tag: 'base' })
+    await expect(
+      adapterTaskVector(adapter({}), await base({ other: { shape: [1], values: [1] } })),
+    ).rejects.toMatchObject({ tag: 'base', message: /q_proj/ })
+  })
+
+  test('grouped convolutions are refused', async () => {
+    const grouped = {
+      [`${PATH}.lora_A.weight`]: { shape: [2, 3, 3, 3], values: heavyTailed(54, 1) },
+      [`${PATH}.lora_B.weight`]: { shape: [4, 1, 1, 1], values: heavyTailed(4, 2) },
+    }
+    await expect(adapterTaskVector(adapter({}, grouped))).rejects.toMatchObject({
+      tag: 'unsupported',
+      message: /grouped/,
+    })
+  })
+})
+
+describe('whole tensors', () => {
+  const norm = { 'base_model.model.norm.weight': { shape: [3], values: [1, 2, 3] } }
+
+  test('need the base, and say so', async () => {
+    await expect(adapterTaskVector(adapter({}, { ...FACTORS, ...norm }))).rejects.toMatchObject({
+      tag: 'input',
+      message: /--base/,
+    })
+  })
+
+  test("peft's unused copies are left out, and said to be", async () => {
+    const weights = {
+      [Q]: { shape: [4, 6], values: heavyTailed(24, 3) },
+      'norm.weight': { shape: [3], values: [1, 1, 1] },
+    }
+    const copies = {
+      'base_model.model.norm.original_module.weight': { shape: [3], values: [1, 1, 1] },
+      'base_model.model.norm.modules_to_save.weight': { shape: [3], values: [1, 2, 3] },
+    }
+    const { tensors, notes } = await adapterTaskVector(
+      adapter({}, { ...FACTORS, ...norm, ...copies }),
+      await base(weights),
+    )
+    expect(tensors.map(({ role, target }) => [role, target])).toEqual([
+      ['loraA', Q],
+      ['loraB', Q],
+      ['delta', 'norm.weight'],
+    ])
+    expect(notes).toHaveLength(2)
+  })
+})
+
+test('folders without an adapter are refused', async () => {
+  await expect(adapterTaskVector(memoryFolder({}))).rejects.toMatchObject({
+    tag: 'input',
+    message: /adapter_config\.json/,
+  })
+  await expect(adapterTaskVector(memoryFolder({ 'adapter_config.json': CONFIG }))).rejects.toMatchObject({
+    tag: 'input',
+    message: /adapter_model\.safetensors/,
+  })
+})

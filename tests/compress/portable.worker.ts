@@ -1,0 +1,7 @@
+import { serve } from '../../src/rpc.ts'
+import { compressSample } from './portable.ts'
+
+const api = { compressSample }
+export type CompressApi = typeof api
+
+serve(api)

@@ -1,0 +1,407 @@
+import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { userEvent } from 'vitest/browser'
+import { ExpertSwitcher } from '../../src/element/expert_switcher.ts'
+import { Manuscript } from '../../src/element/manuscript.ts'
+import { Mix } from '../../src/element/mix.ts'
+import { PenChoice } from '../../src/element/pen_choice.ts'
+import { SwitchBar } from '../../src/element/switch_bar.ts'
+import { TritswapError } from '../../src/errors.ts'
+import { type FakeOptions, fakeLoader } from './fake_loader.ts'
+
+const REGISTRY = {
+  version: 1,
+  experts: ['austen', 'bard', 'css'].map((id) => ({
+    id,
+    label: id.toUpperCase(),
+    description: `<img src=x onerror="document.title = 'broken'"> ${id}`,
+    url: `https://experts.example/${id}.trit`,
+    bytes: 190_000,
+    rootHash: '0'.repeat(64),
+    prompt: `${id} begins`,
+    replaces: { f16Delta: 8_850_000 },
+  })),
+}
+
+beforeAll(() => {
+  customElements.define('trit-manuscript', Manuscript)
+  customElements.define('trit-mix', Mix)
+  customElements.define('trit-pen-choice', PenChoice)
+  customElements.define('trit-switch-bar', SwitchBar)
+  customElements.define('expert-switcher', ExpertSwitcher)
+})
+
+afterEach(() => {
+  for (const element of document.querySelectorAll('expert-switcher')) element.remove()
+})
+
+/** A switcher on the page, its registry read; with `ready` its base loaded as well. */
+async function place(fake: FakeOptions = {}, { ready = true } = {}): Promise<ExpertSwitcher> {
+  ExpertSwitcher.createLoader = fakeLoader(fake)
+  const switcher = document.createElement('expert-switcher')
+  switcher.experts = `data:application/json,${encodeURIComponent(JSON.stringify(REGISTRY))}`
+  switcher.prompt = 'Once'
+  document.body.append(switcher)
+  if (ready) await switcher.load()
+  await vi.waitFor(() => expect(switcher.state.pens).toHaveLength(4))
+  await switcher.updateComplete
+  return switcher
+}
+
+/** The first match in the element, its parts included. */
+function find<T extends Element = HTMLElement>(root: Element, selector: string): T | undefined {
+  return all<T>(root, selector)[0]
+}
+
+function all<T extends Element = HTMLElement>(root: Element, selector: string): T[] {
+  const shadow = root.shadowRoot!
+  const parts = [...shadow.querySelectorAll('*')].filter((element) => element.shadowRoot !== null)
+  return [...shadow.querySelectorAll<T>(selector), ...parts.flatMap((part) => all<T>(part, selector))]
+}
+
+const button = (root: Element, name: string) =>
+  all<HTMLButtonElement>(root, 'button').find((element) => element.textContent?.trim() === name)
+
+/** Text, ink and margin name of each run of the manuscript. */
+const runs = (root: Element) =>
+  all(root, '.run').map((run) => ({
+    ink: Number(run.dataset.ink),
+    name: run.querySelector('.mark')?.textContent,
+    tokens: run.querySelectorAll('[data-token]').length,
+  }))
+
+describe('writing', () => {
+  test('a switch in mid-sentence changes the ink from the token that the engine says', async () => {
+    const switcher = await place({ tokenMs: 5 })
+    const sets: number[] = []
+    switcher.addEventListener('token', (event) => sets.push((event as CustomEvent).detail.set))
+    switcher.maxNewTokens = 40
+    const written = switcher.generate()
+    await vi.waitFor(() => expect(sets.length).toBeGreaterThan(3))
+    await switcher.state.choose(switcher.state.pens[2]!)
+    await written
+    await switcher.updateComplete
+    expect(runs(switcher)).toEqual([
+      { ink: 0, name: 'Base', tokens: sets.filter((set) => set === 0).length },
+      { ink: 2, name: 'BARD', tokens: sets.filter((set) => set === 1).length },
+    ])
+    expect(sets).toHaveLength(40)
+  })
+
+  test('Stop ends it, and what was written stays', async () => {
+    const switcher = await place({ tokenMs: 5 })
+    switcher.maxNewTokens = 1000
+    const written = switcher.generate()
+    await vi.waitFor(() => expect(switcher.state.tokens.length).toBeGreaterThan(2))
+    button(switcher, 'Stop')!.click()
+    await written
+    await switcher.updateComplete
+    expect(button(switcher, 'Write')!.disabled).toBe(false)
+    expect(switcher.state.tokens.length).toBeGreaterThan(2)
+    expect(find(switcher, '[role=alert]')).toBeUndefined()
+  })
+
+  test('Enter in the prompt writes; arrow keys in the manuscript tell who wrote a word', async () => {
+    const switcher = await place()
+    switcher.maxNewTokens = 3
+    find<HTMLTextAreaElement>(switcher, 'textarea')!.focus()
+    await userEvent.keyboard('{Enter}')
+    await vi.waitFor(() => expect(switcher.state.tokens).toHaveLength(3))
+    find(switcher, '.sheet')!.focus()
+    await userEvent.keyboard('{ArrowRight}{ArrowRight}')
+    await vi.waitFor(() => expect(find(switcher, '.detail')!.textContent).toMatch(/“was”\s+Base,/))
+  })
+
+  test('a screen reader hears whole sentences', async () => {
+    const switcher = await place({ tokenMs: 5, text: ' One. Two and' })
+    switcher.maxNewTokens = 1000
+    const written = switcher.generate()
+    await vi.waitFor(() => expect(switcher.state.tokens.length).toBeGreaterThan(4))
+    expect(find(switcher, '[role=log]')!.textContent).toMatch(/\.$/)
+    switcher.stop()
+    await written
+  })
+})
+
+describe('pens', () => {
+  test('number keys choose, but not while the prompt is typed', async () => {
+    const log: string[] = []
+    const switcher = await place({ log })
+    await userEvent.keyboard('4')
+    await vi.waitFor(() => expect(log).toEqual(['load css', 'activate css']))
+    find<HTMLTextAreaElement>(switcher, 'textarea')!.focus()
+    await userEvent.keyboard('2')
+    expect(switcher.prompt).toBe('Once2')
+    expect(log).toHaveLength(2)
+    ;(document.activeElement as HTMLElement).blur()
+    await userEvent.keyboard('1')
+    await vi.waitFor(() => expect(log.at(-1)).toBe('deactivate'))
+    expect(switcher.state.inHand.label).toBe('Base')
+  })
+
+  test('of quick choices the last one wins, also if its bytes come first', async () => {
+    const log: string[] = []
+    const switcher = await place({ slowExperts: { austen: 200 }, log })
+    const [, austen, bard] = switcher.state.pens
+    await Promise.all([switcher.state.choose(austen!), switcher.state.choose(bard!)])
+    expect(log).toEqual(['load bard', 'activate bard', 'load austen'])
+    expect(switcher.state.inHand).toBe(bard)
+    // It is here now: chosen again, it is not fetched again.
+    await switcher.state.choose(austen!)
+    expect(log.slice(3)).toEqual(['activate austen'])
+  })
+
+  test('an error stands at its card, the pen in hand stays, and trying again works', async () => {
+    const fake: FakeOptions = { failExpert: 'bard' }
+    const switcher = await place(fake)
+    await switcher.state.choose(switcher.state.pens[1]!)
+    await switcher.state.choose(switcher.state.pens[2]!)
+    await switcher.updateComplete
+    await vi.waitFor(() => expect(all(switcher, '[role=alert]')).toHaveLength(1))
+    const alert = find(switcher, '.pen:nth-of-type(3) [role=alert]')!
+    expect(alert.textContent).toContain('Cannot use bard: expected an expert of base')
+    expect(switcher.state.inHand.id).toBe('austen')
+    expect(all<HTMLInputElement>(switcher, '[type=radio]').map((input) => input.checked)).toEqual([
+      false,
+      true,
+      false,
+      false,
+    ])
+    fake.failExpert = undefined
+    button(switcher, 'Try again')!.click()
+    await vi.waitFor(() => expect(switcher.state.inHand.id).toBe('bard'))
+    await switcher.updateComplete
+    await vi.waitFor(() => expect(find(switcher, '[role=alert]')).toBeUndefined())
+  })
+
+  test('the download of an expert can be stopped', async () => {
+    const switcher = await place({ expertMs: 60_000 })
+    const chosen = switcher.state.choose(switcher.state.pens[3]!)
+    await vi.waitFor(() => expect(button(switcher, 'Stop')).toBeDefined())
+    button(switcher, 'Stop')!.click()
+    await chosen
+    expect(switcher.state.pens[3]).toMatchObject({ place: 'network', error: undefined })
+    expect(switcher.state.chosen.label).toBe('Base')
+  })
+
+  test('what a registry says is text', async () => {
+    const switcher = await place()
+    await vi.waitFor(() => expect(all(switcher, '.about')).toHaveLength(4))
+    expect(all(switcher, '.about')[1]!.textContent).toContain('<img src=x')
+    expect(all(switcher, 'img')).toEqual([])
+  })
+
+  test('the last switch shows its phases and, with the next token, the first one', async () => {
+    const switcher = await place({ expertMs: 20, tokenMs: 1 })
+    await switcher.state.choose(switcher.state.pens[1]!)
+    await vi.waitFor(() => expect(find(switcher, 'h2')!.textContent).toBe('Base → AUSTEN: 25 ms'))
+    const figures = () => all(switcher, 'dd').map((element) => element.textContent)
+    expect(figures()).toEqual(['20 ms', '1.0 ms', '1.7 ms', '0 ms', '2.4 ms', 'with the next word'])
+    switcher.maxNewTokens = 1
+    await switcher.generate()
+    await vi.waitFor(() => expect(figures().at(-1)).toBe('1.0 ms'))
+  })
+
+  test('another compression of a listed expert is a choice on its card', async () => {
+    const [austen] = REGISTRY.experts
+    const log: string[] = []
+    const switcher = await place({ log })
+    switcher.state.setRegistry([
+      { ...austen!, id: 'austen-2', bytes: 99_000, density: 0.02, variantOf: 'austen' },
+      austen!,
+      { ...austen!, id: 'lost', variantOf: 'elsewhere' },
+    ])
+    expect(switcher.state.pens.map(({ id }) => id)).toEqual(['', 'austen', 'lost'])
+    await switcher.state.choose(switcher.state.pens[1]!)
+    await vi.waitFor(() => expect(find(switcher, '.variants')).toBeDefined())
+    const sizes = find<HTMLSelectElement>(switcher, '.variants')!
+    expect([...sizes.options].map(({ text }) => text)).toEqual(['190 kB', '99 kB · 2 %'])
+    sizes.selectedIndex = 1
+    sizes.dispatchEvent(new Event('change'))
+    await vi.waitFor(() => expect(log.at(-1)).toBe('activate austen-2'))
+    expect(switcher.state.pens[1]!.id).toBe('austen-2')
+  })
+
+  test('a registry that cannot be read is said beside the pens; the base stays usable', async () => {
+    const switcher = await place()
+    switcher.experts = 'data:application/json,{'
+    await vi.waitFor(() => expect(find(switcher, '.problem')!.textContent).toMatch(/JSON/))
+    switcher.maxNewTokens = 2
+    await switcher.generate()
+    expect(switcher.state.tokens).toHaveLength(2)
+  })
+})
+
+describe('mix', () => {
+  const slide = (switcher: ExpertSwitcher, id: string, value: number) => {
+    const slider = find<HTMLInputElement>(switcher, `#${id}`)!
+    slider.value = String(value)
+    slider.dispatchEvent(new Event('input'))
+  }
+
+  test('a slider in mid-sentence changes the weight of the next token', async () => {
+    const switcher = await place({ tokenMs: 5 })
+    await switcher.activate('bard')
+    switcher.maxNewTokens = 30
+    const written = switcher.generate()
+    await vi.waitFor(() => expect(switcher.state.tokens.length).toBeGreaterThan(2))
+    slide(switcher, 'strength', 0.5)
+    await written
+    expect(new Set(switcher.state.tokens.map(({ pens }) => pens[0]!.weight))).toEqual(new Set([1, 0.5]))
+    expect(switcher.alpha).toBe(0.5)
+  })
+
+  test('two pens write in the ink of the heavier one, underlined with that of the other', async () => {
+    const log: string[] = []
+    const switcher = await place({ log })
+    await switcher.activate([
+      { id: 'austen', weight: 0.25 },
+      { id: 'css', weight: 0.75 },
+    ])
+    expect(log.at(-1)).toBe('activate css × 0.75 + austen × 0.25')
+    switcher.maxNewTokens = 2
+    await switcher.generate()
+    await switcher.updateComplete
+    await vi.waitFor(() => expect(find(switcher, '.run.blend')!.dataset.ink).toBe('3'))
+    expect(find(switcher, '.run.blend')!.style.getPropertyValue('--ink-under')).toBe('var(--ink-1)')
+    slide(switcher, 'share', 100)
+    await vi.waitFor(() => expect(log.at(-1)).toBe('activate css'))
+    // The other one is not forgotten at the end of the slider.
+    await vi.waitFor(() => expect(find<HTMLSelectElement>(switcher, '#second')!.value).toBe('CSS'))
+    slide(switcher, 'strength', 0)
+    await vi.waitFor(() => expect(log.at(-1)).toBe('deactivate'))
+    expect(switcher.active).toEqual(['austen', 'css'])
+  })
+
+  test('by keyboard: a second pen, then its share', async () => {
+    const log: string[] = []
+    const switcher = await place({ log })
+    await switcher.activate('austen')
+    await switcher.updateComplete
+    const summary = find(switcher, 'summary')!
+    summary.focus()
+    await userEvent.keyboard('{Enter}')
+    const second = find<HTMLSelectElement>(switcher, '#second')!
+    second.focus()
+    await userEvent.selectOptions(second, 'BARD')
+    await vi.waitFor(() => expect(log.at(-1)).toBe('activate austen × 0.5 + bard × 0.5'))
+    await vi.waitFor(() => expect(find(switcher, '#share')).toBeDefined())
+    find(switcher, '#share')!.focus()
+    await userEvent.keyboard('{ArrowRight}')
+    await vi.waitFor(() => expect(log.at(-1)).toBe('activate bard × 0.55 + austen × 0.45'))
+  })
+})
+
+describe('from a page', () => {
+  test('what is active can be said before there is anything', async () => {
+    const switcher = await place({}, { ready: false })
+    switcher.setAttribute('active', 'bard')
+    switcher.setAttribute('alpha', '0.5')
+    expect(switcher.state.held).toEqual([])
+    await switcher.load()
+    await vi.waitFor(() => expect(switcher.state.held).toMatchObject([{ pen: { id: 'bard' }, weight: 0.5 }]))
+    expect(switcher.active).toEqual(['bard'])
+  })
+
+  test('an expert that is not listed is an error that names those that are', async () => {
+    const switcher = await place()
+    await expect(switcher.activate('dante')).rejects.toThrow(
+      'Cannot activate dante: expected one of austen, bard, css',
+    )
+    expect(switcher.active).toEqual([])
+  })
+
+  test('two with one model share an engine; each writes with its own experts', async () => {
+    const log: string[] = []
+    const fake = { log, tokenMs: 5, baseMs: 30 }
+    const first = await place(fake, { ready: false })
+    const create = ExpertSwitcher.createLoader
+    const second = await place(fake, { ready: false })
+    ExpertSwitcher.createLoader = create
+    await Promise.all([first.load(), second.load()])
+    expect(first.state.loader).toBe(second.state.loader)
+    await Promise.all([first.activate('austen'), second.activate('bard')])
+    first.maxNewTokens = second.maxNewTokens = 25
+    const written = Promise.all([first.generate(), second.generate()])
+    await vi.waitFor(() => expect(second.state.tokens.length).toBeGreaterThan(4))
+    await second.activate('css')
+    await written
+    const pens = (switcher: ExpertSwitcher) => [
+      ...new Set(switcher.state.tokens.map((token) => token.pens[0]!.pen.id)),
+    ]
+    expect(pens(first)).toEqual(['austen'])
+    expect(pens(second)).toEqual(['bard', 'css'])
+    expect(second.state.tokens).toHaveLength(25)
+    second.remove()
+    await vi.waitFor(() => expect(log).toContain('release css'))
+    expect(log).not.toContain('dispose')
+    await first.generate()
+    expect(first.state.tokens).toHaveLength(25)
+    first.remove()
+    await vi.waitFor(() => expect(log.at(-1)).toBe('dispose'))
+  })
+
+  test('one that writes alone goes on with its own experts when another joins', async () => {
+    const first = await place({ tokenMs: 5 })
+    await first.activate('austen')
+    first.maxNewTokens = 40
+    const written = first.generate()
+    const create = ExpertSwitcher.createLoader
+    const second = await place({}, { ready: false })
+    ExpertSwitcher.createLoader = create
+    await second.load()
+    await second.activate('css')
+    await written
+    expect(first.state.tokens.map(({ pens }) => pens[0]!.pen.id)).toEqual(Array(40).fill('austen'))
+  })
+
+  test('one of two can stop waiting for the base', async () => {
+    const first = await place({ baseMs: 60_000 }, { ready: false })
+    const create = ExpertSwitcher.createLoader
+    const second = await place({}, { ready: false })
+    ExpertSwitcher.createLoader = create
+    const loads = [first.load(), second.load()]
+    await vi.waitFor(() => expect(second.state.status).toBe('loading'))
+    first.state.close()
+    await loads[0]
+    expect([first.state.status, second.state.status]).toEqual(['idle', 'loading'])
+    second.state.close()
+    await loads[1]
+    expect(second.state.status).toBe('idle')
+  })
+})
+
+describe('the base', () => {
+  test('is asked for with a button, fills a bar, and can be stopped and started again', async () => {
+    const switcher = await place({ baseMs: 60_000 }, { ready: false })
+    button(switcher, 'Load the base')!.click()
+    await vi.waitFor(() => expect(find(switcher, '[role=progressbar]')).toBeDefined())
+    button(switcher, 'Stop')!.click()
+    await vi.waitFor(() => expect(button(switcher, 'Load the base')).toBeDefined())
+    ExpertSwitcher.createLoader = fakeLoader()
+    button(switcher, 'Load the base')!.click()
+    await vi.waitFor(() => expect(switcher.state.status).toBe('ready'))
+  })
+
+  test('that fails says why and offers one button', async () => {
+    const failBase = new TritswapError('network', 'Cannot read model.trit: expected 200, found 404')
+    const switcher = await place({ failBase })
+    const alert = find(switcher, '[role=alert]')!
+    expect(alert.textContent).toContain('Cannot read model.trit: expected 200, found 404')
+    ExpertSwitcher.createLoader = fakeLoader()
+    button(switcher, 'Try again')!.click()
+    await vi.waitFor(() => expect(switcher.state.status).toBe('ready'))
+  })
+
+  test('without WebGPU the page says what to do', async () => {
+    const failBase = new TritswapError('webgpu', 'Cannot start: no adapter')
+    const switcher = await place({ failBase })
+    expect(find(switcher, '[role=alert]')!.textContent).toMatch(/WebGPU is missing.*Firefox/s)
+  })
+
+  test('leaves with the element', async () => {
+    const log: string[] = []
+    const switcher = await place({ log })
+    switcher.remove()
+    await vi.waitFor(() => expect(log).toEqual(['dispose']))
+  })
+})

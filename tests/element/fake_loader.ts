@@ -1,0 +1,160 @@
+import type { CreateLoader, SwitcherLoader } from '../../src/element/switcher_state.ts'
+import { abortError, TritswapError } from '../../src/errors.ts'
+import type {
+  ActiveExpert,
+  ActiveSet,
+  Expert,
+  ExpertChoice,
+  ExpertRequest,
+  GeneratedToken,
+  ProgressCallback,
+  SwitchReport,
+} from '../../src/loader.ts'
+
+export interface FakeOptions {
+  /** ms of the base's download, of an expert's, of a token. */
+  baseMs?: number
+  expertMs?: number
+  tokenMs?: number
+  text?: string
+  failBase?: Error
+  /** The expert of this id fails to load. */
+  failExpert?: string
+  /** ms of the download of single experts. */
+  slowExperts?: Record<string, number>
+  /** Takes a line for each call that changes something. */
+  log?: string[]
+}
+
+const TEXT =
+  ' there was a little girl who lived in a house by the river. She had a red boat, and every morning she went down to the water to see if the boat was still there. '
+
+/** A loader without an engine: same calls, same events, made-up tokens. */
+export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
+  const { baseMs = 0, expertMs = 0, tokenMs = 0, text = TEXT } = fake
+  return async ({ onProgress, signal }) => {
+    await stream('base', 11_000_000, baseMs, onProgress, signal)
+    if (fake.failBase !== undefined) throw fake.failBase
+    let active: ActiveSet = { set: 0, experts: [] }
+    const residents = new Set<string>()
+    const report = (fetch: number): SwitchReport => ({
+      ...active,
+      phases: { fetch, verify: fetch / 20, upload: fetch / 12, apply: 2.4 },
+      total: fetch + fetch / 20 + fetch / 12 + 2.4,
+    })
+    const loader: SwitcherLoader = {
+      info: {
+        name: 'demo',
+        adapter: {
+          vendor: 'google',
+          architecture: 'swiftshader',
+          device: '',
+          description: 'SwiftShader',
+          software: true,
+        },
+        dtype: 'f32',
+        weights: 55,
+        contextLength: 512,
+      },
+      async load(request, options = {}) {
+        // The switcher always sends a request with an id.
+        const { id = '' } = request as ExpertRequest
+        await stream(id, 190_000, fake.slowExperts?.[id] ?? expertMs, options.onProgress, options.signal)
+        fake.log?.push(`load ${id}`)
+        if (id === fake.failExpert) {
+          throw new TritswapError(
+            'base',
+            `Cannot use ${id}: expected an expert of base 5fe2…, found one of base 81c0…; use an expert made for this base`,
+          )
+        }
+        residents.add(id)
+        const release = async () => {
+          fake.log?.push(`release ${id}`)
+        }
+        return { id, release } as Expert
+      },
+      async activate(choice) {
+        active = { set: active.set + 1, experts: pairs(choice) }
+        fake.log?.push(`activate ${active.experts.map(name).join(' + ')}`)
+        return report(expertMs)
+      },
+      async deactivate() {
+        active = { set: active.set + 1, experts: [] }
+        fake.log?.push('deactivate')
+        return report(0)
+      },
+      async *generate(
+        _prompt,
+        { maxNewTokens = 20, signal, experts } = {},
+      ): AsyncGenerator<GeneratedToken, void, void> {
+        const words = text.match(/\s*\S+/g)!
+        for (let index = 0; index < maxNewTokens; index++) {
+          await wait(tokenMs, signal)
+          const bound = experts && { set: 0, experts: pairs(experts) }
+          yield { ...(bound ?? active), token: index, text: words[index % words.length]!, ms: tokenMs }
+        }
+      },
+      async stats() {
+        const experts = residents.size * 200_000
+        return {
+          vram: { base: 21_900_000, experts, journal: 400_000, total: 22_300_000 + experts },
+          counts: { uploads: residents.size, evictions: 0, switches: active.set, cpuDecodes: 0 },
+          expertBytesUploaded: experts,
+        }
+      },
+      async tokenize(text) {
+        return [...new TextEncoder().encode(text)]
+      },
+      async score(tokens, experts) {
+        await wait(tokenMs)
+        const bits = tokens.length * (experts === undefined || pairs(experts).length === 0 ? 3 : 2)
+        return { bits, bytes: tokens.length, tokens: tokens.length - 1 }
+      },
+      async dispose() {
+        fake.log?.push('dispose')
+      },
+    }
+    return loader
+  }
+}
+
+const pairs = (choice: ExpertChoice): ActiveExpert[] =>
+  ('release' in choice ? [{ expert: choice, weight: 1 }] : choice).map(({ expert, weight }) => ({
+    expert: expert.id,
+    weight,
+  }))
+
+const name = ({ expert, weight }: ActiveExpert) => (weight === 1 ? expert : `${expert} × ${weight}`)
+
+async function stream(
+  file: string,
+  total: number,
+  ms: number,
+  onProgress?: ProgressCallback,
+  signal?: AbortSignal,
+): Promise<void> {
+  for (let step = 0; step <= 10; step++) {
+    await wait(ms / 10, signal)
+    const loaded = (total * step) / 10
+    onProgress?.({
+      status: 'progress',
+      name: file,
+      file,
+      loaded,
+      total,
+      progress: 10 * step,
+      phase: 'network',
+    })
+  }
+}
+
+function wait(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(abortError(signal))
+    const timer = setTimeout(resolve, ms)
+    signal?.addEventListener('abort', () => {
+      clearTimeout(timer)
+      reject(abortError(signal))
+    })
+  })
+}

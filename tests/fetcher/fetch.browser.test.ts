@@ -1,0 +1,208 @@
+import { afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
+import type { Answer, RequestRecord } from '../../e2e/servers/fault_server.ts'
+import { type FetchOptions, FetchPool, type FetchPoolOptions } from '../../src/fetcher/pool.ts'
+import type { FetchRequest } from '../../src/fetcher/protocol.ts'
+import { receiveFile } from '../../src/fetcher/receive.ts'
+import { type TritFile, tritFile } from './trit_file.ts'
+
+const CHUNK = 1 << 16
+const server = inject('faultServer')
+let file: TritFile
+let pool: FetchPool
+let workers: Worker[]
+const warnings: string[] = []
+
+beforeAll(async () => {
+  file = await tritFile()
+})
+beforeEach(async () => {
+  workers = []
+  warnings.length = 0
+  pool = newPool()
+  await pool.cache.clear()
+})
+afterEach(() => pool.dispose())
+
+function newPool(options: Partial<FetchPoolOptions> = {}): FetchPool {
+  return new FetchPool({
+    createWorker: () => {
+      const worker = new Worker(new URL('../../src/fetcher/worker.ts', import.meta.url), { type: 'module' })
+      workers.push(worker)
+      return worker
+    },
+    settings: { retry: { attempts: 3, baseMs: 20 } },
+    onWarning: (message) => warnings.push(message),
+    ...options,
+  })
+}
+
+/** Puts the file at a fresh address and returns it with the faults ordered. */
+async function serve(
+  faults: { first?: Answer; each?: Answer; cors?: 0 } = {},
+  bytes = file.bytes,
+): Promise<string> {
+  const url = new URL(`/${crypto.randomUUID()}.trit`, server)
+  await fetch(url, { method: 'PUT', body: bytes })
+  for (const [key, value] of Object.entries(faults)) url.searchParams.set(key, JSON.stringify(value))
+  return url.href
+}
+
+/** What the server saw of an address. */
+async function requestsOf(url: string): Promise<RequestRecord[]> {
+  const { pathname } = new URL(url)
+  const response = await fetch(`${server}/log?path=${pathname}`, { cache: 'no-store' })
+  const log = (await response.json()) as RequestRecord[]
+  return log.filter(({ method }) => method === 'GET')
+}
+
+async function load(request: FetchRequest, options?: FetchOptions, from = pool) {
+  const handle = from.load(request, options)
+  const receive = async () => {
+    const { head, chunks } = await receiveFile(handle.port, handle.signal)
+    const payload = new Uint8Array(head.payloadBytes)
+    for await (const { offset, bytes } of chunks) payload.set(bytes, offset)
+    return payload
+  }
+  const [payload, result] = await Promise.allSettled([receive(), handle.done])
+  if (result.status === 'rejected') throw result.reason
+  if (payload.status === 'rejected') throw payload.reason
+  expect(payload.value.every((byte, i) => byte === file.payload[i])).toBe(true)
+  return result.value
+}
+
+describe('fetch workers', () => {
+  test('load from another origin by one request without a preflight; the cache serves every later page', async () => {
+    const source = await serve()
+    const { stats, rootHash } = await load({ source })
+    expect(stats).toMatchObject({ requests: 1, networkBytes: file.bytes.length })
+    expect(await requestsOf(source)).toMatchObject([{ range: 'bytes=0-', bytes: file.bytes.length }])
+
+    const other = newPool()
+    const warm = await load({ source: 'https://renamed.invalid/x.trit', rootHash }, {}, other)
+    expect(warm.stats).toMatchObject({ requests: 0, networkBytes: 0, cacheBytes: file.bytes.length })
+    expect(await other.cache.list()).toMatchObject([
+      { rootHash, complete: true, cachedBytes: file.bytes.length },
+    ])
+    expect((await other.cache.usage()).bytes).toBe(file.bytes.length)
+    other.dispose()
+    expect(warnings).toEqual([])
+  })
+
+  test('two pools that load the same file at once both end right', async () => {
+    const source = await serve()
+    const other = newPool()
+    await Promise.all([load({ source }), load({ source }, {}, other)])
+    expect(await pool.cache.list()).toMatchObject([{ complete: true }])
+    other.dispose()
+  })
+
+  test.each<[string, { first?: Answer; each?: Answer }]>([
+    ['a cut', { first: { cutAt: 2 * CHUNK + 1 } }],
+    ['a cut in the head', { first: { cutAt: 33 } }],
+    ['a server without Range', { each: { ignoreRange: true } }],
+    [
+      'a cut of a server without Range',
+      { first: { cutAt: 2 * CHUNK, ignoreRange: true }, each: { ignoreRange: true } },
+    ],
+    ['503', { first: { status: 503 } }],
+    ['429', { first: { status: 429, headers: { 'Retry-After': '0' } } }],
+    ['a body that ends early', { first: { endAt: 2 * CHUNK } }],
+    ['a long body', { each: { extraBytes: 5000 } }],
+    ['a compressed whole', { each: { gzip: true, ignoreRange: true } }],
+    ['compressed ranges', { each: { gzip: true } }],
+    ['one flipped byte', { first: { flip: 3 * CHUNK } }],
+  ])('come through %s', async (_name, faults) => {
+    const source = await serve(faults)
+    await load({ source, rootHash: file.head.rootHash })
+    expect(await pool.cache.list()).toMatchObject([{ complete: true }])
+    await load({ source, rootHash: file.head.rootHash })
+  })
+
+  test('come through a stall and a redirect', async () => {
+    pool.dispose()
+    pool = newPool({ settings: { silenceMs: 400, retry: { baseMs: 20 } } })
+    await load({ source: await serve({ first: { stallAt: 2 * CHUNK } }) })
+    await pool.cache.clear()
+    await load({ source: await serve({ each: { redirect: await serve() } }) })
+  })
+
+  test.each<[string, { each?: Answer; cors?: 0 }, object]>([
+    ['404', { each: { status: 404 } }, { tag: 'network', fields: { status: 404 } }],
+    [
+      '403 without CORS',
+      { each: { status: 403 }, cors: 0 },
+      { tag: 'network', message: expect.stringContaining('CORS') },
+    ],
+    ['a byte that is always flipped', { each: { flip: 2 * CHUNK } }, { tag: 'integrity' }],
+  ])('name the address and the cause of %s', async (_name, faults, expected) => {
+    const source = await serve(faults)
+    const error: Error = await load({ source }).then(
+      () => expect.unreachable(),
+      (thrown) => thrown,
+    )
+    expect(error).toMatchObject(expected)
+    expect(error.message).toContain(source)
+    expect((await pool.cache.list()).every(({ complete }) => !complete)).toBe(true)
+  })
+
+  test('a cut load goes on in another page with what is missing', async () => {
+    // Slow enough that the browser has handed everything over when the connection breaks.
+    const cutAt = 4 * CHUNK
+    const source = await serve({ first: { cutAt, bitsPerSecond: 8e6 }, each: { status: 404 } })
+    await expect(load({ source })).rejects.toMatchObject({ tag: 'network' })
+    const other = newPool()
+    const { stats } = await load({ source: await serve(), rootHash: file.head.rootHash }, {}, other)
+    expect(stats.requests).toBe(1)
+    const missing = file.bytes.length - cutAt
+    expect(stats.networkBytes).toBeGreaterThanOrEqual(missing)
+    expect(stats.networkBytes).toBeLessThanOrEqual(missing + CHUNK)
+    other.dispose()
+  })
+
+  test('an abort ends the request', async () => {
+    const source = await serve({ each: { stallAt: 3 * CHUNK } })
+    const controller = new AbortController()
+    const loading = load({ source }, { signal: controller.signal })
+    await expect.poll(async () => (await requestsOf(source))[0]?.bytes).toBe(3 * CHUNK)
+    controller.abort()
+    await expect(loading).rejects.toMatchObject({ name: 'AbortError' })
+    // The server knows the status of a response once it is over.
+    await expect.poll(async () => (await requestsOf(source))[0].status).toBe(206)
+    await load({ source: await serve() })
+  })
+
+  test('a worker that is killed rejects its load; the next load has a new one', async () => {
+    pool.dispose()
+    workers = []
+    pool = newPool({ size: 1 })
+    const source = await serve({ each: { stallAt: 3 * CHUNK } })
+    const { port, done, signal } = pool.load({ source })
+    const { chunks } = await receiveFile(port, signal)
+    await chunks.next()
+    workers[0].dispatchEvent(new ErrorEvent('error', { message: 'killed' }))
+    await expect(done).rejects.toMatchObject({ tag: 'worker', message: expect.stringContaining('killed') })
+    await expect(
+      (async () => {
+        for await (const _ of chunks);
+      })(),
+    ).rejects.toMatchObject({ tag: 'worker' })
+    await load({ source: await serve() })
+    expect(workers.length).toBe(2)
+  })
+
+  test('no more than two chunks are on their way to a slow reader', async () => {
+    const { port, done, signal } = pool.load({ source: await serve() })
+    const { chunks } = await receiveFile(port, signal)
+    let waiting = 0
+    let most = 0
+    port.addEventListener('message', ({ data }) => {
+      if (data.type === 'chunk') most = Math.max(most, ++waiting)
+    })
+    for await (const _ of chunks) {
+      await new Promise((resolve) => setTimeout(resolve, 10))
+      waiting--
+    }
+    await done
+    expect(most).toBe(2)
+  })
+})

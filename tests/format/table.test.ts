@@ -1,0 +1,131 @@
+import { describe, expect, test } from 'vitest'
+import { tableFromJson } from '../../src/format/index.ts'
+import { tagThrownBy } from './samples.ts'
+
+const TERNARY = {
+  name: 'w',
+  shape: [64, 64],
+  kept: 100,
+  scale: 0.5,
+  m: 28,
+  lengthMin: 700,
+  lengthBits: 0,
+  bytes: 88,
+}
+const DENSE = { name: 'b', shape: [3], codec: 'dense', dtype: 'f16', bytes: 8 }
+
+type Json = Record<string, unknown>
+const read = (changes: Json = {}, tensors: Json[] = [TERNARY, DENSE], payload?: number) =>
+  tableFromJson(
+    JSON.stringify({ kind: 'expert', tensors, ...changes }),
+    payload ?? tensors.reduce((sum, { bytes }) => sum + Number(bytes), 0),
+  )
+const refusal = (...args: Parameters<typeof read>) => tagThrownBy(() => read(...args))
+
+describe('a table', () => {
+  test('has defaults for what is not said', () => {
+    expect(read()).toMatchObject({ kind: 'expert', method: 'full', base: {}, compression: {}, sources: [] })
+    expect(read().tensors).toMatchObject([
+      { name: 'w', role: 'delta', target: 'w', codec: 'ternary', offset: 0 },
+      { name: 'b', role: 'delta', target: 'b', codec: 'dense', offset: 88 },
+    ])
+  })
+
+  test('may have fields that this version does not know', () => {
+    expect(read({ future: { x: 1 } }, [{ ...TERNARY, future: true }, DENSE]).tensors).toHaveLength(2)
+  })
+
+  test.each<[string, Json]>([
+    ['another kind', { kind: 'model' }],
+    ['another method', { method: 'dora' }],
+    ['a label that is no text', { label: 7 }],
+    ['a fingerprint in capitals', { base: { fingerprint: 'A'.repeat(64) } }],
+    ['a sketch of the wrong length', { base: { sketch: 'AAAA' } }],
+    ['a sketch that is not base64', { base: { sketch: '!'.repeat(44) } }],
+    ['a density that is no number', { compression: { density: '0.05' } }],
+    ['sources that are no list', { sources: {} }],
+    ['tensors that are no list', { tensors: {} }],
+    ['a base that is a list', { base: [] }],
+  ])('with %s is refused', async (_, change) => {
+    expect(await refusal(change)).toBe('format')
+  })
+
+  test.each<[string, Json]>([
+    ['a long text', { description: 'x'.repeat(4097) }],
+    ['many sources', { sources: Array.from({ length: 1025 }, () => ({ name: 's' })) }],
+  ])('with %s is over a limit', async (_, change) => {
+    expect(await refusal(change)).toBe('limit')
+  })
+
+  test('that is not JSON, or no object, is refused', async () => {
+    for (const json of ['', '{', '[]', 'null', '7', '"{}"'])
+      expect(await tagThrownBy(() => tableFromJson(json, 0))).toBe('format')
+  })
+
+  test('nested deeper than the stack is refused like any other', async () => {
+    const deep = `${'['.repeat(1e6)}${']'.repeat(1e6)}`
+    for (const json of [deep, `{"kind":${deep}}`, `{"kind":"expert","tensors":${deep}}`]) {
+      expect(await tagThrownBy(() => tableFromJson(json, 0))).toBe('format')
+    }
+  })
+
+  test('needs tensors, of different names, that fill the payload', async () => {
+    expect(await refusal({}, [])).toBe('format')
+    expect(await refusal({}, [DENSE, DENSE])).toBe('format')
+    expect(await refusal({}, [DENSE], 12)).toBe('format')
+    expect(await refusal({}, [DENSE], 4)).toBe('format')
+    expect(await refusal({}, Array(65_537).fill(DENSE))).toBe('limit')
+  })
+})
+
+describe('a tensor', () => {
+  test.each<[string, Json]>([
+    ['no name', { name: undefined }],
+    ['another codec', { codec: 'rice' }],
+    ['another role', { role: 'loraC' }],
+    ['a size of 0', { shape: [64, 0] }],
+    ['a size that is no whole number', { shape: [64, 64.5] }],
+    ['no scale', { scale: undefined }],
+    ['an infinite scale', { scale: 1e39 }],
+    ['more entries than weights', { kept: 4097 }],
+    ['more entries than bits', { kept: 118 }],
+    ['a negative count', { kept: -1 }],
+    ['Golomb parameter 0', { m: 0 }],
+    ['Golomb parameter 4097', { m: 4097 }],
+    ['lengths of 17 bits', { lengthBits: 17 }],
+    ['a section shorter than its blocks', { bytes: 84 }],
+    ['a section longer than its blocks', { bytes: 92 }],
+    ['a section of half words', { bytes: 86 }],
+    ['another layout', { layout: 'conv3d' }],
+    ['a scaling that is no number', { scaling: '2' }],
+  ])('with %s is refused', async (_, change) => {
+    expect(await refusal({}, [{ ...TERNARY, ...change }])).toBe('format')
+  })
+
+  test.each<[string, Json]>([
+    ['a long name', { name: 'n'.repeat(513) }],
+    ['nine axes', { shape: Array(9).fill(1) }],
+    ['more than 2^30 weights', { shape: [2 ** 16, 2 ** 15] }],
+    ['a shape as long as the table', { shape: Array(100_000).fill(1) }],
+  ])('with %s is over a limit', async (_, change) => {
+    expect(await refusal({}, [{ ...TERNARY, ...change }])).toBe('limit')
+  })
+
+  test('whose bits would not be addressable is refused', async () => {
+    const huge = {
+      ...TERNARY,
+      shape: [2 ** 15, 2 ** 15],
+      kept: 0,
+      lengthMin: 65_535,
+      lengthBits: 0,
+      bytes: 2 ** 31 - 2 ** 15,
+    }
+    expect(await refusal({}, [huge])).toBe('format')
+  })
+
+  test('of a base is a dense delta', async () => {
+    expect(await refusal({ kind: 'base' }, [DENSE])).toBe('none')
+    expect(await refusal({ kind: 'base' }, [TERNARY])).toBe('format')
+    expect(await refusal({ kind: 'base' }, [{ ...DENSE, role: 'loraA' }])).toBe('format')
+  })
+})

@@ -1,0 +1,148 @@
+import type { HoistedInput, Placement } from '../../src/format/bindings.ts'
+import { floatsToHalves, halvesToFloats } from '../../src/format/float16.ts'
+import {
+  decodeTernary,
+  encodeTernary,
+  memorySpool,
+  parseHead,
+  type TernaryEntries,
+  type TritHead,
+  type TritTensor,
+  TritWriter,
+  ternarySection,
+  tilingOf,
+  weightsOf,
+} from '../../src/format/index.ts'
+import type { NewTensorWithoutBytes } from '../../src/format/writer.ts'
+import {
+  ExpertStore,
+  type Gpu,
+  type ResidentExpert,
+  requestGpu,
+  Switcher,
+  WeightStore,
+} from '../../src/gpu/index.ts'
+
+/** A tensor for a container: its table entry and its section. */
+export interface NewSection {
+  tensor: NewTensorWithoutBytes
+  section: ArrayBufferView
+}
+
+type Extra = Partial<Pick<TritTensor, 'role' | 'target' | 'scaling' | 'layout' | 'feedforward'>>
+
+export function ternaryOf(
+  name: string,
+  shape: readonly number[],
+  entries: TernaryEntries,
+  scale: number,
+  extra: Extra = {},
+): NewSection {
+  const { kept, m, lengthMin, lengthBits, words } = encodeTernary(shape, entries)
+  const common = { name, shape, role: 'delta' as const, target: name, ...extra }
+  return { tensor: { ...common, codec: 'ternary', kept, scale, m, lengthMin, lengthBits }, section: words }
+}
+
+export function denseOf(
+  name: string,
+  shape: readonly number[],
+  values: Float32Array<ArrayBuffer>,
+  dtype: 'f16' | 'f32',
+  extra: Extra = {},
+): NewSection {
+  const common = { name, shape, role: 'delta' as const, target: name, ...extra }
+  return {
+    tensor: { ...common, codec: 'dense', dtype },
+    section: dtype === 'f16' ? floatsToHalves(values) : values,
+  }
+}
+
+export interface Container {
+  head: TritHead
+  payload: Uint8Array<ArrayBuffer>
+}
+
+/** A container as it would come from a file. */
+export async function container(
+  kind: 'base' | 'expert',
+  sections: readonly NewSection[],
+): Promise<Container> {
+  const spool = memorySpool()
+  const writer = new TritWriter(spool)
+  for (const { tensor, section } of sections) await writer.add(tensor, section)
+  const bytes = await writer.finish({ kind, method: 'full', base: {}, compression: {}, sources: [] })
+  const file = spool.join(bytes)
+  const head = await parseHead(file, 'test')
+  return { head, payload: file.slice(head.headBytes) }
+}
+
+/** What an expert adds to a tensor, in flat order, by the reference decoder. */
+export function deltaOf({ head, payload }: Container, name: string): Float32Array<ArrayBuffer> {
+  const tensor = head.table.tensors.find((tensor) => tensor.name === name)!
+  const bytes = payload.slice(tensor.offset, tensor.offset + tensor.bytes)
+  const weights = weightsOf(tensor.shape)
+  if (tensor.codec === 'dense') {
+    return tensor.dtype === 'f16'
+      ? halvesToFloats(new Uint16Array(bytes.buffer, 0, weights))
+      : new Float32Array(bytes.buffer, 0, weights)
+  }
+  const delta = new Float32Array(weights)
+  const { indices, negative } = decodeTernary(tensor.shape, ternarySection(tensor, bytes))
+  for (const [i, index] of indices.entries()) delta[index] = negative[i] === 1 ? -tensor.scale : tensor.scale
+  return delta
+}
+
+/** One GPU for all tests of a file. */
+let shared: Promise<Gpu> | undefined
+export function testGpu(): Promise<Gpu> {
+  shared ??= requestGpu()
+  return shared
+}
+
+/** How a tensor is kept in the graph. */
+export type Layout = 'rows' | 'transposed'
+
+export function placementOf(name: string, shape: readonly number[], layout: Layout): Placement {
+  const { rows, cols } = tilingOf(shape)
+  return layout === 'rows'
+    ? { tensor: name, offset: 0, rowStride: cols, colStride: 1 }
+    : { tensor: name, offset: 0, rowStride: 1, colStride: rows }
+}
+
+export interface Engine {
+  gpu: Gpu
+  weights: WeightStore
+  experts: ExpertStore
+  switcher: Switcher
+  load(expert: Container): Promise<ResidentExpert>
+  destroy(): void
+}
+
+/** Weights, experts and a switcher over one base container. */
+export async function engineFor(
+  base: Container,
+  inputs: readonly HoistedInput[],
+  budgetBytes = 2 ** 28,
+): Promise<Engine> {
+  const gpu = await testGpu()
+  const weights = await WeightStore.create({ gpu, inputs, table: base.head.table })
+  const experts = await ExpertStore.create({ gpu, budgetBytes })
+  const switcher = await Switcher.create({ gpu, weights, experts })
+  await weights.write(0, base.payload)
+  return {
+    gpu,
+    weights,
+    experts,
+    switcher,
+    async load({ head, payload }) {
+      const upload = await experts.begin(head)
+      upload.write(0, payload)
+      return upload.finish()
+    },
+    destroy() {
+      switcher.destroy()
+      experts.destroy()
+      weights.destroy()
+    },
+  }
+}

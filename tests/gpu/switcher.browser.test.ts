@@ -1,0 +1,112 @@
+import { expect, test } from 'vitest'
+import type { HoistedInput } from '../../src/format/bindings.ts'
+import { halfFromBits } from '../../src/format/float16.ts'
+import { tilingOf, weightsOf } from '../../src/format/index.ts'
+import type { ResidentExpert } from '../../src/gpu/index.ts'
+import { container, deltaOf, denseOf, engineFor, type Layout, placementOf, ternaryOf } from './fixtures.ts'
+import { Random, randomEntries } from './random.ts'
+
+const SHAPES: [string, number[], Layout][] = [
+  ['linear', [100, 200], 'rows'],
+  ['transposed', [130, 67], 'transposed'],
+  ['row', [1, 5000], 'rows'],
+  ['column', [5001, 1], 'transposed'],
+  ['vector', [333], 'rows'],
+  ['conv', [12, 5, 3, 3], 'rows'],
+  ['one', [1], 'rows'],
+]
+
+async function world(dtype: 'float32' | 'float16', seed: number) {
+  const random = new Random(seed)
+  const base = await container(
+    'base',
+    SHAPES.map(([name, shape]) => denseOf(name, shape, random.floats(weightsOf(shape)), 'f16')),
+  )
+  const inputs: HoistedInput[] = SHAPES.map(([name, shape, layout]) => ({
+    name: `in.${name}`,
+    dtype,
+    dims: [weightsOf(shape)],
+    parts: [placementOf(name, shape, layout)],
+  }))
+  const expert = (density: number, dense = false) =>
+    container(
+      'expert',
+      SHAPES.filter(() => random.unit() < 0.9).map(([name, shape]) =>
+        dense && random.unit() < 0.5
+          ? denseOf(name, shape, random.floats(weightsOf(shape), 0.01), random.pick(['f16', 'f32'] as const))
+          : ternaryOf(
+              name,
+              shape,
+              randomEntries(weightsOf(shape), density, random),
+              Math.fround(0.001 + random.unit() / 100),
+            ),
+      ),
+    )
+  const experts = [
+    await expert(0.05),
+    await expert(0.2),
+    await expert(1),
+    await expert(0),
+    await expert(0.5, true),
+  ]
+  return { random, base, inputs, experts, engine: await engineFor(base, inputs) }
+}
+
+/** The weights of one tensor, in its layout, with a set of deltas on top: f32 sum, one rounding. */
+function expected(
+  base: Float32Array,
+  shape: number[],
+  layout: Layout,
+  dtype: string,
+  deltas: [Float32Array, number][],
+) {
+  const { rows, cols } = tilingOf(shape)
+  const words = dtype === 'float32' ? new Uint32Array(rows * cols) : new Uint16Array(rows * cols)
+  const value = new Float32Array(1)
+  const bits = new Uint32Array(value.buffer)
+  for (let flat = 0; flat < rows * cols; flat++) {
+    let delta = 0
+    let touched = false
+    for (const [values, weight] of deltas) {
+      if (values[flat] === 0) continue
+      delta = Math.fround(delta + Math.fround(values[flat] * weight))
+      touched = true
+    }
+    value[0] = base[flat]
+    if (touched) value[0] = base[flat] + delta
+    const at = layout === 'rows' ? flat : (flat % cols) * rows + Math.floor(flat / cols)
+    words[at] = dtype === 'float32' ? bits[0] : halfFromBits(bits[0])
+  }
+  return words
+}
+
+test.each(['float32', 'float16'] as const)('sets of experts on %s weights, and back', async (dtype) => {
+  const { random, base, experts, engine, inputs } = await world(dtype, 1)
+  const { weights, switcher } = engine
+  const residents: ResidentExpert[] = []
+  for (const expert of experts) residents.push(await engine.load(expert))
+  const before = await weights.checksum()
+
+  for (let round = 0; round < 14; round++) {
+    const size = round < 6 ? 1 : random.integer(0, 4)
+    const set = Array.from({ length: size }, () => {
+      const i = random.integer(0, experts.length - 1)
+      return { i, weight: Math.fround(random.pick([1, 0.5, -1, 0.3])) }
+    })
+    await switcher.apply(set.map(({ i, weight }) => ({ expert: residents[i], weight })))
+    for (const [t, [name, shape, layout]] of SHAPES.entries()) {
+      const deltas = set
+        .filter(({ i }) => experts[i].head.table.tensors.some((tensor) => tensor.name === name))
+        .map(({ i, weight }): [Float32Array, number] => [deltaOf(experts[i], name), weight])
+      const want = expected(deltaOf(base, name), shape, layout, dtype, deltas)
+      const found = await weights.read(inputs[t].name)
+      const words = dtype === 'float32' ? new Uint32Array(found) : new Uint16Array(found)
+      let wrong = 0
+      for (let i = 0; i < words.length; i++) if (words[i] !== want[i]) wrong++
+      expect({ round, name, wrong, set }).toEqual({ round, name, wrong: 0, set })
+    }
+  }
+  await switcher.revert()
+  expect(await weights.checksum()).toBe(before)
+  engine.destroy()
+})

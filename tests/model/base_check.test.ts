@@ -1,0 +1,91 @@
+import { describe, expect, test } from 'vitest'
+import { isTritswapError } from '../../src/errors.ts'
+import { SKETCH_VALUES, sketchOf, sketchPositions, type TritTable } from '../../src/format/index.ts'
+import { type BaseIdentity, checkBase, nearestNames } from '../../src/model/base_check.ts'
+
+const NAME = 'model.layers.0.self_attn.q_proj.weight'
+const values = (seed: number) =>
+  Float32Array.from({ length: 64 * 32 }, (_, i) => Math.sin(i * 12.9898 + seed))
+
+function table(base: TritTable['base'], overrides: Partial<TritTable['tensors'][number]> = {}): TritTable {
+  const tensor = {
+    name: NAME,
+    target: NAME,
+    shape: [64, 32],
+    role: 'delta',
+    codec: 'dense',
+    dtype: 'f16',
+    bytes: 4096,
+    offset: 0,
+  }
+  return {
+    kind: 'expert',
+    method: 'full',
+    base,
+    compression: {},
+    sources: [],
+    tensors: [{ ...tensor, ...overrides } as never],
+  }
+}
+
+function base(weights: Float32Array, fingerprint?: string): BaseIdentity {
+  return {
+    name: 'demo',
+    fingerprint,
+    dtype: 'f32',
+    shapes: new Map([[NAME, [64, 32]]]),
+    sketches: new Map([[NAME, sketchPositions(NAME, weights.length).map((at) => weights[at])]]),
+  }
+}
+
+function refusal(run: () => void) {
+  try {
+    run()
+  } catch (error) {
+    if (isTritswapError(error)) return error
+    throw error
+  }
+  throw new Error('it was not refused')
+}
+
+describe('checkBase', () => {
+  test('takes an expert of the same base, with or without a fingerprint', () => {
+    const sketch = sketchOf(NAME, values(1))
+    expect(sketch).toHaveLength(SKETCH_VALUES)
+    checkBase(table({ sketch, fingerprint: 'a'.repeat(64) }), 'x', base(values(1), 'a'.repeat(64)))
+    checkBase(table({ sketch, fingerprint: 'a'.repeat(64) }), 'x', base(values(1)))
+    checkBase(table({ sketch }), 'x', base(values(1), 'b'.repeat(64)))
+  })
+
+  test('refuses another fingerprint, and other weights of the same shape', () => {
+    const sketch = sketchOf(NAME, values(1))
+    const same = base(values(1), 'b'.repeat(64))
+    const byPrint = refusal(() => checkBase(table({ sketch, fingerprint: 'a'.repeat(64) }), 'x', same))
+    expect(byPrint.tag).toBe('base')
+    expect(byPrint.fields).toMatchObject({ expected: 'a'.repeat(64), found: 'b'.repeat(64) })
+    const bySketch = refusal(() => checkBase(table({ sketch }), 'x', base(values(2))))
+    expect(bySketch.tag).toBe('base')
+    expect(bySketch.fields.distance).toBeGreaterThan(0.5)
+  })
+
+  test('refuses a tensor that is not there, naming the nearest', () => {
+    const error = refusal(() =>
+      checkBase(
+        table({}, { name: 'layers.0.self_attn.q_proj.w', target: 'layers.0.self_attn.q_proj.w' }),
+        'x',
+        base(values(1)),
+      ),
+    )
+    expect(error.tag).toBe('mapping')
+    expect(error.fields.nearest).toEqual([NAME])
+  })
+
+  test('refuses a tensor of another shape', () => {
+    expect(refusal(() => checkBase(table({}, { shape: [32, 64] }), 'x', base(values(1)))).tag).toBe('base')
+  })
+})
+
+test('nearest names share path segments', () => {
+  const known = ['a.0.q.weight', 'a.1.q.weight', 'a.0.k.weight', 'b.norm']
+  expect(nearestNames('a.0.q.bias', known)).toEqual(['a.0.q.weight', 'a.0.k.weight', 'a.1.q.weight'])
+})

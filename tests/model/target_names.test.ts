@@ -1,0 +1,99 @@
+import { describe, expect, test } from 'vitest'
+import {
+  SKETCH_VALUES,
+  sketchOf,
+  sketchPositions,
+  type TritTable,
+  weightsOf,
+} from '../../src/format/index.ts'
+import { type BaseIdentity, checkBase } from '../../src/model/base_check.ts'
+import { renameTargets } from '../../src/model/target_names.ts'
+
+type Tensors = Record<string, { shape: number[]; seed: number }>
+
+const valuesOf = ({ shape, seed }: { shape: number[]; seed: number }) =>
+  Float32Array.from({ length: weightsOf(shape) }, (_, i) => (seed === 0 ? 1 : Math.sin(i * 12.9898 + seed)))
+
+function baseOf(tensors: Tensors): BaseIdentity {
+  const entries = Object.entries(tensors)
+  return {
+    name: 'base',
+    dtype: 'f32',
+    shapes: new Map(entries.map(([name, { shape }]) => [name, shape])),
+    sketches: new Map(
+      entries.map(([name, tensor]) => [name, read(tensor, name)] as [string, readonly number[]]),
+    ),
+  }
+}
+
+function read(tensor: { shape: number[]; seed: number }, seed: string) {
+  const values = valuesOf(tensor)
+  return sketchPositions(seed, values.length).map((at) => values[at])
+}
+
+const reader = (tensors: Tensors) => async (names: readonly string[], seeds: readonly string[]) => {
+  const found = new Float32Array(names.length * SKETCH_VALUES)
+  for (const [i, name] of names.entries()) found.set(read(tensors[name], seeds[i]), i * SKETCH_VALUES)
+  return found
+}
+
+/** An expert with a delta of every tensor. */
+function expertOf(tensors: Tensors, { sketch = true } = {}): TritTable {
+  const sketches = Object.entries(tensors).flatMap(([name, tensor]) => [...sketchOf(name, valuesOf(tensor))])
+  return {
+    kind: 'expert',
+    method: 'full',
+    base: sketch ? { sketch: Uint16Array.from(sketches) } : {},
+    compression: {},
+    sources: [],
+    tensors: Object.entries(tensors).map(
+      ([name, { shape }]) => ({ name, target: name, shape, role: 'delta', codec: 'dense' }) as never,
+    ),
+  }
+}
+
+describe('renameTargets', () => {
+  const exported: Tensors = {
+    'decoder.layers.0.fc1.weight': { shape: [8, 4], seed: 1 },
+    'decoder.layers.1.fc1.weight': { shape: [8, 4], seed: 2 },
+    'encoder.embed_tokens.weight': { shape: [16, 4], seed: 3 },
+    'encoder.norm.weight': { shape: [4], seed: 0 },
+    'decoder.norm.weight': { shape: [4], seed: 0 },
+  }
+
+  test('a leading module that the exporter dropped, verified by the sketch', async () => {
+    const expert = expertOf({ 'model.decoder.layers.1.fc1.weight': { shape: [8, 4], seed: 2 } })
+    const { renamed, base } = await renameTargets(expert, baseOf(exported), reader(exported))
+    expect([...renamed]).toEqual([['model.decoder.layers.1.fc1.weight', 'decoder.layers.1.fc1.weight']])
+    expect(() => checkBase(expert, 'expert', base)).not.toThrow()
+  })
+
+  test('the same name with other values is still a stranger', async () => {
+    const expert = expertOf({ 'model.decoder.layers.1.fc1.weight': { shape: [8, 4], seed: 9 } })
+    const { base } = await renameTargets(expert, baseOf(exported), reader(exported))
+    expect(() => checkBase(expert, 'expert', base)).toThrow(/differ from these/)
+  })
+
+  test('a shared weight is found by its content', async () => {
+    const expert = expertOf({ 'shared.weight': { shape: [16, 4], seed: 3 } })
+    const { renamed } = await renameTargets(expert, baseOf(exported), reader(exported))
+    expect(renamed.get('shared.weight')).toBe('encoder.embed_tokens.weight')
+  })
+
+  test('constants are like one another, and content needs a sketch: both stay unmapped', async () => {
+    const constant = expertOf({ 'final.weight': { shape: [4], seed: 0 } })
+    const { renamed, base } = await renameTargets(constant, baseOf(exported), reader(exported))
+    expect(renamed.size).toBe(0)
+    expect(() => checkBase(constant, 'expert', base)).toThrow(
+      /no place there, first final\.weight; the nearest/,
+    )
+    const bare = expertOf({ 'shared.weight': { shape: [16, 4], seed: 3 } }, { sketch: false })
+    expect((await renameTargets(bare, baseOf(exported), reader(exported))).renamed.size).toBe(0)
+  })
+
+  test('nothing is read where all names are known', async () => {
+    const never = () => Promise.reject(new Error('read'))
+    const { renamed } = await renameTargets(expertOf(exported), baseOf(exported), never)
+    expect(renamed.size).toBe(0)
+  })
+})

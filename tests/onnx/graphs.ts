@@ -1,0 +1,173 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { afterAll } from 'vitest'
+import { openFile } from '../../src/cli/file_source.ts'
+import { loadOrt } from '../../src/cli/node_session.ts'
+import { type PrepareOptions, prepareModel } from '../../src/cli/prepare.ts'
+import { openCheckpoint } from '../../src/compress/checkpoint.ts'
+import { readBytes, readFloats } from '../../src/compress/safetensors.ts'
+import { ReferenceWeights, type TensorValues } from '../../src/model/reference_weights.ts'
+
+export const SHARED = join(import.meta.dirname, '../../../shared')
+export const ZOO = join(SHARED, 'onnx-zoo')
+
+export type Outputs = Record<string, { data: Float32Array; dims: readonly number[] }>
+
+const made: string[] = []
+afterAll(() => Promise.all(made.map((folder) => rm(folder, { recursive: true }))))
+
+/** A model prepared into a folder that lasts as long as the test file. */
+export async function prepared(path: string, options: PrepareOptions = {}) {
+  const out = await mkdtemp(join(tmpdir(), 'tritswap-prepare-'))
+  made.push(out)
+  const result = await prepareModel(path, out, options)
+  const source = await openFile(join(out, 'weights.trit'))
+  const weights = await ReferenceWeights.open(source)
+  await source.close()
+  return { out, ...result, weights }
+}
+
+/** All values of a checkpoint. */
+export async function checkpointValues(path: string): Promise<TensorValues> {
+  const { tensors } = await openCheckpoint(await openFile(path))
+  const values = new Map<string, Float32Array<ArrayBuffer>>()
+  for (const [name, tensor] of tensors) values.set(name, await readFloats(tensor))
+  return values
+}
+
+/** A tensor of a zoo model's expected.safetensors. */
+export async function expected(model: string, name: string) {
+  const { tensors } = await openCheckpoint(await openFile(join(ZOO, model, 'expected.safetensors')))
+  const tensor = tensors.get(name)
+  if (tensor === undefined) return undefined
+  if (tensor.dtype !== 'I64') return { data: await readFloats(tensor), dims: tensor.shape }
+  const bytes = await readBytes(tensor)
+  return { data: new BigInt64Array(bytes.slice().buffer), dims: tensor.shape }
+}
+
+/**
+ * Runs one graph on a zoo model's inputs, those it has no values for (position ids, empty caches, …) made up the
+ * way transformers.js does.
+ */
+export async function runGraph(
+  model: string,
+  path: string,
+  weights?: GraphWeights,
+  given: Outputs = {},
+): Promise<Outputs> {
+  const { Tensor, InferenceSession } = await loadOrt()
+  const options = weights === undefined ? await externalData(path) : {}
+  const session = await InferenceSession.create(await readFile(path), {
+    executionProviders: ['wasm'],
+    ...options,
+  })
+  const hoisted = weights === undefined ? {} : await weightFeeds(weights)
+  const ids = await expected(model, 'input_ids')
+  const feeds: Record<string, InstanceType<typeof Tensor>> = {}
+  for (const meta of session.inputMetadata) {
+    const { name } = meta
+    if (name in hoisted || !meta.isTensor) continue
+    const source = name === 'input_ids' && 'encoder_hidden_states' in given ? 'decoder_input_ids' : name
+    const value =
+      given[name] ?? (await expected(model, source === 'encoder_attention_mask' ? 'attention_mask' : source))
+    const dims = ids?.dims ?? [1, 1]
+    const count = dims[0] * dims[1]
+    if (value !== undefined) {
+      feeds[name] = new Tensor(meta.type as 'float32', value.data as Float32Array, value.dims)
+    } else if (name === 'use_cache_branch') {
+      feeds[name] = new Tensor('bool', [false], [1])
+    } else if (meta.type === 'int64') {
+      const values = Array.from({ length: count }, (_, i) => {
+        if (name === 'attention_mask') return 1n
+        return name === 'position_ids' ? BigInt(i % dims[1]) : 0n
+      })
+      feeds[name] = new Tensor('int64', BigInt64Array.from(values), dims)
+    } else {
+      const [, heads, , size] = meta.shape.map((dim) => (typeof dim === 'number' ? dim : 0))
+      feeds[name] = new Tensor(meta.type as 'float32', new Float32Array(0), [dims[0], heads, 0, size])
+    }
+  }
+  const outputs = await session.run({ ...feeds, ...hoisted })
+  await session.release()
+  return Object.fromEntries(
+    Object.entries(outputs)
+      .filter(([name]) => !name.startsWith('present'))
+      .map(([name, { data, dims }]) => [name, { data: Float32Array.from(data as Float32Array), dims }]),
+  )
+}
+
+/** What feeds the hoisted inputs of one graph. */
+export interface GraphWeights {
+  reference: ReferenceWeights
+  file: string
+  changed?: TensorValues
+}
+
+async function weightFeeds({ reference, file, changed }: GraphWeights) {
+  const { Tensor } = await loadOrt()
+  return Object.fromEntries(
+    Array.from(reference.feeds(file, changed), ([name, { dtype, dims, data }]) => [
+      name,
+      new Tensor(dtype, data as Float32Array, dims),
+    ]),
+  )
+}
+
+async function externalData(path: string) {
+  const name = `${path.split('/').at(-1)}_data`
+  try {
+    return { externalData: [{ path: name, data: await readFile(join(dirname(path), name)) }] }
+  } catch {
+    return {}
+  }
+}
+
+/** From the smallest to the largest value. */
+export function range(values: Float32Array): number {
+  return values.reduce((a, b) => Math.max(a, b)) - values.reduce((a, b) => Math.min(a, b))
+}
+
+/** Largest absolute difference over all outputs. */
+export function difference(a: Outputs, b: Outputs): number {
+  let max = 0
+  for (const [name, { data }] of Object.entries(a)) {
+    for (const [i, value] of data.entries()) max = Math.max(max, Math.abs(value - b[name].data[i]))
+  }
+  return max
+}
+
+/** Torch's logits from expected.safetensors. */
+export async function torchOutputs(model: string, name: string): Promise<Outputs[string]> {
+  const found = await expected(model, name)
+  if (found === undefined) throw new Error(`${model} has no expected ${name}`)
+  return found as Outputs[string]
+}
+
+/** Logits of a prepared f32 model, through its encoder where it has one. */
+export async function outputsOf(
+  model: string,
+  { out, weights, manifest }: Awaited<ReturnType<typeof prepared>>,
+  subfolder = 'onnx',
+  changed?: TensorValues,
+): Promise<Outputs> {
+  const run = (file: string, given?: Outputs) =>
+    runGraph(model, join(out, file), { reference: weights, file, changed }, given)
+  if (manifest.graphs.length === 1) return run(manifest.graphs[0])
+  const { last_hidden_state: states } = await run(`${subfolder}/encoder_model.onnx`)
+  return run(`${subfolder}/decoder_model_merged.onnx`, { encoder_hidden_states: states })
+}
+
+/** Logits against torch's, which keep the last position only where a model has positions. */
+export function lastDifference({ logits }: Outputs, torch: Outputs[string]): number {
+  const size = torch.dims.at(-1) as number
+  const batch = torch.data.length / size
+  const each = logits.data.length / batch
+  let max = 0
+  for (let b = 0; b < batch; b++) {
+    for (let i = 0; i < size; i++) {
+      max = Math.max(max, Math.abs(logits.data[(b + 1) * each - size + i] - torch.data[b * size + i]))
+    }
+  }
+  return max
+}

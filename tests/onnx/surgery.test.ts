@@ -1,0 +1,250 @@
+import { create, toBinary } from '@bufbuild/protobuf'
+import { describe, expect, test } from 'vitest'
+import { isTritswapError } from '../../src/errors.ts'
+import { type Checkpoint, type GraphFile, hoistModel, readElements } from '../../src/onnx/index.ts'
+import { parseModel } from '../../src/onnx/model.ts'
+import {
+  AttributeProto_AttributeType,
+  type GraphProto,
+  ModelProtoSchema,
+  TensorProto_DataLocation,
+  TensorProto_DataType,
+} from '../../src/onnx/onnx_pb.ts'
+import { memorySource } from '../../src/source/memory.ts'
+import type { ByteSource } from '../../src/source/source.ts'
+
+type Init = NonNullable<Parameters<typeof create<typeof ModelProtoSchema>>[1]>
+type GraphInit = NonNullable<Init['graph']>
+
+const noFiles = () => memorySource(new Uint8Array())
+
+function modelOf(
+  graph: GraphInit,
+  external: GraphFile['external'] = noFiles,
+  file = 'onnx/model.onnx',
+): GraphFile {
+  const output = [{ name: 'y' }]
+  const bytes = toBinary(
+    ModelProtoSchema,
+    create(ModelProtoSchema, { irVersion: 8n, graph: { output, ...graph } as GraphInit }),
+  )
+  return { file, bytes, external }
+}
+
+function floats(name: string, dims: number[], value: (i: number) => number) {
+  const length = dims.reduce((product, size) => product * size, 1)
+  const values = Float32Array.from({ length }, (_, i) => value(i))
+  return {
+    name,
+    dims: dims.map(BigInt),
+    dataType: TensorProto_DataType.FLOAT,
+    rawData: new Uint8Array(values.buffer),
+  }
+}
+
+function checkpointOf(
+  tensors: Record<string, { shape: number[]; value: (i: number) => number }>,
+): Checkpoint {
+  return {
+    name: 'checkpoint',
+    tensors: new Map(Object.entries(tensors).map(([name, { shape }]) => [name, { shape }])),
+    read: async (name, first, count) =>
+      Float32Array.from({ length: count }, (_, i) => tensors[name].value(first + i)),
+  }
+}
+
+const one = () => 1
+const wave = (i: number) => Math.sin(i + 1)
+
+function graphOf(bytes: Uint8Array): GraphProto {
+  return parseModel(bytes, 'model').graph as GraphProto
+}
+
+describe('an initializer that an exporter made of equal tensors', () => {
+  const norm = (layer: number) => `model.layers.${layer}.input_layernorm`
+  const node = (layer: number, from: string, to: string) => ({
+    opType: 'Mul',
+    name: `/model/layers.${layer}/input_layernorm/Mul_1`,
+    input: [`${norm(0)}.weight`, from],
+    output: [to],
+  })
+  const file = modelOf({
+    input: [{ name: 'x' }],
+    initializer: [floats(`${norm(0)}.weight`, [32], one)],
+    node: [node(0, 'x', 'h'), node(1, 'h', 'y')],
+  })
+
+  test.each([
+    [
+      'by content',
+      checkpointOf({
+        [`${norm(0)}.weight`]: { shape: [32], value: one },
+        [`${norm(1)}.weight`]: { shape: [32], value: one },
+      }),
+    ],
+    ['by name', undefined],
+  ])('gives every module an input of its own (%s)', async (_, checkpoint) => {
+    const model = await hoistModel([file], { checkpoint })
+    const [{ weights, bytes }] = model.graphs
+    expect([...model.tensors.keys()]).toEqual([`${norm(0)}.weight`, `${norm(1)}.weight`])
+    expect(weights.map(({ input }) => input.parts[0].tensor)).toEqual([...model.tensors.keys()])
+    const graph = graphOf(bytes)
+    expect(graph.initializer).toEqual([])
+    expect(graph.node.map(({ input }) => input[0])).toEqual(weights.map(({ input }) => input.name))
+    expect(new Set(graph.input.map(({ name }) => name)).size).toBe(3)
+  })
+})
+
+test('weights in a Constant node, with the other operand, and behind a Transpose', async () => {
+  const constant = floats('', [8, 4], wave)
+  const model = await hoistModel(
+    [
+      modelOf({
+        node: [
+          {
+            opType: 'Constant',
+            output: ['w'],
+            attribute: [{ name: 'value', type: AttributeProto_AttributeType.TENSOR, t: constant }],
+          },
+          { opType: 'Transpose', input: ['w'], output: ['wt'] },
+          { opType: 'MatMul', name: '/head/MatMul', input: ['x', 'wt'], output: ['y'] },
+        ],
+      }),
+    ],
+    {},
+  )
+  expect(model.graphs[0].weights[0].input).toMatchObject({
+    name: 'w',
+    dims: [8, 4],
+    parts: [{ tensor: 'head.weight', rowStride: 4, colStride: 1 }],
+  })
+})
+
+test('equal names in the branches of an If become different inputs', async () => {
+  const branch = (name: string, value: (i: number) => number) => ({
+    name,
+    type: AttributeProto_AttributeType.GRAPH,
+    g: {
+      initializer: [floats('w', [8, 4], value)],
+      node: [{ opType: 'MatMul', name: `/${name}/MatMul`, input: ['x', 'w'], output: [`${name}_y`] }],
+      output: [{ name: `${name}_y` }],
+    },
+  })
+  const model = await hoistModel([
+    modelOf({
+      input: [{ name: 'x' }],
+      node: [
+        {
+          opType: 'If',
+          input: ['cond'],
+          output: ['y'],
+          attribute: [branch('left', wave), branch('right', one)],
+        },
+      ],
+    }),
+  ])
+  const [{ weights, bytes }] = model.graphs
+  expect([...model.tensors.keys()].sort()).toEqual(['left.weight', 'right.weight'])
+  const [{ attribute }] = graphOf(bytes).node
+  const read = attribute.map(({ g }) => g?.node[0].input[1])
+  expect(read).toEqual(weights.map(({ input }) => input.name))
+  expect(new Set(read).size).toBe(2)
+})
+
+test('two graphs with equal names for different weights', async () => {
+  const file = (name: string, value: (i: number) => number) =>
+    modelOf(
+      {
+        initializer: [floats('onnx::MatMul_7', [8, 4], value)],
+        node: [{ opType: 'MatMul', name: '/proj/MatMul', input: ['x', 'onnx::MatMul_7'], output: ['y'] }],
+      },
+      noFiles,
+      `onnx/${name}.onnx`,
+    )
+  const model = await hoistModel([file('decoder_model', wave), file('encoder_model', (i) => -wave(i))])
+  const names = model.graphs.flatMap(({ weights }) => weights.map(({ input }) => input.name))
+  expect(new Set(names).size).toBe(2)
+  expect([...model.tensors.keys()].sort()).toEqual(['encoder.proj.weight', 'proj.weight'])
+  const shared = await hoistModel([file('decoder_model', wave), file('vision_model', wave)])
+  expect(new Set(shared.graphs.flatMap(({ weights }) => weights.map(({ input }) => input.name))).size).toBe(1)
+})
+
+describe('external data', () => {
+  const located = (location: string, offset: number) =>
+    modelOf(
+      {
+        initializer: [
+          {
+            name: 'fc.weight',
+            dims: [4n, 8n],
+            dataType: TensorProto_DataType.FLOAT,
+            dataLocation: TensorProto_DataLocation.EXTERNAL,
+            externalData: [
+              { key: 'location', value: location },
+              { key: 'offset', value: String(offset) },
+              { key: 'length', value: '128' },
+            ],
+          },
+        ],
+        node: [{ opType: 'Gemm', name: '/fc/Gemm', input: ['x', 'fc.weight'], output: ['y'] }],
+      },
+      (name): ByteSource => ({
+        name,
+        size: async () => 6e9,
+        read: async (at, length) => {
+          reads.push({ at, length })
+          return new Uint8Array(length)
+        },
+      }),
+    )
+  const reads: { at: number; length: number }[] = []
+
+  test('is read where it lies, beyond 4 GiB, and not before it is asked for', async () => {
+    const model = await hoistModel([located('model.onnx_data', 5e9)])
+    expect(reads).toEqual([])
+    await readElements(model.graphs[0].weights[0].data, 2, 3)
+    expect(reads).toEqual([{ at: 5e9 + 8, length: 12 }])
+    expect(model.graphs[0].bytes.length).toBeLessThan(300)
+  })
+
+  test.each(['../secret', '/etc/passwd', 'https://example.org/x', 'a/../../b', ''])(
+    'is refused outside the folder: %s',
+    async (location) => {
+      const error = await hoistModel([located(location, 0)]).catch((thrown: unknown) => thrown)
+      expect(isTritswapError(error, 'input')).toBe(true)
+    },
+  )
+})
+
+test('typed fields, and the input lists of old files', async () => {
+  const values = Array.from({ length: 32 }, (_, i) => wave(i))
+  const model = await hoistModel([
+    modelOf({
+      input: [{ name: 'x' }, { name: 'fc.weight' }],
+      initializer: [
+        { name: 'fc.weight', dims: [4n, 8n], dataType: TensorProto_DataType.FLOAT, floatData: values },
+      ],
+      node: [{ opType: 'Gemm', name: '/fc/Gemm', input: ['x', 'fc.weight'], output: ['y'] }],
+    }),
+  ])
+  const [{ weights, bytes }] = model.graphs
+  expect(await readElements(weights[0].data, 0, 32)).toEqual(Float32Array.from(values))
+  expect(graphOf(bytes).input.map(({ name }) => name)).toEqual(['x', 'fc.weight'])
+})
+
+test('a checkpoint of another model is refused', async () => {
+  const file = modelOf({
+    initializer: [floats('fc.weight', [8, 4], wave)],
+    node: [{ opType: 'Gemm', name: '/fc/Gemm', input: ['x', 'fc.weight'], output: ['y'] }],
+  })
+  const checkpoint = checkpointOf({ 'fc.weight': { shape: [8, 4], value: (i) => Math.cos(i * i) } })
+  const error = await hoistModel([file], { checkpoint }).catch((thrown: unknown) => thrown)
+  expect(isTritswapError(error, 'input')).toBe(true)
+  expect(String(error)).toContain('fc.weight')
+})
+
+test('bytes that are no ONNX model', async () => {
+  const file = { file: 'model.onnx', bytes: Uint8Array.from([1, 2, 3, 255]), external: noFiles }
+  const error = await hoistModel([file]).catch((thrown: unknown) => thrown)
+  expect(isTritswapError(error, 'input')).toBe(true)
+})

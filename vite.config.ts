@@ -1,0 +1,34 @@
+import { readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { defineConfig, type Plugin } from 'vite'
+import { ortFiles } from './scripts/ort_files.ts'
+
+/** Empties `dist/` but for the command line, which `npm run build:cli` puts there. */
+function emptySite(): Plugin {
+  return {
+    name: 'tritswap:empty-site',
+    apply: 'build',
+    configResolved({ root, build }) {
+      const dist = join(root, build.outDir)
+      try {
+        for (const name of readdirSync(dist)) {
+          if (name !== 'cli' && name !== 'cli.js') rmSync(join(dist, name), { recursive: true })
+        }
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+      }
+    },
+  }
+}
+
+/** The page: `dist/` is a static site that works under any path of any host. */
+export default defineConfig({
+  base: './',
+  // A plain static host: what is not there is a 404, not the page.
+  appType: 'mpa',
+  plugins: [emptySite(), ortFiles()],
+  worker: { format: 'es' },
+  build: { target: 'es2022', assetsInlineLimit: 0, emptyOutDir: false },
+  server: { port: 5173 },
+  preview: { port: 5173 },
+})

@@ -1,0 +1,29 @@
+import { fileURLToPath } from 'node:url'
+import { defineConfig } from 'vite'
+import { ortFiles } from './scripts/ort_files.ts'
+
+const entry = (path: string) => fileURLToPath(new URL(path, import.meta.url))
+
+/**
+ * The package: `lib/`. Everything is bundled, the workers with transformers.js inside, so that a page needs a script
+ * tag and no bundler.
+ */
+export default defineConfig({
+  base: './',
+  publicDir: false,
+  plugins: [ortFiles()],
+  worker: { format: 'es' },
+  build: {
+    target: 'es2022',
+    outDir: 'lib',
+    lib: {
+      entry: {
+        tritswap: entry('src/loader.ts'),
+        element: entry('src/element/define.ts'),
+        format: entry('src/format/index.ts'),
+        compress: entry('src/compress/index.ts'),
+      },
+      formats: ['es'],
+    },
+  },
+})
