@@ -11,8 +11,9 @@ describe('hostile bytes', () => {
     )
   })
 
-  test('20 seconds of new ones', async () => {
-    const seed = Number(process.env.FUZZ_SEED ?? Math.floor(Math.random() * 2 ** 31))
+  test('20 seconds of mutated ones', async () => {
+    // The same cases in every run, so that a red build means a change; `npm run fuzz` draws new ones.
+    const seed = Number(process.env.FUZZ_SEED ?? 1)
     const end = Date.now() + 20_000
     const { cases, outcomes, failures } = await fuzz(seed, () => Date.now() < end)
     console.log(`fuzz seed ${seed}: ${cases} cases, ${JSON.stringify(outcomes)}`)

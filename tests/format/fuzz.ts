@@ -249,8 +249,11 @@ function changeJson(random: Random, root: unknown): void {
     }
     if (random() < 0.15) delete node[key]
     else if (typeof child === 'number' && random() < 0.4) node[key] = child + below(random, 9) - 4
-    else if (random() < 0.2) node[pick(random, keys)] = child
-    else node[key] = pick(random, VALUES)
+    else {
+      // A copy: a value that stands in two places, or in VALUES, could come to hold itself.
+      const value = random() < 0.2 ? child : pick(random, VALUES)
+      node[pick(random, keys)] = structuredClone(value)
+    }
     return
   }
 }
