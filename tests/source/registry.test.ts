@@ -26,7 +26,7 @@ const good: Record<string, unknown> = {
     text: '../texts/austen.txt',
     variantOf: 'other',
     replaces: { f16Delta: 1e6, f16Lora: 1e5 },
-    quality: { gainKept: 0.9, agreement: 0.95, kl: 0.01 },
+    quality: { gainKept: 0.9, agreement: 0.95, kl: 0.01, windows: 24 },
   }),
   'unknown fields': { ...registry({ ...entry, colour: 'red' }), more: 1 },
   markup: registry({ ...entry, label: '<script>alert(1)</script>' }),
@@ -43,6 +43,10 @@ const bad: Record<string, [unknown, string]> = {
   'half a byte': [registry({ ...entry, bytes: 1.5 }), 'experts/0/bytes'],
   'a number as label': [registry({ ...entry, label: 5 }), 'experts/0/label'],
   'density over 1': [registry({ ...entry, density: 5 }), 'experts/0/density'],
+  'no windows': [
+    registry({ ...entry, quality: { gainKept: 1, agreement: 1, kl: 0, windows: 0 } }),
+    'experts/0/quality/windows',
+  ],
   'a path as id': [registry({ ...entry, id: '../x' }), 'experts/0/id'],
 }
 
