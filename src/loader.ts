@@ -30,11 +30,13 @@ import { type ModelManifest, readModelManifest } from './fetcher/manifest.ts'
 import { FetchPool } from './fetcher/pool.ts'
 import type { FetchProgress, FetchSettings, SourceSpec } from './fetcher/protocol.ts'
 import { folderName, folderUrl } from './model/base_source.ts'
+import type { Closeness } from './model/score.ts'
 import { connectWorker, transfer, type WorkerLink } from './rpc.ts'
 
 export type * from './engine/protocol.ts'
 export { type ErrorTag, isAbortError, isTritswapError, TritswapError } from './errors.ts'
 export type { FetchProgress, FetchSettings, SourceSpec } from './fetcher/protocol.ts'
+export type { Closeness } from './model/score.ts'
 export {
   type AttachedChoice,
   type AttachedExpert,
@@ -218,6 +220,20 @@ export class ExpertLoader {
     const chosen = experts && choose(experts)
     const { link } = await this.#withExperts(chosen ?? [])
     return link.api.score(tokens, chosen)
+  }
+
+  /**
+   * How close other sets of experts come to a reference on a window of up to 256 tokens: equal first choices, and the
+   * Kullback–Leibler divergence, summed over its positions.
+   */
+  async compare(
+    tokens: readonly number[],
+    reference: ExpertChoice,
+    others: readonly ExpertChoice[],
+  ): Promise<Closeness[]> {
+    const [expected, ...rest] = [reference, ...others].map(choose)
+    const { link } = await this.#withExperts([...expected, ...rest.flat()])
+    return link.api.compare(tokens, expected, rest)
   }
 
   async stats(): Promise<EngineStats> {

@@ -11,7 +11,7 @@ import { receiveFile } from '../fetcher/receive.ts'
 import { type Gpu, requestGpu } from '../gpu/index.ts'
 import { fetchGraph, graphPath, hoistIntoVram, readIntoVram } from '../model/base_source.ts'
 import { ExpertHost, type FilledBase, type LoadedInfo } from '../model/expert_host.ts'
-import { scoreWindow } from '../model/score.ts'
+import { type Closeness, closeness, scoreWindow } from '../model/score.ts'
 import type {
   ActiveExpert,
   EngineStats,
@@ -240,6 +240,23 @@ export class Engine {
     const { bits } = scoreWindow(data, vocabulary, tokens)
     const bytes = new TextEncoder().encode(text.decode(tokens.slice(1))).length
     return { bits, bytes, tokens: tokens.length - 1 }
+  }
+
+  /**
+   * How close other sets of experts come to a reference on one window, in order.
+   * @param tokens - a window of `WINDOW_TOKENS` or fewer
+   */
+  async compare(
+    tokens: readonly number[],
+    reference: readonly ActiveExpert[],
+    others: readonly (readonly ActiveExpert[])[],
+  ): Promise<Closeness[]> {
+    const expected = await this.#run(tokens, reference)
+    const results: Closeness[] = []
+    for (const other of others) {
+      results.push(closeness(expected, await this.#run(tokens, other), tokens.length))
+    }
+    return results
   }
 
   tokenize(text: string): number[] {
