@@ -36,7 +36,6 @@ import { connectWorker, transfer, type WorkerLink } from './rpc.ts'
 export type * from './engine/protocol.ts'
 export { type ErrorTag, isAbortError, isTritswapError, TritswapError } from './errors.ts'
 export type { FetchProgress, FetchSettings, SourceSpec } from './fetcher/protocol.ts'
-export type { Closeness } from './model/score.ts'
 export {
   type AttachedChoice,
   type AttachedExpert,
@@ -47,6 +46,7 @@ export {
   attachExperts,
   type GraphSpec,
 } from './model/attach.ts'
+export type { Closeness } from './model/score.ts'
 
 export type ProgressCallback = (progress: FetchProgress) => void
 
@@ -113,6 +113,8 @@ export class ExpertLoader {
   readonly #options: LoaderOptions
   readonly #pool: FetchPool
   readonly #handles = new Map<string, Handle>()
+  /** Ids of experts on their way. */
+  readonly #loading = new Set<string>()
   #running: Promise<Running> | undefined
   #info!: ModelInfo
   /** The set that `activate` asked for last: a new engine starts with it. */
@@ -162,10 +164,15 @@ export class ExpertLoader {
     const request = isRequest(source) ? source : { source }
     const home = await this.#engine()
     const id = this.#freeId(request)
-    const info = await this.#fetchExpert(home, id, request, options)
-    const expert: Expert = { ...info, release: () => this.#release(id) }
-    this.#handles.set(id, { request, expert, home })
-    return expert
+    this.#loading.add(id)
+    try {
+      const info = await this.#fetchExpert(home, id, request, options)
+      const expert: Expert = { ...info, release: () => this.#release(id) }
+      this.#handles.set(id, { request, expert, home })
+      return expert
+    } finally {
+      this.#loading.delete(id)
+    }
   }
 
   /** Fills the cache with an expert while nothing else is going on; skipped where the visitor saves data. */
@@ -264,9 +271,10 @@ export class ExpertLoader {
   async #start(onProgress?: ProgressCallback, signal?: AbortSignal): Promise<Running> {
     signal?.throwIfAborted()
     const base = document.baseURI
-    const modelUrl = folderUrl(this.#options.model, base)
+    const modelUrl = folderUrl(this.#options.model, base, this.#options.fetch?.hub)
     const name = folderName(modelUrl)
     const ort = new URL(`${String(this.#options.ort ?? 'ort').replace(/\/+$/, '')}/`, base).href
+    this.#pool.warm()
     const worker = new Worker(new URL('./engine/worker.ts', import.meta.url), { type: 'module' })
     const link = connectWorker<EngineApi>(worker, 'engine worker')
     const stop = () => link.terminate(signal?.reason as Error)
@@ -475,7 +483,7 @@ export class ExpertLoader {
         : undefined) ??
       'expert'
     let free = wanted
-    for (let n = 2; this.#handles.has(free); n++) free = `${wanted}#${n}`
+    for (let n = 2; this.#handles.has(free) || this.#loading.has(free); n++) free = `${wanted}#${n}`
     return free
   }
 }

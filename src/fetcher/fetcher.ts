@@ -7,6 +7,7 @@ import { openSource } from '../source/open.ts'
 import { type RetryPolicy, withRetry } from '../source/retry.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
 import { type StreamedSource, withStream } from '../source/stream.ts'
+import type { HeldFile, HeldFiles } from './held.ts'
 import { progressReporter } from './progress.ts'
 import type { FetchedFile, FetchProgress, FetchRequest, FetchStats, PayloadChunk } from './protocol.ts'
 
@@ -21,6 +22,8 @@ export interface FetchContext {
   /** Absent for a prefetch: the cache is all that is filled. */
   sink?: ChunkSink
   cache?: ChunkCache
+  /** Takes the chunks that the cache does not. */
+  held?: HeldFiles
   signal?: AbortSignal
   priority?: 'high' | 'low'
   retry?: Partial<RetryPolicy>
@@ -47,6 +50,7 @@ class FileFetch {
   readonly #request: FetchRequest
   readonly #context: FetchContext
   readonly #cache: ChunkCache | undefined
+  readonly #held: HeldFiles | undefined
   readonly #source: ByteSource
   /** For the head and what follows it, in one request. */
   readonly #front: StreamedSource
@@ -76,17 +80,15 @@ class FileFetch {
   #remembered: Promise<void> | undefined
 
   constructor(request: FetchRequest, context: FetchContext) {
-    const { cache, priority, retry, http, onProgress } = context
+    const { cache, held, priority, onProgress } = context
     this.#request = request
     this.#context = context
     this.#readOptions = { signal: this.#stop.signal, priority }
-    this.#source = withRetry(openSource(request.source, { ...http, meter: this.#meter }), {
-      ...retry,
-      onRetry: () => this.#stats.retries++,
-    })
+    this.#source = this.#open(context.retry)
     this.#front = withStream(this.#source, this.#readOptions)
     // What is in the visitor's hands already needs no copy on the disk.
     this.#cache = this.#source.stream ? cache : undefined
+    this.#held = this.#source.stream && request.kind !== 'base' ? held : undefined
     this.#report = progressReporter(request.name ?? this.#source.name, this.#source.name, onProgress)
   }
 
@@ -130,17 +132,16 @@ class FileFetch {
         { fields: { name: this.#source.name, expected: kind, found: head.table.kind } },
       )
     }
-    const file = (await this.#cache?.available()) ? this.#cache?.open(head.rootHash) : undefined
-    const cached = file ? await this.#timed('cacheMs', () => file.chunks().catch(() => undefined)) : undefined
-    const plan = planFetch(head, { tensors, cached })
+    const file = await this.#storesOf(head)
+    const plan = planFetch(head, { tensors, cached: await this.#timed('cacheMs', () => chunksIn(file)) })
     this.#bytesWanted = head.headBytes + plan.bytes
-    if (file) this.#begin(file, head)
+    if (file.cached) this.#begin(file.cached, head)
     this.#context.sink?.head(this.#source.name, head)
 
     const garbled: number[] = []
     await Promise.all([
       this.#fetchRanges(head, plan.ranges, file, plan.cached.length > 0 ? LANES - 1 : LANES),
-      file && this.#readCached(head, plan.cached, file, garbled),
+      this.#readStored(head, plan.cached, file, garbled),
     ])
     // Entries that the browser dropped meanwhile, or the disk changed.
     await this.#fetchRanges(head, chunkRanges(head, garbled), file, LANES)
@@ -151,14 +152,14 @@ class FileFetch {
   async #head(): Promise<TritHead> {
     const { rootHash } = this.#request
     const { name } = this.#source
-    const trusted = rootHash === undefined ? undefined : await this.#cachedHead(rootHash)
+    const trusted = rootHash === undefined ? undefined : await this.#storedHead(rootHash)
     if (trusted) return trusted
 
     if (rootHash === undefined) {
       const hint = await this.#timed('cacheMs', async () =>
         this.#cache?.rootHashAt(name).catch(() => undefined),
       )
-      const last = hint === undefined ? undefined : await this.#cachedHead(hint)
+      const last = hint === undefined ? undefined : await this.#storedHead(hint)
       if (last && (await this.#isStill(last))) return last
     }
     const head = await this.#timed('fetchMs', () => readHead(this.#front, { ...this.#readOptions, rootHash }))
@@ -166,10 +167,13 @@ class FileFetch {
     return head
   }
 
-  async #cachedHead(rootHash: string): Promise<TritHead | undefined> {
+  async #storedHead(rootHash: string): Promise<TritHead | undefined> {
     const { name } = this.#source
     try {
-      const bytes = await this.#timed('cacheMs', async () => this.#cache?.open(rootHash).head())
+      const bytes = await this.#timed(
+        'cacheMs',
+        async () => this.#held?.open(rootHash).head ?? this.#cache?.open(rootHash).head(),
+      )
       if (!bytes) return undefined
       const head = await parseHead(bytes, name, rootHash)
       this.#stats.cacheBytes += bytes.length
@@ -181,26 +185,54 @@ class FileFetch {
     }
   }
 
-  /** Whether the address still has the file that it had when it was last loaded. */
+  #open(retry: Partial<RetryPolicy> = {}): ByteSource {
+    return withRetry(openSource(this.#request.source, { ...this.#context.http, meter: this.#meter }), {
+      ...retry,
+      onRetry: () => this.#stats.retries++,
+    })
+  }
+
+  /** Whether the address still has the file that it had when it was last loaded: yes, if nobody can tell. */
   async #isStill(last: TritHead): Promise<boolean> {
+    const { name } = this.#source
+    const { retry } = this.#context
+    const complete = await this.#isComplete(last)
+    // Who has it all needs no patience: offline, the copy is as good as it gets.
+    const source = complete ? this.#open({ ...retry, attempts: 2 }) : this.#source
     try {
-      const bytes = await this.#timed('fetchMs', () =>
-        this.#source.read(0, last.headBytes, this.#readOptions),
-      )
-      return (await parseHead(bytes, this.#source.name)).rootHash === last.rootHash
+      if (complete && globalThis.navigator?.onLine === false) throw offline(name)
+      const bytes = await this.#timed('fetchMs', () => source.read(0, last.headBytes, this.#readOptions))
+      return (await parseHead(bytes, name)).rootHash === last.rootHash
     } catch (error) {
+      if (complete && isUnreachable(error)) {
+        this.#context.onWarning?.(
+          `${name} cannot be reached: using the copy in the cache, which may be out of date`,
+        )
+        return true
+      }
       if (isTritswapError(error, 'network') || isAbortError(error)) throw error
       // Another file, shorter or of another shape.
       return false
     }
   }
 
-  async #fetchRanges(
-    head: TritHead,
-    ranges: FetchRange[],
-    file: CachedFile | undefined,
-    lanes: number,
-  ): Promise<void> {
+  /** Where this thread has, and puts, chunks of a file. */
+  async #storesOf(head: TritHead): Promise<Stores> {
+    const held = this.#held?.open(head.rootHash)
+    if (held) held.head = head.bytes
+    return {
+      held,
+      cached: (await this.#cache?.available()) ? this.#cache?.open(head.rootHash) : undefined,
+    }
+  }
+
+  /** Whether nothing of what is wanted is missing here. */
+  async #isComplete(head: TritHead): Promise<boolean> {
+    const cached = await chunksIn(await this.#storesOf(head))
+    return planFetch(head, { tensors: this.#request.tensors, cached }).ranges.length === 0
+  }
+
+  async #fetchRanges(head: TritHead, ranges: FetchRange[], file: Stores, lanes: number): Promise<void> {
     const queue = [...ranges]
     const others: Promise<void>[] = []
     const lane = async (isFirst: boolean) => {
@@ -237,12 +269,7 @@ class FileFetch {
     return position === offset || (position < offset && this.#source.seekable === false)
   }
 
-  async #fetchChunk(
-    head: TritHead,
-    index: number,
-    view: ByteSource,
-    file: CachedFile | undefined,
-  ): Promise<void> {
+  async #fetchChunk(head: TritHead, index: number, view: ByteSource, file: Stores): Promise<void> {
     const { name, stream } = this.#source
     const offset = head.headBytes + index * head.chunkBytes
     const length = chunkLength(head, index)
@@ -258,12 +285,13 @@ class FileFetch {
       await this.#timed('verifyMs', () => verifyChunk(head, index, bytes, name))
     }
     if (!stream) this.#bytesAtHand += length
-    if (file) await this.#store(file, index, bytes)
+    if (file.cached) await this.#store(file, index, bytes)
+    else file.held?.keep(index, bytes)
     await this.#deliver(head, index, bytes)
   }
 
-  async #readCached(head: TritHead, indexes: number[], file: CachedFile, garbled: number[]): Promise<void> {
-    const read = (index: number) => this.#timed('cacheMs', () => file.read(index).catch(() => undefined))
+  async #readStored(head: TritHead, indexes: number[], file: Stores, garbled: number[]): Promise<void> {
+    const read = (index: number) => this.#timed('cacheMs', () => chunkIn(file, index))
     let next = indexes.length > 0 ? read(indexes[0]) : undefined
     for (const [i, index] of indexes.entries()) {
       const bytes = await next
@@ -293,7 +321,7 @@ class FileFetch {
   }
 
   /** Starts to write a copy once the write before has ended, so that `bytes` can be handed on. */
-  async #store(file: CachedFile, index: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  async #store({ cached, held }: Stores, index: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     await this.#timed('cacheMs', async () => {
       const turn = this.#writing
       let started = () => {}
@@ -302,7 +330,8 @@ class FileFetch {
       })
       this.#writing = turn.then(async () => {
         const writable = await this.#begun
-        const written = writable ? file.write(index, bytes) : undefined
+        const written = writable ? cached?.write(index, bytes) : undefined
+        if (!written) held?.keep(index, bytes)
         started()
         await written?.catch((error) => this.#giveUpCache(error))
       })
@@ -332,6 +361,33 @@ class FileFetch {
       this.#stats[phase] += performance.now() - started
     }
   }
+}
+
+/** Where chunks of one file are kept on this machine. */
+interface Stores {
+  cached: CachedFile | undefined
+  held: HeldFile | undefined
+}
+
+async function chunksIn({ cached, held }: Stores): Promise<Set<number>> {
+  const chunks = (await cached?.chunks().catch(() => undefined)) ?? new Set<number>()
+  for (const index of held?.chunks ?? []) chunks.add(index)
+  return chunks
+}
+
+async function chunkIn({ cached, held }: Stores, index: number) {
+  return (await held?.read(index)) ?? (await cached?.read(index).catch(() => undefined))
+}
+
+function offline(name: string): TritswapError {
+  return new TritswapError('network', `Cannot fetch ${name}: the browser is offline`, {
+    fields: { url: name },
+  })
+}
+
+/** No answer at all, rather than a bad one. */
+function isUnreachable(error: unknown): boolean {
+  return isTritswapError(error, 'network') && error.fields.status === undefined
 }
 
 /** The promise, but it may reject before anybody looks. */

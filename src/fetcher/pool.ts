@@ -2,13 +2,14 @@ import { abortError, isAbortError, packError, TritswapError } from '../errors.ts
 import { connectWorker, transfer, type WorkerLink } from '../rpc.ts'
 import { type CachedFileInfo, type ChunkCache, openChunkCache } from '../source/cache.ts'
 import { isHubName } from '../source/hf.ts'
-import type {
-  FetchedFile,
-  FetchProgress,
-  FetchRequest,
-  FetchSettings,
-  FetchWorkerApi,
-  FileMessage,
+import {
+  type FetchedFile,
+  type FetchProgress,
+  type FetchRequest,
+  type FetchSettings,
+  type FetchWorkerApi,
+  type FileMessage,
+  isSameFile,
 } from './protocol.ts'
 
 export interface FetchPoolOptions {
@@ -16,7 +17,7 @@ export interface FetchPoolOptions {
   createWorker: () => Worker
   /** Workers at most. By default half the cores, from 2 to 4: they wait more than they compute. */
   size?: number
-  /** A worker without work stops after this time. */
+  /** A worker without work stops after this time; the last one after ten times as long. */
   idleMs?: number
   settings?: FetchSettings
   /** Told once of each thing that makes loads slower but not wrong, e.g. a cache that cannot be written. */
@@ -45,8 +46,6 @@ export type PrefetchResult =
 
 interface Job {
   request: FetchRequest
-  /** Jobs of one key run one after the other, so the later one finds in the cache what the earlier one fetched. */
-  key: string | undefined
   priority: 'high' | 'low'
   port: MessagePort | undefined
   options: FetchOptions
@@ -59,6 +58,8 @@ interface Job {
 interface Slot {
   link: WorkerLink<FetchWorkerApi>
   busy: boolean
+  /** The next load of the file that it had last: whatever the cache did not take is still there. */
+  heir: Job | undefined
   idleTimer: ReturnType<typeof setTimeout> | undefined
 }
 
@@ -67,7 +68,8 @@ const MAKE_WAY = new DOMException('A foreground load goes first', 'AbortError')
 
 /**
  * Fetch workers of the main thread: one load per worker at a time, foreground loads first. Prefetches run only while
- * no foreground load does; one that has to make way goes on from the cache later.
+ * no foreground load does; one that has to make way goes on from the cache later. Loads of one file share one download:
+ * they run one after the other, and the later one takes what the earlier one fetched, even if that was aborted.
  *
  * ```ts
  * const pool = new FetchPool({ createWorker: () => new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' }) })
@@ -115,6 +117,12 @@ export class FetchPool {
     return { status: 'cached', file: await this.#enqueue(request, 'low', undefined, options) }
   }
 
+  /** Starts a worker ahead of the first load, which then need not wait for it. */
+  warm(): void {
+    if (this.#disposed || this.#slots.size > 0) return
+    this.#rest(this.#start())
+  }
+
   /** Stops every worker; what is pending rejects. */
   dispose(): void {
     this.#disposed = true
@@ -134,7 +142,6 @@ export class FetchPool {
       const source = absolute(request.source)
       const job: Job = {
         request: { ...request, source },
-        key: request.rootHash ?? (typeof source === 'string' ? source : undefined),
         priority,
         port,
         options,
@@ -153,6 +160,7 @@ export class FetchPool {
       const onAbort = () => {
         const at = this.#queue.indexOf(job)
         if (at >= 0) this.#queue.splice(at, 1)
+        for (const slot of this.#slots) if (slot.heir === job) this.#forget(slot)
         if (job.running) job.running.abort(abortError(signal))
         else this.#fail(job, abortError(signal))
       }
@@ -193,7 +201,7 @@ export class FetchPool {
       const at = this.#queue.findIndex(
         (job) =>
           isForeground(job) === foreground &&
-          (job.key === undefined || ![...this.#running].some((other) => other.key === job.key)),
+          ![...this.#running].some((other) => isSameFile(other.request, job.request)),
       )
       if (at < 0 || this.#running.size >= this.#size) return
       const [job] = this.#queue.splice(at, 1)
@@ -207,7 +215,7 @@ export class FetchPool {
     job.running = running
     let slot: Slot | undefined
     try {
-      slot = this.#slot()
+      slot = this.#slot(job)
       const { port } = job
       job.port = undefined
       const file = await slot.link.api.fetch(
@@ -218,6 +226,8 @@ export class FetchPool {
         (progress) => job.options.onProgress?.(progress),
         (message) => this.#warn(message),
       )
+      // They asked while it was on its way: it is what they asked for.
+      for (const other of this.#heirs(job)) other.request.rootHash ??= file.rootHash
       job.resolve(file)
       if (file.stats.networkBytes > 0) void this.#persist()
     } catch (error) {
@@ -227,38 +237,70 @@ export class FetchPool {
     } finally {
       job.running = undefined
       this.#running.delete(job)
-      if (slot) this.#rest(slot)
+      if (slot) this.#leave(slot, job)
       this.#schedule()
     }
   }
 
-  /** A free worker, or a new one. */
-  #slot(): Slot {
-    let slot = [...this.#slots].find(({ busy }) => !busy)
-    if (slot) {
-      clearTimeout(slot.idleTimer)
-    } else {
-      let worker: Worker
-      try {
-        worker = this.#options.createWorker()
-      } catch (cause) {
-        throw new TritswapError('worker', 'Cannot start a fetch worker: the browser refused its script', {
-          cause,
-        })
-      }
-      const created: Slot = { link: connectWorker(worker, 'fetch worker'), busy: false, idleTimer: undefined }
-      created.link.dead.addEventListener('abort', () => this.#slots.delete(created), { once: true })
-      this.#slots.add(created)
-      slot = created
+  /** Those who wait for the file of a job. */
+  #heirs(job: Job): Job[] {
+    return this.#queue.filter((other) => other !== job && isSameFile(other.request, job.request))
+  }
+
+  /** Ends a job in its worker: what it fetched goes to who waits for the same file, or away. */
+  #leave(slot: Slot, job: Job): void {
+    this.#rest(slot)
+    const [heir] = this.#heirs(job)
+    if (!heir) {
+      this.#forget(slot)
+      return
     }
+    slot.heir = heir
+    this.#queue.splice(this.#queue.indexOf(heir), 1)
+    this.#queue.unshift(heir)
+  }
+
+  #forget(slot: Slot): void {
+    slot.heir = undefined
+    if (!slot.link.dead.aborted) slot.link.api.forget().catch(() => {})
+  }
+
+  /** A free worker, or a new one. */
+  #slot(job: Job): Slot {
+    const idle = [...this.#slots].filter(({ busy }) => !busy)
+    const slot =
+      idle.find(({ heir }) => heir === job) ?? idle.find(({ heir }) => !heir) ?? idle[0] ?? this.#start()
+    clearTimeout(slot.idleTimer)
     slot.busy = true
+    slot.heir = undefined
+    return slot
+  }
+
+  #start(): Slot {
+    let worker: Worker
+    try {
+      worker = this.#options.createWorker()
+    } catch (cause) {
+      throw new TritswapError('worker', 'Cannot start a fetch worker: the browser refused its script', {
+        cause,
+      })
+    }
+    const link = connectWorker<FetchWorkerApi>(worker, 'fetch worker')
+    const slot: Slot = { link, busy: false, heir: undefined, idleTimer: undefined }
+    link.dead.addEventListener('abort', () => this.#slots.delete(slot), { once: true })
+    this.#slots.add(slot)
     return slot
   }
 
   #rest(slot: Slot): void {
     slot.busy = false
     if (slot.link.dead.aborted) return
-    slot.idleTimer = setTimeout(() => slot.link.terminate(), this.#options.idleMs ?? 30_000)
+    const idleMs = this.#options.idleMs ?? 30_000
+    slot.idleTimer = setTimeout(() => {
+      if (this.#slots.size > 1) slot.link.terminate()
+      // The next expert should not wait for a worker to start: that takes as long as many a round trip.
+      else slot.idleTimer = setTimeout(() => slot.link.terminate(), 9 * idleMs)
+    }, idleMs)
   }
 
   #warn(message: string): void {

@@ -30,6 +30,12 @@ export interface FetchRequest {
   name?: string
 }
 
+/** Whether two requests are for the same file, as far as that shows before it is there. */
+export function isSameFile(a: FetchRequest, b: FetchRequest): boolean {
+  if (a.rootHash !== undefined && a.rootHash === b.rootHash) return true
+  return typeof a.source === 'string' && a.source === b.source
+}
+
 /** Where the time and the bytes of one load went. Times are sums over requests that may overlap, in ms. */
 export interface FetchStats {
   /** From the start in the worker until the last chunk was handed over. */
@@ -80,6 +86,8 @@ export interface FetchSettings {
   retry?: Partial<Pick<RetryPolicy, 'attempts' | 'baseMs' | 'maxMs'>>
   /** A request that sends nothing for so long is given up and tried again. */
   silenceMs?: number
+  /** Where `hf:` names lead: a mirror of the Hugging Face Hub, `https://huggingface.co` by default. */
+  hub?: string
 }
 
 /** The comlink API of a fetch worker. `port` is absent for a prefetch, which only fills the cache. */
@@ -92,6 +100,8 @@ export interface FetchWorkerApi {
     onProgress: (progress: FetchProgress) => void,
     onWarning: (message: string) => void,
   ): Promise<FetchedFile>
+  /** Lets go of chunks that were kept for a later load of the same file: there will be none. */
+  forget(): void
 }
 
 /** A verified piece of the payload: one chunk, not aligned to tensors. */

@@ -1,12 +1,14 @@
 import { release } from '../rpc.ts'
 import { type ChunkCache, openChunkCache } from '../source/cache.ts'
 import { fetchFile } from './fetcher.ts'
+import { HeldFiles } from './held.ts'
 import type { FetchWorkerApi } from './protocol.ts'
 import { portSink } from './send.ts'
 
 /** What a fetch worker does, on whichever thread: `worker.ts` serves it. */
 export function fetchService(): FetchWorkerApi {
   const caches = new Map<number | undefined, ChunkCache>()
+  const held = new HeldFiles()
   const cacheOf = (budget: number | undefined) => {
     const cache = caches.get(budget) ?? openChunkCache({ budget })
     caches.set(budget, cache)
@@ -14,7 +16,14 @@ export function fetchService(): FetchWorkerApi {
   }
 
   return {
-    async fetch(request, port, { cacheBudget, retry, silenceMs, priority }, signal, onProgress, onWarning) {
+    async fetch(
+      request,
+      port,
+      { cacheBudget, retry, silenceMs, hub, priority },
+      signal,
+      onProgress,
+      onWarning,
+    ) {
       const cancelled = new AbortController()
       const onAbort = () => cancelled.abort(signal.reason)
       if (signal.aborted) onAbort()
@@ -24,10 +33,11 @@ export function fetchService(): FetchWorkerApi {
         const file = await fetchFile(request, {
           sink,
           cache: cacheOf(cacheBudget),
+          held,
           signal: cancelled.signal,
           priority,
           retry,
-          http: silenceMs === undefined ? {} : { silenceMs },
+          http: { ...(silenceMs !== undefined && { silenceMs }), hub },
           onProgress,
           onWarning,
         })
@@ -41,5 +51,6 @@ export function fetchService(): FetchWorkerApi {
         release(onWarning)
       }
     },
+    forget: () => held.forget(),
   }
 }

@@ -386,7 +386,7 @@ async function openBase(
   fetches: FetchPool | LocalFetches,
 ): Promise<OpenedBase> {
   const { signal, graphs = {}, subfolder } = options
-  const folder = options.model === undefined ? undefined : folderUrl(options.model, baseUrl())
+  const folder = options.model === undefined ? undefined : folderUrl(options.model, baseUrl(), options.fetch?.hub)
   const name = options.name ?? (folder === undefined ? 'the model' : folderName(folder))
   const manifest = folder === undefined ? undefined : await readModelManifest(folder, signal)
   const pathOf = (session: string) =>

@@ -5,7 +5,7 @@
  */
 import { TritswapError } from '../errors.ts'
 import type { IncomingFile } from '../fetcher/receive.ts'
-import { bindingsFrom } from '../format/index.ts'
+import { type BaseBindings, bindingsFrom, type TritTable, type WeightDtype } from '../format/index.ts'
 import { type Gpu, WeightStore } from '../gpu/index.ts'
 import {
   DTYPE_SUFFIX,
@@ -13,6 +13,7 @@ import {
   type HoistedModel,
   hoistModel,
   isModelDtype,
+  type QuantizedChoice,
   weightBytes,
   weightPieces,
   weightTable,
@@ -29,10 +30,14 @@ export const GRAPH_FOLDER = 'onnx'
 /** Weight bytes that may be on the queue: bounds what the browser copies aside. */
 const MAX_BYTES_IN_FLIGHT = 32 << 20
 
-/** URL of a model folder, absolute, with a slash at its end. @param model - a URL, a path, or `hf:owner/repo@revision` */
-export function folderUrl(model: string | URL, base: string): string {
+/**
+ * URL of a model folder, absolute, with a slash at its end.
+ * @param model - a URL, a path, or `hf:owner/repo@revision`
+ * @param hub - where `hf:` leads
+ */
+export function folderUrl(model: string | URL, base: string, hub?: string): string {
   const name = String(model)
-  return isHubName(name) ? hubFolderUrl(name) : new URL(`${name.replace(/\/+$/, '')}/`, base).href
+  return isHubName(name) ? hubFolderUrl(name, hub) : new URL(`${name.replace(/\/+$/, '')}/`, base).href
 }
 
 /** What people would call the model at a folder's URL. */
@@ -168,17 +173,20 @@ export interface HoistedBase extends FilledBase {
 export async function hoistIntoVram(
   gpu: Gpu,
   sources: readonly GraphSource[],
-  { signal, onBytes }: { signal?: AbortSignal; onBytes?: BytesReport } = {},
+  {
+    signal,
+    onBytes,
+    quantized = 'float',
+  }: { signal?: AbortSignal; onBytes?: BytesReport; quantized?: QuantizedChoice } = {},
 ): Promise<HoistedBase> {
-  const model = await hoistModel(sources)
+  const model = await hoistModel(sources, { quantized })
   signal?.throwIfAborted()
   const table = weightTable(model)
   const bindings = bindingsFrom(table.bindings, table.tensors)
   const weights = await openStore({ gpu, table, bindings })
   try {
     await fill(gpu, weights, model, signal, onBytes)
-    const quantized = model.graphs.some((graph) => graph.weights.some(({ data }) => data.quantized))
-    return { gpu, weights, table, bindings, graphs: model.graphs, precision: quantized ? 'q4' : undefined }
+    return { gpu, weights, table, bindings, graphs: model.graphs, precision: precisionOf(table) }
   } catch (error) {
     weights.destroy()
     throw error
@@ -197,7 +205,8 @@ async function fill(
   let loaded = 0
   let inFlight = 0
   for await (const { input, offset, bytes } of weightPieces(model, { signal })) {
-    device.queue.writeBuffer(buffers.get(input) as GPUBuffer, offset, inWords(bytes))
+    if (input === undefined) await weights.write(offset, bytes)
+    else device.queue.writeBuffer(buffers.get(input) as GPUBuffer, offset, inWords(bytes))
     loaded += bytes.length
     inFlight += bytes.length
     onBytes?.(loaded, total)
@@ -215,26 +224,55 @@ function inWords(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   return padded
 }
 
+/** How near weights are to those of their checkpoint, by the coarsest among them; undefined for float weights. */
+function precisionOf({ tensors }: TritTable): WeightDtype | undefined {
+  const bits = tensors.flatMap((tensor) => (tensor.codec === 'blocks' ? [tensor.bits] : []))
+  if (bits.length === 0) return undefined
+  return bits.some((width) => width < 8) ? 'q4' : 'q8'
+}
+
 /**
- * Brings the weights file of a prepared base into VRAM.
- * @param dtype - of the graphs, as transformers.js names it
- * @throws {TritswapError} `format`, `memory`, `webgpu`, and what the load fails with
+ * Brings the weights file of a prepared base into VRAM: dense tensors and, by what its graphs have inputs for,
+ * quantized ones as they are or dequantized there.
+ * @param quantized - how the caller needs quantized weights; by default as the base was prepared
+ * @throws {TritswapError} `input` for a base that was prepared for the other choice, `format`, `memory`, `webgpu`, and
+ * what the load fails with
  */
 export async function readIntoVram(
   gpu: Gpu,
   { head, chunks }: IncomingFile,
   dtype: string,
+  { quantized }: { quantized?: QuantizedChoice } = {},
 ): Promise<FilledBase> {
   const { table } = head
   const bindings = bindingsFrom(table.bindings, table.tensors)
+  checkChoice(bindings, table, quantized)
   const weights = await openStore({ gpu, table, bindings })
   try {
     for await (const { offset, bytes } of chunks) await weights.write(offset, bytes)
-    return { gpu, weights, table, bindings, precision: /4/.test(dtype) ? 'q4' : undefined }
+    const precision = precisionOf(table) ?? (/4/.test(dtype) ? 'q4' : undefined)
+    return { gpu, weights, table, bindings, precision }
   } catch (error) {
     weights.destroy()
     throw error
   }
+}
+
+/** The graphs of a prepared base have either kind of inputs: the choice was made when it was prepared. */
+function checkChoice(
+  { graphs }: BaseBindings,
+  { tensors }: TritTable,
+  wanted: QuantizedChoice | undefined,
+): void {
+  if (wanted === undefined || !tensors.some(({ codec }) => codec === 'blocks')) return
+  const kept = graphs.some(({ inputs }) => inputs.some(({ raw }) => raw !== undefined))
+  const found = kept ? 'keep' : 'float'
+  if (found === wanted) return
+  throw new TritswapError(
+    'input',
+    `Cannot open this base with quantized: '${wanted}': it was prepared with --quantized ${found}; prepare it again, or open the folder that it was prepared from`,
+    { fields: { wanted, found } },
+  )
 }
 
 async function openStore({

@@ -8,6 +8,7 @@ export function isHubName(source: string): boolean {
 /**
  * The URL of a file on the Hugging Face Hub: `hf:owner/repo/path/to/file@revision`, `@main` by default. A revision may
  * be a branch, a tag or a commit; only a commit is sure to stay what it is.
+ * @param host - of a mirror
  * @throws {TritswapError} `input`
  */
 export function hubUrl(name: string, host = 'https://huggingface.co'): string {
@@ -27,7 +28,7 @@ export function hubUrl(name: string, host = 'https://huggingface.co'): string {
     )
   }
   const [owner, repo, ...file] = parts.map(encodeURIComponent)
-  return `${host}/${owner}/${repo}/resolve/${encodeURIComponent(revision)}/${file.join('/')}`
+  return `${host.replace(/\/+$/, '')}/${owner}/${repo}/resolve/${encodeURIComponent(revision)}/${file.join('/')}`
 }
 
 /**

@@ -18,6 +18,8 @@ export interface HttpOptions {
   /** A request that sends nothing for so long is given up. Its whole length does not matter. */
   silenceMs?: number
   meter?: Meter
+  /** Where `hf:` names lead. */
+  hub?: string
 }
 
 /** Where a response body lies in the file, as far as its headers tell. */
@@ -220,8 +222,7 @@ function openRequest(url: string, signal: AbortSignal | undefined, silenceMs: nu
       if (signal?.aborted) return abortError(signal)
       if (silent) return failed(url, `the server sent nothing for ${silenceMs / 1000} s`, { retryable: true })
       if (error instanceof TritswapError) return error
-      const hint = isSameOrigin(url) ? '' : ', or the server lacks CORS headers (docs/HOSTING.md)'
-      return failed(url, `the connection failed${hint}`, { retryable: true }, error)
+      return failed(url, `the connection failed${corsHint(url)}`, { retryable: true }, error)
     },
     close: () => signal?.removeEventListener('abort', onAbort),
   }
@@ -254,6 +255,12 @@ function retryAfter(header: string | null): number | undefined {
 function isEncoded(response: Response): boolean {
   const encoding = response.headers.get('Content-Encoding')
   return encoding !== null && encoding !== 'identity' && encoding !== ''
+}
+
+/** Browsers do not tell a broken connection from an answer that they keep from the page. */
+function corsHint(url: string): string {
+  if (isSameOrigin(url)) return ''
+  return `, or the server does not let this page read its answers (CORS): it must send "Access-Control-Allow-Origin: *" or "Access-Control-Allow-Origin: ${location.origin}", also with errors; the browser's console tells which it was`
 }
 
 /** Node has no origin, and no CORS either. */

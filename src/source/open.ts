@@ -8,5 +8,5 @@ export function openSource(from: string | URL | Blob | ArrayBuffer, options: Htt
   if (from instanceof ArrayBuffer) return memorySource(from)
   if (from instanceof Blob) return blobSource(from)
   const name = String(from)
-  return httpSource(isHubName(name) ? hubUrl(name) : name, options)
+  return httpSource(isHubName(name) ? hubUrl(name, options.hub) : name, options)
 }

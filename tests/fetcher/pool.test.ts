@@ -154,7 +154,7 @@ describe('pool', () => {
   test('two loads of one file fetch it once; aborting one leaves the other', async () => {
     const source = serve()
     await Promise.all([load({ source }), load({ source })])
-    expect(server.take().bytes).toBe(file.bytes.length + file.head.headBytes)
+    expect(server.take()).toEqual({ requests: 1, bytes: file.bytes.length })
 
     const rootHash = file.head.rootHash
     await pool.cache.clear()
@@ -168,6 +168,68 @@ describe('pool', () => {
     controller.abort()
     await expect(first).rejects.toMatchObject({ name: 'AbortError' })
     expect((await second).stats.networkBytes).toBeLessThanOrEqual(file.bytes.length - CHUNK)
+  })
+
+  describe.each([
+    ['without storage', undefined, 1e9],
+    ['with a cache that is turned off', memoryCacheStorage().storage, 0],
+    ['with a cache that is too small', memoryCacheStorage().storage, 1000],
+  ])('%s', (_name, storage, cacheBudget) => {
+    beforeEach(() => {
+      vi.stubGlobal('caches', storage)
+      pool.dispose()
+      pool = newPool({ settings: { cacheBudget } })
+    })
+
+    test('loads of one file at once share one download, by address or by root hash', async () => {
+      const { rootHash } = file.head
+      const source = serve()
+      const loads = [
+        load({ source }),
+        load({ source }),
+        load({ source, rootHash }),
+        load({ source: serve() }),
+      ]
+      await Promise.all(loads)
+      // The last one has another address and names no root hash: nobody can know that it is the same.
+      expect(server.take()).toEqual({ requests: 2, bytes: 2 * file.bytes.length })
+      await Promise.all([load({ source: serve(), rootHash }), load({ source: serve(), rootHash })])
+      expect(server.take()).toEqual({ requests: 1, bytes: file.bytes.length })
+    })
+
+    test('a load takes over what an aborted one had fetched', async () => {
+      const controller = new AbortController()
+      const { rootHash, headBytes } = file.head
+      const stalled = serve(() => ({ stallAt: headBytes + 2 * CHUNK }))
+      const first = pool.load({ source: stalled, rootHash }, { signal: controller.signal })
+      const second = load({ source: serve(), rootHash })
+      const others = [load({ source: serve() }), load({ source: serve() }), load({ source: serve() })]
+      const { chunks } = await receiveFile(first.port, first.signal)
+      await chunks.next()
+      controller.abort()
+      await expect(first.done).rejects.toMatchObject({ name: 'AbortError' })
+      await chunks.return()
+      await Promise.all(others)
+      const { stats } = await second
+      expect(stats.requests).toBe(1)
+      expect(stats.networkBytes).toBeLessThanOrEqual(file.bytes.length - headBytes - CHUNK)
+    })
+
+    test('once nobody waits, nothing is kept', async () => {
+      const source = serve()
+      await Promise.all([load({ source }), load({ source })])
+      server.take()
+      await load({ source })
+      expect(server.take()).toEqual({ requests: 1, bytes: file.bytes.length })
+    })
+  })
+
+  test('a worker can be started before it is needed', async () => {
+    pool.warm()
+    pool.warm()
+    expect(workers.length).toBe(1)
+    await load({ source: serve() })
+    expect(workers.length).toBe(1)
   })
 
   test('a load that waits in the queue can be aborted', async () => {
