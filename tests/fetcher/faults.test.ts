@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import {
   type Answer,
   type FaultServer,
@@ -391,6 +391,112 @@ describe('servers that do not do as they should', () => {
     expect(error).toMatchObject({ tag: 'network', fields: { url } })
     expect(error.cause).toBeInstanceOf(Error)
     expect(waits.length).toBe(5)
+  })
+})
+
+describe('out of reach', () => {
+  const unreachable = () => Promise.reject(new TypeError('Failed to fetch'))
+  let warnings: string[]
+  let context: FetchContext
+  beforeEach(() => {
+    warnings = []
+    context = { http: { fetch: unreachable }, onWarning: (message) => warnings.push(message) }
+  })
+  afterEach(() => vi.unstubAllGlobals())
+
+  test('a known address is loaded from the cache, and says that it may be out of date', async () => {
+    serve()
+    await loadRight()
+    const { stats } = await loadRight({}, context)
+    expect(stats).toMatchObject({ requests: 2, networkBytes: 0, cacheBytes: file.bytes.length })
+    expect(warnings).toEqual([expect.stringContaining(`${url} cannot be reached`)])
+  })
+
+  test('a browser that knows it is offline is not made to try', async () => {
+    serve()
+    await loadRight()
+    server.take()
+    vi.stubGlobal('navigator', { onLine: false })
+    expect((await loadRight()).stats.requests).toBe(0)
+    expect(server.take().requests).toBe(0)
+  })
+
+  test('an address whose file is not all there, or not known, is an error', async () => {
+    serve()
+    expect(await loadError({}, context)).toMatchObject({ tag: 'network' })
+    await load({ tensors: ['t1'] })
+    expect(await loadError({}, context)).toMatchObject({ tag: 'network', cause: expect.any(TypeError) })
+    await load({ tensors: ['t1'] }, context)
+    expect(warnings).toHaveLength(1)
+  })
+
+  test('a server that answers is believed, whatever it says', async () => {
+    const path = () => new URL(url).pathname
+    serve()
+    await loadRight()
+    for (const status of [404, 503]) {
+      server.files.set(path(), { bytes: file.bytes, script: () => ({ status }) })
+      expect(await loadError({}, { onWarning: context.onWarning })).toMatchObject({ fields: { status } })
+    }
+    const next = await tritFile({ seed: 11 })
+    server.files.set(path(), { bytes: next.bytes })
+    const { rootHash } = await fetchFile(
+      { source: url },
+      { cache: openChunkCache({ storage: storage.storage }) },
+    )
+    expect(rootHash).toBe(next.head.rootHash)
+    expect(warnings).toEqual([])
+  })
+})
+
+describe('names of the hub', () => {
+  const REVISION = '0123456789abcdef0123456789abcdef01234567'
+  const name = `hf:owner/repo/experts/a b.trit@${REVISION}`
+  let cdn: FaultServer
+  beforeAll(async () => {
+    cdn = await startFaultServer()
+  })
+  afterAll(() => cdn.close())
+  beforeEach(() => {
+    server.take()
+    cdn.take()
+    // What the hub does for files that it keeps elsewhere.
+    server.files.set(`/owner/repo/resolve/${REVISION}/experts/a b.trit`, {
+      bytes: new Uint8Array(0),
+      script: () => ({ redirect: `${cdn.url}/blob` }),
+    })
+    url = `${server.url}/owner/repo/resolve/${REVISION}/experts/a%20b.trit`
+  })
+
+  test('load through the redirect to another host, by Range', async () => {
+    cdn.files.set('/blob', { bytes: file.bytes })
+    const { name: from } = await loadRight({ source: name }, { http: { hub: `${server.url}/` } })
+    expect(from).toBe(url)
+    expect(server.take()).toEqual({ requests: 1, bytes: 0 })
+    expect(cdn.log.at(-1)).toMatchObject({ range: 'bytes=0-', status: 206 })
+    expect(cdn.take()).toEqual({ requests: 1, bytes: file.bytes.length })
+    // The revision is part of the address, so the cache knows it again.
+    await loadRight({ source: name }, { http: { hub: server.url } })
+    expect(cdn.take()).toEqual({ requests: 1, bytes: file.head.headBytes })
+  })
+
+  test('a cut there is gone on from through a redirect of its own', async () => {
+    const cutAt = file.head.headBytes + 2 * CHUNK
+    cdn.files.set('/blob', { bytes: file.bytes, script: ({ start }) => (start === 0 ? { cutAt } : {}) })
+    const { stats } = await loadRight({ source: name }, { http: { hub: server.url } })
+    expect(stats).toMatchObject({ requests: 2, retries: 1 })
+    expect(server.take().requests).toBe(2)
+    expect(cdn.log.at(-1)?.range).toMatch(/^bytes=[1-9]\d*-$/)
+  })
+
+  test('a branch that moved is refused where the root hash is known', async () => {
+    cdn.files.set('/blob', { bytes: (await tritFile({ seed: 12 })).bytes })
+    const error = await loadError(
+      { source: name, rootHash: file.head.rootHash },
+      { http: { hub: server.url } },
+    )
+    expect(error).toMatchObject({ tag: 'integrity' })
+    expect(delivered).toEqual([])
   })
 })
 
