@@ -1,27 +1,15 @@
-// 4-bit weights of onnxruntime's MatMulNBits (symmetric: zero is 8) to where they lie in a weight buffer. Rows hold whole
-// blocks, padded at the end; a block has one scale. Twin: src/gpu/reference/dequantize.ts.
+// Weights quantized by blocks to where they lie in a weight buffer, a word of integers for each invocation.
+// Twin: src/gpu/reference/dequantize.ts.
 #import target
 #import place
+#import blocks
 
 struct Dequantize {
   place: Place,
-  rows: u32,
-  /// Packed words in a row, eight weights each.
-  row_words: u32,
-  /// Packed words that share a scale.
-  block_words: u32,
-  /// 1 where `scales` are binary16.
-  half: u32,
+  blocks: Blocks,
 }
 
 @group(0) @binding(0) var<uniform> params: Dequantize;
-@group(0) @binding(2) var<storage, read> quantized: array<u32>;
-@group(0) @binding(3) var<storage, read> scales: array<u32>;
-
-fn scale_at(index: u32) -> f32 {
-  if (params.half == 0u) { return bitcast<f32>(scales[index]); }
-  return bitcast<f32>(f32_from_half((scales[index >> 1u] >> ((index & 1u) << 4u)) & 0xffffu));
-}
 
 @compute @workgroup_size(64)
 fn dequantize(
@@ -30,16 +18,23 @@ fn dequantize(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let word = (group.x + group.y * groups.x) * 64u + lane;
-  if (word >= params.rows * params.row_words) { return; }
-  let row = word / params.row_words;
-  let first = (word - row * params.row_words) * 8u;
-  let scale = scale_at(word / params.block_words);
-  let bits = quantized[word];
-  for (var i = 0u; i < 8u; i++) {
+  let bits = params.blocks.bits;
+  let per_word = 32u / bits;
+  let row_words = blocks_of_row(params.blocks) * params.blocks.block_size / per_word;
+  if (word >= params.blocks.rows * row_words) { return; }
+  let row = word / row_words;
+  let first = (word - row * row_words) * per_word;
+  // Blocks are whole words: all of a word's weights share one.
+  let block_id = first / params.blocks.block_size;
+  let scale = scale_of(params.blocks, row, block_id);
+  let zero = zero_point(params.blocks, row, block_id);
+  var rest = quantized[params.blocks.quantized_at + word];
+  for (var i = 0u; i < per_word; i++) {
     let col = first + i;
-    if (col < params.place.cols) {
-      let value = scale * (f32((bits >> (4u * i)) & 15u) - 8.0);
-      overwrite(element_of(params.place, row * params.place.cols + col), raw_of(value));
+    if (col < params.blocks.cols) {
+      let value = weight_of(rest & ((1u << bits) - 1u), zero, scale);
+      overwrite(element_of(params.place, row * params.blocks.cols + col), raw_of(value));
     }
+    rest = rest >> bits;
   }
 }

@@ -1,14 +1,5 @@
 import { readFileSync } from 'node:fs'
-import {
-  bindingsFrom,
-  decodeDense,
-  decodeTernary,
-  readHead,
-  readSection,
-  ternarySection,
-  tilingOf,
-  weightsOf,
-} from '../../src/format/index.ts'
+import { bindingsFrom, decodeValues, readHead, readSection, tilingOf } from '../../src/format/index.ts'
 import { parseModel, serializeModel } from '../../src/onnx/model.ts'
 import { memorySource } from '../../src/source/memory.ts'
 
@@ -34,13 +25,7 @@ export async function patchedOnnx(
 
   for (const tensor of expert.table.tensors) {
     const section = await readSection(source, expert, tensor)
-    const delta = new Float32Array(weightsOf(tensor.shape))
-    if (tensor.codec === 'dense') {
-      delta.set(decodeDense(section, delta.length, tensor.dtype))
-    } else {
-      const { indices, negative } = decodeTernary(tensor.shape, ternarySection(tensor, section))
-      for (let i = 0; i < indices.length; i++) delta[indices[i]] = negative[i] ? -tensor.scale : tensor.scale
-    }
+    const delta = decodeValues(tensor, section)
     const { cols } = tilingOf(tensor.shape)
     for (const input of inputs) {
       for (const part of input.parts.filter((placement) => placement.tensor === tensor.target)) {

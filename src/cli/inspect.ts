@@ -82,7 +82,7 @@ function inspectionText(inspection: Inspection): string {
   const rows = tensors.map((tensor) => [
     tensor.name,
     tensor.shape.join('×') || 'scalar',
-    tensor.dtype === undefined ? tensor.codec : `dense ${tensor.dtype}`,
+    [tensor.codec, tensor.bits === undefined ? tensor.dtype : `${tensor.bits}-bit`].filter(Boolean).join(' '),
     tensor.kept,
     `${formatNumber(100 * tensor.density)}%`,
     tensor.scale === null ? '' : formatNumber(tensor.scale, 6),

@@ -12,6 +12,7 @@ import {
   hoistModel,
   isModelDtype,
   type ModelDtype,
+  type QuantizedChoice,
   type Storage,
   writeBaseWeights,
 } from '../onnx/index.ts'
@@ -32,9 +33,11 @@ tokenizer: a folder that transformers.js and tritswap load.
   --dtype <dtype>          fp32, fp16, q4, q4f16, q8, int8, uint8 or bnb4 (default: fp32, else fp16)
   --subfolder <name>       folder of the graphs in the model folder (default: onnx)
   --targets <glob>         only tensors of these checkpoint names; may be given several times
-  --keep-quantized         leave 4-bit weights as they are; by default they become float inputs, which experts can
-                           change, stored as f16
-  --storage <auto|f16|f32> how weights are stored (default auto: f16 where that loses nothing)
+  --quantized <float|keep> what becomes of 4-bit weights in VRAM (default float: dequantized there, so that experts can
+                           be merged into them; keep: as small as they are, for experts beside them); either way
+                           they travel as 4 bits
+  --storage <auto|f16|f32> how weights are stored (default auto: quantized ones as they are, others in f16 where that
+                           loses nothing)
 `
 
 const WEIGHTS_FILE = 'weights.trit'
@@ -59,7 +62,7 @@ export async function run(argv: string[]): Promise<number> {
       dtype: { type: 'string' },
       subfolder: { type: 'string' },
       targets: { type: 'string', multiple: true },
-      'keep-quantized': { type: 'boolean' },
+      quantized: { type: 'string', default: 'float' },
       storage: { type: 'string', default: 'auto' },
     },
   })
@@ -72,12 +75,18 @@ export async function run(argv: string[]): Promise<number> {
   if (!['auto', 'f16', 'f32'].includes(values.storage)) {
     throw new UsageError(`Cannot prepare: expected --storage auto, f16 or f32, found ${values.storage}`)
   }
+  if (values.quantized !== 'float' && values.quantized !== 'keep') {
+    throw new UsageError(`Cannot prepare: expected --quantized float or keep, found ${values.quantized}`)
+  }
+  if (values.quantized === 'keep' && values.storage !== 'auto') {
+    throw new UsageError('Cannot prepare: --quantized keep stores weights as they are; leave out --storage')
+  }
   const result = await prepareModel(positionals[0], values.out, {
     checkpoint: values.checkpoint,
     dtype: values.dtype,
     subfolder: values.subfolder,
     targets: values.targets,
-    keepQuantized: values['keep-quantized'],
+    quantized: values.quantized,
     storage: values.storage as Storage,
   })
   const { manifest, inputs, tensors, unmatched, quantized } = result
@@ -102,7 +111,7 @@ export interface PrepareOptions {
   dtype?: ModelDtype
   subfolder?: string
   targets?: readonly string[]
-  keepQuantized?: boolean
+  quantized?: QuantizedChoice
   storage?: Storage
 }
 
@@ -148,7 +157,7 @@ export async function prepareModel(
     const picked = options.targets?.map((glob) => picomatch(glob))
     const model = await hoistModel(files, {
       checkpoint: checkpoint && exportedFrom(checkpoint),
-      keepQuantized: options.keepQuantized,
+      quantized: options.quantized,
       targets: picked && ((tensor) => picked.some((matches) => matches(tensor))),
     })
     await copyCompanions(folder.root, out)

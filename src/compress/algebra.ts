@@ -9,9 +9,8 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
-import { decodeDense } from '../format/dense.ts'
 import type { TritHead } from '../format/head.ts'
-import { readSection, ternarySection } from '../format/section.ts'
+import { decodeValues, readSection, ternarySection } from '../format/section.ts'
 import type { TritTensor } from '../format/table.ts'
 import { decodeTernary, type TernaryEntries } from '../format/ternary.ts'
 import { weightsOf } from '../format/tiling.ts'
@@ -97,9 +96,9 @@ export async function readOperand(
 ): Promise<Operand> {
   const section = await readSection(source, head, tensor, options)
   const weights = weightsOf(tensor.shape)
-  return tensor.codec === 'dense'
-    ? decodeDense(section, weights, tensor.dtype)
-    : masksOf(weights, decodeTernary(tensor.shape, ternarySection(tensor, section)), tensor.scale)
+  return tensor.codec === 'ternary'
+    ? masksOf(weights, decodeTernary(tensor.shape, ternarySection(tensor, section)), tensor.scale)
+    : decodeValues(tensor, section)
 }
 
 /** The sums of one tensor; undefined is a tensor that an expert does not have, and so does not change. */

@@ -5,7 +5,7 @@
  */
 import { decodeDense } from '../format/dense.ts'
 import type { TritHead } from '../format/head.ts'
-import { readSection, ternarySection } from '../format/section.ts'
+import { decodeValues, readSection, ternarySection } from '../format/section.ts'
 import type { DenseTensor, TernaryTensor, TritTensor } from '../format/table.ts'
 import { decodeTernary, type TernaryEntries } from '../format/ternary.ts'
 import { tilingOf, weightsOf } from '../format/tiling.ts'
@@ -42,6 +42,10 @@ export async function* decodePieces(
 ): AsyncGenerator<Float32Array<ArrayBuffer>> {
   if (tensor.codec === 'dense') {
     yield* densePieces(source, head, tensor, options)
+    return
+  }
+  if (tensor.codec === 'blocks') {
+    yield decodeValues(tensor, await readSection(source, head, tensor, options))
     return
   }
   const { scale } = tensor

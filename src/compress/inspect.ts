@@ -10,17 +10,19 @@ import { weightsOf } from '../format/tiling.ts'
 export interface TensorInspection {
   name: string
   shape: readonly number[]
-  codec: 'ternary' | 'dense'
+  codec: TritTensor['codec']
   role: string
   target: string
   weights: number
-  /** Entries that are stored: all of a dense tensor. */
+  /** Entries that are stored: all but of a ternary tensor. */
   kept: number
   density: number
-  /** Null for dense tensors. */
+  /** Null for all but ternary tensors. */
   scale: number | null
-  /** Only dense: how values are stored. */
+  /** Only dense and blocks: how values, or the scales of blocks, are stored. */
   dtype?: 'f16' | 'f32'
+  /** Only blocks: of an integer. */
+  bits?: number
   bytes: number
   entropyBytes: number
 }
@@ -42,7 +44,7 @@ export interface Inspection {
     kept: number
     headBytes: number
     payloadBytes: number
-    /** Σ n·H(kept/n)/8 over ternary tensors, plus the sections of dense ones. */
+    /** Σ n·H(kept/n)/8 over ternary tensors, plus the sections of the others. */
     entropyBytes: number
     /** File size over that. */
     ratioToEntropy: number
@@ -63,8 +65,10 @@ export function inspectTensor(tensor: TritTensor): TensorInspection {
   const { name, shape, codec, role, target, bytes } = tensor
   const weights = weightsOf(shape)
   const common = { name, shape, codec, role, target, weights, bytes }
-  if (tensor.codec === 'dense') {
-    return { ...common, kept: weights, density: 1, scale: null, dtype: tensor.dtype, entropyBytes: bytes }
+  if (tensor.codec !== 'ternary') {
+    const { dtype } = tensor
+    const bits = tensor.codec === 'blocks' ? { bits: tensor.bits } : {}
+    return { ...common, kept: weights, density: 1, scale: null, dtype, ...bits, entropyBytes: bytes }
   }
   const density = tensor.kept / weights
   const entropyBytes = (weights * ternaryEntropy(density)) / 8

@@ -5,9 +5,8 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
-import { decodeDense } from '../format/dense.ts'
 import { fromHalf } from '../format/float16.ts'
-import { readSection, ternarySection } from '../format/section.ts'
+import { decodeValues, readSection, ternarySection } from '../format/section.ts'
 import { compareSketch } from '../format/sketch.ts'
 import { type BaseRecord, SKETCH_VALUES, type TritTensor, targetsOf } from '../format/table.ts'
 import { decodeTernary } from '../format/ternary.ts'
@@ -274,8 +273,8 @@ async function readPart(
   options?: ReadOptions,
 ): Promise<Part> {
   const section = await readSection(source, head, tensor, options)
-  if (tensor.codec === 'dense') {
-    const values = decodeDense(section, weightsOf(tensor.shape), tensor.dtype)
+  if (tensor.codec !== 'ternary') {
+    const values = decodeValues(tensor, section)
     return (visit) => {
       for (let i = 0; i < values.length; i++) visit(i, weight * values[i])
     }

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { type BlocksCode, type BlocksComponent, blocksLayout } from './blocks.ts'
 import { array, integer, invalid, object, oneOf, shapeOf, text } from './fields.ts'
 import {
   MAX_GRAPHS,
@@ -28,12 +29,18 @@ export interface Placement {
   colStride: number
 }
 
-/** A graph input that used to be an initializer. Its buffer is filled by the placements, which do not overlap. */
+/**
+ * A graph input that used to be an initializer. Its buffer is filled by the placements, which do not overlap.
+ *
+ * With `raw` it takes one component of quantized tensors (codec `blocks`) as it is stored, and the placements are
+ * those of the component, seen as a matrix with a row for each row of the quantized matrix: one run, from word to word.
+ */
 export interface HoistedInput {
   /** Name in the graph. */
   name: string
-  dtype: 'float32' | 'float16'
+  dtype: 'float32' | 'float16' | 'uint8'
   dims: readonly number[]
+  raw?: BlocksComponent
   parts: readonly Placement[]
 }
 
@@ -48,6 +55,12 @@ export interface BaseBindings {
   graphs: readonly HoistedGraph[]
 }
 
+/** What a binding table has to know of the tensors of its container. */
+type BoundTensor = { readonly name: string; readonly shape: readonly number[] } & (
+  | { readonly codec?: 'dense' | 'ternary' }
+  | ({ readonly codec: 'blocks' } & BlocksCode)
+)
+
 /**
  * Reads and checks a binding table: files stay inside the model folder, tensors exist, and the parts of an input
  * lie inside it and nowhere on each other.
@@ -55,11 +68,8 @@ export interface BaseBindings {
  * @param tensors - the tensors of the same container
  * @throws {TritswapError} `format` naming the field, what it should be and what it is; `limit` for sizes.
  */
-export function bindingsFrom(
-  value: unknown,
-  tensors: readonly { name: string; shape: readonly number[] }[],
-): BaseBindings {
-  const shapes = new Map(tensors.map(({ name, shape }) => [name, shape]))
+export function bindingsFrom(value: unknown, tensors: readonly BoundTensor[]): BaseBindings {
+  const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]))
   const files = new Set<string>()
   return {
     graphs: array(object(value, 'bindings').graphs, 'bindings.graphs', MAX_GRAPHS).map((item, g) => {
@@ -70,7 +80,7 @@ export function bindingsFrom(
       files.add(file)
       const names = new Set<string>()
       const inputs = array(graph.inputs, `${at}.inputs`, MAX_TENSORS).map((input, i) => {
-        const hoisted = inputFrom(object(input, `${at}.inputs[${i}]`), `${at}.inputs[${i}]`, shapes)
+        const hoisted = inputFrom(object(input, `${at}.inputs[${i}]`), `${at}.inputs[${i}]`, byName)
         if (names.has(hoisted.name))
           throw invalid(`${at}.inputs[${i}].name`, 'a name that is not taken', hoisted.name)
         names.add(hoisted.name)
@@ -84,8 +94,11 @@ export function bindingsFrom(
 function inputFrom(
   input: Record<string, unknown>,
   at: string,
-  shapes: ReadonlyMap<string, readonly number[]>,
+  tensors: ReadonlyMap<string, BoundTensor>,
 ): HoistedInput {
+  const raw = input.raw === undefined ? undefined : oneOf(input.raw, `${at}.raw`, COMPONENTS)
+  const dtype = oneOf(input.dtype, `${at}.dtype`, DTYPES)
+  if (raw === undefined && dtype === 'uint8') throw invalid(`${at}.dtype`, 'a float type', dtype)
   const dims = shapeOf(input.dims, `${at}.dims`, MAX_RANK, MAX_TENSOR_WEIGHTS)
   const elements = weightsOf(dims)
   const taken: Strip[] = []
@@ -93,8 +106,9 @@ function inputFrom(
     const field = `${at}.parts[${p}]`
     const part = object(item, field)
     const tensor = text(part.tensor, `${field}.tensor`, MAX_NAME_LENGTH)
-    const shape = shapes.get(tensor)
-    if (shape === undefined) throw invalid(`${field}.tensor`, 'a tensor of this file', tensor)
+    const found = tensors.get(tensor)
+    if (found === undefined) throw invalid(`${field}.tensor`, 'a tensor of this file', tensor)
+    const shape = raw === undefined ? found.shape : componentShape(found, raw, dtype, field)
     const placement = {
       tensor,
       offset: integer(part.offset, `${field}.offset`, 0, elements - 1),
@@ -102,26 +116,51 @@ function inputFrom(
       colStride: integer(part.colStride, `${field}.colStride`, 0, elements),
     }
     const { offset, rowStride, colStride } = placement
-    const found = `${offset} + r·${rowStride} + c·${colStride} for ${tensor}`
+    const said = `${offset} + r·${rowStride} + c·${colStride} for ${tensor}`
     const strip = stripOf(placement, shape)
     if (strip === undefined) {
-      throw invalid(field, 'strides that give rows or columns without overlap', found)
+      throw invalid(field, 'strides that give rows or columns without overlap', said)
     }
-    if (endOf(strip) > elements) throw invalid(field, `a place inside ${elements} elements`, found)
+    if (
+      raw !== undefined &&
+      (strip.count > 1 || colStride !== 1 || (offset * ELEMENT_BYTES[dtype]) % 4 !== 0)
+    )
+      throw invalid(field, 'one run that starts at a whole word', said)
+    if (endOf(strip) > elements) throw invalid(field, `a place inside ${elements} elements`, said)
     const other = taken.findIndex((earlier) => meet(earlier, strip))
-    if (other >= 0) throw invalid(field, `a place apart from parts[${other}]`, found)
+    if (other >= 0) throw invalid(field, `a place apart from parts[${other}]`, said)
     taken.push(strip)
     return placement
   })
   return {
     name: text(input.name, `${at}.name`, MAX_NAME_LENGTH),
-    dtype: oneOf(input.dtype, `${at}.dtype`, DTYPES),
+    dtype,
     dims,
+    ...(raw === undefined ? {} : { raw }),
     parts,
   }
 }
 
-const DTYPES = ['float32', 'float16'] as const
+const DTYPES = ['float32', 'float16', 'uint8'] as const
+const COMPONENTS = ['weights', 'scales', 'zeroPoints'] as const
+
+/** Bytes of an element of an input. */
+export const ELEMENT_BYTES = { float32: 4, float16: 2, uint8: 1 } as const
+
+/** A component as a matrix, where a tensor has it in the type that the input wants. */
+function componentShape(
+  tensor: BoundTensor,
+  raw: BlocksComponent,
+  dtype: HoistedInput['dtype'],
+  field: string,
+): number[] {
+  if (tensor.codec !== 'blocks') throw invalid(`${field}.tensor`, 'a quantized tensor', tensor.name)
+  const { rows, components } = blocksLayout(tensor.shape, tensor)
+  const component = components[raw]
+  if (component?.elementBytes !== ELEMENT_BYTES[dtype])
+    throw invalid(`${field}.tensor`, `a tensor with ${raw} of ${dtype}`, tensor.name)
+  return [rows, component.rowLength]
+}
 
 /** Elements `start + i·pitch + j` for i < count, j < length ≤ pitch: what every placement in use comes down to. */
 interface Strip {

@@ -6,10 +6,20 @@
 export {
   type BaseBindings,
   bindingsFrom,
+  ELEMENT_BYTES,
   type HoistedGraph,
   type HoistedInput,
   type Placement,
 } from './bindings.ts'
+export {
+  type BlocksCode,
+  type BlocksComponent,
+  type BlocksLayout,
+  blocksLayout,
+  blocksReader,
+  type ComponentLayout,
+  decodeBlocks,
+} from './blocks.ts'
 export { decodeDense, encodeDense } from './dense.ts'
 export { type FingerprintEntry, fingerprintOf, HASH_SLICE, hashSlices } from './fingerprint.ts'
 export { fromHalf, toHalf } from './float16.ts'
@@ -25,7 +35,7 @@ export {
 } from './head.ts'
 export * from './limits.ts'
 export { chunkRanges, type FetchPlan, type FetchRange, type PlanOptions, planFetch } from './plan.ts'
-export { readSection, ternarySection } from './section.ts'
+export { decodeValues, readSection, ternarySection } from './section.ts'
 export { sha256, toHex } from './sha256.ts'
 export { compareSketch, sketchOf, sketchPositions, type WeightDtype } from './sketch.ts'
 export * from './table.ts'

@@ -49,3 +49,8 @@ export const MAX_CHUNKS = 2 ** 20
 export const BLOCK_WEIGHTS = 4096
 /** Bits that store one block length: no block is longer than 4096 entries of 2 + 12 bits (57,344). */
 export const MAX_LENGTH_BITS = 16
+
+/** Weights of a quantized block: whole words even at 2 bits, and what onnxruntime takes. */
+export const MIN_BLOCK_SIZE = 16
+/** Row-wise quantized matrices have one block a row; more than this is padding. */
+export const MAX_BLOCK_SIZE = 2 ** 16

@@ -1,8 +1,11 @@
 import { TritswapError } from '../errors.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
+import { decodeBlocks } from './blocks.ts'
+import { decodeDense } from './dense.ts'
 import { chunkLength, type TritHead, verifyChunk } from './head.ts'
 import type { TernaryTensor, TritTensor } from './table.ts'
-import type { TernarySection } from './ternary.ts'
+import { decodeTernary, type TernarySection } from './ternary.ts'
+import { weightsOf } from './tiling.ts'
 
 /**
  * Reads one tensor's section, fetching and verifying only the chunks it lies in.
@@ -37,6 +40,23 @@ export async function readSection(
     section.set(await read(index), Math.max(0, index * head.chunkBytes - tensor.offset))
   }
   return section
+}
+
+/**
+ * The values of a tensor in flat row-major order, whatever its codec; a ternary one as 0 and ±scale.
+ * @throws {TritswapError} `format` for a section that is not what the table says
+ */
+export function decodeValues(
+  tensor: TritTensor,
+  section: Uint8Array<ArrayBuffer>,
+): Float32Array<ArrayBuffer> {
+  const weights = weightsOf(tensor.shape)
+  if (tensor.codec === 'dense') return decodeDense(section, weights, tensor.dtype)
+  if (tensor.codec === 'blocks') return decodeBlocks(section, tensor.shape, tensor)
+  const { indices, negative } = decodeTernary(tensor.shape, ternarySection(tensor, section))
+  const values = new Float32Array(weights)
+  for (const [i, index] of indices.entries()) values[index] = negative[i] === 1 ? -tensor.scale : tensor.scale
+  return values
 }
 
 /**

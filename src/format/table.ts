@@ -7,6 +7,7 @@
 import { TritswapError } from '../errors.ts'
 import { type BaseBindings, bindingsFrom } from './bindings.ts'
 import { wordsFor } from './bits.ts'
+import { type BlocksCode, blocksLayout } from './blocks.ts'
 import {
   array,
   integer,
@@ -17,11 +18,13 @@ import {
   optionalHash,
   optionalNumber,
   optionalText,
+  overLimit,
   shapeOf,
   text,
 } from './fields.ts'
 import { golombCode, MAX_GOLOMB } from './golomb.ts'
 import {
+  MAX_BLOCK_SIZE,
   MAX_LENGTH_BITS,
   MAX_NAME_LENGTH,
   MAX_PAYLOAD_BYTES,
@@ -30,11 +33,12 @@ import {
   MAX_STREAM_BITS,
   MAX_TENSOR_WEIGHTS,
   MAX_TENSORS,
+  MIN_BLOCK_SIZE,
 } from './limits.ts'
 import type { TernaryCode } from './ternary.ts'
 import { tilingOf, weightsOf } from './tiling.ts'
 
-/** `expert`: a task vector. `base`: the weights of a prepared base model, every tensor `dense`. */
+/** `expert`: a task vector. `base`: the weights of a prepared base model, every tensor `dense` or `blocks`. */
 export type TritKind = 'expert' | 'base'
 
 /** What the expert's tensors are to the base (ComPEFT section 2): theta_init is the base, 0 or 1. */
@@ -76,7 +80,12 @@ export interface DenseTensor extends TensorCommon {
   dtype: 'f16' | 'f32'
 }
 
-export type TritTensor = TernaryTensor | DenseTensor
+/** Weights of a base that was quantized by blocks. */
+export interface BlocksTensor extends TensorCommon, BlocksCode {
+  codec: 'blocks'
+}
+
+export type TritTensor = TernaryTensor | DenseTensor | BlocksTensor
 
 /** How the kept entries were chosen and valued; free-standing numbers for `inspect` and model cards. */
 export interface CompressionRecord {
@@ -118,9 +127,17 @@ export interface TritTable {
 }
 
 /** A tensor before it has a place in the payload. */
-export type NewTensor = Omit<TernaryTensor, 'offset'> | Omit<DenseTensor, 'offset'>
+export type NewTensor =
+  | Omit<TernaryTensor, 'offset'>
+  | Omit<DenseTensor, 'offset'>
+  | Omit<BlocksTensor, 'offset'>
 
 export const SKETCH_VALUES = 8
+
+const CODECS_OF = {
+  base: 'a base has: dense, or blocks',
+  expert: 'an expert has: ternary, or dense',
+} as const
 
 /** Distinct targets in order of first appearance: the order of the sketch. */
 export function targetsOf(tensors: readonly { target: string }[]): string[] {
@@ -138,6 +155,17 @@ function checkSection(tensor: TritTensor): void {
     const expected = Math.ceil((weights * (tensor.dtype === 'f16' ? 2 : 4)) / 4) * 4
     if (tensor.bytes !== expected) {
       throw invalid(`bytes of ${tensor.name}`, `${expected} bytes of ${tensor.dtype}`, tensor.bytes)
+    }
+    return
+  }
+  if (tensor.codec === 'blocks') {
+    const { rows, perRow, bytes } = blocksLayout(tensor.shape, tensor)
+    // Filled-up blocks can hold more than the tensor.
+    const padded = rows * perRow * tensor.blockSize
+    if (padded > MAX_TENSOR_WEIGHTS)
+      throw overLimit(`weights in the blocks of ${tensor.name}`, padded, MAX_TENSOR_WEIGHTS)
+    if (tensor.bytes !== bytes) {
+      throw invalid(`bytes of ${tensor.name}`, `${bytes} bytes of ${tensor.bits}-bit blocks`, tensor.bytes)
     }
     return
   }
@@ -169,15 +197,7 @@ export function tableToJson(table: Omit<TritTable, 'tensors'> & { tensors: reado
         role: role === 'delta' ? undefined : role,
         target: target === name ? undefined : target,
         codec: codec === 'ternary' ? undefined : codec,
-        ...(tensor.codec === 'ternary'
-          ? {
-              kept: tensor.kept,
-              scale: shortest(tensor.scale),
-              m: tensor.m,
-              lengthMin: tensor.lengthMin,
-              lengthBits: tensor.lengthBits,
-            }
-          : { dtype: tensor.dtype }),
+        ...codecFields(tensor),
         bytes,
         scaling,
         layout,
@@ -185,6 +205,16 @@ export function tableToJson(table: Omit<TritTable, 'tensors'> & { tensors: reado
       }
     }),
   })
+}
+
+function codecFields(tensor: NewTensor): object {
+  if (tensor.codec === 'dense') return { dtype: tensor.dtype }
+  if (tensor.codec === 'ternary') {
+    const { kept, scale, m, lengthMin, lengthBits } = tensor
+    return { kept, scale: shortest(scale), m, lengthMin, lengthBits }
+  }
+  const { bits, blockSize, dtype, zeroPoints, transposed } = tensor
+  return { bits, blockSize, dtype, zeroPoints, transposed: transposed || undefined }
 }
 
 /**
@@ -209,8 +239,8 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
     const tensor = tensorFromJson(object(item, `tensors[${i}]`), `tensors[${i}]`, offset)
     if (names.has(tensor.name)) throw invalid(`tensors[${i}].name`, 'a name that is not taken', tensor.name)
     names.add(tensor.name)
-    if (kind === 'base' && (tensor.codec !== 'dense' || tensor.role !== 'delta')) {
-      throw invalid(`tensors[${i}]`, 'a dense tensor, as a base has', `${tensor.codec} ${tensor.role}`)
+    if (kind === 'base' ? tensor.codec === 'ternary' || tensor.role !== 'delta' : tensor.codec === 'blocks') {
+      throw invalid(`tensors[${i}]`, `a tensor as ${CODECS_OF[kind]}`, `${tensor.codec} ${tensor.role}`)
     }
     checkSection(tensor)
     offset += tensor.bytes
@@ -271,9 +301,20 @@ function tensorFromJson(item: Record<string, unknown>, at: string, offset: numbe
     common.layout = oneOf(item.layout, `${at}.layout`, ['linear', 'conv1d', 'conv2d', 'embedding'] as const)
   }
   if (item.feedforward !== undefined) common.feedforward = item.feedforward === true
-  const codec = oneOf(item.codec ?? 'ternary', `${at}.codec`, ['ternary', 'dense'] as const)
-  if (codec === 'dense') {
-    return { ...common, codec, dtype: oneOf(item.dtype, `${at}.dtype`, ['f16', 'f32'] as const) }
+  const codec = oneOf(item.codec ?? 'ternary', `${at}.codec`, ['ternary', 'dense', 'blocks'] as const)
+  const dtype = () => oneOf(item.dtype, `${at}.dtype`, ['f16', 'f32'] as const)
+  if (codec === 'dense') return { ...common, codec, dtype: dtype() }
+  if (codec === 'blocks') {
+    const bits = integer(item.bits, `${at}.bits`, 2, 8)
+    if (bits !== 2 && bits !== 4 && bits !== 8) throw invalid(`${at}.bits`, '2, 4 or 8', bits)
+    const blockSize = integer(item.blockSize, `${at}.blockSize`, MIN_BLOCK_SIZE, MAX_BLOCK_SIZE)
+    if (blockSize % MIN_BLOCK_SIZE !== 0)
+      throw invalid(`${at}.blockSize`, `a multiple of ${MIN_BLOCK_SIZE}`, blockSize)
+    const blocks: BlocksTensor = { ...common, codec, bits, blockSize, dtype: dtype() }
+    if (item.zeroPoints !== undefined)
+      blocks.zeroPoints = oneOf(item.zeroPoints, `${at}.zeroPoints`, ['packed', 'float'] as const)
+    if (item.transposed !== undefined) blocks.transposed = item.transposed === true
+    return blocks
   }
   return {
     ...common,

@@ -68,6 +68,12 @@ export class Batch {
     this.#commands().clearBuffer(buffer)
   }
 
+  /** Copies bytes; offsets and size are multiples of 4. */
+  copy(from: GPUBuffer, fromOffset: number, to: GPUBuffer, toOffset: number, bytes: number): void {
+    this.#endPass()
+    this.#commands().copyBufferToBuffer(from, fromOffset, to, toOffset, bytes)
+  }
+
   /** Hands everything so far to the queue. */
   submit(): void {
     this.#endPass()

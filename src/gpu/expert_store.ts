@@ -199,7 +199,7 @@ export class ExpertStore {
     let words = payloadBytes / 4
     for (const tensor of table.tensors) {
       const first = tensor.offset / 4
-      if (tensor.codec === 'dense') {
+      if (tensor.codec !== 'ternary') {
         places.push({ words: first, index: 0 })
         continue
       }

@@ -14,4 +14,4 @@ export {
 } from './expert_store.ts'
 export { type SetEntry, Switcher, type SwitchTimings } from './switcher.ts'
 export { type SideWeights, Unpacker } from './unpacker.ts'
-export { type Placed, type QuantizedWeights, type WeightFeed, WeightStore } from './weight_store.ts'
+export { type KeptPlace, type Placed, type WeightFeed, WeightStore } from './weight_store.ts'

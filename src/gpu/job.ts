@@ -12,6 +12,7 @@ export function streamParams(tensor: TritTensor, place: StreamPlace, weight: num
   return {
     code: { words: place.words, ...(ternary ? golombCode(tensor.m) : { m: 0, low: 0, cut: 0 }) },
     index: place.index,
+    // No expert has blocks: a reader refuses them.
     codec: CODECS[ternary ? 'ternary' : tensor.dtype],
     value: ternary ? weight * tensor.scale : weight,
   }

@@ -9,6 +9,8 @@ export const MAX_EXPERTS = 8
 export interface PlanEntry {
   table: TritTable
   weight: number
+  /** Tensors of the table that are merged, where others reach their targets beside the weights; all by default. */
+  only?: ReadonlySet<number>
 }
 
 /** One tensor of an expert on its way to a target. */
@@ -55,8 +57,8 @@ export function isWhole({ pairs, rowScales, colScales }: TargetPlan): boolean {
  */
 export function planOf(set: readonly PlanEntry[], weights: WeightStore): Map<string, TargetPlan> {
   const plans = new Map<string, TargetPlan>()
-  for (const [entry, { table, weight }] of set.entries()) {
-    if (weight !== 0) addTable(plans, entry, table, weight, weights)
+  for (const [entry, { table, weight, only }] of set.entries()) {
+    if (weight !== 0) addTable(plans, entry, table, weight, weights, only)
   }
   for (const { target, deltas } of plans.values()) {
     if (deltas.length > MAX_EXPERTS) {
@@ -78,6 +80,7 @@ function addTable(
   table: TritTable,
   weight: number,
   weights: WeightStore,
+  only: ReadonlySet<number> | undefined,
 ): void {
   const planFor = (target: string): TargetPlan => {
     let plan = plans.get(target)
@@ -89,8 +92,11 @@ function addTable(
   }
   const factors = new Map<string, { a?: Contribution; b?: Contribution }>()
   for (const [index, tensor] of table.tensors.entries()) {
+    if (only !== undefined && !only.has(index)) continue
     const { target, role } = tensor
     const part: Contribution = { entry, index, tensor, weight }
+    // Nothing of a set is put anywhere unless all of it can be.
+    if (only === undefined) weights.placementsOf(target)
     const matrix = tilingOf(weights.shapeOf(target))
     if (role === 'delta') {
       checkShape(tensor, weights.shapeOf(target))

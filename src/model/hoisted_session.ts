@@ -15,10 +15,19 @@ export interface OrtSession {
 /** A tensor over a GPU buffer of ours. onnxruntime-web takes any object of this form. */
 export interface GpuTensor {
   readonly location: 'gpu-buffer'
-  readonly type: 'float32' | 'float16'
+  readonly type: 'float32' | 'float16' | 'uint8'
   readonly dims: readonly number[]
   readonly gpuBuffer: GPUBuffer
 }
+
+/** A session with more inputs than the one it stands in for, and what those are fed with. */
+export interface SessionVariant {
+  readonly session: OrtSession
+  readonly feeds: Readonly<Record<string, GpuTensor>>
+}
+
+/** Runs a session, or one of its variants in its place. */
+export type RunSession = (variant?: SessionVariant) => Promise<Record<string, unknown>>
 
 /**
  * Wraps a session so that its hoisted inputs are fed on every run and seen by nobody: transformers.js picks its
@@ -29,12 +38,15 @@ export interface GpuTensor {
 export function hoistedSession<S extends OrtSession>(
   session: S,
   weights: ReadonlyMap<string, GpuTensor>,
-  around: (run: () => Promise<Record<string, unknown>>) => Promise<Record<string, unknown>>,
+  around: (run: RunSession) => Promise<Record<string, unknown>>,
 ): S {
   const feeds = Object.fromEntries(Array.from(weights).filter(([name]) => session.inputNames.includes(name)))
   const inputNames = session.inputNames.filter((name) => !weights.has(name))
   const inputMetadata = session.inputMetadata?.filter(({ name }) => !weights.has(name))
-  const run: OrtSession['run'] = (own, ...rest) => around(() => session.run({ ...own, ...feeds }, ...rest))
+  const run: OrtSession['run'] = (own, ...rest) =>
+    around((variant) =>
+      (variant?.session ?? session).run({ ...own, ...feeds, ...variant?.feeds }, ...rest),
+    )
   return new Proxy(session, {
     get(target, key) {
       if (key === 'inputNames') return inputNames

@@ -8,15 +8,16 @@ import { TritswapError } from '../errors.ts'
 import { floatsToHalves } from '../format/float16.ts'
 import {
   type BaseBindings,
+  type BlocksComponent,
   bindingsFrom,
-  decodeDense,
-  decodeTernary,
+  blocksLayout,
+  decodeValues,
+  ELEMENT_BYTES,
   type HoistedInput,
   readHead,
   readSection,
   type TritHead,
   type TritTensor,
-  ternarySection,
   tilingOf,
   weightsOf,
 } from '../format/index.ts'
@@ -27,18 +28,26 @@ export type TensorValues = ReadonlyMap<string, Float32Array<ArrayBuffer>>
 
 /** A graph input as an onnxruntime tensor on the CPU takes it; f16 as raw bits. */
 export interface CpuFeed {
-  dtype: 'float32' | 'float16'
+  dtype: 'float32' | 'float16' | 'uint8'
   dims: readonly number[]
-  data: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>
+  data: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer> | Uint8Array<ArrayBuffer>
 }
 
 export class ReferenceWeights {
   readonly head: TritHead
   readonly bindings: BaseBindings
   readonly tensors: TensorValues
+  /** Of quantized tensors. */
+  readonly #sections: ReadonlyMap<string, Uint8Array<ArrayBuffer>>
   readonly #base = new Map<string, CpuFeed>()
 
-  private constructor(head: TritHead, bindings: BaseBindings, tensors: TensorValues) {
+  private constructor(
+    head: TritHead,
+    bindings: BaseBindings,
+    tensors: TensorValues,
+    sections: ReadonlyMap<string, Uint8Array<ArrayBuffer>>,
+  ) {
+    this.#sections = sections
     this.head = head
     this.bindings = bindings
     this.tensors = tensors
@@ -55,8 +64,13 @@ export class ReferenceWeights {
       )
     }
     const values = new Map<string, Float32Array<ArrayBuffer>>()
-    for (const tensor of tensors) values.set(tensor.name, await readValues(source, head, tensor))
-    return new ReferenceWeights(head, bindingsFrom(bindings, tensors), values)
+    const sections = new Map<string, Uint8Array<ArrayBuffer>>()
+    for (const tensor of tensors) {
+      const section = await readSection(source, head, tensor)
+      values.set(tensor.name, decodeValues(tensor, section))
+      if (tensor.codec === 'blocks') sections.set(tensor.name, section)
+    }
+    return new ReferenceWeights(head, bindingsFrom(bindings, tensors), values, sections)
   }
 
   /** Feeds of one graph with `changed` tensors in place of the base's own. */
@@ -75,7 +89,9 @@ export class ReferenceWeights {
     return feeds
   }
 
-  #fill({ dtype, dims, parts }: HoistedInput, changed: TensorValues): CpuFeed {
+  #fill(input: HoistedInput, changed: TensorValues): CpuFeed {
+    const { dtype, dims, raw, parts } = input
+    if (raw !== undefined) return this.#fillRaw(input, raw, changed)
     const floats = new Float32Array(weightsOf(dims))
     for (const { tensor, offset, rowStride, colStride } of parts) {
       const from = this.#valuesOf(tensor, changed)
@@ -86,6 +102,27 @@ export class ReferenceWeights {
       }
     }
     return { dtype, dims, data: dtype === 'float32' ? floats : floatsToHalves(floats) }
+  }
+
+  /** @throws {TritswapError} `mapping` where one of its tensors is changed: quantized weights cannot be */
+  #fillRaw({ dtype, dims, parts }: HoistedInput, raw: BlocksComponent, changed: TensorValues): CpuFeed {
+    const bytes = new Uint8Array(weightsOf(dims) * ELEMENT_BYTES[dtype])
+    for (const { tensor: name, offset } of parts) {
+      const tensor = this.head.table.tensors.find((candidate) => candidate.name === name)
+      if (changed.has(this.#targetOf(name)) || tensor?.codec !== 'blocks') {
+        throw new TritswapError('mapping', `Cannot change ${name}: its weights stay quantized in this base`, {
+          fields: { tensor: name, kept: true },
+        })
+      }
+      const component = blocksLayout(tensor.shape, tensor).components[raw]!
+      const section = this.#sections.get(name)!
+      bytes.set(
+        section.subarray(component.offset, component.offset + component.bytes),
+        offset * ELEMENT_BYTES[dtype],
+      )
+    }
+    const views = { float32: Float32Array, float16: Uint16Array, uint8: Uint8Array }
+    return { dtype, dims, data: new views[dtype](bytes.buffer) }
   }
 
   #targetOf(tensor: string): string {
@@ -170,13 +207,7 @@ export async function readValues(
   head: TritHead,
   tensor: TritTensor,
 ): Promise<Float32Array<ArrayBuffer>> {
-  const section = await readSection(source, head, tensor)
-  const weights = weightsOf(tensor.shape)
-  if (tensor.codec === 'dense') return decodeDense(section, weights, tensor.dtype)
-  const { indices, negative } = decodeTernary(tensor.shape, ternarySection(tensor, section))
-  const values = new Float32Array(weights)
-  for (const [i, index] of indices.entries()) values[index] = negative[i] === 1 ? -tensor.scale : tensor.scale
-  return values
+  return decodeValues(tensor, await readSection(source, head, tensor))
 }
 
 /** W += weight·scaling·B·A, in the layout of the module: Conv1D and embeddings keep the transpose. */

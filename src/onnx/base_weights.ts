@@ -6,6 +6,9 @@
  */
 import { floatsToHalves, halvesToFloats, toHalf } from '../format/float16.ts'
 import {
+  type BlocksComponent,
+  blocksLayout,
+  blocksReader,
   type PayloadSpool,
   type Placement,
   sketchPositions,
@@ -14,11 +17,14 @@ import {
   tilingOf,
   weightsOf,
 } from '../format/index.ts'
-import type { HoistedWeight } from './hoist.ts'
-import { bindingsOf, type HoistedModel } from './hoisted_model.ts'
+import { bindingsOf, type HoistedModel, type TensorBlocks } from './hoisted_model.ts'
 import { readElements } from './initializer.ts'
+import { componentSlices } from './weight_bytes.ts'
 
-/** `auto`: f16 for tensors that lose nothing by it, and for those that were 4-bit; f32 for the others. */
+/**
+ * `auto`: quantized tensors as they were quantized, f16 for others that lose nothing by it, f32 for the rest. `f16` and
+ * `f32` are dequantized and cannot feed inputs that stay quantized.
+ */
 export type Storage = 'f16' | 'f32' | 'auto'
 
 /** Few hashes, and still a progress bar that moves. */
@@ -45,15 +51,28 @@ export async function writeBaseWeights(
     },
 ): Promise<Uint8Array<ArrayBuffer>> {
   const writer = new TritWriter(spool, { chunkLog2: CHUNK_LOG2 })
-  const homes = homesOf(model)
   const sketches = new Map<string, number[]>()
-  for (const [name, { shape, target }] of model.tensors) {
-    const { weight, part } = homes.get(name)!
-    const stored = await readElements(weight.data, 0, weight.data.length)
+  for (const [name, { shape, target, home, blocks }] of model.tensors) {
+    const { data, part } = home
     const weights = weightsOf(shape)
+    const positions = sketchPositions(target, weights)
+    if (blocks !== undefined && storage === 'auto') {
+      const sections = await componentsOf(shape, blocks)
+      const { bytes } = blocksLayout(shape, blocks.code)
+      if (!sketches.has(target)) sketches.set(target, positions.map(halfAt(shape, blocks, sections)))
+      writer.begin({ name, shape, role: 'delta', target, codec: 'blocks', ...blocks.code }, bytes)
+      for (const section of Object.values(sections)) {
+        await writer.append(section)
+        await writer.append(new Uint8Array((4 - (section.length % 4)) % 4))
+      }
+      await writer.end()
+      onTensor?.(name, weights)
+      continue
+    }
+    const stored = await readElements(data, 0, data.length)
     const slice = (start: number) => gather(stored, shape, part, start, Math.min(SLICE, weights - start))
     let dtype: 'f16' | 'f32' = storage === 'f32' ? 'f32' : 'f16'
-    if (storage === 'auto' && stored instanceof Float32Array && !weight.data.quantized) {
+    if (storage === 'auto' && stored instanceof Float32Array && !data.quantized) {
       for (let start = 0; start < weights && dtype === 'f16'; start += SLICE) {
         if (!exactInHalf(slice(start) as Float32Array)) dtype = 'f32'
       }
@@ -64,7 +83,7 @@ export async function writeBaseWeights(
       const value = stored[part.offset + row * part.rowStride + (position - row * cols) * part.colStride]
       return stored instanceof Float32Array ? toHalf(value) : value
     }
-    if (!sketches.has(target)) sketches.set(target, sketchPositions(target, weights).map(at))
+    if (!sketches.has(target)) sketches.set(target, positions.map(at))
     writer.begin(
       { name, shape, role: 'delta', target, codec: 'dense', dtype },
       weights * (dtype === 'f16' ? 2 : 4),
@@ -84,14 +103,27 @@ export async function writeBaseWeights(
   })
 }
 
-/** Where each tensor is read from: the first place that holds it. Tied places hold the same values. */
-function homesOf(model: HoistedModel): Map<string, { weight: HoistedWeight; part: Placement }> {
-  const homes = new Map<string, { weight: HoistedWeight; part: Placement }>()
-  for (const weight of model.graphs.flatMap(({ weights }) => weights)) {
-    for (const part of weight.input.parts)
-      if (!homes.has(part.tensor)) homes.set(part.tensor, { weight, part })
+/** Bytes of the components of a quantized tensor, in the order of its section. */
+async function componentsOf(shape: readonly number[], blocks: TensorBlocks) {
+  const sections: Partial<Record<BlocksComponent, Uint8Array>> = {}
+  for (const { component, source, offset, bytes } of componentSlices(shape, blocks))
+    sections[component] = await source.read(offset, bytes)
+  return sections as Required<typeof sections>
+}
+
+/** The weight at a flat position of a quantized tensor, as bits of a binary16. */
+function halfAt(
+  shape: readonly number[],
+  { code }: TensorBlocks,
+  components: Parameters<typeof blocksReader>[2],
+): (position: number) => number {
+  const read = blocksReader(code, blocksLayout(shape, code).cols, components)
+  const { cols } = tilingOf(shape)
+  return (position) => {
+    const row = Math.floor(position / cols)
+    const col = position - row * cols
+    return toHalf(code.transposed ? read(col, row) : read(row, col))
   }
-  return homes
 }
 
 /** Elements `[start, start + count)` of a tensor, in row-major order, out of the buffer it is placed in. */

@@ -1,20 +1,23 @@
 /**
  * Block-quantized weights as float ones: MatMulNBits becomes MatMul and GatherBlockQuantized becomes Gather, each over
  * a float initializer that is computed from the quantized one when it is read. Hoisted, such a weight is dequantized
- * once and then patched like any other.
+ * once and then patched like any other. Under the same guise a weight that stays quantized gets its name.
  *
  * @module
  */
 import { create } from '@bufbuild/protobuf'
-import { floatsToHalves, halvesToFloats } from '../format/float16.ts'
+import { floatsToHalves } from '../format/float16.ts'
+import { blocksReader, ELEMENT_BYTES, MAX_BLOCK_SIZE, MIN_BLOCK_SIZE } from '../format/index.ts'
 import type { ByteSource } from '../source/source.ts'
 import {
-  BYTES_PER_ELEMENT,
   dimsOf,
   type ExternalFiles,
   floatType,
   type InitializerData,
   locateBytes,
+  type QuantizedMatrix,
+  type RawInitializer,
+  wrongSize,
 } from './initializer.ts'
 import {
   type GraphProto,
@@ -24,28 +27,18 @@ import {
   TensorProto_DataType,
   TensorProtoSchema,
 } from './onnx_pb.ts'
-import { indexGraph, intAttribute } from './uses.ts'
+import { indexGraph, intAttribute, type Use } from './uses.ts'
 
 /** Quantized weights of one graph, seen as float initializers. */
 export interface Dequantized {
   /** Data of the float initializers that stand for quantized ones. */
   data: ReadonlyMap<TensorProto, InitializerData>
-  /** Puts back what is still an initializer, and drops what nothing reads any more. */
+  /** The quantized nodes that `uses` of a float initializer stand for; by default all. */
+  nodesOf(tensor: TensorProto, uses?: readonly Use[]): NodeProto[]
+  /** Puts the nodes of what is still an initializer back. */
   settle(): void
-}
-
-/** A matrix `rows × cols` ([out, in]) in blocks of `blockSize` along its rows. */
-interface Blocks {
-  rows: number
-  cols: number
-  blockSize: number
-  bits: number
-  packed: TensorProto
-  scales: TensorProto
-  /** One a block: packed like the weights, or floats. Without them it is the middle of the range. */
-  zeroPoints?: TensorProto
-  /** Order of the float initializer. */
-  layout: 'checkpoint' | 'transposed'
+  /** Drops what nothing reads any more. */
+  finish(): void
 }
 
 /** Replaces the quantized weights of a graph, in place. */
@@ -54,16 +47,22 @@ export function dequantize(main: GraphProto, external: ExternalFiles): Dequantiz
   const initializers = new Map(main.initializer.map((tensor) => [tensor.name, tensor]))
   const replaced: { graph: GraphProto; tensor: TensorProto; before: NodeProto; after: NodeProto[] }[] = []
   const data = new Map<TensorProto, InitializerData>()
-  const load = lastLoaded(external)
+  const load = lastLoaded()
   for (const graph of graphs) {
     for (const before of [...graph.node]) {
-      const blocks = blocksOf(before, graph, initializers)
+      const blocks = matrixOf(before, graph, initializers, external)
       if (blocks === undefined) continue
-      const dtype = floatType(blocks.scales)!
+      const dtype = blocks.dtype === 'f32' ? 'float32' : 'float16'
       const { rows, cols, layout } = blocks
       const dims = layout === 'transposed' ? [cols, rows] : [rows, cols]
-      const name = `${blocks.packed.name.replace(/_(DQ_)?Q\d\w*$/, '')}${layout === 'checkpoint' ? '.rows' : ''}`
+      const { tensor: packed } = blocks.components.weights
+      const own = `${packed.name.replace(/_(DQ_)?Q\d\w*$/, '')}${layout === 'checkpoint' ? '.rows' : ''}`
+      let name = own
       let tensor = initializers.get(name)
+      for (let n = 2; tensor !== undefined && !isOf(data.get(tensor), blocks); n++) {
+        name = `${own}::${n}`
+        tensor = initializers.get(name)
+      }
       if (tensor === undefined) {
         tensor = create(TensorProtoSchema, {
           name,
@@ -73,9 +72,16 @@ export function dequantize(main: GraphProto, external: ExternalFiles): Dequantiz
         initializers.set(name, tensor)
         main.initializer.push(tensor)
         const source = dequantizedSource(blocks, dtype, load)
-        data.set(tensor, { dtype, dims, length: rows * cols, source, offset: 0, quantized: true })
+        data.set(tensor, {
+          dtype,
+          dims,
+          length: rows * cols,
+          source,
+          offset: 0,
+          quantized: true,
+          matrix: blocks,
+        })
       }
-      if (!data.has(tensor)) continue
       const after = floatNodes(before, name)
       graph.node.splice(graph.node.indexOf(before), 1, ...after)
       replaced.push({ graph, tensor, before, after })
@@ -83,70 +89,118 @@ export function dequantize(main: GraphProto, external: ExternalFiles): Dequantiz
   }
   return {
     data,
+    nodesOf(tensor, uses) {
+      return replaced
+        .filter(
+          (one) => one.tensor === tensor && (uses?.some(({ node }) => one.after.includes(node)) ?? true),
+        )
+        .map(({ before }) => before)
+    },
     settle() {
       const left = new Set(main.initializer.filter((tensor) => data.has(tensor)))
       main.initializer = main.initializer.filter((tensor) => !left.has(tensor))
       for (const { graph, tensor, before, after } of replaced) {
-        if (left.has(tensor)) graph.node.splice(graph.node.indexOf(after[0]), after.length, before)
+        if (!left.has(tensor)) continue
+        // Its bias may be an input of another name by now.
+        if (after.length === 2) before.input[5] = after[1].input[1]
+        graph.node.splice(graph.node.indexOf(after[0]), after.length, before)
       }
+    },
+    finish() {
       if (replaced.length > 0) dropUnread(main)
     },
   }
 }
 
+/** Whether an initializer stands for the same quantized weights. */
+function isOf(data: InitializerData | undefined, { components }: QuantizedMatrix): boolean {
+  const known = data?.matrix?.components
+  return (
+    known?.weights.tensor === components.weights.tensor && known.scales.tensor === components.scales.tensor
+  )
+}
+
 /** The quantized matrix that a node multiplies with or looks up in; undefined if it is none, or one we cannot undo. */
-function blocksOf(
+function matrixOf(
   node: NodeProto,
   graph: GraphProto,
   initializers: ReadonlyMap<string, TensorProto>,
-): Blocks | undefined {
-  const [, , scalesName, zeroName] = node.input
-  const scales = initializers.get(scalesName)
-  const zeroPoints = zeroName ? initializers.get(zeroName) : undefined
-  if (scales === undefined || floatType(scales) === undefined || (zeroName && zeroPoints === undefined))
+  external: ExternalFiles,
+): QuantizedMatrix | undefined {
+  const isProduct = node.opType === 'MatMulNBits'
+  if (!isProduct && node.opType !== 'GatherBlockQuantized') return undefined
+  // The builder of onnxruntime-genai looks up in the reshaped weight of a tied head.
+  const data = node.input[isProduct ? 1 : 0]
+  const view = graph.node.find(({ opType, output }) => opType === 'Reshape' && output[0] === data)
+  const weights = initializers.get(isProduct ? data : (view?.input[0] ?? data))
+  const scales = initializers.get(node.input[2])
+  const zeroPoints = node.input[3] ? initializers.get(node.input[3]) : undefined
+  if (weights === undefined || scales === undefined || (node.input[3] && zeroPoints === undefined))
     return undefined
-  const common = {
-    bits: intAttribute(node, 'bits') ?? 4,
-    blockSize: intAttribute(node, 'block_size') ?? 0,
-    scales,
-    zeroPoints,
-  }
-  let blocks: Blocks | undefined
-  if (node.opType === 'MatMulNBits') {
-    const packed = initializers.get(node.input[1])
-    // A permutation of the columns (g_idx, input 4) has no place in an affine layout.
-    if (packed === undefined || node.input[4]) return undefined
-    const rows = intAttribute(node, 'N') ?? 0
-    const cols = intAttribute(node, 'K') ?? 0
-    blocks = { ...common, rows, cols, packed, layout: 'transposed' }
-  } else if (node.opType === 'GatherBlockQuantized') {
-    // The builder of onnxruntime-genai looks up in the reshaped weight of a tied head.
-    const view = graph.node.find(({ opType, output }) => opType === 'Reshape' && output[0] === node.input[0])
-    const packed = initializers.get(view?.input[0] ?? node.input[0])
+  const bits = intAttribute(node, 'bits') ?? 4
+  const blockSize = intAttribute(node, 'block_size') ?? (isProduct ? 0 : 128)
+  const dims = dimsOf(weights)
+  let sizes: { rows: number; cols: number; layout: QuantizedMatrix['layout'] }
+  if (isProduct) {
+    // A permutation of the columns (g_idx) has no place in an affine layout.
+    if (node.input[4]) return undefined
+    sizes = { rows: intAttribute(node, 'N') ?? 0, cols: intAttribute(node, 'K') ?? 0, layout: 'transposed' }
+  } else {
     const axis = intAttribute(node, 'quantize_axis') ?? 1
-    if (packed === undefined || (intAttribute(node, 'gather_axis') ?? 0) !== 0 || ![1, -1].includes(axis))
-      return undefined
-    const rows = dimsOf(packed)[0]
-    const perRow = dimsOf(packed)
-      .slice(1)
-      .reduce((product, size) => product * size, 1)
-    blocks = { ...common, rows, cols: (perRow * 8) / common.bits, packed, layout: 'checkpoint' }
+    if ((intAttribute(node, 'gather_axis') ?? 0) !== 0 || (axis !== 1 && axis !== -1)) return undefined
+    const perRow = dims.slice(1).reduce((product, size) => product * size, 1)
+    sizes = { rows: dims[0], cols: (perRow * 8) / bits, layout: 'checkpoint' }
   }
-  return blocks !== undefined && isWhole(blocks) ? blocks : undefined
+  if (!isWhole(sizes, { bits, blockSize, weights, scales, zeroPoints })) return undefined
+  const isFloat = zeroPoints !== undefined && floatType(zeroPoints) !== undefined
+  return {
+    ...sizes,
+    bits: bits as QuantizedMatrix['bits'],
+    blockSize,
+    dtype: floatType(scales) === 'float32' ? 'f32' : 'f16',
+    ...(zeroPoints && { zeroPoints: isFloat ? 'float' : 'packed' }),
+    components: {
+      weights: rawInitializer(weights, external),
+      scales: rawInitializer(scales, external),
+      ...(zeroPoints && { zeroPoints: rawInitializer(zeroPoints, external) }),
+    },
+  }
 }
 
-/** Whether the sizes of all parts agree. */
-function isWhole({ rows, cols, blockSize, bits, packed, scales, zeroPoints }: Blocks): boolean {
-  if (rows < 1 || cols < 1 || blockSize < 1 || ![2, 4, 8].includes(bits)) return false
-  if (packed.dataType !== TensorProto_DataType.UINT8) return false
+/** @throws {TritswapError} `input` when its size does not agree with its shape */
+function rawInitializer(tensor: TensorProto, external: ExternalFiles): RawInitializer {
+  const located = locateBytes(tensor, external)
+  const expected = countOf(tensor) * ELEMENT_BYTES[floatType(tensor) ?? 'uint8']
+  if (located.bytes !== expected) throw wrongSize(tensor, expected, located.bytes)
+  return { tensor, ...located }
+}
+
+function countOf(tensor: TensorProto): number {
+  return dimsOf(tensor).reduce((product, size) => product * size, 1)
+}
+
+/** Whether the sizes of all parts agree, and are ones that a weights file takes. */
+function isWhole(
+  { rows, cols }: { rows: number; cols: number },
+  {
+    bits,
+    blockSize,
+    weights,
+    scales,
+    zeroPoints,
+  }: { bits: number; blockSize: number; weights: TensorProto; scales: TensorProto; zeroPoints?: TensorProto },
+): boolean {
+  if (rows < 1 || cols < 1 || !Number.isInteger(cols) || ![2, 4, 8].includes(bits)) return false
+  if (blockSize % MIN_BLOCK_SIZE !== 0 || blockSize < MIN_BLOCK_SIZE || blockSize > MAX_BLOCK_SIZE)
+    return false
+  if (weights.dataType !== TensorProto_DataType.UINT8 || floatType(scales) === undefined) return false
   const perRow = Math.ceil(cols / blockSize)
-  const count = (tensor: TensorProto) => dimsOf(tensor).reduce((product, size) => product * size, 1)
-  if (count(packed) !== (rows * perRow * blockSize * bits) / 8 || count(scales) !== rows * perRow)
+  if (countOf(weights) !== (rows * perRow * blockSize * bits) / 8 || countOf(scales) !== rows * perRow)
     return false
   if (zeroPoints === undefined) return true
   return zeroPoints.dataType === TensorProto_DataType.UINT8
-    ? count(zeroPoints) === rows * Math.ceil((perRow * bits) / 8)
-    : zeroPoints.dataType === scales.dataType && count(zeroPoints) === rows * perRow
+    ? countOf(zeroPoints) === rows * Math.ceil((perRow * bits) / 8)
+    : zeroPoints.dataType === scales.dataType && countOf(zeroPoints) === rows * perRow
 }
 
 /** The float nodes that do what a quantized one did. */
@@ -193,78 +247,47 @@ function dropUnread(main: GraphProto): void {
   main.initializer = main.initializer.filter(({ name }) => isRead(name))
 }
 
-/** All parts of one matrix in memory. */
-interface Loaded {
-  packed: Uint8Array
-  scales: Float32Array
-  zeroPoint(block: number, row: number, blockInRow: number): number
-}
+type Reader = ReturnType<typeof blocksReader>
 
-/** Reads the parts of a matrix, and keeps those of the last one: samples are taken one by one. */
-function lastLoaded(external: ExternalFiles): (blocks: Blocks) => Promise<Loaded> {
-  let last: { blocks: Blocks; loaded: Promise<Loaded> } | undefined
-  return (blocks) => {
-    if (last?.blocks !== blocks) last = { blocks, loaded: loadBlocks(blocks, external) }
-    return last.loaded
+/** Reads weights of matrices, and keeps the bytes of the last one: samples are taken one by one. */
+function lastLoaded(): (matrix: QuantizedMatrix) => Promise<Reader> {
+  let last: { matrix: QuantizedMatrix; reader: Promise<Reader> } | undefined
+  return (matrix) => {
+    if (last?.matrix !== matrix) last = { matrix, reader: readerOf(matrix) }
+    return last.reader
   }
 }
 
-async function loadBlocks(
-  { cols, blockSize, bits, packed, scales, zeroPoints }: Blocks,
-  external: ExternalFiles,
-): Promise<Loaded> {
-  const read = async (tensor: TensorProto) => {
-    const { source, offset, bytes } = locateBytes(tensor, external)
-    return (await source.read(offset, bytes)).slice()
-  }
-  const floats = async (tensor: TensorProto) => {
-    const { buffer } = await read(tensor)
-    return floatType(tensor) === 'float32'
-      ? new Float32Array(buffer)
-      : halvesToFloats(new Uint16Array(buffer))
-  }
-  const perRow = Math.ceil(cols / blockSize)
-  const common = { packed: await read(packed), scales: await floats(scales) }
-  if (zeroPoints === undefined) return { ...common, zeroPoint: () => 2 ** (bits - 1) }
-  if (floatType(zeroPoints) !== undefined) {
-    const values = await floats(zeroPoints)
-    return { ...common, zeroPoint: (block) => values[block] }
-  }
-  const values = await read(zeroPoints)
-  const stride = Math.ceil((perRow * bits) / 8)
-  return { ...common, zeroPoint: (_, row, i) => field(values, row * stride * 8 + i * bits, bits) }
+async function readerOf(matrix: QuantizedMatrix): Promise<Reader> {
+  const { weights, scales, zeroPoints } = matrix.components
+  const read = ({ source, offset, bytes }: RawInitializer) => source.read(offset, bytes)
+  return blocksReader(matrix, matrix.cols, {
+    weights: await read(weights),
+    scales: await read(scales),
+    zeroPoints: zeroPoints && (await read(zeroPoints)),
+  })
 }
 
 function dequantizedSource(
-  blocks: Blocks,
-  dtype: InitializerData['dtype'],
-  load: (blocks: Blocks) => Promise<Loaded>,
+  matrix: QuantizedMatrix,
+  dtype: 'float32' | 'float16',
+  load: (matrix: QuantizedMatrix) => Promise<Reader>,
 ): ByteSource {
-  const { rows, cols, blockSize, bits, layout, packed } = blocks
-  const perRow = Math.ceil(cols / blockSize)
-  const size = BYTES_PER_ELEMENT[dtype]
+  const { rows, cols, layout, components } = matrix
+  const size = ELEMENT_BYTES[dtype]
   return {
-    name: packed.name,
+    name: components.weights.tensor.name,
     size: async () => rows * cols * size,
     async read(offset, length) {
-      const { packed: words, scales, zeroPoint } = await load(blocks)
+      const weight = await load(matrix)
       const first = offset / size
-      const values = new Float32Array(length / size)
-      for (let i = 0; i < values.length; i++) {
+      const values = Float32Array.from({ length: length / size }, (_, i) => {
         const at = first + i
-        const row = layout === 'transposed' ? at % rows : Math.floor(at / cols)
-        const col = layout === 'transposed' ? Math.floor(at / rows) : at % cols
-        const blockInRow = Math.floor(col / blockSize)
-        const block = row * perRow + blockInRow
-        const value = field(words, (block * blockSize + (col % blockSize)) * bits, bits)
-        values[i] = (value - zeroPoint(block, row, blockInRow)) * scales[block]
-      }
+        return layout === 'transposed'
+          ? weight(at % rows, Math.floor(at / rows))
+          : weight(Math.floor(at / cols), at % cols)
+      })
       return new Uint8Array((dtype === 'float32' ? values : floatsToHalves(values)).buffer)
     },
   }
-}
-
-/** An unsigned field of 2, 4 or 8 bits that does not cross a byte. */
-function field(bytes: Uint8Array, bit: number, bits: number): number {
-  return (bytes[bit >>> 3] >>> (bit & 7)) & ((1 << bits) - 1)
 }

@@ -1,8 +1,15 @@
 import { create } from '@bufbuild/protobuf'
-import type { HoistedInput } from '../format/index.ts'
-import type { InitializerData } from './initializer.ts'
+import { type BlocksComponent, ELEMENT_BYTES, type HoistedInput, type Placement } from '../format/index.ts'
+import {
+  dimsOf,
+  floatType,
+  type InitializerData,
+  type QuantizedMatrix,
+  type RawInitializer,
+} from './initializer.ts'
 import {
   type GraphProto,
+  type NodeProto,
   TensorProto_DataType,
   TensorShapeProto_DimensionSchema,
   TypeProto_TensorSchema,
@@ -25,11 +32,16 @@ export class InputNames {
   readonly #keyOf = new Map<string, string>()
   readonly #nameOf = new Map<string, string>()
 
-  /** @param free - whether the graph at hand can have an input of that name */
-  choose(entry: ResolvedParameter, free: (name: string) => boolean): string {
-    const { parameter, data, parts } = entry
-    const key = JSON.stringify([data.dtype, data.dims, parts])
-    const own = parameter.tensor.name
+  /**
+   * @param own - name of the initializer
+   * @param free - whether the graph at hand can have an input of that name
+   */
+  choose(
+    own: string,
+    { dtype, dims, raw, parts }: Omit<HoistedInput, 'name'>,
+    free: (name: string) => boolean,
+  ): string {
+    const key = JSON.stringify([dtype, dims, raw, parts])
     const candidates = [this.#nameOf.get(key) ?? own, own]
     for (let n = 1; ; n++) {
       const name = candidates.shift() ?? `${own}::${parts[0].tensor}${n === 1 ? '' : `::${n}`}`
@@ -52,9 +64,7 @@ export function hoist(
   names: InputNames,
 ): HoistedWeight[] {
   const { graphs, initializers } = indexGraph(main)
-  const defined = new Map<string, number>()
-  for (const name of graphs.flatMap((graph) => [...definedIn(graph)]))
-    defined.set(name, (defined.get(name) ?? 0) + 1)
+  const defined = definitions(graphs)
   const usesOf = new Map(initializers.map((item) => [item.tensor, item.uses]))
   const gone = new Set(resolved.map(({ parameter }) => parameter.tensor))
   const listed = new Set(main.input.map((input) => input.name))
@@ -62,7 +72,8 @@ export function hoist(
   for (const entry of resolved) {
     const { parameter, uses, data, parts } = entry
     const { tensor } = parameter
-    const name = names.choose(entry, (candidate) => {
+    const input = { dtype: data.dtype, dims: data.dims, parts }
+    const name = names.choose(tensor.name, input, (candidate) => {
       if (weights.has(candidate) || !defined.has(candidate)) return true
       return candidate === tensor.name && uses === undefined && defined.get(candidate) === 1
     })
@@ -70,7 +81,7 @@ export function hoist(
       for (const { node, slot } of uses ?? usesOf.get(tensor)!) node.input[slot] = name
     }
     if (weights.has(name)) continue
-    weights.set(name, { input: { name, dtype: data.dtype, dims: data.dims, parts }, data })
+    weights.set(name, { input: { name, ...input }, data })
     // Before IR version 4 every initializer was listed as an input as well.
     if (!listed.has(name)) main.input.push(inputInfo(name, data.dims, data.dtype))
   }
@@ -80,6 +91,107 @@ export function hoist(
   return [...weights.values()]
 }
 
+/** A quantized weight that stays one. */
+export interface KeptWeight {
+  matrix: QuantizedMatrix
+  /** The nodes that multiply with it or look up in it. */
+  nodes: readonly NodeProto[]
+  /** Rows of the matrix for each tensor that it is made of. */
+  parts: readonly { tensor: string; firstRow: number }[]
+}
+
+/** Where a component of a tensor lies in the initializer of its matrix: rows follow one another. */
+export function componentPlace(
+  tensor: string,
+  firstRow: number,
+  { rows }: QuantizedMatrix,
+  { tensor: whole }: RawInitializer,
+): Placement {
+  const rowLength = dimsOf(whole).reduce((product, size) => product * size, 1) / rows
+  return { tensor, offset: firstRow * rowLength, rowStride: rowLength, colStride: 1 }
+}
+
+/** Whether a component of a matrix can be filled from those of the tensors that it is made of, in whole words. */
+export function isAligned(kept: Omit<KeptWeight, 'nodes'>): boolean {
+  return Object.values(kept.matrix.components).every((component) =>
+    kept.parts.every(
+      ({ tensor, firstRow }) =>
+        (componentPlace(tensor, firstRow, kept.matrix, component).offset * ELEMENT_BYTES[typeOf(component)]) %
+          4 ===
+        0,
+    ),
+  )
+}
+
+/**
+ * Moves the initializers of quantized weights (integers, scales, zero points) to graph inputs as they are, in place.
+ * MatMulNBits and GatherBlockQuantized run on the GPU with all of them in buffers of ours, so that several graphs
+ * can share them.
+ */
+export function hoistQuantized(
+  main: GraphProto,
+  kept: readonly KeptWeight[],
+  names: InputNames,
+): HoistedWeight[] {
+  const weights = new Map<string, HoistedWeight>()
+  const listed = new Set(main.input.map((input) => input.name))
+  for (const { matrix, nodes, parts } of kept) {
+    for (const [raw, component] of Object.entries(matrix.components) as [BlocksComponent, RawInitializer][]) {
+      const { tensor, source, offset } = component
+      const { graphs, initializers } = indexGraph(main)
+      const defined = definitions(graphs)
+      const dtype = typeOf(component)
+      const dims = dimsOf(tensor)
+      const input = {
+        dtype,
+        dims,
+        raw,
+        parts: parts.map((part) => componentPlace(part.tensor, part.firstRow, matrix, component)),
+      }
+      const name = names.choose(
+        tensor.name,
+        input,
+        (candidate) =>
+          weights.has(candidate) ||
+          !defined.has(candidate) ||
+          (candidate === tensor.name && defined.get(candidate) === 1),
+      )
+      // Another matrix may share the initializer, or take its name for an input of its own.
+      const uses = initializers.find((item) => item.tensor === tensor)?.uses ?? []
+      for (const { node, slot } of uses) if (isReadBy(nodes, node)) node.input[slot] = name
+      if (weights.has(name)) continue
+      const length = dims.reduce((product, size) => product * size, 1)
+      weights.set(name, { input: { name, ...input }, data: { dtype, dims, length, source, offset } })
+      if (!listed.has(name)) main.input.push(inputInfo(name, dims, dtype))
+    }
+  }
+  main.initializer = main.initializer.filter(({ name }) => !weights.has(name))
+  return [...weights.values()]
+}
+
+/** One of these nodes, or a view that one of them reads. */
+function isReadBy(nodes: readonly NodeProto[], node: NodeProto): boolean {
+  return nodes.includes(node) || nodes.some(({ input }) => node.output.some((value) => input.includes(value)))
+}
+
+function typeOf({ tensor }: RawInitializer): HoistedInput['dtype'] {
+  return floatType(tensor) ?? 'uint8'
+}
+
+/** In how many graphs of a model each name is defined. */
+function definitions(graphs: readonly GraphProto[]): Map<string, number> {
+  const defined = new Map<string, number>()
+  for (const name of graphs.flatMap((graph) => [...definedIn(graph)]))
+    defined.set(name, (defined.get(name) ?? 0) + 1)
+  return defined
+}
+
+const ONNX_TYPES = {
+  float32: TensorProto_DataType.FLOAT,
+  float16: TensorProto_DataType.FLOAT16,
+  uint8: TensorProto_DataType.UINT8,
+} as const
+
 function inputInfo(name: string, dims: readonly number[], dtype: HoistedInput['dtype']) {
   return create(ValueInfoProtoSchema, {
     name,
@@ -87,7 +199,7 @@ function inputInfo(name: string, dims: readonly number[], dtype: HoistedInput['d
       value: {
         case: 'tensorType',
         value: create(TypeProto_TensorSchema, {
-          elemType: dtype === 'float32' ? TensorProto_DataType.FLOAT : TensorProto_DataType.FLOAT16,
+          elemType: ONNX_TYPES[dtype],
           shape: {
             dim: dims.map((size) =>
               create(TensorShapeProto_DimensionSchema, { value: { case: 'dimValue', value: BigInt(size) } }),

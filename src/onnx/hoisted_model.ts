@@ -5,11 +5,18 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
-import type { BaseBindings } from '../format/index.ts'
+import { type BaseBindings, type BlocksCode, type Placement, tilingOf } from '../format/index.ts'
 import type { Checkpoint } from './checkpoint.ts'
-import { dequantize } from './dequantize.ts'
-import { type HoistedWeight, hoist, InputNames } from './hoist.ts'
-import { checkedLocation, type ExternalFiles, initializerData, locateBytes } from './initializer.ts'
+import { type Dequantized, dequantize } from './dequantize.ts'
+import { type HoistedWeight, hoist, hoistQuantized, InputNames, isAligned, type KeptWeight } from './hoist.ts'
+import {
+  checkedLocation,
+  type ExternalFiles,
+  type InitializerData,
+  initializerData,
+  locateBytes,
+  type QuantizedMatrix,
+} from './initializer.ts'
 import { parseModel, serializeModel } from './model.ts'
 import { type GraphProto, type ModelProto, TensorProto_DataLocation } from './onnx_pb.ts'
 import { findParameters, quantizedNodes } from './parameters.ts'
@@ -38,7 +45,31 @@ export interface HoistedTensor {
   shape: readonly number[]
   /** The checkpoint tensor that it is: its own name, unless it is another rounding of one that is there as well. */
   target: string
+  /** A place that holds it: others hold the same values. */
+  home: { data: InitializerData; part: Placement }
+  /** What it is quantized as; undefined for float weights. */
+  blocks?: TensorBlocks
 }
+
+/** A tensor as rows of a quantized matrix. */
+export interface TensorBlocks {
+  code: BlocksCode
+  matrix: QuantizedMatrix
+  firstRow: number
+  /** Rows of the matrix. */
+  rows: number
+}
+
+/**
+ * What becomes of weights that are quantized by blocks (MatMulNBits, GatherBlockQuantized). `float`: their nodes become
+ * MatMul and Gather, over inputs of floats. `keep`: integers, scales and zero points become inputs as they are, out of
+ * reach of a merge. Both travel as they were quantized.
+ *
+ * Integer weights of other operators stay in their graph. MatMulInteger and ConvInteger run on onnxruntime-web's CPU
+ * backend, and most of their weights are int8, which it takes from no GPU buffer: as inputs they would cross into
+ * its memory at every run.
+ */
+export type QuantizedChoice = 'float' | 'keep'
 
 export interface HoistedModel {
   graphs: HoistedGraphFile[]
@@ -54,8 +85,8 @@ export interface HoistOptions {
   checkpoint?: Checkpoint
   /** Which checkpoint tensors to hoist; all by default. */
   targets?: (tensor: string) => boolean
-  /** Leave 4-bit weights as they are, out of reach of a merge; by default they become float inputs. */
-  keepQuantized?: boolean
+  /** `float` by default. */
+  quantized?: QuantizedChoice
 }
 
 /** Rotary tables and the like are put inline; what is left of a quantized model beyond this stays external. */
@@ -66,17 +97,17 @@ const MAX_INLINE_BYTES = 256 << 20
  */
 export async function hoistModel(
   files: readonly GraphFile[],
-  { checkpoint, targets = () => true, keepQuantized = false }: HoistOptions = {},
+  { checkpoint, targets = () => true, quantized = 'float' }: HoistOptions = {},
 ): Promise<HoistedModel> {
   const models = files.map(({ file, bytes, external }) => {
     const model = parseModel(bytes, file)
     liftConstants(model.graph!)
-    return { file, external, model, floats: keepQuantized ? undefined : dequantize(model.graph!, external) }
+    return { file, external, model, floats: dequantize(model.graph!, external) }
   })
   const located = models.flatMap(({ file, external, model, floats }) =>
     findParameters(indexGraph(model.graph!)).map((parameter): LocatedParameter => {
       const { tensor } = parameter
-      return { file, parameter, data: floats?.data.get(tensor) ?? initializerData(tensor, external) }
+      return { file, parameter, data: floats.data.get(tensor) ?? initializerData(tensor, external) }
     }),
   )
   const { resolved, unmatched } = await resolveParameters(located, checkpoint)
@@ -88,8 +119,9 @@ export async function hoistModel(
     )
   }
   const chosen = resolved.filter(({ parts }) => parts.some(({ tensor }) => targets(tensor)))
-  const tensors = separateRoundings(chosen)
-  if (chosen.length === 0) {
+  const hoisted = chosen.filter((entry) => quantized === 'float' || canHoist(entry))
+  const tensors = separateRoundings(hoisted)
+  if (hoisted.length === 0) {
     throw new TritswapError(
       'input',
       `Cannot prepare ${files[0].file}: expected float weights to hoist, found ${resolved.length} and none that was asked for`,
@@ -100,9 +132,17 @@ export async function hoistModel(
   const names = new InputNames()
   const graphs: HoistedGraphFile[] = []
   for (const { file, external, model, floats } of models) {
-    const own = chosen.filter((entry) => entry.file === file)
-    const weights = hoist(model.graph!, own, names)
-    floats?.settle()
+    const own = hoisted.filter((entry) => entry.file === file)
+    const isKept = ({ data }: ResolvedParameter) => quantized === 'keep' && data.matrix !== undefined
+    const kept = own.filter(isKept).map((entry) => keptWeight(entry, floats))
+    const weights = hoist(
+      model.graph!,
+      own.filter((entry) => !isKept(entry)),
+      names,
+    )
+    floats.settle()
+    weights.push(...hoistQuantized(model.graph!, kept, names))
+    floats.finish()
     const externalFiles = await inlineExternalData(model, external)
     graphs.push({
       file,
@@ -119,23 +159,92 @@ export async function hoistModel(
   }
 }
 
+/** Float weights, and quantized ones whose components can be fed from those of their tensors. */
+function canHoist({ data, parts, shapes }: ResolvedParameter): boolean {
+  const { matrix } = data
+  if (matrix === undefined) return true
+  const rows = parts.map((part) => blocksOf(matrix, shapes.get(part.tensor)!, part))
+  const found = rows.filter((blocks) => blocks !== undefined)
+  return (
+    found.length === parts.length &&
+    isAligned({ matrix, parts: found.map(({ firstRow }, i) => ({ tensor: parts[i].tensor, firstRow })) })
+  )
+}
+
+function keptWeight(
+  { parameter, uses, data, parts, shapes }: ResolvedParameter,
+  floats: Dequantized,
+): KeptWeight {
+  const matrix = data.matrix!
+  return {
+    matrix,
+    nodes: floats.nodesOf(parameter.tensor, uses),
+    parts: parts.map((part) => ({
+      tensor: part.tensor,
+      firstRow: blocksOf(matrix, shapes.get(part.tensor)!, part)!.firstRow,
+    })),
+  }
+}
+
+/** A tensor as rows of the quantized matrix that it lies in, if that is what it is. */
+function blocksOf(
+  matrix: QuantizedMatrix,
+  shape: readonly number[],
+  { offset, rowStride, colStride }: Placement,
+): TensorBlocks | undefined {
+  const tensor = tilingOf(shape)
+  const { rows, cols, layout, bits, blockSize, dtype, zeroPoints } = matrix
+  // Steps in the float initializer from one row of the matrix to the next, and from one column to the next.
+  const [down, right] = layout === 'transposed' ? [1, rows] : [cols, 1]
+  const lies = (height: number, width: number, rowStep: number, colStep: number) =>
+    width === cols && (height === 1 || rowStep === down) && (width === 1 || colStep === right)
+  const transposed = !lies(tensor.rows, tensor.cols, rowStride, colStride)
+  if (transposed && !lies(tensor.cols, tensor.rows, colStride, rowStride)) return undefined
+  const firstRow = offset / down
+  const height = transposed ? tensor.cols : tensor.rows
+  if (!Number.isInteger(firstRow) || firstRow + height > rows) return undefined
+  const code: BlocksCode = { bits, blockSize, dtype }
+  if (zeroPoints !== undefined) code.zeroPoints = zeroPoints
+  if (transposed) code.transposed = true
+  return { code, matrix, firstRow, rows: height }
+}
+
 /**
- * Where a tied pair is quantized on one side only, each side keeps its own values: the quantized one becomes a tensor
- * of its own, with the checkpoint tensor as its target, so that an expert still changes both.
+ * Where a tied tensor is quantized on one side only, or in two ways, each place keeps its own values: the first of a
+ * kind is the checkpoint's tensor, others become tensors of their own with that as their target, so that an expert
+ * still changes all.
  */
 function separateRoundings(chosen: readonly ResolvedParameter[]): Map<string, HoistedTensor> {
-  const exact = new Set(
-    chosen.flatMap(({ data, parts }) => (data.quantized ? [] : parts.map(({ tensor }) => tensor))),
-  )
+  const kindOf = ({ matrix }: InitializerData) => {
+    if (matrix === undefined) return ''
+    const { bits, blockSize, dtype, zeroPoints } = matrix
+    return [bits, blockSize, dtype, zeroPoints].join()
+  }
+  const kinds = new Map<string, Map<string, string>>()
   const tensors = new Map<string, HoistedTensor>()
+  // Exact values take the name where there are any.
+  const exactFirst = [...chosen].sort((a, b) => Number(!!a.data.matrix) - Number(!!b.data.matrix))
+  for (const { data, parts, parameter } of exactFirst) {
+    for (const { tensor: target } of parts) {
+      const names = kinds.get(target) ?? new Map<string, string>()
+      kinds.set(target, names)
+      const kind = kindOf(data)
+      if (!names.has(kind)) names.set(kind, names.size === 0 ? target : `${target}@${parameter.tensor.name}`)
+    }
+  }
   for (const entry of chosen) {
+    const shapes = new Map(entry.shapes)
     entry.parts = entry.parts.map((part) => {
       const target = part.tensor
-      const tensor =
-        entry.data.quantized && exact.has(target) ? `${target}@${entry.parameter.tensor.name}` : target
-      tensors.set(tensor, { shape: entry.shapes.get(target)!, target })
+      const shape = entry.shapes.get(target)!
+      const tensor = kinds.get(target)!.get(kindOf(entry.data))!
+      shapes.set(tensor, shape)
+      const { data } = entry
+      const blocks = data.matrix && blocksOf(data.matrix, shape, part)
+      if (!tensors.has(tensor)) tensors.set(tensor, { shape, target, home: { data, part }, blocks })
       return { ...part, tensor }
     })
+    entry.shapes = shapes
   }
   return tensors
 }

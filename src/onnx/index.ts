@@ -16,7 +16,20 @@ export {
   type HoistedTensor,
   type HoistOptions,
   hoistModel,
+  type QuantizedChoice,
 } from './hoisted_model.ts'
 export { type ExternalFiles, type InitializerData, readElements } from './initializer.ts'
 export { matchName } from './names.ts'
+export type { Site, SiteKind, SitePart, SiteTensors } from './sites.ts'
+export {
+  addSlots,
+  type GraphVariant,
+  type SiteSlots,
+  type SlotGraph,
+  type SlotInput,
+  type SlotKind,
+  sideBlockSize,
+  sideBlocks,
+  sitesOf,
+} from './slots.ts'
 export { type WeightPiece, weightBytes, weightPieces, weightTable } from './weight_bytes.ts'

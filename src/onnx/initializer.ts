@@ -1,11 +1,12 @@
 import { TritswapError } from '../errors.ts'
+import { type BlocksCode, type BlocksComponent, ELEMENT_BYTES } from '../format/index.ts'
 import { memorySource } from '../source/memory.ts'
 import type { ByteSource } from '../source/source.ts'
 import { type TensorProto, TensorProto_DataLocation, TensorProto_DataType } from './onnx_pb.ts'
 
-/** Where the elements of a float initializer lie, flat and little-endian. Nothing is read to make one. */
+/** Where the elements of an initializer lie, flat and little-endian. Nothing is read to make one. */
 export interface InitializerData {
-  dtype: 'float32' | 'float16'
+  dtype: 'float32' | 'float16' | 'uint8'
   dims: readonly number[]
   /** Elements. */
   length: number
@@ -14,15 +15,33 @@ export interface InitializerData {
   offset: number
   /** Computed from a quantized weight: no checkpoint has exactly these values. */
   quantized?: true
+  /** What they are computed from, if that is quantized by blocks. */
+  matrix?: QuantizedMatrix
+}
+
+/** The initializers of a matrix [out, in] that is quantized by blocks. */
+export interface QuantizedMatrix extends Omit<BlocksCode, 'transposed'> {
+  rows: number
+  cols: number
+  /** How the float initializer that stands for it keeps the matrix: as [out, in], or turned as MatMul wants it. */
+  layout: 'checkpoint' | 'transposed'
+  components: Partial<Record<BlocksComponent, RawInitializer>> & Record<'weights' | 'scales', RawInitializer>
+}
+
+/** An initializer as it is stored. */
+export interface RawInitializer {
+  tensor: TensorProto
+  source: ByteSource
+  /** First byte in the source. */
+  offset: number
+  bytes: number
 }
 
 /** The external-data file that `location` names, relative to the folder of the graph. */
 export type ExternalFiles = (location: string) => ByteSource
 
-export const BYTES_PER_ELEMENT = { float32: 4, float16: 2 } as const
-
 /** Float types that graph inputs and WebGPU kernels take; undefined for all others. */
-export function floatType(tensor: TensorProto): InitializerData['dtype'] | undefined {
+export function floatType(tensor: TensorProto): 'float32' | 'float16' | undefined {
   if (tensor.dataType === TensorProto_DataType.FLOAT) return 'float32'
   if (tensor.dataType === TensorProto_DataType.FLOAT16) return 'float16'
   return undefined
@@ -50,7 +69,7 @@ export function initializerData(tensor: TensorProto, external: ExternalFiles): I
   }
   const dims = dimsOf(tensor)
   const length = dims.reduce((product, size) => product * size, 1)
-  const bytes = length * BYTES_PER_ELEMENT[dtype]
+  const bytes = length * ELEMENT_BYTES[dtype]
   const located = locateBytes(tensor, external)
   if (located.bytes !== bytes) throw wrongSize(tensor, bytes, located.bytes)
   return { dtype, dims, length, source: located.source, offset: located.offset }
@@ -74,7 +93,7 @@ export function locateBytes(
   const stated = entry('length')
   const elements = dimsOf(tensor).reduce((product, size) => product * size, 1)
   const bytes =
-    stated === undefined ? elements * (ELEMENT_BYTES[tensor.dataType] ?? Number.NaN) : Number(stated)
+    stated === undefined ? elements * (BYTES_OF_TYPE[tensor.dataType] ?? Number.NaN) : Number(stated)
   if (!Number.isSafeInteger(offset) || offset < 0 || !Number.isSafeInteger(bytes) || bytes < 0) {
     throw new TritswapError('input', `Cannot read ${tensor.name}: its place in ${location} is not stated`, {
       fields: { name: tensor.name, location, offset, bytes },
@@ -84,7 +103,7 @@ export function locateBytes(
 }
 
 /** Sizes of the types that matter where an external length is left out. */
-const ELEMENT_BYTES: Readonly<Record<number, number>> = {
+const BYTES_OF_TYPE: Readonly<Record<number, number>> = {
   [TensorProto_DataType.FLOAT]: 4,
   [TensorProto_DataType.FLOAT16]: 2,
   [TensorProto_DataType.UINT8]: 1,
@@ -99,7 +118,7 @@ export async function readElements(
   first: number,
   count: number,
 ): Promise<Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>> {
-  const size = BYTES_PER_ELEMENT[data.dtype]
+  const size = ELEMENT_BYTES[data.dtype]
   const bytes = await data.source.read(data.offset + first * size, count * size)
   const aligned = bytes.byteOffset % size === 0 ? bytes : bytes.slice()
   return data.dtype === 'float32'
@@ -131,7 +150,7 @@ export function checkedLocation(location: string, name: string): string {
   return location
 }
 
-function wrongSize(tensor: TensorProto, expected: number, found: number): TritswapError {
+export function wrongSize(tensor: TensorProto, expected: number, found: number): TritswapError {
   return new TritswapError(
     'input',
     `Cannot read ${tensor.name}: its shape ${dimsOf(tensor).join('×')} needs ${expected} bytes, found ${found}`,

@@ -8,14 +8,7 @@ import {
   type Similarity,
   similarityOf,
 } from '../../src/compress/algebra.ts'
-import {
-  decodeDense,
-  decodeTernary,
-  readHead,
-  readSection,
-  ternarySection,
-  weightsOf,
-} from '../../src/format/index.ts'
+import { decodeValues, readHead, readSection, weightsOf } from '../../src/format/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import {
   buildFile,
@@ -36,11 +29,7 @@ async function denseValues({ source, head }: OpenExpert, name: string): Promise<
   const tensor = head.table.tensors.find((tensor) => tensor.name === name)
   if (tensor === undefined) return undefined
   const section = await readSection(source, head, tensor)
-  if (tensor.codec === 'dense') return decodeDense(section, weightsOf(tensor.shape), tensor.dtype)
-  const { indices, negative } = decodeTernary(tensor.shape, ternarySection(tensor, section))
-  const values = new Float32Array(weightsOf(tensor.shape))
-  for (const [i, index] of indices.entries()) values[index] = negative[i] === 0 ? tensor.scale : -tensor.scale
-  return values
+  return decodeValues(tensor, section)
 }
 
 /** The measures by their definitions, over concatenated tensors. */

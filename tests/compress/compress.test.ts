@@ -266,7 +266,8 @@ describe('size', () => {
     let least = 0
     for (const tensor of table.tensors) {
       const weights = tensor.shape.reduce((product, size) => product * size, 1)
-      least += tensor.codec === 'dense' ? tensor.bytes : (weights * ternaryEntropy(tensor.kept / weights)) / 8
+      least +=
+        tensor.codec === 'ternary' ? (weights * ternaryEntropy(tensor.kept / weights)) / 8 : tensor.bytes
     }
     return (headBytes + payloadBytes) / least
   }

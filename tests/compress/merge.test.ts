@@ -2,15 +2,12 @@ import { describe, expect, test } from 'vitest'
 import type { OpenExpert } from '../../src/compress/algebra.ts'
 import { type MergeOptions, mergeExperts } from '../../src/compress/merge.ts'
 import {
-  decodeDense,
-  decodeTernary,
+  decodeValues,
   memorySpool,
   readHead,
   readSection,
   sketchOf,
   type TritTable,
-  ternarySection,
-  weightsOf,
 } from '../../src/format/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import { buildFile, PLAIN_TABLE, randomEntries, type SampleTensor, tagThrownBy } from '../format/samples.ts'
@@ -31,11 +28,7 @@ async function merge(experts: OpenExpert[], options: MergeOptions): Promise<Open
 async function valuesOf({ source, head }: OpenExpert, name: string): Promise<Float32Array> {
   const tensor = head.table.tensors.find((tensor) => tensor.name === name)!
   const section = await readSection(source, head, tensor)
-  if (tensor.codec === 'dense') return decodeDense(section, weightsOf(tensor.shape), tensor.dtype)
-  const { indices, negative } = decodeTernary(tensor.shape, ternarySection(tensor, section))
-  const values = new Float32Array(weightsOf(tensor.shape))
-  for (const [i, index] of indices.entries()) values[index] = negative[i] === 0 ? tensor.scale : -tensor.scale
-  return values
+  return decodeValues(tensor, section)
 }
 
 /** An expert with one matrix of 8 weights, every one written out; all non-zero ones have one size. */

@@ -8,8 +8,8 @@
 import { deflateSync, inflateSync } from 'fflate'
 import { isTritswapError } from '../../src/errors.ts'
 import {
-  decodeDense,
   decodeTernary,
+  decodeValues,
   encodeTernary,
   MAX_TABLE_BYTES,
   memorySpool,
@@ -326,8 +326,8 @@ async function readFile(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
   const head = await readHead(source)
   for (const tensor of head.table.tensors) {
     const section = await readSection(source, head, tensor)
-    if (tensor.codec === 'dense') {
-      const values = decodeDense(section, weightsOf(tensor.shape), tensor.dtype)
+    if (tensor.codec !== 'ternary') {
+      const values = decodeValues(tensor, section)
       if (values.length !== weightsOf(tensor.shape))
         throw new Error(`${values.length} values in ${tensor.name}`)
     } else {

@@ -1,6 +1,6 @@
 import {
-  decodeDense,
   decodeTernary,
+  decodeValues,
   encodeDense,
   encodeTernary,
   memorySpool,
@@ -139,9 +139,7 @@ export async function contentOf(source: ByteSource): Promise<unknown> {
       tensors: await Promise.all(
         tensors.map(async (tensor) => {
           const section = await readSection(source, head, tensor)
-          if (tensor.codec === 'dense') {
-            return { ...tensor, values: [...decodeDense(section, weightsOf(tensor.shape), tensor.dtype)] }
-          }
+          if (tensor.codec !== 'ternary') return { ...tensor, values: [...decodeValues(tensor, section)] }
           const { indices, negative } = sorted(decodeTernary(tensor.shape, ternarySection(tensor, section)))
           return { ...tensor, indices, signs: negative.map((bit) => (bit === 1 ? '-' : '+')).join('') }
         }),

@@ -2,8 +2,8 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import {
   buildHead,
   chunkLength,
-  decodeDense,
   decodeTernary,
+  decodeValues,
   MAX_CHUNKS,
   MAX_PAYLOAD_BYTES,
   MAX_TABLE_BYTES,
@@ -16,7 +16,6 @@ import {
   TritWriter,
   ternarySection,
   verifyChunk,
-  weightsOf,
 } from '../../src/format/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import type { ByteSource } from '../../src/source/source.ts'
@@ -29,9 +28,9 @@ async function readAll(source: ByteSource, rootHash?: string) {
   for (const tensor of head.table.tensors) {
     const section = await readSection(source, head, tensor)
     tensors.push(
-      tensor.codec === 'dense'
-        ? decodeDense(section, weightsOf(tensor.shape), tensor.dtype)
-        : decodeTernary(tensor.shape, ternarySection(tensor, section)),
+      tensor.codec === 'ternary'
+        ? decodeTernary(tensor.shape, ternarySection(tensor, section))
+        : decodeValues(tensor, section),
     )
   }
   return { head, tensors }
@@ -184,9 +183,7 @@ describe('chunks', () => {
     const chunksRead = async (index: number) => {
       reads.length = 0
       const tensor = head.table.tensors[index]
-      expect(decodeDense(await readSection(source, head, tensor), weightsOf(tensor.shape), 'f32')).toEqual(
-        samples[index].values,
-      )
+      expect(decodeValues(tensor, await readSection(source, head, tensor))).toEqual(samples[index].values)
       return reads.map((offset) => (offset - head.headBytes) / head.chunkBytes).sort()
     }
     expect(await chunksRead(0)).toEqual([0])
@@ -253,9 +250,7 @@ describe('sections that are not as long as the table says', () => {
       const short = new Uint8Array(tensor.bytes - 4)
       expect(
         await tagThrownBy(() =>
-          tensor.codec === 'dense'
-            ? decodeDense(short, weightsOf(tensor.shape), tensor.dtype)
-            : ternarySection(tensor, short),
+          tensor.codec === 'ternary' ? ternarySection(tensor, short) : decodeValues(tensor, short),
         ),
       ).toBe('format')
     }

@@ -13,6 +13,7 @@ import { expand } from '../../src/gpu/reference/expand.ts'
 import { fill } from '../../src/gpu/reference/fill.ts'
 import { fused } from '../../src/gpu/reference/fused.ts'
 import { gather } from '../../src/gpu/reference/gather.ts'
+import { gatherBlocks } from '../../src/gpu/reference/gather_blocks.ts'
 import { indexBlocks } from '../../src/gpu/reference/index_blocks.ts'
 import { indexCounts } from '../../src/gpu/reference/index_counts.ts'
 import { indexOffsets, type Status } from '../../src/gpu/reference/index_offsets.ts'
@@ -366,29 +367,50 @@ class Case {
     const random = this.#random
     const { target, buffer, place } = this.#weights(() => false)
     const { rows, cols } = tilingOf(this.#shape)
-    const blockSize = random.pick([16, 32, 128])
-    const rowBlocks = Math.ceil(cols / blockSize)
-    const quantized = Uint32Array.from({ length: (rows * rowBlocks * blockSize) / 8 }, () => random.bits())
+    const bits = random.pick([2, 4, 8])
+    const blockSize = random.pick([16, 32, 48, 128])
     const half = random.pick([0, 1])
-    const scale = () => random.integer(0x1000, 0x3000)
-    const scales = Uint32Array.from({ length: rows * rowBlocks }, () =>
-      half === 1 ? scale() | (scale() << 16) : bitsFromHalf(scale()) | random.integer(0, 0x1fff),
-    )
-    const params = {
-      place: { ...place },
+    const rowBlocks = Math.ceil(cols / blockSize)
+    const at = () => random.integer(0, 3)
+    const blocks = {
       rows,
-      row_words: (rowBlocks * blockSize) / 8,
-      block_words: blockSize / 8,
+      cols,
+      bits,
+      block_size: blockSize,
       half,
+      zero_points: random.pick([0, 1, 2]),
+      quantized_at: at(),
+      scales_at: at(),
+      zeros_at: at(),
     }
-    dequantize(params, target, quantized, scales)
-    const bindings = {
-      weights: { buffer },
-      quantized: { buffer: this.#upload(quantized) },
-      scales: { buffer: this.#upload(scales) },
+    const float = () => random.integer(0x1000, 0x3000)
+    const floats = () =>
+      half === 1 ? float() | (float() << 16) : bitsFromHalf(float()) | random.integer(0, 0x1fff)
+    const packed = (rows * rowBlocks * blockSize * bits) / 32
+    const words = {
+      quantized: Uint32Array.from({ length: blocks.quantized_at + packed }, () => random.bits()),
+      scales: Uint32Array.from({ length: blocks.scales_at + rows * rowBlocks }, floats),
+      zeros: Uint32Array.from({ length: blocks.zeros_at + rows * rowBlocks }, () =>
+        blocks.zero_points === 2 ? floats() : random.bits(),
+      ),
     }
-    await this.#dispatch('dequantize', bindings, params, quantized.length)
+    dequantize({ place, blocks }, target, words)
+    const uploaded = {
+      quantized: { buffer: this.#upload(words.quantized) },
+      scales: { buffer: this.#upload(words.scales) },
+      zeros: { buffer: this.#upload(words.zeros) },
+    }
+    const params = { place: { ...place }, blocks }
+    await this.#dispatch('dequantize', { weights: { buffer }, ...uploaded }, params, packed)
     this.#compare('dequantize', buffer, target.words)
+
+    const positions = (end: number) => Array.from({ length: 8 }, () => random.integer(0, end - 1))
+    const gathered = { blocks, rows: positions(rows), cols: positions(cols), first: at() }
+    const values = new Float32Array(gathered.first + 8)
+    gatherBlocks(gathered, words, values)
+    const out = this.#upload(new Uint32Array(values.length))
+    await this.#dispatch('gather_blocks', { values: { buffer: out }, ...uploaded }, gathered, 8)
+    this.#compare('gather_blocks', out, new Uint32Array(values.buffer))
   }
 
   /** Expand, gather, save, restore and checksum. */

@@ -1,7 +1,9 @@
 import type { HoistedInput, Placement } from '../../src/format/bindings.ts'
-import { floatsToHalves, halvesToFloats } from '../../src/format/float16.ts'
+import { floatsToHalves } from '../../src/format/float16.ts'
 import {
-  decodeTernary,
+  type BlocksCode,
+  blocksLayout,
+  decodeValues,
   encodeTernary,
   memorySpool,
   parseHead,
@@ -9,9 +11,7 @@ import {
   type TritHead,
   type TritTensor,
   TritWriter,
-  ternarySection,
   tilingOf,
-  weightsOf,
 } from '../../src/format/index.ts'
 import type { NewTensorWithoutBytes } from '../../src/format/writer.ts'
 import {
@@ -22,6 +22,7 @@ import {
   Switcher,
   WeightStore,
 } from '../../src/gpu/index.ts'
+import type { Random } from './random.ts'
 
 /** A tensor for a container: its table entry and its section. */
 export interface NewSection {
@@ -57,6 +58,28 @@ export function denseOf(
   }
 }
 
+/** A quantized tensor with random integers, scales and zero points. */
+export function blocksOf(
+  name: string,
+  shape: readonly number[],
+  code: BlocksCode,
+  random: Random,
+  extra: Extra = {},
+): NewSection {
+  const { components, bytes } = blocksLayout(shape, code)
+  const section = new Uint8Array(bytes)
+  for (const [component, { offset, bytes: length, elementBytes }] of Object.entries(components)) {
+    const values =
+      elementBytes === 1
+        ? Uint8Array.from({ length }, () => random.integer(0, 255))
+        : random.floats(length / elementBytes, component === 'scales' ? 0.05 : 4)
+    const stored = values instanceof Float32Array && elementBytes === 2 ? floatsToHalves(values) : values
+    section.set(new Uint8Array(stored.buffer), offset)
+  }
+  const common = { name, shape, role: 'delta' as const, target: name, ...extra }
+  return { tensor: { ...common, codec: 'blocks', ...code }, section }
+}
+
 export interface Container {
   head: TritHead
   payload: Uint8Array<ArrayBuffer>
@@ -80,16 +103,7 @@ export async function container(
 export function deltaOf({ head, payload }: Container, name: string): Float32Array<ArrayBuffer> {
   const tensor = head.table.tensors.find((tensor) => tensor.name === name)!
   const bytes = payload.slice(tensor.offset, tensor.offset + tensor.bytes)
-  const weights = weightsOf(tensor.shape)
-  if (tensor.codec === 'dense') {
-    return tensor.dtype === 'f16'
-      ? halvesToFloats(new Uint16Array(bytes.buffer, 0, weights))
-      : new Float32Array(bytes.buffer, 0, weights)
-  }
-  const delta = new Float32Array(weights)
-  const { indices, negative } = decodeTernary(tensor.shape, ternarySection(tensor, bytes))
-  for (const [i, index] of indices.entries()) delta[index] = negative[i] === 1 ? -tensor.scale : tensor.scale
-  return delta
+  return decodeValues(tensor, bytes)
 }
 
 /** One GPU for all tests of a file. */

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import { halvesToFloats } from '../../src/format/float16.ts'
 import { readBuffer } from '../../src/gpu/batch.ts'
-import { Unpacker, WeightStore } from '../../src/gpu/index.ts'
-import { container, deltaOf, denseOf, engineFor, placementOf, ternaryOf, testGpu } from './fixtures.ts'
+import { Unpacker } from '../../src/gpu/index.ts'
+import { container, deltaOf, denseOf, engineFor, placementOf, ternaryOf } from './fixtures.ts'
 import { Random, randomEntries } from './random.ts'
 
 const random = new Random(5)
@@ -42,21 +42,4 @@ test('a ternary delta becomes 2-bit weights that MatMulNBits reads as −1, 0 an
   )
   await expect(unpacker.side(mixed, 32)).rejects.toMatchObject({ tag: 'unsupported' })
   engine.destroy()
-})
-
-test('4-bit weights become float ones', async () => {
-  const store = await WeightStore.create({ gpu: await testGpu(), inputs: [input], table: base.head.table })
-  const quantized = Uint8Array.from({ length: 37 * 4 * 16 }, () => random.integer(0, 255))
-  const scales = random.floats(37 * 4)
-  await store.writeQuantized('w', { quantized, scales, blockSize: 32 })
-  const found = new Float32Array(await store.read('w'))
-  const wanted = Array.from({ length: 3700 }, (_, i) => {
-    const [row, col] = [Math.floor(i / 100), i % 100]
-    const nibble = (quantized[row * 64 + (col >> 1)] >> (4 * (col & 1))) & 15
-    return Math.fround((nibble - 8) * scales[row * 4 + Math.floor(col / 32)])
-  })
-  expect([...found]).toEqual(wanted)
-  const short = { quantized: quantized.slice(1), scales, blockSize: 32 }
-  await expect(store.writeQuantized('w', short)).rejects.toMatchObject({ tag: 'input' })
-  store.destroy()
 })

@@ -1,10 +1,10 @@
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, describe, expect, test } from 'vitest'
 import type { HoistedInput } from '../../src/format/bindings.ts'
 import { floatsToHalves, toHalf } from '../../src/format/float16.ts'
-import { compareSketch, sketchOf } from '../../src/format/index.ts'
+import { blocksLayout, compareSketch, sketchOf } from '../../src/format/index.ts'
 import { WeightStore } from '../../src/gpu/index.ts'
 import { checksum } from '../../src/gpu/reference/checksum.ts'
-import { container, deltaOf, denseOf, testGpu } from './fixtures.ts'
+import { blocksOf, container, deltaOf, denseOf, testGpu } from './fixtures.ts'
 import { Random } from './random.ts'
 
 const random = new Random(11)
@@ -56,14 +56,7 @@ test.each(['float32', 'float16'] as const)(
   async (dtype) => {
     const hoisted = inputs(dtype)
     store = await WeightStore.create({ gpu: await testGpu(), inputs: hoisted, table: base.head.table })
-    const pieces: [number, number][] = []
-    for (let at = 0; at < base.payload.length; ) {
-      const length = Math.min(4 * random.integer(1, 300), base.payload.length - at)
-      pieces.push([at, length])
-      at += length
-    }
-    for (const [at, length] of pieces.sort(() => random.unit() - 0.5))
-      await store.write(at, base.payload.slice(at, at + length))
+    await writeShuffled(base.payload)
     for (const input of hoisted) {
       expect(new Uint8Array(await store.read(input.name))).toEqual(new Uint8Array(expected(input)))
     }
@@ -85,6 +78,123 @@ test('a sketch of the weights in VRAM recognises their tensors', async () => {
   const sketch = Uint16Array.from(names.flatMap((name) => [...sketchOf(name, deltaOf(base, name))]))
   expect(Array.from(found, toHalf)).toEqual([...sketch])
   expect(compareSketch(sketch, found, 'f16').same).toBe(true)
+})
+
+/** Payload in pieces of random lengths, in random order. */
+async function writeShuffled(payload: Uint8Array<ArrayBuffer>) {
+  const pieces: [number, number][] = []
+  for (let at = 0; at < payload.length; ) {
+    const length = Math.min(4 * random.integer(1, 300), payload.length - at)
+    pieces.push([at, length])
+    at += length
+  }
+  for (const [at, length] of pieces.sort(() => random.unit() - 0.5))
+    await store.write(at, payload.slice(at, at + length))
+}
+
+describe('quantized tensors', () => {
+  const COLS = 100
+  const code = { bits: 4, blockSize: 32, dtype: 'f32' } as const
+  /** q and k share an input; t is [in, out] in its checkpoint. */
+  const sections = [
+    blocksOf('q', [48, COLS], { ...code, zeroPoints: 'packed' }, random),
+    blocksOf('k', [16, COLS], { ...code, zeroPoints: 'packed' }, random),
+    blocksOf('plain', [33, COLS], code, random),
+    blocksOf('half', [7, COLS], { bits: 8, blockSize: 16, dtype: 'f16', zeroPoints: 'float' }, random),
+    blocksOf('t', [COLS, 20], { bits: 2, blockSize: 64, dtype: 'f32', transposed: true }, random),
+    denseOf('norm', [33], random.floats(33), 'f32'),
+  ]
+
+  test.each(['float32', 'float16'] as const)(
+    'become %s weights, whatever the order of bytes',
+    async (dtype) => {
+      const quantized = await container('base', sections)
+      const turned = (tensor: string, offset: number, pitch: number) => ({
+        tensor,
+        offset,
+        rowStride: 1,
+        colStride: pitch,
+      })
+      const hoisted: HoistedInput[] = [
+        { name: 'qk', dtype, dims: [COLS, 64], parts: [turned('q', 0, 64), turned('k', 48, 64)] },
+        { name: 'plain', dtype, dims: [COLS, 33], parts: [turned('plain', 0, 33)] },
+        {
+          name: 'plain.rows',
+          dtype,
+          dims: [33, COLS],
+          parts: [{ tensor: 'plain', offset: 0, rowStride: COLS, colStride: 1 }],
+        },
+        { name: 'half', dtype, dims: [COLS, 7], parts: [turned('half', 0, 7)] },
+        {
+          name: 't',
+          dtype,
+          dims: [COLS, 20],
+          parts: [{ tensor: 't', offset: 0, rowStride: 20, colStride: 1 }],
+        },
+      ]
+      store = await WeightStore.create({ gpu: await testGpu(), inputs: hoisted, table: quantized.head.table })
+      await writeShuffled(quantized.payload)
+      for (const { name, dims, parts } of hoisted) {
+        const wanted = new Float32Array(dims[0] * dims[1])
+        for (const { tensor, offset, rowStride, colStride } of parts) {
+          const cols = tensor === 't' ? 20 : COLS
+          for (const [flat, value] of deltaOf(quantized, tensor).entries())
+            wanted[offset + Math.floor(flat / cols) * rowStride + (flat % cols) * colStride] = value
+        }
+        const stored = dtype === 'float32' ? wanted : floatsToHalves(wanted)
+        expect(new Uint8Array(await store.read(name)), name).toEqual(new Uint8Array(stored.buffer))
+      }
+    },
+  )
+
+  test('stay as they are where an input wants them so, out of reach of a merge', async () => {
+    const quantized = await container('base', sections)
+    const { tensors } = quantized.head.table
+    const raw = (
+      name: string,
+      dtype: HoistedInput['dtype'],
+      component: NonNullable<HoistedInput['raw']>,
+      ...names: string[]
+    ): HoistedInput => {
+      let offset = 0
+      const parts = names.map((tensor) => {
+        const entry = tensors.find((candidate) => candidate.name === tensor)
+        if (entry?.codec !== 'blocks') throw new Error(`${tensor} is not quantized`)
+        const { rows, components } = blocksLayout(entry.shape, entry)
+        const { rowLength } = components[component]!
+        offset += rows * rowLength
+        return { tensor, offset: offset - rows * rowLength, rowStride: rowLength, colStride: 1 }
+      })
+      return { name, dtype, dims: [offset], raw: component, parts }
+    }
+    const hoisted = [
+      raw('qk_Q4', 'uint8', 'weights', 'q', 'k'),
+      raw('qk_scales', 'float32', 'scales', 'q', 'k'),
+      raw('qk_zp', 'uint8', 'zeroPoints', 'q', 'k'),
+      raw('half_Q8', 'uint8', 'weights', 'half'),
+      raw('half_scales', 'float16', 'scales', 'half'),
+      raw('half_zp', 'float16', 'zeroPoints', 'half'),
+      raw('t_Q2', 'uint8', 'weights', 't'),
+      raw('t_scales', 'float32', 'scales', 't'),
+    ]
+    store = await WeightStore.create({ gpu: await testGpu(), inputs: hoisted, table: quantized.head.table })
+    await writeShuffled(quantized.payload)
+    for (const { name, raw: component, parts } of hoisted) {
+      const bytes = parts.flatMap(({ tensor }) => {
+        const entry = tensors.find((candidate) => candidate.name === tensor)!
+        if (entry.codec !== 'blocks') return []
+        const { offset, bytes } = blocksLayout(entry.shape, entry).components[component!]!
+        return [...quantized.payload.slice(entry.offset + offset, entry.offset + offset + bytes)]
+      })
+      expect([...new Uint8Array(await store.read(name))], name).toEqual(bytes)
+    }
+    expect(store.isKept('q')).toBe(true)
+    expect(store.shapeOf('q')).toEqual([48, COLS])
+    expect(() => store.placementsOf('q')).toThrow(/quantized there/)
+    const names = ['q', 'k', 'half', 't']
+    const sketch = names.flatMap((name) => [...sketchOf(name, deltaOf(quantized, name))])
+    expect(Array.from(await store.sketchValues(names), toHalf)).toEqual(sketch)
+  })
 })
 
 test('the checksum sees every bit and every order, and is what its twin says', async () => {

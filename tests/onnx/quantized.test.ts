@@ -25,7 +25,7 @@ describe.each(CASES)('q4 of $model/$subfolder', ({ model, subfolder }) => {
   })
 
   test('kept quantized, it is the plain graph with fewer float weights', async () => {
-    const base = await prepared(folder, { subfolder, dtype: 'q4', keepQuantized: true })
+    const base = await prepared(folder, { subfolder, dtype: 'q4', quantized: 'keep' })
     const plain = await runGraph(model, join(folder, file))
     const hoisted = await runGraph(model, join(base.out, file), { reference: base.weights, file })
     expect(base.inputs).toBeGreaterThan(4)

@@ -56,7 +56,7 @@ async function graphs(model: string, files: readonly string[]) {
 
 async function contents(pieces: ReturnType<typeof weightPieces>) {
   const byInput = new Map<string, Uint8Array[]>()
-  for await (const { input, offset, bytes } of pieces) {
+  for await (const { input = 'payload', offset, bytes } of pieces) {
     const before = byInput.get(input) ?? []
     expect(before.reduce((sum, { length }) => sum + length, 0)).toBe(offset)
     byInput.set(input, [...before, bytes])
