@@ -84,6 +84,35 @@ test('a loader takes a folder that nobody prepared', async ({ page }) => {
   expect(tokens).toHaveLength(3)
 })
 
+const QUANTIZED = [
+  { model: 'llama-tiny', graph: 'onnx', architecture: 'LlamaForCausalLM' },
+  // A tied head, looked up in by GatherBlockQuantized through a Reshape; fused qkv; a file beside the graph.
+  { model: 'qwen2-tiny', graph: 'onnx-genai', architecture: 'Qwen2ForCausalLM', externalData: true },
+]
+for (const { model, graph, architecture, externalData = false } of QUANTIZED) {
+  test(`4-bit weights of ${model}/${graph} in our buffers, as they are and dequantized`, async ({ page }) => {
+    await openPage(page)
+    const prepared = join(out, `${model}-q4`)
+    execFileSync(process.execPath, [
+      join(ROOT, 'dist/cli.js'),
+      ...['prepare', join(ZOO, model), '--out', prepared, '--dtype', 'q4', '--subfolder', graph],
+      ...['--checkpoint', 'none'],
+    ])
+    const job = {
+      ...jobOf(model, graph, architecture),
+      dtype: 'q4',
+      externalData,
+      prepared: `/@fs${prepared}`,
+    }
+    const found = await page.evaluate((wanted) => window.compat.quantized(wanted), job)
+    expect(found.kept.off).toBe(0)
+    expect(found.float.off).toBeLessThan(2e-2)
+    expect(found.kept.bytes).toBeLessThan(found.float.bytes)
+    expect([found.float.hash, found.prepared.hash]).toEqual([found.onCpu, found.onCpu])
+    expect(found.refusal).toMatch(/prepared with --quantized float/)
+  })
+}
+
 test('what cannot be opened says what was looked for', async ({ page }) => {
   await openPage(page)
   const refusal = await page.evaluate(

@@ -6,6 +6,7 @@
  */
 import * as transformers from '@xenova/transformers'
 import { readFloats, readSafetensors, type StoredTensor } from '../../src/compress/safetensors.ts'
+import { sha256, toHex } from '../../src/format/index.ts'
 import { requestGpu } from '../../src/gpu/index.ts'
 import {
   type AttachedExperts,
@@ -15,6 +16,7 @@ import {
   type LoaderOptions,
 } from '../../src/loader.ts'
 import type { OrtSession } from '../../src/model/hoisted_session.ts'
+import { ReferenceWeights } from '../../src/model/reference_weights.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import { CpuReference, type SessionClass } from './cpu_reference.ts'
 import type { Job, JobExpert, JobResult, Outcome } from './protocol.ts'
@@ -308,6 +310,42 @@ const more = {
     const twice = await attachExperts(attached.session, { graphs: { model: bytes } }).catch(messageOf)
     await attached.dispose()
     return { outputs, inputNames, twice }
+  },
+
+  /**
+   * A quantized model: outputs plain and with its weights kept quantized in our buffers, and whether those that are
+   * dequantized there have the bits of the CPU's.
+   */
+  async quantized(job: Job) {
+    configure(job)
+    const { inputs } = await expectedOf(job)
+    const plain = await outputOf(await load(job), inputs)
+    const options = { subfolder: job.graph, dtype: job.dtype, fetch: { cacheBudget: 0 } }
+    const tryFolder = async (model: string, quantized: 'keep' | 'float') => {
+      const owner = await load(job)
+      const attached = await attachExperts(owner, { model, quantized, ...options })
+      const output = await outputOf(owner, inputs)
+      const hash = await attached.hashWeights()
+      const { base } = attached.stats().vram
+      await attached.dispose()
+      return { off: difference(output, plain), hash, bytes: base }
+    }
+    const weights = await ReferenceWeights.open(
+      memorySource(await (await fetch(`${job.prepared}/weights.trit`)).arrayBuffer(), 'weights.trit'),
+    )
+    const feeds = new Map(weights.bindings.graphs.flatMap(({ file }) => [...weights.feeds(file)]))
+    const hashes: number[] = []
+    for (const name of [...feeds.keys()].sort()) {
+      const { buffer, byteOffset, byteLength } = feeds.get(name)!.data
+      hashes.push(...(await sha256(new Uint8Array(buffer, byteOffset, byteLength))))
+    }
+    return {
+      kept: await tryFolder(job.folder, 'keep'),
+      float: await tryFolder(job.folder, 'float'),
+      prepared: await tryFolder(job.prepared, 'float'),
+      onCpu: toHex(await sha256(Uint8Array.from(hashes))),
+      refusal: await tryFolder(job.prepared, 'keep').catch(messageOf),
+    }
   },
 
   /** A model folder that nobody prepared, as text: `ExpertLoader` against transformers.js alone. */

@@ -20,7 +20,7 @@ import { progressReporter } from '../fetcher/progress.ts'
 import type { FetchProgress, FetchSettings, SourceSpec } from '../fetcher/protocol.ts'
 import { receiveFile } from '../fetcher/receive.ts'
 import { type Gpu, requestGpu, wrapDevice } from '../gpu/index.ts'
-import { externalFilesOf } from '../onnx/index.ts'
+import { externalFilesOf, type QuantizedChoice } from '../onnx/index.ts'
 import type { ByteSource } from '../source/source.ts'
 import {
   externalFiles,
@@ -57,6 +57,12 @@ export interface AttachOptions {
   model?: string | URL
   /** Of the graphs, as transformers.js names it; by default what the sessions say they are, else `fp32`. */
   dtype?: string
+  /**
+   * What becomes of weights that are quantized by blocks (q4, q4f16): `float` dequantizes them in VRAM, so that experts
+   * can be merged into them (the default); `keep` leaves them as small as they are. A prepared folder has its choice
+   * made.
+   */
+  quantized?: QuantizedChoice
   /** Folder of the graphs in `model`; `onnx` by default. */
   subfolder?: string
   /**
@@ -386,7 +392,8 @@ async function openBase(
   fetches: FetchPool | LocalFetches,
 ): Promise<OpenedBase> {
   const { signal, graphs = {}, subfolder } = options
-  const folder = options.model === undefined ? undefined : folderUrl(options.model, baseUrl(), options.fetch?.hub)
+  const folder =
+    options.model === undefined ? undefined : folderUrl(options.model, baseUrl(), options.fetch?.hub)
   const name = options.name ?? (folder === undefined ? 'the model' : folderName(folder))
   const manifest = folder === undefined ? undefined : await readModelManifest(folder, signal)
   const pathOf = (session: string) =>
@@ -407,7 +414,7 @@ async function openBase(
       options,
     )
     const filled = receiveFile(file.port, file.signal).then((incoming) =>
-      readIntoVram(gpu, incoming, manifest.dtype),
+      readIntoVram(gpu, incoming, manifest.dtype, options),
     )
     const [base] = await Promise.all([filled, file.done])
     const ready: Record<string, ReadyGraph> = {}
@@ -438,6 +445,7 @@ async function openBase(
   }
   const base = await hoistIntoVram(gpu, Object.values(sources), {
     signal,
+    quantized: options.quantized,
     onBytes: reporter(name, 'weights', options),
   })
   const ready = Object.entries(sources).map(([session, { file, external }]) => {
