@@ -1,7 +1,8 @@
 /**
  * A file server that goes wrong on purpose, over real HTTP on loopback: what servers, proxies and lines do to a
  * download, one fault at a time, with everything that was asked of it on record. In this process faults are scripted by
- * functions; a page puts files with PUT, orders faults in the address of a GET (`?first={…}` for its first request,
+ * functions; a page puts files with PUT (`?redirect=` for one that leads elsewhere, several for one that
+ * leads on), orders faults in the address of a GET (`?first={…}` for its first request,
  * `?each={…}` for all others, both an {@link Answer}; `?cors=0` for a server without CORS), and reads the log at `/log?path=`.
  *
  * @module
@@ -65,6 +66,8 @@ export interface FaultServerOptions {
   expose?: string
   /** Bits per second of each response. */
   bitsPerSecond?: number
+  /** Bits per second of all responses together: one line, however many requests share it. */
+  lineBitsPerSecond?: number
   /** Added before each response, ms. */
   latencyMs?: number
 }
@@ -105,6 +108,8 @@ export async function startFaultServer(options: FaultServerOptions = {}, port = 
   const files = new Map<string, ServedFile>()
   const counts = new Map<string, number>()
   const log: RequestRecord[] = []
+  /** When the shared line has sent what it was given, ms. */
+  let lineFreeAt = 0
 
   const server = createServer((request, response) => {
     const { pathname, searchParams } = new URL(request.url ?? '/', 'http://fault')
@@ -115,7 +120,7 @@ export async function startFaultServer(options: FaultServerOptions = {}, port = 
       if (options.expose) response.setHeader('Access-Control-Expose-Headers', options.expose)
     }
     if (path === '/log') return void sendLog(response, searchParams.get('path') ?? '')
-    if (request.method === 'PUT') return void put(request, response, path)
+    if (request.method === 'PUT') return void put(request, response, path, searchParams.getAll('redirect'))
     const record: RequestRecord = {
       path,
       method: request.method ?? '',
@@ -139,10 +144,18 @@ export async function startFaultServer(options: FaultServerOptions = {}, port = 
     }, options.latencyMs ?? 0)
   })
 
-  async function put(request: IncomingMessage, response: ServerResponse, path: string): Promise<void> {
+  async function put(
+    request: IncomingMessage,
+    response: ServerResponse,
+    path: string,
+    redirects: string[],
+  ): Promise<void> {
     const pieces: Buffer[] = []
     for await (const piece of request) pieces.push(piece as Buffer)
-    files.set(path, { bytes: Buffer.concat(pieces) })
+    const script: ServedFile['script'] = ({ number }) => ({
+      redirect: redirects[Math.min(number, redirects.length - 1)],
+    })
+    files.set(path, { bytes: Buffer.concat(pieces), ...(redirects.length > 0 && { script }) })
     response.writeHead(201).end()
   }
 
@@ -208,11 +221,17 @@ export async function startFaultServer(options: FaultServerOptions = {}, port = 
     record: RequestRecord,
     rate?: number,
   ): Promise<void> {
-    const piece = rate ? Math.max(1, Math.floor(rate / 8 / 50)) : 1 << 16
+    const line = options.lineBitsPerSecond
+    const piece = (rate ?? line) ? Math.max(1, Math.floor((rate ?? line ?? 0) / 8 / 50)) : 1 << 16
     const started = performance.now()
     for (let at = 0; at < body.length && !response.destroyed; at += piece) {
       const part = body.subarray(at, at + piece)
       record.bytes += part.length
+      if (line) {
+        lineFreeAt = Math.max(lineFreeAt, performance.now()) + (8000 * part.length) / line
+        const wait = lineFreeAt - performance.now()
+        await new Promise((resolve) => setTimeout(resolve, wait))
+      }
       if (!response.write(part)) await drained(response)
       if (rate) {
         const due = (8000 * (at + part.length)) / rate

@@ -1,0 +1,16 @@
+/** Names of cases that are made in one place and looked for in another. */
+
+export const millions = (weights: number) => {
+  const count = weights / 2 ** 20
+  return `${count >= 1 ? Math.round(count) : count.toPrecision(2)} M`
+}
+
+export const sizeCase = (weights: number) => `A → B, ${millions(weights)} weights`
+export const densityCase = (density: number) => `apply at ${Number((100 * density).toPrecision(3))} %`
+export const residentCase = (count: number) => `on and off with ${count} resident`
+
+export const KINDS = ['f16 delta', 'int8 delta + gzip', 'f16 LoRA', '.trit'] as const
+export type Kind = (typeof KINDS)[number]
+export const STAGES = ['host', 'to the GPU', 'apply'] as const
+export type Stage = (typeof STAGES)[number]
+export const stageCase = (kind: Kind, stage: Stage) => `${kind}: ${stage}`

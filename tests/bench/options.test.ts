@@ -1,0 +1,33 @@
+import { expect, test } from 'vitest'
+import { benchOptions, chosen } from '../../e2e/bench/options.ts'
+
+test('the demo base with its experts is the default', () => {
+  const { model, experts, runs, only, adapter } = benchOptions([])
+  expect(model).toMatch(/public\/models\/demo$/)
+  expect(experts.length).toBeGreaterThanOrEqual(2)
+  expect(experts.every((path) => path.endsWith('.trit'))).toBe(true)
+  expect({ runs, only, adapter }).toEqual({ runs: 12, only: [], adapter: 'auto' })
+})
+
+test('what cannot be is refused by name', () => {
+  expect(() => benchOptions(['--model', 'public/models/demo'])).toThrow('--model needs --experts')
+  expect(() => benchOptions(['--runs', '0'])).toThrow('--runs: expected a whole number from 1, found 0')
+  expect(() => benchOptions(['--experts', 'no/such.trit'])).toThrow('--experts: there is no no/such.trit')
+  expect(() => benchOptions(['--experts', 'public/experts/css.trit'])).toThrow('expected two or more')
+  expect(() => benchOptions(['--demo-model', 'no/where'])).toThrow('--demo-model: there is no no/where')
+  expect(() => benchOptions(['--adapter', 'both'])).toThrow('expected auto or software, found both')
+})
+
+test('cases are chosen by a part of their name, by their group, or by a glob', () => {
+  const wanted = (...only: string[]) => chosen(only, 'switching', 'base → blend of 2: apply')
+  expect(wanted()).toBe(true)
+  expect(wanted('blend')).toBe(true)
+  expect(wanted('switching')).toBe(true)
+  expect(wanted('switch')).toBe(false)
+  expect(wanted('base*apply')).toBe(true)
+  expect(wanted('*blend')).toBe(false)
+  expect(wanted('sw*')).toBe(true)
+  expect(wanted('(blend|x)')).toBe(false)
+  expect(wanted('loading', 'blend of ?: apply')).toBe(false)
+  expect(wanted('loading', '*blend of ?: apply')).toBe(true)
+})
