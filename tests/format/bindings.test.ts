@@ -47,6 +47,45 @@ describe('bindings that are in use', () => {
   })
 })
 
+describe('inputs that stay quantized', () => {
+  const code = { codec: 'blocks', bits: 4, blockSize: 32, dtype: 'f16' } as const
+  const quantized = [
+    { name: 'q', shape: [6, 40], ...code, zeroPoints: 'packed' as const },
+    { name: 'k', shape: [2, 40], ...code, zeroPoints: 'packed' as const },
+    { name: 'odd', shape: [3, 40], ...code },
+    { name: 'dense', shape: [6, 32], codec: 'dense' as const },
+  ]
+  const input = (raw: unknown, dtype: string, elements: number, ...parts: Placement[]) =>
+    graph([elements], parts, { raw, dtype })
+  const refused = (value: unknown) => tagThrownBy(() => bindingsFrom(value, quantized))
+
+  test.each<[string, unknown]>([
+    ['weights', input('weights', 'uint8', 256, place('q', 0, 32, 1), place('k', 192, 32, 1))],
+    ['scales', input('scales', 'float16', 16, place('q', 0, 2, 1), place('k', 12, 2, 1))],
+    [
+      'zero points, one byte a row',
+      input('zeroPoints', 'uint8', 10, place('k', 0, 1, 1), place('q', 4, 1, 1)),
+    ],
+  ])('%s', (_, value) => {
+    expect(bindingsFrom(value, quantized)).toEqual(value)
+  })
+
+  test.each<[string, unknown]>([
+    ['another component', input('biases', 'uint8', 192, place('q', 0, 32, 1))],
+    ['integers without a component', input(undefined, 'uint8', 240, place('q', 0, 40, 1))],
+    ['a component of another type', input('scales', 'float32', 12, place('q', 0, 2, 1))],
+    ['a component that the tensor lacks', input('zeroPoints', 'uint8', 3, place('odd', 0, 1, 1))],
+    ['a component of a dense tensor', input('weights', 'uint8', 192, place('dense', 0, 32, 1))],
+    ['columns first', input('weights', 'uint8', 192, place('q', 0, 1, 6))],
+    ['gaps between rows', input('weights', 'uint8', 400, place('q', 0, 36, 1))],
+    ['a start inside a word', input('zeroPoints', 'uint8', 10, place('k', 0, 1, 1), place('q', 2, 1, 1))],
+    ['a place past the end', input('weights', 'uint8', 191, place('q', 0, 32, 1))],
+    ['one place on another', input('weights', 'uint8', 256, place('q', 0, 32, 1), place('k', 188, 32, 1))],
+  ])('with %s are refused', async (_, value) => {
+    expect(await refused(value)).toBe('format')
+  })
+})
+
 describe('bindings that are refused', () => {
   test.each<[string, unknown]>([
     ['a tensor that is not there', graph([6, 4], [place('o', 0, 4, 1)])],

@@ -8,6 +8,7 @@
 import { deflateSync, inflateSync } from 'fflate'
 import { isTritswapError } from '../../src/errors.ts'
 import {
+  blocksLayout,
   decodeTernary,
   decodeValues,
   encodeTernary,
@@ -97,7 +98,15 @@ export async function fuzzSeeds(): Promise<Uint8Array<ArrayBuffer>[]> {
     const values = Float32Array.from({ length: weightsOf(shape) }, (_, i) => i)
     await writer.add({ name, target: name, shape, role: 'delta', codec: 'dense', dtype: 'f32' }, values)
   }
+  const blocks = { bits: 4, blockSize: 16, dtype: 'f16', zeroPoints: 'packed' } as const
+  const section = Uint8Array.from({ length: blocksLayout([4, 20], blocks).bytes }, (_, i) => i)
+  const common = { name: 'packed', target: 'packed', shape: [4, 20], role: 'delta' } as const
+  await writer.add({ ...common, codec: 'blocks', ...blocks }, section)
+  const packed = { tensor: 'packed', offset: 0, colStride: 1 }
   const inputs = [
+    { name: 'p_Q4', dtype: 'uint8', dims: [4, 2, 8], raw: 'weights', parts: [{ ...packed, rowStride: 16 }] },
+    { name: 'p_scales', dtype: 'float16', dims: [8], raw: 'scales', parts: [{ ...packed, rowStride: 2 }] },
+    { name: 'p_zero', dtype: 'uint8', dims: [4], raw: 'zeroPoints', parts: [{ ...packed, rowStride: 1 }] },
     {
       name: 'qk',
       dtype: 'float32',

@@ -123,6 +123,46 @@ describe('a tensor', () => {
     expect(await refusal({}, [huge])).toBe('format')
   })
 
+  test.each<[string, Json, string]>([
+    ['as it should be', {}, 'none'],
+    ['and packed zero points', { zeroPoints: 'packed', bytes: 256 + 64 + 8 }, 'none'],
+    ['that is quantized the other way round', { shape: [100, 4], transposed: true }, 'none'],
+    ['of 3 bits', { bits: 3 }, 'format'],
+    ['of half a bit', { bits: 0.5 }, 'format'],
+    ['in blocks of 24', { blockSize: 24 }, 'format'],
+    ['in blocks of 0', { blockSize: 0 }, 'format'],
+    ['with other zero points', { zeroPoints: 'int8' }, 'format'],
+    ['without a type of scales', { dtype: undefined }, 'format'],
+    ['shorter than its components', { bytes: 256 }, 'format'],
+    ['longer than its components', { bytes: 256 + 68 }, 'format'],
+    ['whose padding is more than a tensor may have', { shape: [2 ** 15, 1], blockSize: 2 ** 16 }, 'limit'],
+  ])('in blocks, %s: %s', async (_, change, tag) => {
+    const blocks = {
+      name: 'q',
+      shape: [4, 100],
+      codec: 'blocks',
+      bits: 4,
+      blockSize: 32,
+      dtype: 'f32',
+      bytes: 320,
+    }
+    expect(await refusal({ kind: 'base' }, [{ ...blocks, ...change }])).toBe(tag)
+  })
+
+  test('of an expert has no blocks', async () => {
+    const blocks = {
+      name: 'q',
+      shape: [1, 16],
+      codec: 'blocks',
+      bits: 8,
+      blockSize: 16,
+      dtype: 'f32',
+      bytes: 20,
+    }
+    expect(await refusal({}, [blocks])).toBe('format')
+    expect(await refusal({ kind: 'base' }, [blocks])).toBe('none')
+  })
+
   test('of a base is a dense delta', async () => {
     expect(await refusal({ kind: 'base' }, [DENSE])).toBe('none')
     expect(await refusal({ kind: 'base' }, [TERNARY])).toBe('format')
