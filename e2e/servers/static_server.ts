@@ -1,5 +1,5 @@
 /**
- * A plain static host that has the page in a folder, under a strict content security policy.
+ * A plain static host that has a folder below a path, under a content security policy.
  *
  * @module
  */
@@ -23,30 +23,51 @@ const TYPES: Record<string, string> = {
 /** The narrowest policy that the page runs under: nothing inline, nothing from elsewhere, no eval but of wasm. */
 export const STRICT_CSP = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'"
 
+export interface StaticServerOptions {
+  /** Sent with everything; {@link STRICT_CSP} by default. */
+  policy?: string
+  /** Whether pages of other origins may read what is here. */
+  cors?: boolean
+  /** Pages that are in no folder, by their paths below the prefix. */
+  pages?: Readonly<Record<string, string>>
+}
+
 /**
- * Serves a folder below a path, and nothing above it.
+ * Serves folders below a path, and nothing above them.
+ * @param folders - by where they are below the prefix: `''`, or with a slash at the end; the first that fits counts
  * @param prefix - with a slash at both ends
  */
 export async function startStaticServer(
-  folder: string,
+  folders: Readonly<Record<string, string>>,
   prefix: string,
+  { policy = STRICT_CSP, cors = false, pages = {} }: StaticServerOptions = {},
 ): Promise<{ url: string; close: () => Promise<void> }> {
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url ?? '/', 'http://localhost')
     const path = decodeURIComponent(pathname)
-    const inside = path.startsWith(prefix) ? path.slice(prefix.length) : undefined
-    const file = inside === undefined ? undefined : normalize(join(folder, inside || 'index.html'))
-    const found = file?.startsWith(folder + sep) ? await stat(file).catch(() => undefined) : undefined
-    if (file === undefined || !found?.isFile()) {
-      response.writeHead(404).end()
+    const inside = path.startsWith(prefix) ? path.slice(prefix.length) || 'index.html' : undefined
+    const headers = {
+      'Content-Security-Policy': policy,
+      ...(cors ? { 'Access-Control-Allow-Origin': '*' } : undefined),
+    }
+    const page = inside === undefined ? undefined : pages[inside]
+    if (page !== undefined) {
+      response.writeHead(200, { ...headers, 'Content-Type': 'text/html' }).end(page)
       return
     }
-    response.writeHead(200, {
-      'Content-Type': TYPES[extname(file)] ?? 'application/octet-stream',
-      'Content-Length': found.size,
-      'Content-Security-Policy': STRICT_CSP,
-    })
-    createReadStream(file).pipe(response)
+    const [mount, folder] = Object.entries(folders).find(([start]) => inside?.startsWith(start)) ?? []
+    const file = folder === undefined ? undefined : normalize(join(folder, inside!.slice(mount!.length)))
+    const found = file?.startsWith(folder + sep) ? await stat(file).catch(() => undefined) : undefined
+    if (file !== undefined && found?.isFile()) {
+      response.writeHead(200, {
+        ...headers,
+        'Content-Type': TYPES[extname(file)] ?? 'application/octet-stream',
+        'Content-Length': found.size,
+      })
+      createReadStream(file).pipe(response)
+      return
+    }
+    response.writeHead(404, headers).end()
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as AddressInfo

@@ -47,6 +47,10 @@ export function httpSource(
   /** False where the server compresses: ranges of that cannot be decoded. */
   let ranges = true
   let answered = false
+  /** A body broke off. */
+  let broken = false
+  /** What caches on the way say leads nowhere, as a redirect to an address that has expired. */
+  let distrusted = false
 
   async function* stream(
     offset: number,
@@ -86,6 +90,8 @@ export function httpSource(
         })
       }
     } catch (error) {
+      // Only then is what a cache has of the file surely what this server sent.
+      if (body) broken = true
       throw request.explain(error)
     } finally {
       // A body read to its end leaves the connection for the next request; any other is cut.
@@ -104,15 +110,17 @@ export function httpSource(
       if (offset > 0 && etag !== undefined && isSameOrigin(url)) headers['If-Range'] = etag
     }
     if (meter) meter.requests++
+    const cache = cacheMode(offset, options)
     const asked = fetch(url, {
       headers,
       signal: request.signal,
       priority: options.priority === 'low' ? 'low' : 'auto',
-      cache: options.fresh ? 'reload' : 'default',
+      cache,
     })
     const response = await request.heard(asked).catch((error: unknown) => {
       // Chromium fails where a server compresses its answer to a Range request: try the other way next time.
       if (!answered) ranges = !ranges
+      if (cache === 'force-cache') distrusted = true
       throw error
     })
     answered = true
@@ -135,11 +143,25 @@ export function httpSource(
       seekable = true
     } else {
       await response.body?.cancel()
+      // The redirect may be one that a cache kept for too long.
+      if (cache === 'force-cache' && response.redirected) {
+        distrusted = true
+        if (!mayPass(status)) return ask(request, offset, options)
+      }
       throw statusError(url, response, offset)
     }
     const tag = response.headers.get('ETag')
     if (tag?.startsWith('"')) etag ??= tag
     return response
+  }
+
+  /**
+   * The rest of a file comes out of the browser's cache as far as it is there, without asking the server: a connection
+   * that breaks takes along what was received and not yet read, but the cache has it. The hashes tell if it is stale.
+   */
+  function cacheMode(offset: number, { fresh }: StreamOptions): RequestCache {
+    if (fresh || distrusted) return 'reload'
+    return offset > 0 || broken ? 'force-cache' : 'default'
   }
 
   function extentOf(response: Response, offset: number): Extent {
@@ -238,11 +260,15 @@ function statusError(url: string, response: Response, offset: number): TritswapE
     const size = /\/(\d+)$/.exec(response.headers.get('Content-Range') ?? '')?.[1]
     return shortSource(url, offset, 1, size === undefined ? offset : Number(size))
   }
-  const retryable = status === 408 || status === 425 || status === 429 || status >= 500
-  const fields: Record<string, unknown> = { status, retryable }
+  const fields: Record<string, unknown> = { status, retryable: mayPass(status) }
   const after = retryAfter(response.headers.get('Retry-After'))
   if (after !== undefined) fields.retryAfterMs = after
   return failed(url, `the server answered ${status}${statusText === '' ? '' : ` ${statusText}`}`, fields)
+}
+
+/** Whether a later try may do better. */
+function mayPass(status: number): boolean {
+  return status === 408 || status === 425 || status === 429 || status >= 500
 }
 
 /** ms that a `Retry-After` header asks for: seconds or a date. */
