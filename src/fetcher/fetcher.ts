@@ -141,7 +141,7 @@ class FileFetch {
     const garbled: number[] = []
     await Promise.all([
       this.#fetchRanges(head, plan.ranges, file, plan.cached.length > 0 ? LANES - 1 : LANES),
-      this.#readStored(head, plan.cached, file, garbled),
+      this.#readStored(head, plan.cached, file, garbled, plan.ranges.length > 0 ? 1 : LANES),
     ])
     // Entries that the browser dropped meanwhile, or the disk changed.
     await this.#fetchRanges(head, chunkRanges(head, garbled), file, LANES)
@@ -290,22 +290,30 @@ class FileFetch {
     await this.#deliver(head, index, bytes)
   }
 
-  async #readStored(head: TritHead, indexes: number[], file: Stores, garbled: number[]): Promise<void> {
-    const read = (index: number) => this.#timed('cacheMs', () => chunkIn(file, index))
-    let next = indexes.length > 0 ? read(indexes[0]) : undefined
-    for (const [i, index] of indexes.entries()) {
-      const bytes = await next
-      next = i + 1 < indexes.length ? read(indexes[i + 1]) : undefined
-      const good = bytes && (await this.#timed('verifyMs', () => isChunk(head, index, bytes)))
-      if (!good) {
-        garbled.push(index)
-        continue
+  async #readStored(
+    head: TritHead,
+    indexes: number[],
+    file: Stores,
+    garbled: number[],
+    lanes: number,
+  ): Promise<void> {
+    const queue = [...indexes]
+    const lane = async () => {
+      for (let index = queue.shift(); index !== undefined; index = queue.shift()) {
+        const bytes = await this.#timed('cacheMs', () => chunkIn(file, index))
+        const good = bytes && (await this.#timed('verifyMs', () => isChunk(head, index, bytes)))
+        if (!good) {
+          garbled.push(index)
+          continue
+        }
+        this.#stats.cacheBytes += bytes.length
+        this.#bytesAtHand += bytes.length
+        this.#progress('cache')
+        await this.#deliver(head, index, bytes)
       }
-      this.#stats.cacheBytes += bytes.length
-      this.#bytesAtHand += bytes.length
-      this.#progress('cache')
-      await this.#deliver(head, index, bytes)
     }
+    await Promise.all(Array.from({ length: lanes }, lane))
+    garbled.sort((a, b) => a - b)
   }
 
   async #deliver(head: TritHead, index: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {

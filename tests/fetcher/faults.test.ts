@@ -7,6 +7,7 @@ import {
 } from '../../e2e/servers/fault_server.ts'
 import { isTritswapError, type TritswapError } from '../../src/errors.ts'
 import { type FetchContext, fetchFile } from '../../src/fetcher/fetcher.ts'
+import { HeldFiles } from '../../src/fetcher/held.ts'
 import type { FetchedFile, FetchRequest } from '../../src/fetcher/protocol.ts'
 import { openChunkCache } from '../../src/source/cache.ts'
 import { type MemoryCacheStorage, memoryCacheStorage } from '../source/memory_cache_storage.ts'
@@ -501,27 +502,52 @@ describe('names of the hub', () => {
 })
 
 describe('memory', () => {
-  test('no more than three chunks are in hand, whatever comes from where', async () => {
-    const many = await tritFile({ tensors: 16, weights: 1 << 15, kind: 'base' })
-    serve(undefined, many.bytes)
-    const cache = openChunkCache({ storage: storage.storage })
-    // Every fourth tensor is cached: chunks come from the cache and over several requests at once.
-    const cached = many.head.table.tensors.filter((_, i) => i % 4 === 0).map(({ name }) => name)
-    await fetchFile({ source: url, tensors: cached }, { cache })
-    let inHand = 0
-    let most = 0
+  /** Chunks that exist at once, from the allocation of their bytes until the receiver has them. */
+  async function chunksInHand(request: FetchRequest, chunkBytes: number): Promise<number> {
+    const born = new Map<Uint8Array, number>()
+    const lives: { from: number; to: number }[] = []
+    let now = 0
+    const construct = (target: typeof Uint8Array, args: [number], caller: NewableFunction) => {
+      const array: Uint8Array = Reflect.construct(target, args, caller)
+      if (array.length === chunkBytes) born.set(array, now++)
+      return array
+    }
+    vi.stubGlobal('Uint8Array', new Proxy(Uint8Array, { construct }))
     const sink = {
       head: () => {},
-      async chunk() {
-        most = Math.max(most, ++inHand)
+      async chunk({ bytes }: { bytes: Uint8Array<ArrayBuffer> }) {
+        // A slow receiver: everything that can pile up does.
         await new Promise((resolve) => setTimeout(resolve, 5))
-        inHand--
+        lives.push({ from: born.get(bytes) ?? Number.NaN, to: now++ })
       },
     }
-    const { stats } = await fetchFile({ source: url, rootHash: many.head.rootHash }, { cache, sink })
-    expect(stats.requests).toBe(4)
-    expect(stats.cacheBytes).toBeGreaterThan(0)
-    expect(most).toBe(3)
+    const cache = openChunkCache({ storage: storage.storage })
+    await fetchFile(request, { cache, sink, held: new HeldFiles() }).finally(() => vi.unstubAllGlobals())
+    expect(lives.every(({ from }) => from >= 0)).toBe(true)
+    return Math.max(
+      ...lives.map(({ to: at }) => lives.filter(({ from, to }) => from < at && at <= to).length),
+    )
+  }
+
+  test('no more than three chunks are in hand, wherever they come from', async () => {
+    // Chunks that are larger than any piece of a body, so that only they are counted.
+    const many = await tritFile({ tensors: 16, weights: 1 << 16, kind: 'base', chunkLog2: 18 })
+    const { rootHash, chunks, chunkBytes, table } = many.head
+    serve(undefined, many.bytes)
+    const cache = openChunkCache({ storage: storage.storage })
+    expect(chunks).toBe(16)
+    // Every fourth tensor is cached: chunks come from the cache and over several requests at once.
+    const tensors = table.tensors.filter((_, i) => i % 4 === 0).map(({ name }) => name)
+    await fetchFile({ source: url, tensors }, { cache })
+    server.take()
+    expect(await chunksInHand({ source: url, rootHash }, chunkBytes)).toBe(3)
+    expect(server.take().requests).toBe(4)
+    // All of it from the cache, then all of it by one request, then by several.
+    expect(await chunksInHand({ source: url, rootHash }, chunkBytes)).toBeLessThanOrEqual(3)
+    storage = memoryCacheStorage()
+    expect(await chunksInHand({ source: url, rootHash }, chunkBytes)).toBeLessThanOrEqual(3)
+    storage = memoryCacheStorage()
+    expect(await chunksInHand({ source: url, rootHash, tensors }, chunkBytes)).toBeLessThanOrEqual(3)
   })
 })
 
