@@ -13,5 +13,5 @@ export {
   type ResidentExpert,
 } from './expert_store.ts'
 export { type SetEntry, Switcher, type SwitchTimings } from './switcher.ts'
-export { type SideWeights, Unpacker } from './unpacker.ts'
+export { type UnpackedPart, Unpacker, type UnpackRequest } from './unpacker.ts'
 export { type KeptPlace, type Placed, type WeightFeed, WeightStore } from './weight_store.ts'

@@ -13,6 +13,8 @@ import { type Placed, placeParams, type WeightStore } from './weight_store.ts'
 export interface SetEntry {
   expert: ResidentExpert
   weight: number
+  /** Tensors of its table that are merged, where others reach their targets beside the weights; all by default. */
+  only?: ReadonlySet<number>
 }
 
 export interface SwitchTimings {
@@ -102,8 +104,8 @@ export class Switcher {
   }
 
   /** @throws {TritswapError} as {@link planOf}: whether an expert with this table could be applied here */
-  check(table: TritTable): void {
-    planOf([{ table, weight: 1 }], this.#weights)
+  check(table: TritTable, only?: ReadonlySet<number>): void {
+    planOf([{ table, weight: 1, only }], this.#weights)
   }
 
   /**
@@ -150,7 +152,7 @@ export class Switcher {
     try {
       for (const { expert } of entries) held.push(expert.retain())
       const plans = planOf(
-        entries.map(({ expert, weight }) => ({ table: expert.table, weight })),
+        entries.map(({ expert, weight, only }) => ({ table: expert.table, weight, only })),
         this.#weights,
       )
       const { changed, sizes } = this.#layOut(plans)
@@ -201,7 +203,7 @@ export class Switcher {
     const sizes: number[] = []
     for (const plan of plans.values()) {
       const shape = this.#weights.shapeOf(plan.target)
-      for (const [i, place] of this.#weights.placementsOf(plan.target).entries()) {
+      for (const [i, place] of this.#weights.floatPlacesOf(plan.target).entries()) {
         const wordBytes = place.dtype === 'float16' ? 2 : 4
         const change: Changed = { place, shape, deltas: plan.deltas }
         if (plan.deltas.length > 0) {

@@ -1,25 +1,43 @@
 import { TritswapError } from '../errors.ts'
-import { type TritTensor, tilingOf, weightsOf } from '../format/index.ts'
+import { floatsToHalves } from '../format/float16.ts'
+import { BLOCK_WEIGHTS, tilingOf } from '../format/index.ts'
 import { Batch } from './batch.ts'
 import type { Gpu } from './device.ts'
 import type { ExpertStore, ResidentExpert } from './expert_store.ts'
-import { jobParams, streamParams } from './job.ts'
+import { jobParams, type Strides, streamParams } from './job.ts'
 import { type Kernel, kernelOf, type TargetDtype } from './kernel.ts'
 import { createBuffers } from './memory.ts'
 
 /** Code 2, which is MatMulNBits' zero for 2 bits, in all 16 fields of a word. */
 const ZEROS = 0xaaaaaaaa
 const FIELDS_PER_WORD = 16
+const ONE = { float32: 0x3f800000, float16: 0x3c003c00 } as const
+/** Blocks of a tensor in one dispatch: those are never cut. */
+const STEP = 16_384
+/** onnxruntime-web binds buffers in multiples of this. */
+const ALIGNMENT = 16
 
-/** A ternary delta as the B input of a MatMulNBits node with `bits = 2`. */
-export interface SideWeights {
-  tensor: TritTensor
-  /** uint8 [out, blocks of a row, blockSize / 4]. */
-  buffer: GPUBuffer
-  dims: readonly [number, number, number]
-  /** What a weight of one is worth: goes into the node's scalar input, times the expert's weight. */
-  scale: number
+/** A tensor of an expert, and where its elements go in a buffer. */
+export interface UnpackedPart extends Strides {
+  expert: ResidentExpert
+  /** In the expert's table. */
+  index: number
 }
+
+/** A buffer to be made, for graphs to be fed with. */
+export type UnpackRequest =
+  /** Ternary tensors as B of a MatMulNBits with 2 bits: `fields` of them, code 2 where no tensor has anything. */
+  | { kind: 'codes'; fields: number; parts: readonly UnpackedPart[] }
+  /** The sum of tensors times their weights, on top of zeros or ones. */
+  | {
+      kind: 'floats'
+      dtype: TargetDtype
+      count: number
+      from: 0 | 1
+      parts: readonly (UnpackedPart & { weight: number })[]
+    }
+  /** Numbers. */
+  | { kind: 'values'; dtype: TargetDtype; values: readonly number[] }
 
 /**
  * Unpacks resident experts into buffers that graphs are fed with, for the bindings that leave the base alone: `side`
@@ -51,88 +69,59 @@ export class Unpacker {
   }
 
   /**
-   * Every ternary matrix of an expert as 2-bit weights.
-   * @param blockSize - of the MatMulNBits nodes: a power of two ≥ 16
-   * @throws {TritswapError} `unsupported` for a dense tensor, `memory`
+   * Makes buffers, in the order of the requests; all or none.
+   * @throws {TritswapError} `unsupported` for codes of a dense tensor, `released` for an expert that is gone, `memory`
    */
-  async side(expert: ResidentExpert, blockSize: number): Promise<SideWeights[]> {
-    const { tensors } = expert.table
-    for (const tensor of tensors) {
-      if (tensor.codec === 'ternary') continue
-      throw new TritswapError(
-        'unsupported',
-        `Cannot use ${tensor.name} beside the base: it is dense, and 2 bits hold ternary weights only`,
-        {
-          fields: { tensor: tensor.name },
-        },
-      )
+  async unpack(requests: readonly UnpackRequest[]): Promise<GPUBuffer[]> {
+    for (const request of requests) if (request.kind === 'codes') checkTernary(request.parts)
+    const sizes = requests.map((request) => Math.ceil(sizeOf(request) / ALIGNMENT) * ALIGNMENT)
+    const buffers = await createBuffers(this.#gpu, 'experts beside the weights', sizes)
+    try {
+      const batch = new Batch(this.#gpu)
+      for (const [i, request] of requests.entries()) this.#encode(batch, request, buffers[i])
+      batch.submit()
+    } catch (error) {
+      for (const buffer of buffers) buffer.destroy()
+      throw error
     }
-    const dims = tensors.map(({ shape }): [number, number, number] => {
-      const { rows, cols } = tilingOf(shape)
-      return [rows, Math.ceil(cols / blockSize), blockSize / 4]
-    })
-    const buffers = await createBuffers(
-      this.#gpu,
-      'side weights',
-      dims.map((sizes) => Math.ceil(weightsOf(sizes) / 16) * 16),
-    )
-    const batch = new Batch(this.#gpu)
-    for (const [i, tensor] of tensors.entries()) {
-      const { blocks } = tilingOf(tensor.shape)
-      this.#fill(batch, buffers[i], ZEROS)
-      const rowStride = dims[i][1] * blockSize
-      const job = jobParams(
-        tensor.shape,
-        { offset: 0, rowStride, colStride: 1 },
-        [streamParams(tensor, expert.placeOf(i), 1)],
-        0,
-        0,
-        blocks,
-      )
-      const bindings = { fields: { buffer: buffers[i] }, arena: { buffer: this.#experts.arena.buffer } }
-      batch.dispatch(this.#kernels.side, bindings, job, blocks, weightsOf(dims[i]) * (FIELDS_PER_WORD / 4))
-    }
-    batch.submit()
-    return tensors.map((tensor, i) => ({
-      tensor,
-      buffer: buffers[i],
-      dims: dims[i],
-      scale: tensor.codec === 'ternary' ? tensor.scale : 1,
-    }))
+    return buffers
   }
 
-  /** The one scale tensor that all 2-bit weights of a dtype share: `count` ones. */
-  async ones(count: number, dtype: TargetDtype): Promise<GPUBuffer> {
-    const half = dtype === 'float16'
-    const [buffer] = await createBuffers(this.#gpu, 'shared scales', [
-      Math.ceil((count * (half ? 2 : 4)) / 16) * 16,
-    ])
-    const batch = new Batch(this.#gpu)
-    this.#fill(batch, buffer, half ? 0x3c003c00 : 0x3f800000)
-    batch.submit()
-    return buffer
+  #encode(batch: Batch, request: UnpackRequest, buffer: GPUBuffer): void {
+    if (request.kind === 'values') {
+      const { values, dtype } = request
+      const floats = Float32Array.from({ length: Math.ceil(values.length / 2) * 2 }, (_, i) => values[i] ?? 0)
+      this.#gpu.device.queue.writeBuffer(buffer, 0, dtype === 'float16' ? floatsToHalves(floats) : floats)
+      return
+    }
+    if (request.kind === 'codes') {
+      this.#fill(batch, buffer, ZEROS)
+      for (const part of request.parts)
+        this.#dispatch(batch, this.#kernels.side, { fields: { buffer } }, part, 1, FIELDS_PER_WORD / 4)
+      return
+    }
+    if (request.from === 1) this.#fill(batch, buffer, ONE[request.dtype])
+    for (const part of request.parts)
+      this.#dispatch(batch, this.#kernels.dense[request.dtype], { weights: { buffer } }, part, part.weight, 1)
   }
 
-  /** One tensor of an expert, times `weight`, as dense row-major values: LoRA factors and (IA)³ vectors as inputs. */
-  async dense(expert: ResidentExpert, index: number, dtype: TargetDtype, weight = 1): Promise<GPUBuffer> {
+  #dispatch(
+    batch: Batch,
+    kernel: Kernel,
+    target: Record<string, GPUBufferBinding>,
+    { expert, index, ...strides }: UnpackedPart,
+    weight: number,
+    cost: number,
+  ): void {
     const tensor = expert.table.tensors[index]
-    const { cols, blocks } = tilingOf(tensor.shape)
-    const bytes = weightsOf(tensor.shape) * (dtype === 'float16' ? 2 : 4)
-    const [buffer] = await createBuffers(this.#gpu, 'adapter inputs', [Math.ceil(bytes / 16) * 16])
-    const strides = { offset: 0, rowStride: cols, colStride: 1 }
-    const job = jobParams(
-      tensor.shape,
-      strides,
-      [streamParams(tensor, expert.placeOf(index), weight)],
-      0,
-      0,
-      blocks,
-    )
-    const batch = new Batch(this.#gpu)
-    const bindings = { weights: { buffer }, arena: { buffer: this.#experts.arena.buffer } }
-    batch.dispatch(this.#kernels.dense[dtype], bindings, job, blocks, weightsOf(tensor.shape))
-    batch.submit()
-    return buffer
+    const { blocks } = tilingOf(tensor.shape)
+    const streams = [streamParams(tensor, expert.placeOf(index), weight)]
+    const bindings = { ...target, arena: { buffer: this.#experts.arena.buffer } }
+    for (let first = 0; first < blocks; first += STEP) {
+      const end = Math.min(blocks, first + STEP)
+      const job = jobParams(tensor.shape, strides, streams, 0, first, end)
+      batch.dispatch(kernel, bindings, job, end - first, (end - first) * BLOCK_WEIGHTS * cost)
+    }
   }
 
   #fill(batch: Batch, buffer: GPUBuffer, value: number): void {
@@ -143,6 +132,24 @@ export class Unpacker {
       { words, value },
       Math.min(words, 65_536),
       words,
+    )
+  }
+}
+
+function sizeOf(request: UnpackRequest): number {
+  if (request.kind === 'codes') return Math.ceil(request.fields / 4)
+  const count = request.kind === 'values' ? request.values.length : request.count
+  return count * (request.dtype === 'float16' ? 2 : 4)
+}
+
+function checkTernary(parts: readonly UnpackedPart[]): void {
+  for (const { expert, index } of parts) {
+    const tensor = expert.table.tensors[index]
+    if (tensor.codec === 'ternary') continue
+    throw new TritswapError(
+      'unsupported',
+      `Cannot use ${tensor.name} beside the base: it is dense, and 2 bits hold ternary weights only`,
+      { fields: { tensor: tensor.name } },
     )
   }
 }

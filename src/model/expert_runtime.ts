@@ -1,28 +1,32 @@
 /**
  * Experts over the weights of a running model: what `attachExperts` and the engine worker share. It owns the order
- * of things: one forward pass or one switch at a time, and the last of several quick switches wins.
+ * of things: one forward pass or one switch at a time, and the last of several quick switches wins. What a set merges
+ * is put on the weights before a pass that wants it; what it has beside them comes with the feeds of the pass.
  *
  * @module
  */
 import { abortError, TritswapError } from '../errors.ts'
-import { SKETCH_VALUES, type TritHead, weightsOf } from '../format/index.ts'
-import type {
-  ExpertStore,
-  ResidentExpert,
-  SetEntry,
-  Switcher,
-  SwitchTimings,
-  WeightStore,
-} from '../gpu/index.ts'
+import { SKETCH_VALUES, type TritHead, type TritTable, weightsOf } from '../format/index.ts'
+import type { ExpertStore, ResidentExpert, SetEntry, Switcher, WeightStore } from '../gpu/index.ts'
 import { type BaseIdentity, checkBase } from './base_check.ts'
-import { type GpuTensor, hoistedSession, type OrtSession } from './hoisted_session.ts'
+import { type BesideBuffers, type BesideFeeds, type GraphPlan, planBeside } from './beside.ts'
+import { type BindingChoice, bindExpert, type ExpertBinding, SiteIndex } from './expert_bindings.ts'
+import { GraphVariants, type VariantSource } from './graph_variants.ts'
+import { type GpuTensor, hoistedSession, type OrtSession, type SessionVariant } from './hoisted_session.ts'
 import { renameTargets } from './target_names.ts'
 import { Turnstile } from './turnstile.ts'
+
+/** An expert of a set, and how it meets the base; all of it is merged where nothing is said. */
+export interface BoundEntry {
+  readonly expert: ResidentExpert
+  readonly weight: number
+  readonly binding?: ExpertBinding
+}
 
 /** Experts that are current together. `id` counts up with every set; 0 is the untouched base. */
 export interface ExpertSet {
   readonly id: number
-  readonly experts: readonly SetEntry[]
+  readonly experts: readonly BoundEntry[]
 }
 
 export const BASE_SET: ExpertSet = { id: 0, experts: [] }
@@ -50,6 +54,19 @@ export interface RuntimeParts {
   experts: ExpertStore
   switcher: Switcher
   base: BaseIdentity
+  /** What it takes to have experts beside the weights. */
+  beside?: {
+    buffers: BesideBuffers
+    /** By the names of their sessions. */
+    graphs: ReadonlyMap<string, VariantSource>
+  }
+}
+
+/** What a set needs besides merged weights, from its first use to its last. */
+interface SetState {
+  holders: number
+  plans: ReadonlyMap<string, GraphPlan>
+  feeds?: Promise<BesideFeeds<GPUBuffer>>
 }
 
 export class ExpertRuntime {
@@ -58,21 +75,31 @@ export class ExpertRuntime {
   readonly #switcher: Switcher
   readonly #base: BaseIdentity
   readonly #feeds: ReadonlyMap<string, GpuTensor>
+  readonly #buffers: BesideBuffers | undefined
+  readonly #variants = new Map<string, GraphVariants>()
+  readonly #sites: SiteIndex
   readonly #turnstile = new Turnstile()
   readonly #lines = new WeakMap<SessionLine, LineState>()
+  readonly #states = new Map<ExpertSet, SetState>()
+  /** Sessions that have run: a switch makes the variants of these ready. */
+  readonly #sessions = new Map<string, OrtSession>()
   /** What calls without experts of their own run with. */
   #default: ExpertSet = BASE_SET
-  /** What the weights in VRAM are now. */
-  #current: ExpertSet = BASE_SET
+  /** What is merged into the weights in VRAM now. */
+  #merged: readonly SetEntry[] = []
   #sets = 0
   #tickets = 0
   #switches = 0
 
-  constructor({ weights, experts, switcher, base }: RuntimeParts) {
+  constructor({ weights, experts, switcher, base, beside }: RuntimeParts) {
     this.#weights = weights
     this.#experts = experts
     this.#switcher = switcher
     this.#base = base
+    this.#buffers = beside?.buffers
+    const graphs = [...(beside?.graphs ?? [])]
+    for (const [name, source] of graphs) this.#variants.set(name, new GraphVariants(source))
+    this.#sites = new SiteIndex(graphs.map(([name, { graph }]) => [name, graph]))
     this.#feeds = new Map(
       weights
         .feeds()
@@ -83,13 +110,14 @@ export class ExpertRuntime {
     )
   }
 
-  /** Switches that changed weights, since the start. */
+  /** Switches that changed weights or what calls without experts of their own run with, since the start. */
   get switches(): number {
     return this.#switches
   }
 
+  /** What calls without experts of their own run with. */
   get current(): ExpertSet {
-    return this.#current
+    return this.#default
   }
 
   /**
@@ -97,7 +125,7 @@ export class ExpertRuntime {
    * @throws {TritswapError} `released` if one of its experts was evicted
    */
   line(own?: ExpertSet): SessionLine {
-    if (own) hold(own)
+    if (own) this.#hold(own)
     const state: LineState = { own, ran: BASE_SET }
     const line: SessionLine = {
       get ran() {
@@ -105,13 +133,13 @@ export class ExpertRuntime {
       },
       pin: () => {
         if (state.own === this.#default) return false
-        hold(this.#default)
-        if (state.own) release(state.own)
+        this.#hold(this.#default)
+        if (state.own) this.#release(state.own)
         state.own = this.#default
         return true
       },
       end: () => {
-        if (state.own) release(state.own)
+        if (state.own) this.#release(state.own)
         state.own = undefined
       },
     }
@@ -122,22 +150,34 @@ export class ExpertRuntime {
   /** Sessions that run with the experts of `line`. */
   sessions<S extends OrtSession>(sessions: Record<string, S>, line: SessionLine): Record<string, S> {
     const state = this.#lines.get(line) as LineState
-    const around = (run: () => Promise<Record<string, unknown>>) =>
-      this.#turnstile.pass(async () => {
-        await this.#become(state.own ?? this.#default)
-        state.ran = this.#current
-        return run()
-      })
     return Object.fromEntries(
-      Object.entries(sessions).map(([name, session]) => [name, hoistedSession(session, this.#feeds, around)]),
+      Object.entries(sessions).map(([name, session]) => {
+        this.#sessions.set(name, session)
+        const proxy = hoistedSession(session, this.#feeds, (run) =>
+          this.#turnstile.pass(async () => {
+            const set = state.own ?? this.#default
+            await this.#merge(set)
+            const variant = await this.#variantFor(set, name, session)
+            state.ran = set
+            return run(variant)
+          }),
+        )
+        return [name, proxy]
+      }),
     )
   }
 
   /**
    * Brings an expert into VRAM, compressed as it came.
-   * @throws {TritswapError} `mapping`, `base`, `memory`, `format`; nothing is left behind
+   * @throws {TritswapError} `mapping`, `base`, `memory`, `format`, `unsupported` where it cannot be bound as wanted;
+   * nothing is left behind
    */
-  async load(head: TritHead, name: string, pieces: PayloadPieces): Promise<ResidentExpert> {
+  async load(
+    head: TritHead,
+    name: string,
+    pieces: PayloadPieces,
+    choice: BindingChoice = 'auto',
+  ): Promise<ResidentExpert> {
     const { renamed, base } = await renameTargets(head.table, this.#base, (tensors, seeds) =>
       this.#sketchOfBase(tensors, seeds),
     )
@@ -147,7 +187,8 @@ export class ExpertRuntime {
       target: renamed.get(tensor.target) ?? tensor.target,
     }))
     const table = { ...head.table, tensors }
-    this.#switcher.check(table)
+    const { merged } = this.bind(table, choice)
+    this.#switcher.check(table, merged)
     const upload = await this.#experts.begin({ ...head, table })
     try {
       for await (const { offset, bytes } of pieces) await upload.write(offset, bytes)
@@ -157,27 +198,38 @@ export class ExpertRuntime {
     }
   }
 
+  /** @throws {TritswapError} as {@link bindExpert} */
+  bind(table: TritTable, choice: BindingChoice): ExpertBinding {
+    return bindExpert(table, choice, this.#weights, this.#sites)
+  }
+
   /** Sketch values of the base itself, whatever is active. */
   #sketchOfBase(tensors: readonly string[], seeds: readonly string[]): Promise<Float32Array> {
     return this.#turnstile.pass(async () => {
-      const set = this.#current
-      await this.#become(BASE_SET)
+      const before = this.#merged
+      await this.#apply([])
       try {
         return await this.#weights.sketchValues(tensors, seeds)
       } finally {
-        await this.#become(set)
+        await this.#apply(before)
       }
     })
   }
 
-  /** A set with an id of its own, checked. */
-  set(experts: readonly SetEntry[]): ExpertSet {
+  /**
+   * A set with an id of its own, checked.
+   * @throws {TritswapError} `input` for weights that are no numbers, `unsupported` for more experts than there is room
+   * for
+   */
+  set(experts: readonly BoundEntry[]): ExpertSet {
     for (const { weight } of experts) {
       if (!Number.isFinite(weight)) {
         throw new TritswapError('input', `Cannot weigh an expert with ${weight}: expected a finite number`)
       }
     }
-    return experts.length === 0 ? BASE_SET : { id: ++this.#sets, experts }
+    if (experts.length === 0) return BASE_SET
+    planOf(experts)
+    return { id: ++this.#sets, experts }
   }
 
   /**
@@ -185,23 +237,28 @@ export class ExpertRuntime {
    * was current.
    * @throws {DOMException} `AbortError` if a later call overtook this one, or the signal was aborted before its turn
    */
-  async activate(set: ExpertSet, signal?: AbortSignal): Promise<SwitchTimings | undefined> {
+  async activate(set: ExpertSet, signal?: AbortSignal): Promise<{ totalMs: number } | undefined> {
     signal?.throwIfAborted()
     const ticket = ++this.#tickets
     return this.#turnstile.pass(async () => {
       if (signal?.aborted) throw abortError(signal)
       if (ticket !== this.#tickets) throw new DOMException('A later switch overtook this one', 'AbortError')
       const before = this.#default
-      hold(set)
+      if (set === before) return undefined
+      const start = performance.now()
+      const switches = this.#switches
+      this.#hold(set)
       try {
-        const timings = await this.#become(set)
-        this.#default = set
-        release(before)
-        return timings
+        for (const [name, session] of this.#sessions) await this.#variantFor(set, name, session)
+        await this.#merge(set)
       } catch (error) {
-        release(set)
+        this.#release(set)
         throw error
       }
+      this.#default = set
+      if (this.#switches === switches) this.#switches++
+      this.#release(before)
+      return { totalMs: performance.now() - start }
     })
   }
 
@@ -210,31 +267,106 @@ export class ExpertRuntime {
     return this.#turnstile.pass(task)
   }
 
-  async #become(set: ExpertSet): Promise<SwitchTimings | undefined> {
-    if (set === this.#current) return undefined
-    const timings = await this.#switcher.apply(set.experts)
-    this.#current = set
+  /** Gives back the sessions that experts beside the weights run in. Nothing may run any more. */
+  async release(): Promise<void> {
+    for (const variants of this.#variants.values()) await variants.release()
+  }
+
+  /** What a forward pass with a set runs in instead of the plain session, if it has anything beside its weights. */
+  async #variantFor(set: ExpertSet, name: string, session: OrtSession): Promise<SessionVariant | undefined> {
+    const state = this.#states.get(set)
+    const plan = state?.plans.get(name)
+    const variants = this.#variants.get(name)
+    if (state === undefined || plan === undefined || variants === undefined) return undefined
+    state.feeds ??= this.#fill(state)
+    const { feeds } = await state.feeds
+    const tensors = Array.from(
+      feeds.get(name) ?? [],
+      ([input, { dtype, dims, buffer }]): [string, GpuTensor] => [
+        input,
+        { location: 'gpu-buffer', type: dtype, dims, gpuBuffer: buffer },
+      ],
+    )
+    return {
+      session: await variants.session(session, plan.slots),
+      feeds: Object.fromEntries(tensors),
+    }
+  }
+
+  #fill(state: SetState): Promise<BesideFeeds<GPUBuffer>> {
+    const plans = Array.from(state.plans, ([name, plan]) => {
+      const { inputs } = (this.#variants.get(name) as GraphVariants).inputsOf(plan.slots)
+      return [name, { plan, inputs }] as const
+    })
+    const feeds = (this.#buffers as BesideBuffers).fill(new Map(plans))
+    feeds.catch(() => {
+      state.feeds = undefined
+    })
+    return feeds
+  }
+
+  /** Brings what a set merges onto the weights. */
+  async #merge({ experts }: ExpertSet): Promise<void> {
+    const wanted = experts.flatMap(({ expert, weight, binding }): SetEntry[] => {
+      if (binding === undefined) return [{ expert, weight }]
+      return binding.merged.size > 0 && weight !== 0 ? [{ expert, weight, only: binding.merged }] : []
+    })
+    if (isSame(wanted, this.#merged)) return
+    await this.#apply(wanted)
     this.#switches++
-    return timings
+  }
+
+  async #apply(wanted: readonly SetEntry[]): Promise<void> {
+    if (isSame(wanted, this.#merged)) return
+    await this.#switcher.apply(wanted)
+    this.#merged = wanted
+  }
+
+  /**
+   * Keeps the experts of a set in VRAM until it is released as often as it was held.
+   * @throws {TritswapError} `released` if one of them was evicted; then none is held
+   */
+  #hold(set: ExpertSet): void {
+    const held: ResidentExpert[] = []
+    try {
+      for (const { expert } of set.experts) held.push(expert.retain())
+    } catch (error) {
+      for (const expert of held) expert.release()
+      throw error
+    }
+    const state = this.#states.get(set) ?? { holders: 0, plans: planOf(set.experts) }
+    state.holders++
+    this.#states.set(set, state)
+  }
+
+  #release(set: ExpertSet): void {
+    for (const { expert } of set.experts) expert.release()
+    const state = this.#states.get(set)
+    if (state === undefined || --state.holders > 0) return
+    this.#states.delete(set)
+    state.feeds?.then(
+      (feeds) => feeds.destroy(),
+      () => {},
+    )
   }
 }
 
-/**
- * Keeps the experts of a set in VRAM until {@link release}.
- * @throws {TritswapError} `released` if one of them was evicted; then none is held
- */
-function hold(set: ExpertSet): void {
-  const held: ResidentExpert[] = []
-  try {
-    for (const { expert } of set.experts) held.push(expert.retain())
-  } catch (error) {
-    for (const expert of held) expert.release()
-    throw error
-  }
+function planOf(experts: readonly BoundEntry[]): Map<string, GraphPlan> {
+  return planBeside(experts.flatMap(({ binding, ...entry }) => (binding ? [{ ...entry, binding }] : [])))
 }
 
-function release(set: ExpertSet): void {
-  for (const { expert } of set.experts) expert.release()
+function isSame(a: readonly SetEntry[], b: readonly SetEntry[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every(
+      ({ expert, weight, only }, i) =>
+        expert === b[i].expert && weight === b[i].weight && isEqual(only, b[i].only),
+    )
+  )
+}
+
+function isEqual(a: ReadonlySet<number> | undefined, b: ReadonlySet<number> | undefined): boolean {
+  return a === b || (a !== undefined && b !== undefined && a.size === b.size && [...a].every((i) => b.has(i)))
 }
 
 /** What `checkBase` needs to know of weights that are in VRAM and that no expert has touched yet. */

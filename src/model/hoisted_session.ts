@@ -44,9 +44,7 @@ export function hoistedSession<S extends OrtSession>(
   const inputNames = session.inputNames.filter((name) => !weights.has(name))
   const inputMetadata = session.inputMetadata?.filter(({ name }) => !weights.has(name))
   const run: OrtSession['run'] = (own, ...rest) =>
-    around((variant) =>
-      (variant?.session ?? session).run({ ...own, ...feeds, ...variant?.feeds }, ...rest),
-    )
+    around((variant) => (variant?.session ?? session).run({ ...own, ...feeds, ...variant?.feeds }, ...rest))
   return new Proxy(session, {
     get(target, key) {
       if (key === 'inputNames') return inputNames

@@ -73,8 +73,16 @@ export class ReferenceWeights {
     return new ReferenceWeights(head, bindingsFrom(bindings, tensors), values, sections)
   }
 
-  /** Feeds of one graph with `changed` tensors in place of the base's own. */
-  feeds(file: string, changed: TensorValues = new Map()): Map<string, CpuFeed> {
+  /**
+   * Feeds of one graph with `changed` tensors in place of the base's own.
+   * @param kept - what becomes of changes of quantized weights: refused, or left out where they are made beside them
+   * @throws {TritswapError} `mapping` for a change that is refused
+   */
+  feeds(
+    file: string,
+    changed: TensorValues = new Map(),
+    kept: 'refuse' | 'leave' = 'refuse',
+  ): Map<string, CpuFeed> {
     const graph = this.bindings.graphs.find((candidate) => candidate.file === file)
     const feeds = new Map<string, CpuFeed>()
     for (const input of graph?.inputs ?? []) {
@@ -83,7 +91,8 @@ export class ReferenceWeights {
         base = this.#fill(input, new Map())
         this.#base.set(input.name, base)
       }
-      const touched = input.parts.some(({ tensor }) => changed.has(this.#targetOf(tensor)))
+      const isLeft = kept === 'leave' && input.raw !== undefined
+      const touched = !isLeft && input.parts.some(({ tensor }) => changed.has(this.#targetOf(tensor)))
       feeds.set(input.name, touched ? this.#fill(input, changed) : base)
     }
     return feeds
@@ -139,6 +148,24 @@ export class ReferenceWeights {
     return own.map((value, i) => value + (to[i] - from[i]))
   }
 
+  /** Inputs that hold a target's floats. */
+  floatPlacesOf(target: string): { input: string; dtype: 'float32' | 'float16' }[] {
+    return this.#inputsOf(target).flatMap(({ name, dtype, raw }) =>
+      raw === undefined ? [{ input: name, dtype: dtype as 'float32' | 'float16' }] : [],
+    )
+  }
+
+  /** Whether a target is quantized in one of its places. */
+  isKept(target: string): boolean {
+    return this.#inputsOf(target).some(({ raw }) => raw !== undefined)
+  }
+
+  #inputsOf(target: string): HoistedInput[] {
+    return this.bindings.graphs.flatMap(({ inputs }) =>
+      inputs.filter(({ parts }) => parts.some(({ tensor }) => this.#targetOf(tensor) === target)),
+    )
+  }
+
   /** @throws {TritswapError} `mapping` for a tensor that this base does not have */
   shapeOf(tensor: string): readonly number[] {
     const found = this.head.table.tensors.find(({ name }) => name === tensor)
@@ -152,13 +179,19 @@ export class ReferenceWeights {
 
   /**
    * The tensors that an expert changes, as f32 base + weight·delta, rounded once per weight and expert.
+   * @param only - which tensors of its table to merge; all by default
    * @throws {TritswapError} `mapping` for tensors that this base does not have
    */
-  async patched(expert: ByteSource, weight = 1): Promise<Map<string, Float32Array<ArrayBuffer>>> {
+  async patched(
+    expert: ByteSource,
+    weight = 1,
+    only?: ReadonlySet<number>,
+  ): Promise<Map<string, Float32Array<ArrayBuffer>>> {
     const head = await readHead(expert)
     const changed = new Map<string, Float32Array<ArrayBuffer>>()
     const factors = new Map<string, { a?: Factor; b?: Factor }>()
-    for (const tensor of head.table.tensors) {
+    for (const [index, tensor] of head.table.tensors.entries()) {
+      if (only !== undefined && !only.has(index)) continue
       const { target, role } = tensor
       this.shapeOf(target)
       const values = await readValues(expert, head, tensor)

@@ -7,6 +7,7 @@ import { loadOrt } from '../../src/cli/node_session.ts'
 import { type PrepareOptions, prepareModel } from '../../src/cli/prepare.ts'
 import { openCheckpoint } from '../../src/compress/checkpoint.ts'
 import { readBytes, readFloats } from '../../src/compress/safetensors.ts'
+import type { BesideCpuFeed } from '../../src/model/reference_beside.ts'
 import { ReferenceWeights, type TensorValues } from '../../src/model/reference_weights.ts'
 
 export const SHARED = join(import.meta.dirname, '../../../shared')
@@ -58,7 +59,7 @@ export async function runGraph(
 ): Promise<Outputs> {
   const { Tensor, InferenceSession } = await loadOrt()
   const options = weights === undefined ? await externalData(path) : {}
-  const session = await InferenceSession.create(await readFile(path), {
+  const session = await InferenceSession.create(weights?.beside?.bytes ?? (await readFile(path)), {
     executionProviders: ['wasm'],
     ...options,
   })
@@ -102,12 +103,15 @@ export interface GraphWeights {
   reference: ReferenceWeights
   file: string
   changed?: TensorValues
+  /** A variant of the graph, and what its own inputs are fed with. */
+  beside?: { bytes: Uint8Array; feeds: ReadonlyMap<string, BesideCpuFeed> }
 }
 
-async function weightFeeds({ reference, file, changed }: GraphWeights) {
+async function weightFeeds({ reference, file, changed, beside }: GraphWeights) {
   const { Tensor } = await loadOrt()
+  const feeds = [...reference.feeds(file, changed, beside && 'leave'), ...(beside?.feeds ?? [])]
   return Object.fromEntries(
-    Array.from(reference.feeds(file, changed), ([name, { dtype, dims, data }]) => [
+    Array.from(feeds, ([name, { dtype, dims, data }]) => [
       name,
       new Tensor(dtype, data as Float32Array, dims),
     ]),
@@ -148,14 +152,15 @@ export async function torchOutputs(model: string, name: string): Promise<Outputs
 export async function outputsOf(
   model: string,
   { out, weights, manifest }: Awaited<ReturnType<typeof prepared>>,
-  subfolder = 'onnx',
   changed?: TensorValues,
+  beside: ReadonlyMap<string, GraphWeights['beside']> = new Map(),
 ): Promise<Outputs> {
   const run = (file: string, given?: Outputs) =>
-    runGraph(model, join(out, file), { reference: weights, file, changed }, given)
+    runGraph(model, join(out, file), { reference: weights, file, changed, beside: beside.get(file) }, given)
+  const fileOf = (module: string) => manifest.graphs.find((file) => file.includes(module)) as string
   if (manifest.graphs.length === 1) return run(manifest.graphs[0])
-  const { last_hidden_state: states } = await run(`${subfolder}/encoder_model.onnx`)
-  return run(`${subfolder}/decoder_model_merged.onnx`, { encoder_hidden_states: states })
+  const { last_hidden_state: states } = await run(fileOf('encoder_model'))
+  return run(fileOf('decoder_model_merged'), { encoder_hidden_states: states })
 }
 
 /** Logits against torch's, which keep the last position only where a model has positions. */
