@@ -28,6 +28,36 @@ async function heap(page: Page): Promise<number> {
   return usedSize
 }
 
+/** Bytes of the heaps of the page's workers, buffers included, after a collection. */
+async function workerHeaps(page: Page): Promise<number[]> {
+  const session = await page.context().newCDPSession(page)
+  const workers: string[] = []
+  const answers = new Map<string, (result: { usedSize: number; backingStorageSize: number }) => void>()
+  session.on('Target.attachedToTarget', ({ sessionId, targetInfo }) => {
+    if (targetInfo.type === 'worker') workers.push(sessionId)
+  })
+  session.on('Target.receivedMessageFromTarget', ({ sessionId, message }) => {
+    const { id, result } = JSON.parse(message)
+    if (id === 2) answers.get(sessionId)?.(result)
+  })
+  const attach = { autoAttach: true, waitForDebuggerOnStart: false, flatten: false }
+  await session.send('Target.setAutoAttach', attach)
+  const heaps = workers.map(async (sessionId) => {
+    const answer = new Promise<{ usedSize: number; backingStorageSize: number }>((resolve) =>
+      answers.set(sessionId, resolve),
+    )
+    for (const [i, method] of ['HeapProfiler.collectGarbage', 'Runtime.getHeapUsage'].entries()) {
+      const message = JSON.stringify({ id: i + 1, method })
+      await session.send('Target.sendMessageToTarget', { sessionId, message })
+    }
+    const { usedSize, backingStorageSize } = await answer
+    return usedSize + backingStorageSize
+  })
+  const sizes = await Promise.all(heaps)
+  await session.detach()
+  return sizes
+}
+
 const count = (outcomes: Record<string, string>, outcome: string) =>
   Object.values(outcomes).filter((found) => found === outcome).length
 
@@ -85,5 +115,60 @@ test('50 loads at once, 20 aborted, the page reloaded in the middle', async ({ p
 
   // 30 payloads went through twice: 23 MB.
   expect((await heap(page)) - before).toBeLessThan(2e6)
+  const heaps = await workerHeaps(page)
+  expect(heaps).toHaveLength(4)
+  for (const bytes of heaps) expect(bytes).toBeLessThan(4e6)
+  const longTasks = await page.evaluate(() => window.network.longTasks())
+  test.info().annotations.push({ type: 'long tasks', description: JSON.stringify({ longTasks, heaps }) })
   expect(failures).toEqual([])
+})
+
+/** Files that nobody has loaded before. */
+async function serveFiles(folder: string, seeds: number[]): Promise<(WantedFile & { size: number })[]> {
+  return Promise.all(
+    seeds.map(async (seed) => {
+      const { bytes, payload, head } = await tritFile({ seed, weights: 32_000 })
+      server.files.set(`/${folder}/${seed}.trit`, { bytes })
+      const sha256 = createHash('sha256').update(payload).digest('hex')
+      const source = `${server.url}/${folder}/${seed}.trit`
+      return { source, rootHash: head.rootHash, sha256, size: bytes.length }
+    }),
+  )
+}
+
+async function allRight(page: Page, files: WantedFile[]): Promise<void> {
+  await page.waitForFunction(() => !Object.values(window.network.outcomes()).includes('pending'))
+  expect(await page.evaluate(() => window.network.outcomes())).toEqual(
+    Object.fromEntries(files.map(({ source }) => [source, 'right'])),
+  )
+}
+
+test('two tabs that load the same files at once', async ({ page, context }) => {
+  const other = await context.newPage()
+  const files = await serveFiles('tabs', [101, 102, 103, 104, 105, 106])
+  for (const tab of [page, other]) await open(tab)
+  await Promise.all([page, other].map((tab) => tab.evaluate((all) => window.network.start(all), files)))
+  for (const tab of [page, other]) await allRight(tab, files)
+  server.take()
+  await page.reload()
+  await page.waitForFunction(() => 'network' in window)
+  await page.evaluate((all) => window.network.start(all), files)
+  await allRight(page, files)
+  expect(server.take().requests).toBe(0)
+})
+
+test('a browser that grants too little storage', async ({ page }) => {
+  const files = await serveFiles('quota', [111, 112])
+  await open(page)
+  const session = await page.context().newCDPSession(page)
+  const { origin } = new URL(HARNESS)
+  await session.send('Storage.clearDataForOrigin', { origin, storageTypes: 'all' })
+  await session.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: files[0].size / 2 })
+  await page.evaluate((all) => window.network.start(all), files)
+  await allRight(page, files)
+  expect(await page.evaluate(() => window.network.cached())).toEqual([])
+  expect(await page.evaluate(() => window.network.warnings())).toEqual([
+    expect.stringContaining('not kept for the next visit'),
+  ])
+  await session.send('Storage.overrideQuotaForOrigin', { origin })
 })

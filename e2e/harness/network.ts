@@ -15,10 +15,16 @@ export interface WantedFile {
   sha256: string
 }
 
+const warnings: string[] = []
+const longTasks: number[] = []
+new PerformanceObserver((list) => {
+  for (const { duration } of list.getEntries()) longTasks.push(duration)
+}).observe({ type: 'longtask' })
+
 const pool = new FetchPool({
   createWorker: () => new Worker(new URL('../../src/fetcher/worker.ts', import.meta.url), { type: 'module' }),
   size: 4,
-  idleMs: 200,
+  onWarning: (message) => warnings.push(message),
 })
 const aborts = new Map<string, AbortController>()
 const outcomes = new Map<string, string>()
@@ -53,6 +59,9 @@ const network = {
   async cached() {
     return (await pool.cache.list()).filter(({ complete }) => complete).map(({ rootHash }) => rootHash)
   },
+  warnings: () => warnings,
+  /** Durations of the long tasks of this thread so far, ms. */
+  longTasks: () => longTasks,
   clear: () => pool.cache.clear(),
 }
 

@@ -220,10 +220,9 @@ class FileFetch {
   async #storesOf(head: TritHead): Promise<Stores> {
     const held = this.#held?.open(head.rootHash)
     if (held) held.head = head.bytes
-    return {
-      held,
-      cached: (await this.#cache?.available()) ? this.#cache?.open(head.rootHash) : undefined,
-    }
+    const available = await this.#cache?.available()
+    if (available === false) this.#notKept('the browser gives this page no storage')
+    return { held, cached: available ? this.#cache?.open(head.rootHash) : undefined }
   }
 
   /** Whether nothing of what is wanted is missing here. */
@@ -325,7 +324,10 @@ class FileFetch {
   #begin(file: CachedFile, head: TritHead): void {
     const { headBytes, payloadBytes, chunkBytes } = head
     const layout = { name: this.#request.name ?? this.#source.name, headBytes, payloadBytes, chunkBytes }
-    this.#begun = file.begin(layout, head.bytes).catch((error) => this.#giveUpCache(error))
+    this.#begun = file.begin(layout, head.bytes).then(
+      (begun) => begun || this.#notKept('the largest are over the budget of the cache'),
+      (error) => this.#giveUpCache(error),
+    )
   }
 
   /** Starts to write a copy once the write before has ended, so that `bytes` can be handed on. */
@@ -350,9 +352,11 @@ class FileFetch {
   #giveUpCache(error: unknown): false {
     this.#begun = Promise.resolve(false)
     const why = error instanceof Error ? error.name : String(error)
-    this.#context.onWarning?.(
-      `Files are not kept for the next visit: the browser refuses to store them (${why})`,
-    )
+    return this.#notKept(`the browser refuses to store them (${why})`)
+  }
+
+  #notKept(why: string): false {
+    this.#context.onWarning?.(`Files are not kept for the next visit: ${why}`)
     return false
   }
 

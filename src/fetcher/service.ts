@@ -10,6 +10,7 @@ export function fetchService(): FetchWorkerApi {
   const caches = new Map<number | undefined, ChunkCache>()
   const held = new HeldFiles()
   const cacheOf = (budget: number | undefined) => {
+    if (budget === 0) return undefined
     const cache = caches.get(budget) ?? openChunkCache({ budget })
     caches.set(budget, cache)
     return cache

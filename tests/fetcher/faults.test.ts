@@ -606,18 +606,27 @@ describe('cache', () => {
     expect(stats).toMatchObject({ requests: 2, networkBytes: file.payload.length - 3 * CHUNK })
   })
 
-  test('a full disk or a private mode does not stop a load, and is told once', async () => {
+  test('a full disk, a small budget or a private mode does not stop a load, and is told once', async () => {
     const warnings: string[] = []
     const onWarning = (message: string) => warnings.push(message)
+    const told = () => warnings.splice(0)
     serve()
     storage.faults.quota = file.head.headBytes + 2 * CHUNK
     await loadRight({}, { cache: openChunkCache({ storage: storage.storage, budget: 1e9 }), onWarning })
-    expect(warnings).toEqual([expect.stringContaining('QuotaExceededError')])
+    expect(told()).toEqual([expect.stringContaining('QuotaExceededError')])
 
     storage = memoryCacheStorage()
+    serve()
+    await loadRight({}, { cache: openChunkCache({ storage: storage.storage, budget: 1000 }), onWarning })
+    expect(told()).toEqual([expect.stringContaining('budget')])
+    expect([...storage.entries().keys()].filter((key) => key.includes('tritswap/1'))).toEqual([])
+
     storage.faults.closed = true
     serve()
-    await loadRight()
+    await loadRight({}, { onWarning })
+    expect(told()).toEqual([expect.stringContaining('no storage')])
     expect(server.take()).toEqual({ requests: 1, bytes: file.bytes.length })
+    await loadRight({}, { cache: undefined, onWarning })
+    expect(told()).toEqual([])
   })
 })
