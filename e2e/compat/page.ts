@@ -189,7 +189,6 @@ async function tryWays(
   inputs: Record<string, transformers.Tensor>,
   referenceOf: Reference,
   tolerance: number,
-  isQuantized: boolean,
 ): Promise<Outcome | undefined> {
   let outcome: Outcome | undefined
   for (const way of ways) {
@@ -201,13 +200,28 @@ async function tryWays(
         error: outcome?.error ?? own.error,
       }
     } catch (error) {
-      // What a graph keeps quantized is no input that a merge could reach.
-      if (isTritswapError(error, 'mapping') && isQuantized)
-        return { skipped: `its targets are quantized in this graph: ${messageOf(error)}` }
       return { ...outcome, error: `${way.how}: ${messageOf(error)}` }
     }
   }
   return outcome
+}
+
+/** An expert for weights that no merge can reach has to be refused, by the name of one of them. */
+async function tryRefusal(ways: readonly Prepared[], { name, files, integers }: JobExpert): Promise<Outcome> {
+  for (const { how, attached } of ways) {
+    for (const { url } of files) {
+      const error: unknown = await attached.load({ source: url, label: name }).then(
+        () => undefined,
+        (reason) => reason,
+      )
+      const unmapped = isTritswapError(error, 'mapping') ? (error.fields.unmapped as string[]) : []
+      if (unmapped.length === 0 || unmapped.some((target) => !integers.includes(target)))
+        return { error: `${how}: ${error === undefined ? 'it is not refused' : messageOf(error)}` }
+    }
+  }
+  return {
+    skipped: `a merge cannot reach ${integers.length} of its targets, which are integers in this graph, first ${integers[0]}`,
+  }
 }
 
 const compat = {
@@ -259,23 +273,24 @@ const compat = {
         isCpuGood ??= difference(await onCpu(), plain) <= tolerance
         return isCpuGood ? onCpu(url) : undefined
       }
-      const isQuantized = !/^fp/.test(job.dtype)
       for (const expert of job.experts) {
-        const like = (reference: Reference) =>
-          tryWays(ways, expert, inputs, reference, tolerance, isQuantized)
-        result.experts[expert.name] = (await like(torch)) ?? (await withoutTorch(like))
-        const { error, maxDiff } = result.experts[expert.name]
-        if (error !== undefined && isQuantized && expert.replaces.length > 0) {
-          const skipped = `torch puts f32 modules in the place of 4-bit ones (${expert.replaces.join(', ')}), and a task vector is added to what the graph has`
-          result.experts[expert.name] = { maxDiff, skipped }
-        }
+        result.experts[expert.name] =
+          expert.integers.length > 0 ? await tryRefusal(ways, expert) : await tryMerge(expert)
       }
       await cpu?.release()
 
-      async function withoutTorch(like: (reference: Reference) => Promise<Outcome | undefined>) {
+      async function tryMerge(expert: JobExpert): Promise<Outcome> {
+        const like = (reference: Reference) => tryWays(ways, expert, inputs, reference, tolerance)
+        let why = NO_REFERENCE
+        if (expert.unquantized.length > 0) {
+          why = `torch has ${expert.unquantized.join(', ')} in f32, and a task vector is added to what the graph has`
+        } else {
+          const outcome = await like(torch)
+          if (outcome !== undefined) return outcome
+        }
         const outcome = await like(merged)
-        if (outcome === undefined) return { skipped: NO_REFERENCE }
-        return { ...outcome, note: `compared with weights merged on the CPU: ${NO_REFERENCE}` }
+        if (outcome === undefined) return { skipped: why }
+        return { ...outcome, note: `compared with weights merged on the CPU: ${why}` }
       }
     } finally {
       for (const { attached } of ways) await attached.dispose()

@@ -18,8 +18,16 @@ export interface Job {
 
 export interface JobExpert {
   name: string
-  /** Modules that an adapter has whole (peft's `modules_to_save`). */
-  replaces: readonly string[]
+  /**
+   * What a merge cannot reach, because an operator of the graph multiplies with integers there; the base then has to
+   * refuse the expert.
+   */
+  integers: readonly string[]
+  /**
+   * Modules that an adapter has whole (peft's `modules_to_save`) and that are quantized by blocks in the graph: torch's
+   * reference has them in f32.
+   */
+  unquantized: readonly string[]
   /** Uncompressed and compressed, with the name of what torch says in expected.safetensors. */
   files: readonly { url: string; expected: string }[]
 }

@@ -11,8 +11,10 @@ import { promisify } from 'node:util'
 import { type Browser, chromium } from 'playwright'
 import { createServer } from 'vite'
 import { chromiumLaunchOptions } from '../../scripts/chromium.mjs'
+import type { TritTable } from '../../src/format/index.ts'
 import type {} from './page.ts'
 import type { Job, JobResult, Outcome } from './protocol.ts'
+import { integerModules, limitsOf, readTable } from './quantized.ts'
 import { readZoo, type ZooExpert, type ZooGraph, type ZooModel } from './zoo.ts'
 
 export type Verdict = 'ok' | 'refused' | 'skipped' | 'wrong'
@@ -175,6 +177,11 @@ async function runGraph(
   const prepared = join(out, folder, dtype)
   try {
     await tritswap('prepare', model.path, '--out', prepared, '--dtype', dtype, '--subfolder', folder)
+    const integers = integerModules(join(model.path, folder), dtype)
+    const base = await readTable(join(prepared, 'weights.trit'))
+    const usable = experts.filter(({ refuse, refusal }) => refuse === undefined && refusal === undefined)
+    const tables = new Map<string, TritTable>()
+    for (const { name, dense } of usable) tables.set(name, await readTable(dense))
     const job: Job = {
       folder: `/@fs${model.path}`,
       graph: folder,
@@ -183,16 +190,14 @@ async function runGraph(
       externalData,
       prepared: `/@fs${prepared}`,
       outputs: ['base', ...model.experts.map(({ name }) => name)],
-      experts: experts
-        .filter(({ refuse, refusal }) => refuse === undefined && refusal === undefined)
-        .map(({ name, replaces, dense, compressed }) => ({
-          name,
-          replaces,
-          files: [
-            { url: `/@fs${dense}`, expected: name },
-            { url: `/@fs${compressed}`, expected: `${name}.compeft` },
-          ],
-        })),
+      experts: usable.map(({ name, replaces, dense, compressed }) => ({
+        name,
+        ...limitsOf(tables.get(name)!, replaces, base, integers),
+        files: [
+          { url: `/@fs${dense}`, expected: name },
+          { url: `/@fs${compressed}`, expected: `${name}.compeft` },
+        ],
+      })),
     }
     return await inPage(browser, url, (wanted) => window.compat.run(wanted), job)
   } catch (error) {

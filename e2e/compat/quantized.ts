@@ -1,0 +1,62 @@
+/**
+ * What an expert cannot do on quantized weights, from what the files say: everything else that fails is a fault.
+ *
+ * @module
+ */
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { readHead, type TritTable, targetsOf } from '../../src/format/index.ts'
+import { graphFiles, type ModelDtype } from '../../src/onnx/files.ts'
+import { parseModel } from '../../src/onnx/model.ts'
+import { moduleOfNode, parameterOfInitializer } from '../../src/onnx/names.ts'
+import { type GraphProto, TensorProto_DataType } from '../../src/onnx/onnx_pb.ts'
+import { indexGraph } from '../../src/onnx/uses.ts'
+import { memorySource } from '../../src/source/memory.ts'
+import type { JobExpert } from './protocol.ts'
+
+const INTEGERS: ReadonlySet<number> = new Set([TensorProto_DataType.INT8, TensorProto_DataType.UINT8])
+/** These are within reach of a merge once they are dequantized. */
+const BLOCKS = new Set(['MatMulNBits', 'GatherBlockQuantized'])
+
+/** Modules of a model in one dtype whose weights an operator takes as integers. */
+export function integerModules(folder: string, dtype: string): Set<string> {
+  const modules = new Set<string>()
+  for (const file of graphFiles(readdirSync(folder), dtype as ModelDtype)) {
+    const { graph } = parseModel(new Uint8Array(readFileSync(join(folder, file))), file)
+    for (const { tensor, uses } of indexGraph(graph as GraphProto).initializers) {
+      if (!INTEGERS.has(tensor.dataType) || tensor.dims.length < 2) continue
+      const readers = uses.filter(({ node }) => !BLOCKS.has(node.opType))
+      // A shared embedding is called by its own name, and by none of its readers'.
+      const own = parameterOfInitializer(tensor.name.replace(/_quantized\b/, ''))?.name
+      const names = [own?.replace(/\.weight$/, ''), ...readers.map(({ node }) => moduleOfNode(node.name))]
+      for (const module of readers.length > 0 ? names : []) if (module !== undefined) modules.add(module)
+    }
+  }
+  return modules
+}
+
+/** The table of a `.trit` file. */
+export async function readTable(path: string): Promise<TritTable> {
+  return (await readHead(memorySource(readFileSync(path), path))).table
+}
+
+/**
+ * @param replaces - modules that the adapter has whole
+ * @param base - of the prepared base
+ */
+export function limitsOf(
+  expert: TritTable,
+  replaces: readonly string[],
+  base: TritTable,
+  modules: ReadonlySet<string>,
+): Pick<JobExpert, 'integers' | 'unquantized'> {
+  const targets = targetsOf(base.tensors)
+  const isIn = (target: string, module: string) => `.${target}`.endsWith(`.${module}.weight`)
+  const integers = targetsOf(expert.tensors).filter(
+    (target) => !targets.includes(target) && [...modules].some((module) => isIn(target, module)),
+  )
+  const unquantized = replaces.filter((module) =>
+    base.tensors.some(({ codec, target }) => codec === 'blocks' && isIn(target, module)),
+  )
+  return { integers, unquantized }
+}
