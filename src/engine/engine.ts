@@ -10,8 +10,11 @@ import type { FetchProgress } from '../fetcher/protocol.ts'
 import { receiveFile } from '../fetcher/receive.ts'
 import { type Gpu, requestGpu } from '../gpu/index.ts'
 import { fetchGraph, graphPath, hoistIntoVram, readIntoVram } from '../model/base_source.ts'
+import type { ReadyGraph } from '../model/create_session.ts'
+import type { BindingChoice } from '../model/expert_bindings.ts'
 import { ExpertHost, type FilledBase, type LoadedInfo } from '../model/expert_host.ts'
 import { type Closeness, closeness, scoreWindow } from '../model/score.ts'
+import { externalFilesOf, type QuantizedChoice } from '../onnx/index.ts'
 import type {
   ActiveExpert,
   EngineStats,
@@ -46,6 +49,8 @@ export interface OpenRequest extends OpenCommon {
 export interface OpenUnpreparedRequest extends OpenCommon {
   /** f32, or f16 where there is no f32, by default. */
   dtype?: string
+  /** What becomes of weights that are quantized by blocks. */
+  quantized?: QuantizedChoice
   subfolder?: string
 }
 
@@ -74,17 +79,18 @@ export class Engine {
     signal: AbortSignal,
     onLost: (message: string) => void,
   ): Promise<ModelInfo> {
+    const { modelUrl, ort, dtype } = request
     const gpu = await this.#device(onLost)
+    const graph = await fetchGraph(modelUrl, graphPath(GRAPH_MODULE, dtype), { signal })
     // The graph compiles while the weights stream.
-    const text = TextModel.load({
-      files: modelFiles(request.modelUrl),
-      ort: request.ort,
-      device: gpu.device,
-      dtype: request.dtype,
-    })
+    const files = modelFiles(modelUrl, new Map([[graph.file, graph.bytes as Uint8Array<ArrayBuffer>]]))
+    const text = TextModel.load({ files, ort, device: gpu.device, dtype })
     text.catch(() => {})
-    const base = await readIntoVram(gpu, await receiveFile(port, signal), request.dtype)
-    return this.#start(base, text, request)
+    const base = await readIntoVram(gpu, await receiveFile(port, signal), dtype)
+    return this.#start(base, text, request, {
+      ...graph,
+      externalFiles: externalFilesOf(graph.bytes, graph.file),
+    })
   }
 
   /**
@@ -106,7 +112,8 @@ export class Engine {
     const { graph, dtype } = await firstGraph(request, (file) =>
       fetchGraph(modelUrl, file, { signal, onBytes: report(file) }),
     )
-    const base = await hoistIntoVram(gpu, [graph], { signal, onBytes: report('weights') })
+    const { quantized } = request
+    const base = await hoistIntoVram(gpu, [graph], { signal, quantized, onBytes: report('weights') })
     const [hoisted] = base.graphs
     const text = TextModel.load({
       files: modelFiles(modelUrl, new Map([[hoisted.file, hoisted.bytes]])),
@@ -116,7 +123,7 @@ export class Engine {
       subfolder,
       externalFiles: hoisted.externalFiles,
     })
-    return this.#start(base, text, request)
+    return this.#start(base, text, request, { ...hoisted, external: graph.external })
   }
 
   #device(onLost: (message: string) => void): Promise<Gpu> {
@@ -133,10 +140,13 @@ export class Engine {
     base: FilledBase,
     loading: Promise<TextModel>,
     request: OpenCommon & { fingerprint?: string },
+    graph: ReadyGraph,
   ): Promise<ModelInfo> {
     const { gpu } = base
-    const host = await ExpertHost.create(base, request)
+    const host = await ExpertHost.create(base, { ...request, graphs: { [GRAPH_MODULE]: graph } })
     const text = await loading
+    // From now on a switch makes ready what its forward passes will run in.
+    host.runtime.sessions(text.sessions, host.runtime.line())
     const info: ModelInfo = {
       name: request.name,
       adapter: gpu.adapter,
@@ -158,19 +168,25 @@ export class Engine {
     label: string | undefined,
     port: MessagePort,
     signal: AbortSignal,
+    binding?: BindingChoice,
   ): Promise<LoadedInfo> {
     const { host } = this.#model()
     const file = await receiveFile(port, signal)
     try {
-      return await host.load(id, label, file)
+      return await host.load(id, label, file, binding)
     } finally {
       file.cancel()
     }
   }
 
   /** Takes an expert that is in VRAM already under another id; undefined if it is not. */
-  adopt(id: string, label: string | undefined, rootHash: string): LoadedInfo | undefined {
-    return this.#model().host.adopt(id, label, rootHash)
+  adopt(
+    id: string,
+    label: string | undefined,
+    rootHash: string,
+    binding?: BindingChoice,
+  ): LoadedInfo | undefined {
+    return this.#model().host.adopt(id, label, rootHash, binding)
   }
 
   /** Tells which load phases the next switch to this expert should report. */
@@ -283,6 +299,7 @@ export class Engine {
     this.#open = undefined
     if (!open) return
     await open.host.runtime.exclusively(async () => {
+      await open.host.runtime.release()
       await open.text.dispose()
       open.host.destroy()
       open.gpu.device.destroy()

@@ -33,6 +33,8 @@ import {
   moduleOf,
   readIntoVram,
 } from './base_source.ts'
+import { type ConfiguredSession, createLike, type ReadyGraph } from './create_session.ts'
+import type { BindingChoice } from './expert_bindings.ts'
 import { ExpertHost, type FilledBase } from './expert_host.ts'
 import type { OrtSession } from './hoisted_session.ts'
 import type { ActiveExpert, AdapterInfo, EngineStats, ExpertInfo, SwitchReport } from './reports.ts'
@@ -97,6 +99,11 @@ export interface AttachedExpertRequest {
   label?: string
   /** Known from a registry, it authenticates every byte before it is used. */
   rootHash?: string
+  /**
+   * How it meets the base, unless `activate` says otherwise: `auto` (the default) takes what costs least, `merge` changes
+   * the weights in place, `side` and `input` leave them alone.
+   */
+  binding?: BindingChoice
 }
 
 export interface AttachedExpert extends ExpertInfo {
@@ -104,17 +111,11 @@ export interface AttachedExpert extends ExpertInfo {
   release(): Promise<void>
 }
 
-export type AttachedChoice = AttachedExpert | readonly { expert: AttachedExpert; weight: number }[]
+export type AttachedChoice =
+  | AttachedExpert
+  | readonly { expert: AttachedExpert; weight: number; binding?: BindingChoice }[]
 
 const DEFAULT_EXPERT_BUDGET = 256 << 20
-
-/** An `InferenceSession` as transformers.js keeps it: with a note of how it was made. */
-interface ConfiguredSession extends OrtSession {
-  outputNames?: readonly string[]
-  config?: { dtype?: string; device?: string }
-}
-
-type SessionClass = { create(bytes: Uint8Array, options: object): Promise<ConfiguredSession> }
 
 const attachedSessions = new WeakSet<object>()
 
@@ -155,12 +156,14 @@ export async function attachExperts(
     base = opened.base
     // One after the other: onnxruntime-web creates no two at a time.
     for (const [name, session] of Object.entries(sessions)) {
-      created[name] = await recreate(session, opened.graphs[name], gpu, options.sessionOptions)
+      created[name] = await createLike(session, opened.graphs[name], gpu, options.sessionOptions)
     }
     const host = await ExpertHost.create(base, {
       name: opened.name,
       fingerprint: opened.fingerprint,
       expertBudget: options.expertBudget ?? DEFAULT_EXPERT_BUDGET,
+      graphs: opened.graphs,
+      sessionOptions: options.sessionOptions,
     })
     const proxies = host.runtime.sessions(created, host.runtime.line())
     for (const proxy of Object.values(proxies)) attachedSessions.add(proxy)
@@ -240,7 +243,11 @@ export class AttachedExperts {
     const active: ActiveExpert[] =
       'release' in choice
         ? [{ expert: choice.id, weight: 1 }]
-        : choice.map(({ expert, weight }) => ({ expert: expert.id, weight }))
+        : choice.map(({ expert, weight, binding }) => ({
+            expert: expert.id,
+            weight,
+            ...(binding && { binding }),
+          }))
     return this.#activate(active, signal)
   }
 
@@ -269,6 +276,7 @@ export class AttachedExperts {
     this.#disposed = true
     this.#fetches.dispose()
     await this.#host.runtime.exclusively(async () => {
+      await this.#host.runtime.release()
       for (const session of Object.values(this.sessions)) await session.release?.()
       this.#host.destroy()
     })
@@ -291,11 +299,11 @@ export class AttachedExperts {
 
   async #fetch(
     id: string,
-    { source, rootHash, label }: AttachedExpertRequest,
+    { source, rootHash, label, binding }: AttachedExpertRequest,
     options: { onProgress?: (progress: FetchProgress) => void; signal?: AbortSignal },
   ): Promise<ExpertInfo> {
     const file = this.#fetches.load({ source, rootHash, kind: 'expert', name: label ?? id }, options)
-    const loaded = this.#receive(id, label, file)
+    const loaded = this.#receive(id, label, file, binding)
     try {
       const [{ uploadMs: upload, ...info }, { stats }] = await Promise.all([loaded, file.done])
       const phases = { fetch: stats.fetchMs + stats.cacheMs, verify: stats.verifyMs, upload }
@@ -309,10 +317,15 @@ export class AttachedExperts {
     }
   }
 
-  async #receive(id: string, label: string | undefined, { port, signal }: ReturnType<FetchPool['load']>) {
+  async #receive(
+    id: string,
+    label: string | undefined,
+    { port, signal }: ReturnType<FetchPool['load']>,
+    binding: BindingChoice | undefined,
+  ) {
     const file = await receiveFile(port, signal)
     try {
-      return await this.#host.load(id, label, file)
+      return await this.#host.load(id, label, file, binding)
     } finally {
       file.cancel()
     }
@@ -370,14 +383,6 @@ function isSession(value: unknown): value is ConfiguredSession {
   return Array.isArray(inputNames) && typeof run === 'function'
 }
 
-/** Graph of one session, ready to be created. */
-interface ReadyGraph {
-  bytes: Uint8Array
-  /** Data files that it still needs. */
-  externalFiles: readonly string[]
-  external: (location: string) => ByteSource
-}
-
 interface OpenedBase {
   base: FilledBase
   graphs: Record<string, ReadyGraph>
@@ -420,7 +425,7 @@ async function openBase(
     const ready: Record<string, ReadyGraph> = {}
     for (const session of Object.keys(sessions)) {
       const { file, bytes, external } = await fetchGraph(folder, pathOf(session), { signal })
-      ready[session] = { bytes, external, externalFiles: externalFilesOf(bytes, file) }
+      ready[session] = { file, bytes, external, externalFiles: externalFilesOf(bytes, file) }
     }
     return { base, graphs: ready, name, fingerprint: manifest.fingerprint }
   }
@@ -484,44 +489,6 @@ async function givenGraph(session: string, given: GraphSpec, options: AttachOpti
     throw new TritswapError('input', `Cannot read the graph of session ${session}: its size is not known`)
   }
   return { file, bytes: await given.read(0, size, options), external: options.external ?? unknown }
-}
-
-async function recreate(
-  old: ConfiguredSession,
-  graph: ReadyGraph,
-  { device }: Gpu,
-  extra: Readonly<Record<string, unknown>> = {},
-): Promise<ConfiguredSession> {
-  const { create } = old.constructor as unknown as Partial<SessionClass>
-  if (typeof create !== 'function') {
-    throw new TritswapError(
-      'input',
-      'Cannot attach experts: the session is not of onnxruntime-web in this thread',
-    )
-  }
-  // transformers.js keeps the cache of its WebGPU sessions on the GPU.
-  const cached =
-    old.config?.device === 'webgpu' ? (old.outputNames ?? []).filter((name) => /^present/.test(name)) : []
-  const externalData = []
-  for (const path of graph.externalFiles) {
-    const source = graph.external(path)
-    await source.read(0, 1)
-    const size = await source.size()
-    if (size === undefined) {
-      throw new TritswapError('network', `Cannot fetch ${source.name}: its server does not tell its size`)
-    }
-    externalData.push({ path, data: await source.read(0, size) })
-  }
-  const session = await create.call(old.constructor, graph.bytes, {
-    executionProviders: [{ name: 'webgpu', device }],
-    ...(cached.length > 0
-      ? { preferredOutputLocation: Object.fromEntries(cached.map((name) => [name, 'gpu-buffer'])) }
-      : {}),
-    ...(externalData.length > 0 ? { externalData } : {}),
-    ...extra,
-  })
-  if (old.config) session.config = old.config
-  return session
 }
 
 function baseUrl(): string {

@@ -14,7 +14,17 @@ import {
   toHex,
   type WeightDtype,
 } from '../format/index.ts'
-import { ExpertStore, type Gpu, type ResidentExpert, Switcher, type WeightStore } from '../gpu/index.ts'
+import {
+  ExpertStore,
+  type Gpu,
+  type ResidentExpert,
+  Switcher,
+  Unpacker,
+  type WeightStore,
+} from '../gpu/index.ts'
+import { BesideBuffers } from './beside.ts'
+import { createLike, type ReadyGraph } from './create_session.ts'
+import type { BindingChoice, ExpertBinding } from './expert_bindings.ts'
 import {
   countWeights,
   ExpertRuntime,
@@ -22,7 +32,8 @@ import {
   identify,
   type PayloadPieces,
 } from './expert_runtime.ts'
-import type { ActiveExpert, EngineStats, ExpertInfo, SwitchReport } from './reports.ts'
+import type { VariantSource } from './graph_variants.ts'
+import type { ActiveExpert, BoundExpert, EngineStats, ExpertInfo, SwitchReport } from './reports.ts'
 
 /** A base whose weights are in VRAM, and no expert has touched them yet. */
 export interface FilledBase {
@@ -41,6 +52,7 @@ interface LoadedExpert {
   id: string
   headBytes: number
   resident: ResidentExpert
+  binding: BindingChoice
   /** Load phases in ms, until a switch has reported them. */
   unreported?: { fetch: number; verify: number; upload: number }
 }
@@ -55,18 +67,28 @@ export class ExpertHost {
   readonly #weights: WeightStore
   readonly #experts: ExpertStore
   readonly #switcher: Switcher
+  readonly #beside: BesideBuffers
   readonly #loaded = new Map<string, LoadedExpert>()
   /** Sets by the ids of their experts. */
   readonly #named = new WeakMap<ExpertSet, readonly ActiveExpert[]>()
+  readonly #bindings = new WeakMap<ResidentExpert, Map<BindingChoice, ExpertBinding>>()
   #lastSwitch: SwitchReport | undefined
 
   /**
-   * @param options.expertBudget - VRAM for compressed experts, in bytes
+   * @param options.expertBudget - VRAM for compressed experts, in bytes; as much again may hold unpacked ones
+   * @param options.graphs - by the names of their sessions: what experts can be put beside
+   * @param options.sessionOptions - added to what sessions are created with
    * @throws {TritswapError} `memory`; the weights are the caller's to destroy then
    */
   static async create(
     { gpu, weights, table, bindings, precision }: FilledBase,
-    options: { name: string; fingerprint?: string; expertBudget: number },
+    options: {
+      name: string
+      fingerprint?: string
+      expertBudget: number
+      graphs?: Readonly<Record<string, ReadyGraph>>
+      sessionOptions?: Readonly<Record<string, unknown>>
+    },
   ): Promise<ExpertHost> {
     const experts = await ExpertStore.create({ gpu, budgetBytes: options.expertBudget })
     const switcher = await Switcher.create({ gpu, weights, experts })
@@ -74,8 +96,33 @@ export class ExpertHost {
     const fingerprint = table.base.fingerprint ?? options.fingerprint
     const identity = { name: options.name, fingerprint, dtype: precision ?? dtype }
     const base = await identify(weights, identity, table.tensors)
-    const runtime = new ExpertRuntime({ weights, experts, switcher, base })
-    return new ExpertHost(gpu, weights, experts, switcher, runtime, dtype, countWeights(table.tensors))
+    const beside = new BesideBuffers(await Unpacker.create({ gpu, experts }), options.expertBudget)
+    const tensors = new Map(table.tensors.map((tensor) => [tensor.name, tensor]))
+    const graphs = Object.entries(options.graphs ?? {}).map(
+      ([name, { file, bytes, externalFiles, external }]): [string, VariantSource] => {
+        const inputs = bindings.graphs.find((graph) => graph.file === file)?.inputs ?? []
+        const create: VariantSource['create'] = (like, variant) =>
+          createLike(like, { bytes: variant, externalFiles, external }, gpu, options.sessionOptions)
+        return [name, { graph: { file, bytes, inputs, tensors }, create }]
+      },
+    )
+    const runtime = new ExpertRuntime({
+      weights,
+      experts,
+      switcher,
+      base,
+      beside: { buffers: beside, graphs: new Map(graphs) },
+    })
+    return new ExpertHost(
+      gpu,
+      weights,
+      experts,
+      switcher,
+      beside,
+      runtime,
+      dtype,
+      countWeights(table.tensors),
+    )
   }
 
   private constructor(
@@ -83,6 +130,7 @@ export class ExpertHost {
     weights: WeightStore,
     experts: ExpertStore,
     switcher: Switcher,
+    beside: BesideBuffers,
     runtime: ExpertRuntime,
     dtype: 'f32' | 'f16',
     weightCount: number,
@@ -91,6 +139,7 @@ export class ExpertHost {
     this.#weights = weights
     this.#experts = experts
     this.#switcher = switcher
+    this.#beside = beside
     this.runtime = runtime
     this.dtype = dtype
     this.weightCount = weightCount
@@ -99,12 +148,14 @@ export class ExpertHost {
   /**
    * Takes an expert into VRAM.
    * @param id - what it is called from now on
+   * @param binding - how it meets the base where an activation does not say
    * @throws {TritswapError} as {@link ExpertRuntime.load}
    */
   async load(
     id: string,
     label: string | undefined,
     file: { head: TritHead; name: string; chunks: PayloadPieces },
+    binding: BindingChoice = 'auto',
   ): Promise<LoadedInfo> {
     let uploadMs = 0
     // Time in our hands, not time spent waiting for the next chunk.
@@ -115,17 +166,24 @@ export class ExpertHost {
         uploadMs += performance.now() - start
       }
     }
-    const resident = await this.runtime.load(file.head, label ?? file.name, timed())
+    const resident = await this.runtime.load(file.head, label ?? file.name, timed(), binding)
     // The store keeps it until its space is needed; sets hold what is active.
     resident.release()
-    return this.#keep(id, label, file.head.headBytes, resident, uploadMs)
+    return this.#keep(id, label, file.head.headBytes, resident, binding, uploadMs)
   }
 
   /** Takes an expert that is in VRAM already under another id; undefined if it is not. */
-  adopt(id: string, label: string | undefined, rootHash: string): LoadedInfo | undefined {
+  adopt(
+    id: string,
+    label: string | undefined,
+    rootHash: string,
+    binding: BindingChoice = 'auto',
+  ): LoadedInfo | undefined {
     const resident = this.#experts.find(rootHash)
     const twin = [...this.#loaded.values()].find((loaded) => loaded.resident === resident)
-    return resident && twin && this.#keep(id, label, twin.headBytes, resident, 0)
+    if (resident === undefined || twin === undefined) return undefined
+    this.#bindingOf(resident, binding)
+    return this.#keep(id, label, twin.headBytes, resident, binding, 0)
   }
 
   #keep(
@@ -133,9 +191,10 @@ export class ExpertHost {
     label: string | undefined,
     headBytes: number,
     resident: ResidentExpert,
+    binding: BindingChoice,
     uploadMs: number,
   ): LoadedInfo {
-    this.#loaded.set(id, { id, headBytes, resident })
+    this.#loaded.set(id, { id, headBytes, resident, binding })
     return { ...describe(id, label, headBytes, resident), uploadMs }
   }
 
@@ -190,10 +249,22 @@ export class ExpertHost {
       )
     }
     const set = this.runtime.set(
-      loaded.map(({ resident }, i) => ({ expert: resident, weight: active[i].weight })),
+      loaded.map(({ resident, binding }, i) => ({
+        expert: resident,
+        weight: active[i].weight,
+        binding: this.#bindingOf(resident, active[i].binding ?? binding),
+      })),
     )
     this.#named.set(set, active)
     return set
+  }
+
+  #bindingOf(resident: ResidentExpert, choice: BindingChoice): ExpertBinding {
+    const known = this.#bindings.get(resident) ?? new Map<BindingChoice, ExpertBinding>()
+    this.#bindings.set(resident, known)
+    const binding = known.get(choice) ?? this.runtime.bind(resident.table, choice)
+    known.set(choice, binding)
+    return binding
   }
 
   /** The experts of a set, by id. */
@@ -207,9 +278,11 @@ export class ExpertHost {
       base: this.#weights.bytes,
       experts: store.arenaBytes,
       journal: this.#switcher.journalBytes,
+      beside: this.runtime.besideBytes,
     }
     return {
-      vram: { ...vram, total: vram.base + vram.experts + vram.journal },
+      vram: { ...vram, total: vram.base + vram.experts + vram.journal + vram.beside },
+      active: this.#bound(),
       counts: {
         uploads: store.uploads,
         evictions: store.evictions,
@@ -219,6 +292,27 @@ export class ExpertHost {
       expertBytesUploaded: store.uploadedBytes,
       lastSwitch: this.#lastSwitch,
     }
+  }
+
+  #bound(): BoundExpert[] {
+    const { current } = this.runtime
+    return this.namesOf(current).map((active, i) => {
+      const { expert, binding } = current.experts[i]
+      const uses = binding?.beside ?? []
+      const side = new Set(uses.flatMap((use) => (use.kind === 'side' ? [use.index] : [])))
+      const input = new Set(
+        uses.flatMap((use) => {
+          if (use.kind === 'lowRank') return [use.down.index, use.up.index]
+          return use.kind === 'side' ? [] : [use.index]
+        }),
+      )
+      const merge = binding?.merged.size ?? expert.table.tensors.length
+      return {
+        ...active,
+        tensors: { merge, side: side.size, input: input.size },
+        sideBytes: this.#beside.bytesOf(expert),
+      }
+    })
   }
 
   /** A checksum of all weights in VRAM, computed on the GPU. */
@@ -240,6 +334,7 @@ export class ExpertHost {
 
   /** Frees all VRAM; the device is its owner's. No forward pass may run any more. */
   destroy(): void {
+    this.#beside.destroy()
     this.#switcher.destroy()
     this.#experts.destroy()
     this.#weights.destroy()

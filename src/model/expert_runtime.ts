@@ -67,6 +67,8 @@ interface SetState {
   holders: number
   plans: ReadonlyMap<string, GraphPlan>
   feeds?: Promise<BesideFeeds<GPUBuffer>>
+  /** VRAM of the feeds, once they are there. */
+  bytes: number
 }
 
 export class ExpertRuntime {
@@ -113,6 +115,13 @@ export class ExpertRuntime {
   /** Switches that changed weights or what calls without experts of their own run with, since the start. */
   get switches(): number {
     return this.#switches
+  }
+
+  /** VRAM of what is beside the weights: codes, and inputs of the sets in use. */
+  get besideBytes(): number {
+    let bytes = this.#buffers?.bytes ?? 0
+    for (const state of this.#states.values()) bytes += state.bytes
+    return bytes
   }
 
   /** What calls without experts of their own run with. */
@@ -299,9 +308,14 @@ export class ExpertRuntime {
       return [name, { plan, inputs }] as const
     })
     const feeds = (this.#buffers as BesideBuffers).fill(new Map(plans))
-    feeds.catch(() => {
-      state.feeds = undefined
-    })
+    feeds.then(
+      ({ bytes }) => {
+        state.bytes = bytes
+      },
+      () => {
+        state.feeds = undefined
+      },
+    )
     return feeds
   }
 
@@ -334,7 +348,7 @@ export class ExpertRuntime {
       for (const expert of held) expert.release()
       throw error
     }
-    const state = this.#states.get(set) ?? { holders: 0, plans: planOf(set.experts) }
+    const state = this.#states.get(set) ?? { holders: 0, plans: planOf(set.experts), bytes: 0 }
     state.holders++
     this.#states.set(set, state)
   }

@@ -3,6 +3,9 @@
  *
  * @module
  */
+import type { BindingChoice } from './expert_bindings.ts'
+
+export type { Binding, BindingChoice } from './expert_bindings.ts'
 
 export interface AdapterInfo {
   vendor: string
@@ -46,6 +49,15 @@ export interface ActiveExpert {
   /** `ExpertInfo.id` */
   expert: string
   weight: number
+  /** How it is to meet the base, where that is not as its load said. */
+  binding?: BindingChoice
+}
+
+/** How an active expert meets the base: its tensors by binding. */
+export interface BoundExpert extends ActiveExpert {
+  tensors: { merge: number; side: number; input: number }
+  /** VRAM of its 2-bit weights. */
+  sideBytes: number
 }
 
 /** A set of active experts. `set` counts up with every switch; 0 is the untouched base. */
@@ -61,7 +73,10 @@ export interface SwitchReport extends ActiveSet {
 }
 
 export interface EngineStats {
-  vram: { base: number; experts: number; journal: number; total: number }
+  /** `beside`: 2-bit weights and inputs of graphs. */
+  vram: { base: number; experts: number; journal: number; beside: number; total: number }
+  /** What calls without experts of their own run with. */
+  active: readonly BoundExpert[]
   counts: { uploads: number; evictions: number; switches: number; cpuDecodes: number }
   /** Bytes written to the GPU for experts since the start. */
   expertBytesUploaded: number

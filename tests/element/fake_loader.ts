@@ -97,7 +97,8 @@ export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
       async stats() {
         const experts = residents.size * 200_000
         return {
-          vram: { base: 21_900_000, experts, journal: 400_000, total: 22_300_000 + experts },
+          vram: { base: 21_900_000, experts, journal: 400_000, beside: 0, total: 22_300_000 + experts },
+          active: [],
           counts: { uploads: residents.size, evictions: 0, switches: active.set, cpuDecodes: 0 },
           expertBytesUploaded: experts,
         }
@@ -109,6 +110,20 @@ export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
         await wait(tokenMs)
         const bits = tokens.length * (experts === undefined || pairs(experts).length === 0 ? 3 : 2)
         return { bits, bytes: tokens.length, tokens: tokens.length - 1 }
+      },
+      async compare(tokens, reference, others) {
+        await wait(tokenMs)
+        const positions = tokens.length - 1
+        // The likeness of two sets is that of their names.
+        const nameOf = (choice: ExpertChoice) => pairs(choice).map(name).join()
+        return others.map((other) => {
+          const same = nameOf(other) === nameOf(reference)
+          return {
+            positions,
+            agreeing: same ? positions : Math.floor(positions / 2),
+            klBits: same ? 0 : positions,
+          }
+        })
       },
       async dispose() {
         fake.log?.push('dispose')
