@@ -1,9 +1,12 @@
 /** Many loads at once, as a restless visitor causes them: aborted, cut by a reload, started again. */
 import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { expect, type Page, test } from '@playwright/test'
+import type { Registry } from '../src/source/registry.ts'
 import { tritFile } from '../tests/fetcher/trit_file.ts'
+import type {} from './harness/harness.ts'
 import type { WantedFile } from './harness/network.ts'
-import { type FaultServer, startFaultServer } from './servers/fault_server.ts'
+import { type FaultServer, type ServedFile, startFaultServer } from './servers/fault_server.ts'
 
 const HARNESS = `http://localhost:${process.env.HARNESS_PORT ?? 4320}/e2e/harness/network.html`
 const CHUNK = 1 << 16
@@ -171,4 +174,82 @@ test('a browser that grants too little storage', async ({ page }) => {
     expect.stringContaining('not kept for the next visit'),
   ])
   await session.send('Storage.overrideQuotaForOrigin', { origin })
+})
+
+test('the base stays bit-exact, whatever goes wrong on the way of an expert', async ({ page }) => {
+  const folder = new URL('../public/experts/', import.meta.url)
+  const registry = JSON.parse(readFileSync(new URL('experts.json', folder), 'utf8')) as Registry
+  const middle = 2 * CHUNK
+  const files = registry.experts
+    .map(({ url, rootHash }) => ({ rootHash, bytes: new Uint8Array(readFileSync(new URL(url, folder))) }))
+    .filter(({ bytes }) => bytes.length > middle + 1000)
+  /** How a load ends, and its requests. */
+  const faults: Record<string, { script: ServedFile['script']; ends: string; requests: number }> = {
+    'a cut': { script: ({ number }) => (number ? {} : { cutAt: middle }), ends: 'loaded', requests: 2 },
+    'no Range': { script: () => ({ ignoreRange: true }), ends: 'loaded', requests: 1 },
+    'a wrong Content-Range': {
+      script: () => ({ contentRange: 'bytes 1-2/3', headers: { 'Access-Control-Expose-Headers': '*' } }),
+      ends: 'network: bytes 1-2/3',
+      requests: 1,
+    },
+    'a body that always ends early': {
+      script: ({ start }) => ({ endAt: Math.max(start, middle) }),
+      ends: 'format: truncated',
+      requests: 2,
+    },
+    'a byte that is always flipped': {
+      script: () => ({ flip: middle }),
+      ends: 'integrity: does not have the hash',
+      requests: 2,
+    },
+    'another file': { script: () => ({ flip: 40 }), ends: 'integrity: root hash', requests: 1 },
+    '404': { script: () => ({ status: 404 }), ends: 'network: answered 404', requests: 1 },
+    '403 without CORS': {
+      script: () => ({ status: 403, headers: { 'Access-Control-Allow-Origin': 'https://nobody.invalid' } }),
+      ends: 'network: Access-Control-Allow-Origin',
+      requests: 3,
+    },
+    '429, then fine': {
+      script: ({ number }) => (number ? {} : { status: 429, headers: { 'Retry-After': '0' } }),
+      ends: 'loaded',
+      requests: 2,
+    },
+    '503 for ever': { script: () => ({ status: 503 }), ends: 'network: answered 503', requests: 3 },
+    'a compressed body': { script: () => ({ gzip: true, ignoreRange: true }), ends: 'loaded', requests: 2 },
+  }
+  await page.goto(new URL('./', HARNESS).href)
+  await page.waitForFunction(() => 'harness' in window)
+  await page.evaluate(() =>
+    window.harness.open({ fetch: { cacheBudget: 0, retry: { attempts: 3, baseMs: 20 } } }),
+  )
+  const base = await page.evaluate(() => window.harness.hash())
+  const received = await page.evaluate(() => window.harness.received.messageBytes)
+
+  for (const [name, { script, ends, requests }] of Object.entries(faults)) {
+    await test.step(name, async () => {
+      const path = `/engine/${encodeURIComponent(name)}.trit`
+      // What is in VRAM already would not be fetched: those that come through are taken off the list.
+      const { bytes, rootHash } = ends === 'loaded' ? (files.shift() ?? files[0]) : files[0]
+      server.files.set(decodeURIComponent(path), { bytes, script })
+      const error = await page.evaluate(
+        ([source, id, root]) => window.harness.tryLoad(source, id, root),
+        [server.url + path, name, rootHash],
+      )
+      const [tag, message] = ends.split(': ')
+      if (ends === 'loaded') {
+        expect(error).toBeUndefined()
+      } else {
+        expect(error).toMatchObject({ tag, message: expect.stringContaining(message) })
+        expect(error?.message).toContain(server.url + path)
+      }
+      const asked = server.log.filter((record) => record.path === decodeURIComponent(path))
+      expect(asked).toHaveLength(requests)
+      expect(await page.evaluate(() => window.harness.hash())).toBe(base)
+    })
+  }
+  // Experts that came through are in VRAM all the same, and no more than sketches of them went through this thread.
+  expect(await page.evaluate(() => window.harness.received.messageBytes)).toBeLessThan(received + 10_000)
+  expect((await page.evaluate(() => window.harness.stats())).counts.uploads).toBe(
+    Object.values(faults).filter(({ ends }) => ends === 'loaded').length,
+  )
 })
