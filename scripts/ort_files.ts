@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import { defaultClientConditions, type Plugin } from 'vite'
 
-/** The files of onnxruntime-web that the engine worker loads at run time, from `<base>ort/` and never a CDN. */
+/** The files of onnxruntime-web that the engine worker loads at run time, from `ort/` and never a CDN. */
 const ORT_FILES = ['ort-wasm-simd-threaded.asyncify.mjs', 'ort-wasm-simd-threaded.asyncify.wasm']
 const ORT_TYPES: Record<string, string> = { mjs: 'text/javascript', wasm: 'application/wasm' }
 
@@ -17,8 +17,11 @@ export function ortFiles(): Plugin {
   return {
     name: 'tritswap:ort-files',
     // The build of onnxruntime-web that does not carry its wasm: else the bundler emits a second copy of 27 MB.
-    config: () => ({
+    config: ({ build }, { command }) => ({
       resolve: { conditions: ['onnxruntime-web-use-extern-wasm', ...defaultClientConditions] },
+      define: {
+        __TRITSWAP_ORT__: JSON.stringify(command === 'serve' ? '/ort/' : build?.lib ? './ort/' : '../ort/'),
+      },
     }),
     configResolved(config) {
       outDir = resolve(config.root, config.build.outDir)

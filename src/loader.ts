@@ -31,7 +31,7 @@ import { FetchPool } from './fetcher/pool.ts'
 import type { FetchProgress, FetchSettings, SourceSpec } from './fetcher/protocol.ts'
 import { folderName, folderUrl } from './model/base_source.ts'
 import type { Closeness } from './model/score.ts'
-import { connectWorker, transfer, type WorkerLink } from './rpc.ts'
+import { connectWorker, startWorker, transfer, type WorkerLink } from './rpc.ts'
 
 export type * from './engine/protocol.ts'
 export { type ErrorTag, isAbortError, isTritswapError, TritswapError } from './errors.ts'
@@ -62,7 +62,10 @@ export interface LoaderOptions {
   subfolder?: string
   onProgress?: ProgressCallback
   signal?: AbortSignal
-  /** Folder with onnxruntime-web's wasm and glue; `ort/` beside the page by default. */
+  /**
+   * Folder with onnxruntime-web's wasm and glue, relative to the page; by default the `ort/` that comes with this
+   * library, beside its script. To be given where a bundler moved the script away from it.
+   */
   ort?: string | URL
   /** VRAM for compressed experts, in bytes; the least recently used go first. */
   expertBudget?: number
@@ -124,7 +127,10 @@ export class ExpertLoader {
   private constructor(options: LoaderOptions) {
     this.#options = options
     this.#pool = new FetchPool({
-      createWorker: () => new Worker(new URL('./fetcher/worker.ts', import.meta.url), { type: 'module' }),
+      createWorker: () =>
+        startWorker(
+          (Worker) => new Worker(new URL('./fetcher/worker.ts', import.meta.url), { type: 'module' }),
+        ),
       settings: options.fetch,
       onWarning: options.onWarning,
     })
@@ -273,9 +279,11 @@ export class ExpertLoader {
     const base = document.baseURI
     const modelUrl = folderUrl(this.#options.model, base, this.#options.fetch?.hub)
     const name = folderName(modelUrl)
-    const ort = new URL(`${String(this.#options.ort ?? 'ort').replace(/\/+$/, '')}/`, base).href
+    const ort = ortFolder(this.#options.ort, base)
     this.#pool.warm()
-    const worker = new Worker(new URL('./engine/worker.ts', import.meta.url), { type: 'module' })
+    const worker = startWorker(
+      (Worker) => new Worker(new URL('./engine/worker.ts', import.meta.url), { type: 'module' }),
+    )
     const link = connectWorker<EngineApi>(worker, 'engine worker')
     const stop = () => link.terminate(signal?.reason as Error)
     signal?.addEventListener('abort', stop, { once: true })
@@ -486,6 +494,14 @@ export class ExpertLoader {
     for (let n = 2; this.#handles.has(free) || this.#loading.has(free); n++) free = `${wanted}#${n}`
     return free
   }
+}
+
+/** Where the build puts onnxruntime-web's files, as seen from its scripts. */
+declare const __TRITSWAP_ORT__: string
+
+function ortFolder(given: string | URL | undefined, base: string): string {
+  if (given === undefined) return new URL(__TRITSWAP_ORT__, import.meta.url).href
+  return new URL(`${String(given).replace(/\/+$/, '')}/`, base).href
 }
 
 function isRequest(source: SourceSpec | ExpertRequest): source is ExpertRequest {

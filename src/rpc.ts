@@ -299,6 +299,54 @@ async function settle(call: () => unknown, args: unknown[]): Promise<unknown> {
   return watched
 }
 
+/** Blob addresses of the scripts that lie on other origins. */
+const importers = new Map<string, string>()
+
+/**
+ * Starts a module worker wherever its script lies. Browsers refuse workers from other origins, so there a script made
+ * here imports it: the page needs `worker-src blob:`, the other origin `Access-Control-Allow-Origin`.
+ *
+ * @param start - takes the constructor and makes the worker in the form that bundlers look for:
+ * `(Worker) => new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' })`
+ */
+export function startWorker(start: (Constructor: typeof Worker) => Worker): Worker {
+  return start(
+    new Proxy(Worker, {
+      construct(Constructor, [script, options]: ConstructorParameters<typeof Worker>) {
+        // Bundlers make a string of the address.
+        const { origin, href } = new URL(script, globalThis.location.href)
+        return new Constructor(origin === globalThis.location.origin ? href : importerOf(href), options)
+      },
+    }),
+  )
+}
+
+/**
+ * Address of a script of this origin that does nothing but import another. By `import()`, which policies take for a
+ * script where they take `import` for a worker; it takes a moment, and messages are held back until it is done.
+ */
+function importerOf(script: string): string {
+  const known = importers.get(script)
+  if (known !== undefined) return known
+  const code = `const held = []
+const hold = (event) => {
+  event.stopImmediatePropagation()
+  held.push(event)
+}
+addEventListener('message', hold)
+import(${JSON.stringify(script)}).then(
+  () => {
+    removeEventListener('message', hold)
+    for (const { data, ports } of held) dispatchEvent(new MessageEvent('message', { data, ports }))
+  },
+  (error) => setTimeout(() => { throw error }),
+)
+`
+  const importer = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }))
+  importers.set(script, importer)
+  return importer
+}
+
 /** A worker as seen from the thread that made it. */
 export interface WorkerLink<T> {
   /** Calls into the worker. All pending ones reject with `worker` when it dies, later ones at once. */
