@@ -8,9 +8,11 @@ import type { ExpertSwitcher } from '../element/expert_switcher.ts'
 import { BringYourOwn } from './bring_your_own.ts'
 import { Measure } from './measure.ts'
 import { SideBySide } from './side_by_side.ts'
+import { Workbench } from './workbench.ts'
 
 customElements.define('trit-side-by-side', SideBySide)
 customElements.define('trit-measure', Measure)
+customElements.define('trit-workbench', Workbench)
 customElements.define('trit-bring-your-own', BringYourOwn)
 
 /** A weight matrix in small: how strongly each of 5 × 5 entries is drawn, and in which direction it goes. */
@@ -86,7 +88,10 @@ export function showBelow(place: HTMLElement, switcher: ExpertSwitcher): void {
       </section>
       <section aria-labelledby="bring">
         <h2 id="bring">Bring your own</h2>
-        <p>An expert from your disk. Its bytes do not leave this browser.</p>
+        <p>
+          A LoRA adapter or a fine-tuned model of this base becomes an expert here, in a worker of this page: choose how much
+          of it to keep, write with it, save it. Its bytes do not leave this browser.
+        </p>
         <trit-bring-your-own .switcher=${switcher}></trit-bring-your-own>
       </section>
       <section aria-labelledby="how">

@@ -1,40 +1,62 @@
 import { css, html, LitElement, nothing } from 'lit'
+import { keyed } from 'lit/directives/keyed.js'
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
-import type { Pen } from '../element/switcher_state.ts'
 import { base, theme } from '../element/theme.ts'
 import { formatBytes } from '../element/units.ts'
 import { readHead } from '../format/head.ts'
 import { blobSource } from '../source/memory.ts'
+import { type BroughtFile, filesOfDrop, filesOfInput, recognise } from './dropped_files.ts'
+import type { BroughtWeights } from './workbench.ts'
 
-/** Experts from the visitor's own disk become pens. Their bytes go to the engine of this page and nowhere else. */
+/**
+ * What the visitor has on disk becomes a pen: an expert as it is, an adapter or a fine-tuning compressed. Its bytes go to
+ * the workers of this page and nowhere else.
+ */
 export class BringYourOwn extends LitElement {
   static override properties = {
     switcher: { attribute: false },
     _over: { state: true },
     _message: { state: true },
     _problem: { state: true },
+    _weights: { state: true },
   }
 
   static override styles = [
     theme,
     base,
     css`
-      label {
-        display: block;
+      .zone {
+        display: flex;
+        flex-direction: column;
+        gap: 12px;
+        align-items: center;
         padding: 24px;
         text-align: center;
         border: 1px dashed var(--trit-muted);
         border-radius: var(--trit-radius);
       }
-      label.over {
+      .zone.over {
         background: var(--trit-wash);
       }
-      input {
-        display: block;
-        max-width: 100%;
-        margin: 12px auto 0;
-        font: inherit;
-        color: inherit;
+      .choices {
+        display: flex;
+        flex-wrap: wrap;
+        gap: 8px;
+        justify-content: center;
+      }
+      .choices label {
+        padding: 5px 14px;
+        border: 1px solid var(--trit-hairline);
+        border-radius: var(--trit-radius);
+        cursor: pointer;
+      }
+      .choices label:focus-within {
+        outline: 2px solid var(--trit-focus);
+        outline-offset: 2px;
+      }
+      .choices label.off {
+        color: var(--trit-muted);
+        cursor: default;
       }
       p {
         min-height: 20px;
@@ -51,6 +73,7 @@ export class BringYourOwn extends LitElement {
   declare _over: boolean
   declare _message: string
   declare _problem: string
+  declare _weights: BroughtWeights | undefined
   #brought = 0
 
   constructor() {
@@ -59,66 +82,129 @@ export class BringYourOwn extends LitElement {
     this._message = this._problem = ''
   }
 
+  override connectedCallback(): void {
+    super.connectedCallback()
+    // A file that misses the zone must not take the place of the page.
+    window.addEventListener('dragover', this.#onDrag)
+    window.addEventListener('drop', this.#onDrop)
+  }
+
+  override disconnectedCallback(): void {
+    super.disconnectedCallback()
+    window.removeEventListener('dragover', this.#onDrag)
+    window.removeEventListener('drop', this.#onDrop)
+  }
+
   override render() {
     const ready = this.switcher.state.status === 'ready'
-    return html`<label
-        class=${this._over ? 'over' : ''}
-        @dragover=${(event: DragEvent) => {
-          event.preventDefault()
+    return html`<div
+        class="zone ${this._over ? 'over' : ''}"
+        @dragenter=${() => {
           this._over = true
         }}
         @dragleave=${() => {
           this._over = false
         }}
-        @drop=${(event: DragEvent) => {
-          event.preventDefault()
-          this._over = false
-          if (ready) void this.#take(event.dataTransfer?.files)
-        }}
-        >${ready ? 'Drop a .trit file made for this base here, or choose it' : 'The base must be loaded first'}
-        <input
-          type="file"
-          accept=".trit"
-          ?disabled=${!ready}
-          @change=${(event: Event) => {
-            const input = event.target as HTMLInputElement
-            void this.#take(input.files).then(() => {
-              // The same file again is a choice, too.
-              input.value = ''
-            })
-          }}
-      /></label>
+      >
+        ${
+          ready
+            ? html`<span
+                >Drop here: a <b>.trit</b>, the folder of a <b>peft adapter</b>, or the <b>safetensors</b> of a
+                fine-tuning of this base</span
+              >`
+            : 'The base must be loaded first'
+        }
+        <div class="choices">
+          ${this.#choice('Choose files', ready, false)} ${this.#choice('Choose a folder', ready, true)}
+        </div>
+      </div>
       <p role="status">${this._message}</p>
-      ${this._problem === '' ? nothing : html`<p class="problem" role="alert">${this._problem}</p>`}`
+      ${this._problem === '' ? nothing : html`<p class="problem" role="alert">${this._problem}</p>`}
+      ${
+        this._weights === undefined
+          ? nothing
+          : keyed(
+              this._weights,
+              html`<trit-workbench
+              .switcher=${this.switcher}
+              .brought=${this._weights}
+              @close=${() => {
+                this._weights = undefined
+              }}
+            ></trit-workbench>`,
+            )
+      }`
   }
 
-  async #take(files: FileList | null | undefined): Promise<void> {
-    const [file] = files ?? []
-    if (file === undefined) return
-    const { state } = this.switcher
+  #choice(text: string, ready: boolean, folder: boolean) {
+    return html`<label class=${ready ? '' : 'off'}
+      >${text}<input
+        class="hidden"
+        type="file"
+        multiple
+        ?webkitdirectory=${folder}
+        ?disabled=${!ready}
+        @change=${(event: Event) => {
+          const input = event.target as HTMLInputElement
+          const files = filesOfInput(input)
+          // The same file again is a choice, too.
+          input.value = ''
+          void this.#take(files)
+        }}
+    /></label>`
+  }
+
+  #onDrag = (event: DragEvent): void => {
+    if (event.dataTransfer?.types.includes('Files')) event.preventDefault()
+  }
+
+  #onDrop = (event: DragEvent): void => {
+    const transfer = event.dataTransfer
+    this._over = false
+    if (!transfer?.types.includes('Files')) return
+    event.preventDefault()
+    if (this.switcher.state.status !== 'ready') return
+    void filesOfDrop(transfer).then((files) => this.#take(files))
+  }
+
+  async #take(files: readonly BroughtFile[]): Promise<void> {
+    if (files.length === 0) return
     this._message = this._problem = ''
-    let pen: Pen | undefined
+    this._weights = undefined
     try {
-      const { rootHash, table } = await readHead(blobSource(file))
-      const { label = file.name.replace(/\.trit$/, ''), description, prompt, licence } = table
-      this.#brought += 1
-      pen = state.addPen({
-        id: `own-${this.#brought}`,
-        label,
-        description: description ?? `From ${file.name}`,
-        prompt,
-        licence,
-        file,
-        rootHash,
-        bytes: file.size,
-      })
-      await state.choose(pen)
-      if (pen.error === undefined) this._message = `${label}, ${formatBytes(file.size)}, is in hand`
-      else this._problem = pen.error
+      const brought = recognise(files)
+      if (brought.kind === 'expert') await this.#takeExpert(brought.file)
+      else this._weights = brought
     } catch (error) {
       this._problem = (error as Error).message
     }
+  }
+
+  async #takeExpert(file: File): Promise<void> {
+    const { state } = this.switcher
+    const { rootHash, table } = await readHead(blobSource(file))
+    const { label = file.name.replace(/\.trit$/, ''), description, prompt, licence } = table
+    const { density, alpha } = table.compression
+    this.#brought += 1
+    const pen = state.addPen({
+      id: `own-${this.#brought}`,
+      label,
+      description: description ?? `From ${file.name}`,
+      prompt,
+      licence,
+      density,
+      alpha,
+      file,
+      rootHash,
+      bytes: file.size,
+    })
+    await state.choose(pen)
+    if (pen.error === undefined) {
+      this._message = `${label}, ${formatBytes(file.size)}, is in hand`
+      return
+    }
     // What cannot be used is told here, where it was dropped, and is no pen.
-    if (pen !== undefined && this._problem !== '') state.removePen(pen)
+    this._problem = pen.error
+    state.removePen(pen)
   }
 }

@@ -44,6 +44,8 @@ export class Measure extends LitElement {
         accent-color: var(--trit-text);
       }
       .scroll {
+        /* Else what is there for screen readers alone sticks out of it. */
+        position: relative;
         margin-top: 16px;
         overflow-x: auto;
       }

@@ -88,7 +88,8 @@ export function measurementJson({ pens, texts, windows, cells }: Measurement, ab
   return `${JSON.stringify({ ...about, windows, windowTokens: WINDOW_TOKENS, texts, rows }, null, 2)}\n`
 }
 
-async function fetchText(url: string, signal: AbortSignal): Promise<string> {
+/** @throws {TritswapError} `network` for a text that cannot be had */
+export async function fetchText(url: string, signal: AbortSignal): Promise<string> {
   const response = await fetch(url, { signal })
   if (!response.ok) {
     throw new TritswapError('network', `Cannot fetch ${url}: the server answered ${response.status}`, {

@@ -1,7 +1,7 @@
 /**
  * Registers `<expert-switcher>` and its parts.
  *
- * @module
+ * @module element
  */
 import { ExpertLoader } from '../loader.ts'
 import { ExpertSwitcher } from './expert_switcher.ts'

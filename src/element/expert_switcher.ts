@@ -11,6 +11,7 @@ import {
 } from './switcher_state.ts'
 import { base, theme } from './theme.ts'
 import { formatBytes } from './units.ts'
+import { howToGetWebGpu } from './webgpu_help.ts'
 
 /** Where a number key goes when several switchers are on a page and none has the focus: to the first. */
 const connected: ExpertSwitcher[] = []
@@ -24,25 +25,43 @@ export type ExpertSwitcherEvents = { [K in keyof SwitcherEvents]: CustomEvent<Sw
  * A base model, its experts as pens, and the manuscript that they write. Several with the same `model` on a page share
  * one engine; each writes with its own experts.
  *
- * Attributes: `model`, `experts`, `active` (ids, separated by spaces), `alpha`, `prompt`, `max-new-tokens`,
- * `temperature`, `top-k`, `autoload`.
+ * @fires ready {CustomEvent<ModelInfo>} The base is in VRAM.
+ * @fires progress {CustomEvent<FetchProgress>} Bytes of the base or of an expert came.
+ * @fires switch {CustomEvent<MeasuredSwitch>} Another pen is in hand.
+ * @fires token {CustomEvent<GeneratedToken>} A token was written.
+ * @fires error {CustomEvent<Error>} The base, an expert or the writing failed; the element shows it as well.
+ * @fires change {CustomEvent<null>} Anything that is shown changed.
  *
- * Restyling: the parts `grid`, `state`, `prompt`, `pens`, `pen`, `mix`, `last-switch`; the custom properties
- * `--trit-paper`, `--trit-text`, `--trit-muted`, `--trit-hairline`, `--trit-wash`, `--trit-error`, `--trit-focus`,
- * `--trit-sans`, `--trit-serif`, `--trit-radius`, `--trit-margin` (width of the margin with the names) and `--ink-0`
- * (the base) to `--ink-9`.
+ * @slot empty - what stands in the manuscript before anything is written
+ * @slot unsupported - what to do without WebGPU, in place of the list of browsers
  *
- * @fires ready - the base is in VRAM; detail: `ModelInfo`
- * @fires progress - bytes of the base or of an expert came; detail: `FetchProgress`
- * @fires switch - another pen is in hand; detail: `MeasuredSwitch`
- * @fires token - detail: `GeneratedToken`
- * @fires error - detail: the `Error`
- * @fires change - anything that is shown changed
+ * @csspart grid - all of it
+ * @csspart state - what stands in place of the manuscript while there is no base
+ * @csspart prompt - the prompt in the manuscript
+ * @csspart pens - the group of pens
+ * @csspart pen - one of them
+ * @csspart mix - strength and second pen
+ * @csspart last-switch - the last switch and its phases
+ *
+ * @cssprop --trit-paper - background of controls
+ * @cssprop --trit-text - text
+ * @cssprop --trit-muted - text of less weight
+ * @cssprop --trit-hairline - lines and borders
+ * @cssprop --trit-wash - background of what is pointed at
+ * @cssprop --trit-error - text of errors
+ * @cssprop --trit-focus - outline of what has the focus
+ * @cssprop --trit-sans - typeface of controls
+ * @cssprop --trit-serif - typeface of the manuscript
+ * @cssprop --trit-radius - of corners
+ * @cssprop --trit-margin - width of the margin with the names of the pens
+ * @cssprop --ink-0 - ink of the base; `--ink-1` to `--ink-9` are those of the experts
  */
 export class ExpertSwitcher extends LitElement {
+  /** @internal */
   static override properties = {
     model: {},
     experts: {},
+    ort: {},
     prompt: {},
     maxNewTokens: { attribute: 'max-new-tokens', type: Number },
     temperature: { type: Number },
@@ -55,6 +74,7 @@ export class ExpertSwitcher extends LitElement {
     alpha: { noAccessor: true, type: Number },
   }
 
+  /** @internal */
   static override styles = [
     theme,
     base,
@@ -207,28 +227,58 @@ export class ExpertSwitcher extends LitElement {
     `,
   ]
 
-  /** Folder or address of the base. */
+  /**
+   * Folder of the base: an address, absolute or relative to the page, or `hf:owner/name@revision`.
+   * @attr model
+   */
   declare model: string
-  /** Address of the registry, `experts.json`. */
+  /**
+   * Address of the registry, `experts.json`.
+   * @attr experts
+   */
   declare experts: string
-  /** The text to go on from. */
+  /**
+   * Folder of onnxruntime-web's files, where a bundler moved the library away from its own; else leave it out.
+   * @attr ort
+   */
+  declare ort: string
+  /**
+   * The text to go on from.
+   * @attr prompt
+   */
   declare prompt: string
+  /**
+   * How much is written at once; an end token ends it earlier.
+   * @attr max-new-tokens
+   */
   declare maxNewTokens: number
-  /** 0 takes the likeliest token each time; more lets chance choose among the `topK` likeliest. */
+  /**
+   * 0 takes the likeliest token each time; more lets chance choose among the `topK` likeliest.
+   * @attr temperature
+   */
   declare temperature: number
+  /**
+   * How many of the likeliest tokens chance chooses among.
+   * @attr top-k
+   */
   declare topK: number
-  /** Load the base at once instead of asking with a button. */
+  /**
+   * Load the base at once instead of asking with a button.
+   * @attr autoload
+   */
   declare autoload: boolean
 
-  /** How the engine is made; {@link defineExpertSwitcher} sets it. */
+  /** @internal How the engine is made. */
   static createLoader: CreateLoader
 
+  /** What is known and shown, as data. */
   readonly state: SwitcherState
 
   constructor() {
     super()
     this.model = ''
     this.experts = ''
+    this.ort = ''
     this.prompt = ''
     this.maxNewTokens = 120
     this.temperature = 0
@@ -244,20 +294,31 @@ export class ExpertSwitcher extends LitElement {
     )
   }
 
+  /** @internal */
   override connectedCallback(): void {
     super.connectedCallback()
     connected.push(this)
     window.addEventListener('keydown', this.#onKey)
+    window.addEventListener('online', this.#onNetwork)
+    window.addEventListener('offline', this.#onNetwork)
+    this.#onNetwork()
   }
 
+  /** @internal */
   override disconnectedCallback(): void {
     super.disconnectedCallback()
     connected.splice(connected.indexOf(this), 1)
     window.removeEventListener('keydown', this.#onKey)
+    window.removeEventListener('online', this.#onNetwork)
+    window.removeEventListener('offline', this.#onNetwork)
     void this.state.dispose()
   }
 
-  /** Ids of the experts in hand, or on their way there; empty for the base. Unknown ids end in the event `error`. */
+  /**
+   * Ids of the experts in hand, or on their way there; empty for the base. Unknown ids end in the event `error`. As an
+   * attribute separated by spaces.
+   * @attr active
+   */
   get active(): string[] {
     return this.state.hand.map(({ pen }) => pen.id)
   }
@@ -266,7 +327,10 @@ export class ExpertSwitcher extends LitElement {
     void this.activate(ids).catch((error: Error) => this.#announce('error', error))
   }
 
-  /** Strength of what is in hand: 1 is an expert as it was made, 0 the base. The next token already has it. */
+  /**
+   * Strength of what is in hand: 1 is an expert as it was made, 0 the base. The next token already has it.
+   * @attr alpha
+   */
   get alpha(): number {
     return this.state.alpha
   }
@@ -287,7 +351,7 @@ export class ExpertSwitcher extends LitElement {
 
   /** Loads the base; what comes of it is in `state` and in the events `ready` and `error`. */
   load(): Promise<void> {
-    return this.state.open(this.model)
+    return this.state.open(this.model, this.ort || undefined)
   }
 
   /** Writes on from the prompt; resolves when it has stopped. */
@@ -296,6 +360,7 @@ export class ExpertSwitcher extends LitElement {
     return this.state.write(this.prompt, { maxNewTokens, temperature, topK })
   }
 
+  /** Ends {@link generate}; what was written stays. */
   stop(): void {
     this.state.stop()
   }
@@ -312,7 +377,7 @@ export class ExpertSwitcher extends LitElement {
     if (this.autoload) void this.load()
   }
 
-  override render() {
+  protected override render() {
     const { state } = this
     return html`<div class="grid" part="grid">
       ${this.#sheet()}
@@ -323,10 +388,13 @@ export class ExpertSwitcher extends LitElement {
           .chosen=${state.chosen}
           .held=${state.held}
           .problem=${state.registryProblem}
+          ?offline=${!state.online}
+          ?empty=${state.registryRead && state.pens.length === 1}
           ?disabled=${state.status !== 'ready'}
           @choose=${(event: CustomEvent<Pen>) => state.choose(event.detail)}
           @choose-variant=${({ detail }: CustomEvent<{ pen: Pen; variant: Pen }>) =>
             state.chooseVariant(detail.pen, detail.variant)}
+          @read-again=${() => this.#readRegistry(this.experts)}
           @stop-fetching=${(event: CustomEvent<Pen>) => state.stopFetching(event.detail)}
         ></trit-pen-choice>
         <trit-mix
@@ -358,32 +426,34 @@ export class ExpertSwitcher extends LitElement {
           .prompt=${state.prompt}
           .tokens=${state.tokens}
           ?writing=${state.writing}
-          ><span slot="empty">Ready. Choose a pen, give it a beginning, and let it write.</span></trit-manuscript
+          ><slot name="empty" slot="empty">Ready. Choose a pen, give it a beginning, and let it write.</slot></trit-manuscript
         >`
       case 'loading':
         return html`<div class="state" part="state">
           <h2>The base is on its way</h2>
-          <div
-            class="line"
-            role="progressbar"
-            aria-label="Loading the base"
-            aria-valuemin="0"
-            aria-valuemax="100"
-            aria-valuenow=${Math.round(100 * this.#share())}
-          ><i .style=${`--share: ${this.#share()}`}></i></div>
+          ${this.#line()}
           <p class="figure">${this.#loading()}</p>
           <button @click=${() => state.close()}>Stop</button>
         </div>`
       case 'idle':
         return html`<div class="state" part="state">
-          <h2>The base is not loaded</h2>
-          <p>It is read once and then stays in this device’s memory. Nothing you type leaves the browser.</p>
-          <button class="primary" @click=${() => this.load()}>Load the base</button>
+          ${
+            state.total > 0 && state.loaded < state.total
+              ? html`<h2>The base is partly here</h2>
+                  ${this.#line()}
+                  <p class="figure">
+                    ${formatBytes(state.loaded)} of ${formatBytes(state.total)} came and are kept; loading goes on from there.
+                  </p>
+                  <button class="primary" @click=${() => this.load()}>Go on loading</button>`
+              : html`<h2>The base is not loaded</h2>
+                  <p>It is read once and then stays in this device’s memory. Nothing you type leaves the browser.</p>
+                  <button class="primary" @click=${() => this.load()}>Load the base</button>`
+          }
         </div>`
       case 'failed':
         return html`<div class="state problem" part="state" role="alert">
           <h2>The base could not be loaded</h2>
-          <p>${state.problem}</p>
+          <p>${state.online ? nothing : 'You are offline. '}${state.problem}</p>
           <button class="primary" @click=${() => this.load()}>Try again</button>
         </div>`
       case 'lost':
@@ -395,13 +465,8 @@ export class ExpertSwitcher extends LitElement {
       case 'unsupported':
         return html`<div class="state problem" part="state" role="alert">
           <h2>WebGPU is missing</h2>
-          <p>${state.problem}. The model runs on your own graphics device, through WebGPU:</p>
-          <ul>
-            <li>Chrome and Edge: version 113 or newer; on Linux, switch on <code>chrome://flags/#enable-unsafe-webgpu</code></li>
-            <li>Safari: version 26 or newer</li>
-            <li>Firefox: version 141 or newer on Windows, 145 on macOS with Apple silicon</li>
-            <li>Any of them: over https or localhost only, and with hardware acceleration switched on</li>
-          </ul>
+          <p>${state.problem}. The model runs on your own graphics device, through WebGPU.</p>
+          <slot name="unsupported">${howToGetWebGpu()}</slot>
           <button class="primary" @click=${() => this.load()}>Try again</button>
         </div>`
     }
@@ -459,6 +524,17 @@ export class ExpertSwitcher extends LitElement {
     return [...samples].map(([prompt, pen]) => ({ prompt, pen }))
   }
 
+  #line() {
+    return html`<div
+      class="line"
+      role="progressbar"
+      aria-label="Loading the base"
+      aria-valuemin="0"
+      aria-valuemax="100"
+      aria-valuenow=${Math.round(100 * this.#share())}
+    ><i .style=${`--share: ${this.#share()}`}></i></div>`
+  }
+
   #share(): number {
     return this.state.total > 0 ? Math.min(1, this.state.loaded / this.state.total) : 0
   }
@@ -494,6 +570,8 @@ export class ExpertSwitcher extends LitElement {
   #announce<K extends keyof SwitcherEvents>(type: K, detail: SwitcherEvents[K]): void {
     this.dispatchEvent(new CustomEvent(type, { detail }))
   }
+
+  #onNetwork = (): void => this.state.setOnline(navigator.onLine)
 
   #onSubmit = (event: Event): void => {
     event.preventDefault()

@@ -12,6 +12,7 @@ export const KEYS = 9
  *
  * @fires choose - detail: the {@link Pen} that the visitor chose
  * @fires choose-variant - detail: the {@link Pen} of the card and the variant to take instead
+ * @fires read-again - the visitor wants the registry to be read once more
  * @fires stop-fetching - detail: the {@link Pen} whose download is to end
  */
 export class PenChoice extends LitElement {
@@ -20,6 +21,8 @@ export class PenChoice extends LitElement {
     chosen: {},
     held: {},
     disabled: { type: Boolean },
+    offline: { type: Boolean },
+    empty: { type: Boolean },
     problem: {},
   }
 
@@ -149,10 +152,30 @@ export class PenChoice extends LitElement {
         color: var(--trit-muted);
       }
       .scale {
+        position: relative;
         height: 5px;
         border-radius: 1px;
         background: var(--trit-hairline);
         overflow: hidden;
+      }
+      .scale s {
+        position: absolute;
+        inset: 0 auto 0 calc(100% * var(--share));
+        width: 1px;
+        background: var(--trit-text);
+      }
+      .facts {
+        grid-column: 2 / -1;
+        height: 16px;
+        font-size: 12px;
+        line-height: 16px;
+        color: var(--trit-muted);
+        overflow: hidden;
+        text-overflow: ellipsis;
+        white-space: nowrap;
+      }
+      .facts:empty {
+        display: none;
       }
       .scale i {
         display: block;
@@ -212,7 +235,22 @@ export class PenChoice extends LitElement {
         line-height: 16px;
         color: var(--trit-muted);
       }
+      .notice {
+        margin: 0 0 8px;
+        padding: 6px 10px;
+        font-size: 13px;
+        line-height: 18px;
+        background: var(--trit-wash);
+        border-radius: var(--trit-radius);
+      }
+      fieldset + .notice {
+        margin-top: 8px;
+      }
       .problem {
+        display: flex;
+        gap: 8px;
+        align-items: flex-start;
+        justify-content: space-between;
         padding: 12px 8px;
         color: var(--trit-error);
         overflow-wrap: anywhere;
@@ -223,6 +261,7 @@ export class PenChoice extends LitElement {
           padding: 6px 6px 9px 8px;
         }
         .about,
+        .facts,
         kbd {
           display: none;
         }
@@ -260,27 +299,51 @@ export class PenChoice extends LitElement {
   declare chosen: Pen | undefined
   declare held: readonly WeightedPen[]
   declare disabled: boolean
+  /** Without a network only what is here already can be had. */
+  declare offline: boolean
+  /** The registry lists nothing. */
+  declare empty: boolean
   declare problem: string
 
   constructor() {
     super()
     this.pens = []
     this.held = []
-    this.disabled = false
+    this.disabled = this.offline = this.empty = false
     this.problem = ''
   }
 
   override render() {
-    return html`<fieldset part="pens" ?disabled=${this.disabled}>
+    return html`${
+      this.offline
+        ? html`<p class="notice" role="status">
+            <b>Offline.</b> Pens that are in VRAM or on this device still write; the others wait for the network.
+          </p>`
+        : nothing
+    }<fieldset part="pens" ?disabled=${this.disabled}>
         <legend class="hidden">Pens</legend>
         ${this.pens.map((pen, index) => this.#card(pen, index))}
       </fieldset>
       ${
-        this.pens.some((pen) => pen.replaces?.f16Delta)
-          ? html`<p class="note">Bars: bytes on the wire against the 16-bit weights of the fine-tuning that it replaces.</p>`
+        this.empty
+          ? html`<p class="notice"><b>No experts are listed here yet.</b> The base writes alone.</p>`
           : nothing
       }
-      ${this.problem === '' ? nothing : html`<div class="problem" role="alert">${this.problem}</div>`}`
+      ${
+        this.pens.some((pen) => pen.replaces?.f16Delta)
+          ? html`<p class="note">
+              Bar: the file in the 16-bit weights that it replaces; tick: a 16-bit LoRA of rank 8.
+            </p>`
+          : nothing
+      }
+      ${
+        this.problem === ''
+          ? nothing
+          : html`<div class="problem" role="alert">
+              <span>${this.problem}</span>
+              <button @click=${() => this.dispatchEvent(new CustomEvent('read-again'))}>Try again</button>
+            </div>`
+      }`
   }
 
   #card(pen: Pen, index: number) {
@@ -293,7 +356,7 @@ export class PenChoice extends LitElement {
           .checked=${pen === this.chosen}
           @change=${() => this.#fire('choose', pen)}
           aria-label=${pen.label}
-          aria-describedby="about-${index} place-${index} size-${index} error-${index}"
+          aria-describedby="about-${index} place-${index} size-${index} facts-${index} error-${index}"
         />
         <svg class="nib" viewBox="0 0 20 20" aria-hidden="true">
           <path d="M10 1.5 15 10.5 12.4 18.5H7.6L5 10.5z" />
@@ -304,6 +367,7 @@ export class PenChoice extends LitElement {
         ${index < KEYS ? html`<kbd aria-hidden="true">${index + 1}</kbd>` : html`<span></span>`}
         <span class="about" id="about-${index}" title=${pen.description ?? ''}>${pen.description ?? ''}</span>
         <span class="size figure" id="size-${index}">${this.#size(pen)}</span>
+        <span class="facts figure" id="facts-${index}">${factsOf(pen).join(' · ')}</span>
       </label>
       ${this.#variants(pen)}
       ${
@@ -328,15 +392,26 @@ export class PenChoice extends LitElement {
       return weight === 1 ? 'in hand' : `in hand × ${weight}`
     }
     if (pen === this.chosen && pen.place === 'vram') return 'switching'
-    return { network: 'network', fetching: '', vram: 'in VRAM' }[pen.place]
+    if (pen.place === 'network' && pen.cached) return 'on this device'
+    if (pen.place === 'network' && this.offline && pen.file === undefined) return 'needs the network'
+    return { network: pen.file === undefined ? 'network' : 'your file', fetching: '', vram: 'in VRAM' }[
+      pen.place
+    ]
   }
 
   #size(pen: Pen) {
-    const whole = pen.replaces?.f16Delta
+    const { f16Delta, f16Lora } = pen.replaces ?? {}
+    const whole = f16Delta ?? f16Lora
     if (whole === undefined || whole <= 0) {
       return html`<span></span><span>${pen.bytes > 0 ? formatBytes(pen.bytes) : ''}</span>`
     }
-    return html`<span class="scale"><i .style=${`--share: ${share(pen.bytes, whole)}`}></i></span
+    return html`<span class="scale"
+        ><i .style=${`--share: ${share(pen.bytes, whole)}`}></i
+        >${
+          f16Delta === undefined || f16Lora === undefined
+            ? nothing
+            : html`<s .style=${`--share: ${share(f16Lora, whole)}`}></s>`
+        }</span
       ><span>${formatBytes(pen.bytes)} <span class="of">instead of</span> ${formatBytes(whole)}</span>`
   }
 
@@ -363,6 +438,16 @@ export class PenChoice extends LitElement {
   #fire(type: 'choose' | 'stop-fetching', pen: Pen): void {
     this.dispatchEvent(new CustomEvent(type, { detail: pen }))
   }
+}
+
+/** What there is to know of an expert beside its size. */
+function factsOf({ replaces, density, licence }: Pen): string[] {
+  const facts: string[] = []
+  if (density !== undefined) facts.push(`keeps ${round(100 * density)} %`)
+  if (replaces?.f16Delta !== undefined && replaces.f16Lora !== undefined)
+    facts.push(`LoRA: ${formatBytes(replaces.f16Lora)}`)
+  if (licence !== undefined) facts.push(licence)
+  return facts
 }
 
 function sizeOf({ bytes, density }: Pen): string {

@@ -3,7 +3,16 @@ import type { ExpertLoader, FetchProgress, LoaderOptions, ProgressCallback } fro
 /** The part of an {@link ExpertLoader} that the switcher drives. */
 export type SwitcherLoader = Pick<
   ExpertLoader,
-  'info' | 'load' | 'activate' | 'deactivate' | 'generate' | 'stats' | 'tokenize' | 'score' | 'dispose'
+  | 'info'
+  | 'load'
+  | 'activate'
+  | 'deactivate'
+  | 'generate'
+  | 'stats'
+  | 'tokenize'
+  | 'score'
+  | 'compare'
+  | 'dispose'
 >
 
 export type CreateLoader = (options: LoaderOptions) => Promise<SwitcherLoader>
@@ -37,7 +46,7 @@ export interface Lease {
   retire(): void
 }
 
-export interface LeaseOptions extends Pick<LoaderOptions, 'signal'>, User {}
+export interface LeaseOptions extends Pick<LoaderOptions, 'ort' | 'signal'>, User {}
 
 const loaders = new WeakMap<CreateLoader, Map<string, Shared>>()
 
@@ -49,13 +58,13 @@ const loaders = new WeakMap<CreateLoader, Map<string, Shared>>()
 export async function leaseLoader(
   create: CreateLoader,
   model: string,
-  { signal, ...user }: LeaseOptions,
+  { signal, ort, ...user }: LeaseOptions,
 ): Promise<Lease> {
   signal?.throwIfAborted()
   const key = new URL(model, document.baseURI).href
   const ofCreate = loaders.get(create) ?? new Map<string, Shared>()
   loaders.set(create, ofCreate)
-  const shared = ofCreate.get(key) ?? start(create, model)
+  const shared = ofCreate.get(key) ?? start(create, { model, ort })
   ofCreate.set(key, shared)
   const retire = () => {
     if (ofCreate.get(key) === shared) ofCreate.delete(key)
@@ -94,7 +103,7 @@ export async function leaseLoader(
   }
 }
 
-function start(create: CreateLoader, model: string): Shared {
+function start(create: CreateLoader, options: Pick<LoaderOptions, 'model' | 'ort'>): Shared {
   const opening = new AbortController()
   const users = new Set<User>()
   const progress = new Map<string, FetchProgress>()
@@ -102,7 +111,7 @@ function start(create: CreateLoader, model: string): Shared {
     progress.set(event.file, event)
     for (const user of users) user.onProgress(event)
   }
-  const loading = create({ model, onProgress, signal: opening.signal })
+  const loading = create({ ...options, onProgress, signal: opening.signal })
   return { users, opening, loading, progress, turn: Promise.resolve() }
 }
 

@@ -8,6 +8,7 @@ import type {
   ModelInfo,
   SwitchReport,
 } from '../loader.ts'
+import { openChunkCache } from '../source/cache.ts'
 import type { RegistryEntry } from '../source/registry.ts'
 import { type CreateLoader, type Lease, leaseLoader, type SwitcherLoader } from './shared_loader.ts'
 import { INKS } from './theme.ts'
@@ -26,6 +27,8 @@ export interface Pen extends Omit<RegistryEntry, 'url' | 'rootHash'> {
   /** Bytes that have come, while `place` is 'fetching'. */
   loaded: number
   error?: string
+  /** Its file is kept on this device: it can be had without a network. */
+  cached?: boolean
   /** All compressions of this expert that the registry lists, itself included, if there are several. */
   variants?: readonly Pen[]
 }
@@ -96,6 +99,10 @@ export class SwitcherState {
     },
   ]
   registryProblem = ''
+  /** The registry was read, if only to find it empty. */
+  registryRead = false
+  /** Whether the browser has a network. */
+  online = navigator.onLine
   /** Strength of all that is chosen. */
   alpha = 1
   /** The pens that the visitor chose; the weight of each is its share times `alpha`. Empty for the base. */
@@ -170,8 +177,10 @@ export class SwitcherState {
         return pens[0]!
       }),
     ]
-    this.registryProblem = entries.length === 0 ? 'The registry lists no experts' : ''
+    this.registryProblem = ''
+    this.registryRead = true
     this.#changed()
+    void this.#noteCached()
     if (this.#wanted !== undefined) {
       this.activate(this.#wanted).catch((error: unknown) => this.registryFailed(error))
     }
@@ -187,6 +196,42 @@ export class SwitcherState {
 
   removePen(pen: Pen): void {
     this.pens = this.pens.filter((each) => each !== pen)
+    this.#forget(pen)
+    this.#changed()
+  }
+
+  /** Puts another file in the place of a pen that {@link addPen} made; if that pen is in hand, so is the new one. */
+  async replacePen(pen: Pen, entry: Omit<Pen, 'ink' | 'place' | 'loaded'>): Promise<Pen> {
+    const next: Pen = { ...entry, ink: pen.ink, place: 'network', loaded: 0 }
+    this.pens = this.pens.map((each) => (each === pen ? next : each))
+    const inHand = this.hand.some((each) => each.pen === pen)
+    if (inHand) {
+      await this.#apply(this.hand.map((each) => (each.pen === pen ? { pen: next, share: each.share } : each)))
+    }
+    this.#forget(pen)
+    this.#changed()
+    return next
+  }
+
+  /** Gives the VRAM of a pen back that is no longer shown. */
+  #forget(pen: Pen): void {
+    const loading = this.#experts.get(pen)
+    this.#experts.delete(pen)
+    void loading?.then((expert) => expert.release()).catch(() => {})
+  }
+
+  setOnline(online: boolean): void {
+    this.online = online
+    this.#changed()
+  }
+
+  /** Finds out which files are kept on this device. */
+  async #noteCached(): Promise<void> {
+    const files = await openChunkCache()
+      .list()
+      .catch(() => [])
+    const whole = new Set(files.filter(({ complete }) => complete).map(({ rootHash }) => rootHash))
+    for (const pen of this.#allPens()) pen.cached = pen.rootHash !== undefined && whole.has(pen.rootHash)
     this.#changed()
   }
 
@@ -195,8 +240,11 @@ export class SwitcherState {
     this.#changed()
   }
 
-  /** Loads the base. Resolves when it is ready or has failed; `status` says which. */
-  async open(model: string): Promise<void> {
+  /**
+   * Loads the base. Resolves when it is ready or has failed; `status` says which.
+   * @param ort - folder of onnxruntime-web's files, where they are not beside the library
+   */
+  async open(model: string, ort?: string): Promise<void> {
     if (this.status === 'loading' || this.status === 'ready') return
     if (!('gpu' in navigator)) return this.#fail('unsupported', 'This browser has no WebGPU')
     const controller = new AbortController()
@@ -218,6 +266,7 @@ export class SwitcherState {
     }
     try {
       const lease = await leaseLoader(this.#createLoader(), model, {
+        ort,
         onProgress,
         onShared: () => this.#stretch?.abort(),
         signal: controller.signal,
@@ -276,7 +325,7 @@ export class SwitcherState {
   /** Takes experts in hand by their ids; before base and registry are there, it is done when they are. */
   async activate(choice: readonly (string | WeightedId)[]): Promise<void> {
     const wanted = choice.map((each) => (typeof each === 'string' ? { id: each, weight: 1 } : each))
-    if (wanted.length > 0 && this.pens.length === 1 && this.registryProblem === '') {
+    if (wanted.length > 0 && !this.registryRead && this.pens.length === 1 && this.registryProblem === '') {
       this.#wanted = wanted
       return
     }
@@ -514,6 +563,7 @@ export class SwitcherState {
       (expert) => {
         pen.place = 'vram'
         this.#pensOfExperts.set(expert.id, pen)
+        void this.#noteCached()
         return expert
       },
       (error: unknown) => {

@@ -1,0 +1,35 @@
+/** What the tests of the page have in common. */
+import { AxeBuilder } from '@axe-core/playwright'
+import { expect, type Page } from '@playwright/test'
+
+export const pen = (page: Page, label: string) => page.getByRole('radio', { name: label, exact: true })
+export const card = (page: Page, label: string) => page.locator('.pen', { has: pen(page, label) })
+
+/** Waits until the base is in VRAM. */
+export async function ready(page: Page): Promise<void> {
+  await expect(page.locator('trit-manuscript')).toBeVisible({ timeout: 120_000 })
+}
+
+/** Scrolls to a section of the lower half, which loads when one comes near it. */
+export async function showSection(page: Page, heading: string): Promise<void> {
+  await page.mouse.wheel(0, 10)
+  await page.locator('#below').scrollIntoViewIfNeeded()
+  const found = page.getByRole('heading', { name: heading })
+  await expect(found).toBeAttached()
+  await found.scrollIntoViewIfNeeded()
+}
+
+/** What axe finds that keeps people out. */
+export async function expectNoSeriousViolations(page: Page): Promise<void> {
+  const { violations } = await new AxeBuilder({ page }).analyze()
+  const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')
+  expect(serious.map(({ id, nodes }) => ({ id, html: nodes[0]?.html }))).toEqual([])
+}
+
+/** The same in light and in dark. */
+export async function expectAccessible(page: Page): Promise<void> {
+  for (const colorScheme of ['dark', 'light'] as const) {
+    await page.emulateMedia({ colorScheme })
+    await expectNoSeriousViolations(page)
+  }
+}

@@ -1,0 +1,86 @@
+import type { Checkpoint } from '../compress/checkpoint.ts'
+import type { StoredTensor } from '../compress/safetensors.ts'
+import { isTritswapError, TritswapError } from '../errors.ts'
+import { readModelManifest } from '../fetcher/manifest.ts'
+import { type TritHead, weightsOf } from '../format/index.ts'
+import { fetchGraph, folderName, graphPath } from '../model/base_source.ts'
+import { onnxTensors } from '../model/onnx_checkpoint.ts'
+import { hoistModel } from '../onnx/index.ts'
+import type { ByteSource } from '../source/source.ts'
+import { openVerified } from './verified_source.ts'
+
+/** The base that is loaded on this page, as a checkpoint to subtract from. */
+export interface PageBase {
+  /** Undefined where the base is quantized: its weights are too far from those that were fine-tuned. */
+  checkpoint?: Checkpoint
+  name: string
+  /** Of the checkpoint that it was prepared from, where that is known. */
+  fingerprint?: string
+}
+
+/**
+ * Opens the loaded base again, without reading its weights: the weights file that `tritswap prepare` wrote, or the
+ * graph that the engine rewrote.
+ * @param folder - URL of its folder, absolute, with a slash at its end
+ * @throws {TritswapError} `network`, `format`, `integrity`, `input`
+ */
+export async function openPageBase(folder: string, signal?: AbortSignal): Promise<PageBase> {
+  const name = folderName(folder)
+  const manifest = await readModelManifest(folder, signal)
+  if (manifest === undefined) return { name, checkpoint: await onnxCheckpoint(folder, name, signal) }
+  const { weights, dtype } = manifest
+  const { head, source } = await openVerified(new URL(weights.file, folder).href, weights.rootHash, {
+    signal,
+  })
+  const { base } = head.table
+  const exact = /^fp(32|16)$/.test(dtype) && head.table.tensors.every(({ codec }) => codec === 'dense')
+  return {
+    name: base.name ?? name,
+    fingerprint: base.fingerprint ?? manifest.fingerprint,
+    checkpoint: exact ? baseCheckpoint(head, source, name) : undefined,
+  }
+}
+
+function baseCheckpoint({ headBytes, table }: TritHead, source: ByteSource, name: string): Checkpoint {
+  const tensors = new Map<string, StoredTensor>()
+  for (const tensor of table.tensors) {
+    // Another rounding of a tensor that is there as well.
+    if (tensor.codec !== 'dense' || tensor.target !== tensor.name) continue
+    const { shape, dtype, offset } = tensor
+    const weights = weightsOf(shape)
+    const bytes = weights * (dtype === 'f16' ? 2 : 4)
+    const stored = { dtype: dtype === 'f16' ? 'F16' : 'F32', shape, weights, bytes, source }
+    tensors.set(tensor.name, { ...stored, name: tensor.name, offset: headBytes + offset })
+  }
+  return { name, tensors, files: [source], metadata: {}, converted: true }
+}
+
+async function onnxCheckpoint(
+  folder: string,
+  name: string,
+  signal?: AbortSignal,
+): Promise<Checkpoint | undefined> {
+  const graph = await firstGraph(folder, signal)
+  const model = await hoistModel([graph], { quantized: 'keep' })
+  if (model.quantized.length > 0) return undefined
+  return { name, tensors: onnxTensors(model), files: [], metadata: {}, converted: true }
+}
+
+/** The graph that the engine takes where it is not told which. */
+async function firstGraph(folder: string, signal?: AbortSignal) {
+  try {
+    return await fetchGraph(folder, graphPath('model', 'fp32'), { signal })
+  } catch (error) {
+    if (!isTritswapError(error, 'network') || error.fields.status !== 404) throw error
+    return fetchGraph(folder, graphPath('model', 'fp16'), { signal })
+  }
+}
+
+/** The error where a difference from the loaded base would say nothing. */
+export function quantizedBase(name: string, base: string): TritswapError {
+  return new TritswapError(
+    'unsupported',
+    `Cannot compress ${name} here: the loaded base ${base} is quantized, and a difference from it would be mostly rounding; load its fp16 or fp32 weights, or use "tritswap compress" with the base's checkpoint`,
+    { fields: { name, base } },
+  )
+}

@@ -1,0 +1,289 @@
+/**
+ * Makes experts of what a visitor brings, in a worker of the page: an adapter as `peft` saves it, or a fine-tuning of
+ * the loaded base.
+ *
+ * @module
+ */
+import { adapterTaskVector } from '../compress/adapter.ts'
+import { type Checkpoint, type FileFolder, openCheckpoint } from '../compress/checkpoint.ts'
+import { compressTaskVector } from '../compress/compress.ts'
+import { fullTaskVector } from '../compress/full.ts'
+import { readFloats, readSafetensors, type StoredTensor } from '../compress/safetensors.ts'
+import { sweep } from '../compress/sweep.ts'
+import type { TaskVector } from '../compress/task_vector.ts'
+import { TritswapError } from '../errors.ts'
+import { type BaseRecord, SKETCH_VALUES, sketchPositions, targetsOf, toHalf } from '../format/index.ts'
+import type { PayloadSpool } from '../format/writer.ts'
+import { matchName } from '../onnx/index.ts'
+import { blobSource } from '../source/memory.ts'
+import { openPageBase, type PageBase, quantizedBase } from './base_checkpoint.ts'
+import { sameButForRounding } from './precision.ts'
+
+/** What was brought, as far as its headers tell. */
+export interface Opened {
+  method: 'full' | 'lora' | 'ia3'
+  /** Tensors that changed or may have. */
+  tensors: number
+  weights: number
+  /** What a person should know about how it was read. */
+  notes: string[]
+}
+
+/** One compression of it. */
+export interface Made {
+  file: Blob
+  density: number
+  alpha: number
+  bytes: number
+  /** Bytes of the same in f16 by bytes of the file. */
+  ratioToF16: number
+  /** Cosine of the angle between what is stored and tau. */
+  cosine: number
+}
+
+/** Further than any fine-tuning goes, nearer than a stranger of the same shape (√2). */
+const STRANGER = 0.7
+
+/** What adapters put around the name of the weight that they change. */
+const WRAPPING =
+  /^base_model\.model\.|\.(lora_[AB]\.weight|lora_embedding_[AB]|ia3_l)$|\.base_layer(?=\.)|\.modules_to_save(?=\.)/g
+
+/** Tables that old checkpoints carry along: no graph has them as weights. */
+const NOT_TRAINED =
+  /(^|\.)(rotary_emb\.inv_freq|position_ids|attn\.(masked_)?bias|attention\.(masked_)?bias)$/
+
+export class Compressor {
+  #task: TaskVector | undefined
+
+  /**
+   * Reads headers, and finds what the loaded base has of it.
+   * @param name - what to call it in messages
+   * @param files - of one folder
+   * @param base - folder of the loaded base: absolute URL with a slash at its end
+   * @throws {TritswapError} `input`, `format`, `unsupported`, `base`, naming file or tensor and what to do
+   */
+  async open(name: string, files: readonly File[], base: string, signal: AbortSignal): Promise<Opened> {
+    this.#task = undefined
+    const folder = folderOf(name, files)
+    const loaded = await openPageBase(base, signal)
+    const isAdapter = files.some(({ name }) => name === 'adapter_config.json')
+    const task = isAdapter
+      ? await openAdapter(folder, files, loaded)
+      : await openFull(await checkpointOf(folder, files), loaded, signal)
+    this.#task = task
+    const { method, tensors, notes } = task
+    const weights = tensors.reduce((sum, { theta }) => sum + theta.weights, 0)
+    return { method, tensors: tensors.length, weights, notes }
+  }
+
+  /**
+   * Compresses it once, and gives the file at every alpha: they differ in their heads only.
+   * @returns in the order of `alphas`
+   */
+  async compress(
+    density: number,
+    alphas: readonly number[],
+    label: string,
+    signal: AbortSignal,
+    onProgress: (done: number, total: number) => void,
+  ): Promise<Made[]> {
+    const task = this.#opened()
+    const { parts, spool } = blobSpool()
+    const report = throttled(onProgress)
+    const run = sweep(
+      task,
+      { label },
+      { densities: [density], alphas },
+      { spoolFor: () => spool, signal, onProgress: ({ done, total }) => report(done, total) },
+    )
+    for await (const points of run) {
+      return points.map(({ head, density, alpha, bytes, ratioToF16, cosine }) => {
+        return { file: new Blob([head, ...parts]), density, alpha, bytes, ratioToF16, cosine }
+      })
+    }
+    throw new TritswapError('input', 'Cannot compress: no density was given')
+  }
+
+  /** The same expert with every delta in f16: what compressions are compared with. */
+  async uncompressed(signal: AbortSignal): Promise<Blob> {
+    const { parts, spool } = blobSpool()
+    const { head } = await compressTaskVector(this.#opened(), { dense: ['*'] }, { spool, signal })
+    return new Blob([head, ...parts])
+  }
+
+  #opened(): TaskVector {
+    if (this.#task === undefined) throw new TritswapError('input', 'Cannot compress: nothing was brought')
+    return this.#task
+  }
+}
+
+function folderOf(folder: string, files: readonly File[]): FileFolder {
+  return {
+    name: folder,
+    list: async () => files.map(({ name }) => name),
+    async open(name) {
+      const file = files.find((candidate) => candidate.name === name)
+      if (file === undefined) {
+        throw new TritswapError('input', `Cannot open ${name}: it is not among the files; drop it along`)
+      }
+      return blobSource(file, name)
+    },
+  }
+}
+
+/** One file of any name, or a folder with the names that checkpoints have. */
+function checkpointOf(folder: FileFolder, files: readonly File[]): Promise<Checkpoint> {
+  const weights = files.filter(({ name }) => /\.(safetensors|bin|pt|pth|ckpt|pkl)$/.test(name))
+  return weights.length === 1 && files.every(({ name }) => !name.endsWith('.index.json'))
+    ? openCheckpoint(blobSource(weights[0], weights[0].name))
+    : openCheckpoint(folder)
+}
+
+async function openAdapter(
+  folder: FileFolder,
+  files: readonly File[],
+  { checkpoint, name, fingerprint }: PageBase,
+): Promise<TaskVector> {
+  const weights = files.find((file) => file.name === 'adapter_model.safetensors')
+  if (checkpoint === undefined || weights === undefined) {
+    const task = await adapterTaskVector(folder)
+    return { ...task, baseRecord: () => ({ name: task.baseName ?? name, fingerprint }) }
+  }
+  const { tensors } = await readSafetensors(blobSource(weights, weights.name))
+  const targets = tensors.map((tensor) => {
+    const plain = tensor.name.replaceAll(WRAPPING, '')
+    return plain === tensor.name || /\.(weight|bias)$/.test(plain) ? plain : `${plain}.weight`
+  })
+  const base = underNames(checkpoint, targets)
+  const task = await adapterTaskVector(folder, base)
+  return { ...task, baseRecord: await recordOf(task, base, { name, fingerprint }) }
+}
+
+async function openFull(
+  finetuned: Checkpoint,
+  { checkpoint, name, fingerprint }: PageBase,
+  signal: AbortSignal,
+): Promise<TaskVector> {
+  const lora = [...finetuned.tensors.keys()].find((tensor) => /lora_[AB]|ia3_l/.test(tensor))
+  if (lora !== undefined) {
+    throw new TritswapError(
+      'input',
+      `Cannot compress ${finetuned.name}: it holds ${lora}, so it is an adapter; drop its adapter_config.json along, or the whole folder`,
+    )
+  }
+  if (checkpoint === undefined) throw quantizedBase(finetuned.name, name)
+  const trained = new Map([...finetuned.tensors].filter(([tensor]) => !NOT_TRAINED.test(tensor)))
+  const base = withTiedOutput(underNames(checkpoint, trained.keys()), trained)
+  await refuseStranger(finetuned.name, trained, base, signal)
+  for (const [tensor, theta] of trained) {
+    const init = base.tensors.get(tensor)
+    // Saved in other bits than the base has, what was not trained would look as if all of it had moved a little.
+    if (init !== undefined && (await sameButForRounding(theta, init, signal))) trained.set(tensor, init)
+  }
+  const task = await fullTaskVector(base, { ...finetuned, tensors: trained })
+  return { ...task, baseRecord: await recordOf(task, base, { name, fingerprint }) }
+}
+
+/** The base with its tensors under the names that what was brought gives them. */
+function underNames(base: Checkpoint, names: Iterable<string>): Checkpoint {
+  const tensors = new Map(base.tensors)
+  for (const name of names) {
+    const own = matchName(name, base.tensors.keys())
+    const tensor = own === undefined ? undefined : base.tensors.get(own)
+    if (own === undefined || tensor === undefined || own === name) continue
+    tensors.delete(own)
+    tensors.set(name, { ...tensor, name })
+  }
+  return { ...base, tensors }
+}
+
+/** Where the output matrix is the embedding, graphs have it once and some checkpoints twice. */
+function withTiedOutput(base: Checkpoint, finetuned: ReadonlyMap<string, StoredTensor>): Checkpoint {
+  const output = [...finetuned.keys()].find((name) => /(^|\.)(lm_head|embed_out)\.weight$/.test(name))
+  if (output === undefined || base.tensors.has(output)) return base
+  const embedding = [...base.tensors].find(([name]) => /(embed_tokens|wte|embed_in)\.weight$/.test(name))
+  if (embedding === undefined) return base
+  return { ...base, tensors: new Map([...base.tensors, [output, { ...embedding[1], name: output }]]) }
+}
+
+/** @throws {TritswapError} `base` where the weights have nothing to do with those of the base */
+async function refuseStranger(
+  name: string,
+  finetuned: ReadonlyMap<string, StoredTensor>,
+  base: Checkpoint,
+  signal: AbortSignal,
+): Promise<void> {
+  let difference = 0
+  let norm = 0
+  for (const [tensor, theta] of finetuned) {
+    const init = base.tensors.get(tensor)
+    // Norms and biases are alike in all models.
+    if (init === undefined || theta.shape.length < 2 || init.shape.join() !== theta.shape.join()) continue
+    for (const position of sketchPositions(tensor, init.weights)) {
+      const [[to], [from]] = await Promise.all([
+        readFloats(theta, position, 1, { signal }),
+        readFloats(init, position, 1, { signal }),
+      ])
+      difference += (to - from) ** 2
+      norm += from ** 2
+    }
+  }
+  const distance = norm === 0 ? 0 : Math.sqrt(difference / norm)
+  if (distance <= STRANGER) return
+  throw new TritswapError(
+    'base',
+    `Cannot compress ${name}: its weights differ from those of ${base.name} by ${Math.round(100 * distance)} %, so it is no fine-tuning of this base; load the base that it was trained from`,
+    { fields: { name, base: base.name, distance } },
+  )
+}
+
+/** What an expert says of its base: eight values of each tensor that it changes, where the base has them all. */
+async function recordOf(
+  task: TaskVector,
+  base: Checkpoint,
+  { name, fingerprint }: BaseRecord,
+): Promise<NonNullable<TaskVector['baseRecord']>> {
+  const sketches = new Map<string, Uint16Array>()
+  for (const target of targetsOf(task.tensors)) {
+    const tensor = base.tensors.get(target)
+    if (tensor === undefined) continue
+    const values = new Uint16Array(SKETCH_VALUES)
+    for (const [i, position] of sketchPositions(target, tensor.weights).entries()) {
+      values[i] = toHalf((await readFloats(tensor, position, 1))[0])
+    }
+    sketches.set(target, values)
+  }
+  return (tensors) => {
+    const values = targetsOf(tensors).map((target) => sketches.get(target))
+    const known = values.every((each) => each !== undefined)
+    return {
+      name,
+      fingerprint,
+      sketch: known ? Uint16Array.from(values.flatMap((each) => [...each])) : undefined,
+    }
+  }
+}
+
+/** The payload in blobs, which the browser may keep on its disk. */
+function blobSpool(): { parts: Blob[]; spool: PayloadSpool } {
+  const parts: Blob[] = []
+  return {
+    parts,
+    spool: {
+      async append(bytes) {
+        parts.push(new Blob([bytes]))
+      },
+    },
+  }
+}
+
+/** Reports are messages to the page: no more of them than it can show. */
+function throttled(report: (done: number, total: number) => void): (done: number, total: number) => void {
+  let last = 0
+  return (done, total) => {
+    const now = performance.now()
+    if (now - last < 50 && done < total) return
+    last = now
+    report(done, total)
+  }
+}

@@ -1,0 +1,98 @@
+import { TritswapError } from '../errors.ts'
+
+/** More files than any adapter or sharded checkpoint has: somebody dropped their home folder. */
+const MAX_FILES = 1000
+
+/** A file and where it was in the folder that was brought; its bare name if it came alone. */
+export interface BroughtFile {
+  path: string
+  file: File
+}
+
+/** What the files that a visitor brought together are. */
+export type Brought =
+  | { kind: 'expert'; file: File }
+  /** To be compressed: the files of an adapter or of a checkpoint, and a text to measure it on. */
+  | { kind: 'weights'; name: string; files: File[]; text?: File }
+
+const WEIGHTS = /\.(safetensors|bin|pt|pth|ckpt|pkl)$|^adapter_config\.json$|\.safetensors\.index\.json$/
+
+/**
+ * Tells what was brought by the names of the files. Of a folder in folders, the uppermost with weights in it counts:
+ * trainers leave their intermediate states below it.
+ * @throws {TritswapError} `input` naming what was expected
+ */
+export function recognise(brought: readonly BroughtFile[]): Brought {
+  const expert = brought.find(({ file }) => /\.trit$/i.test(file.name))
+  if (expert !== undefined) return { kind: 'expert', file: expert.file }
+  const [uppermost] = brought
+    .filter(({ file }) => WEIGHTS.test(file.name))
+    .sort((a, b) => depthOf(a.path) - depthOf(b.path))
+  if (uppermost === undefined) {
+    const found = brought.length === 1 ? brought[0].file.name : `${brought.length} other files`
+    throw new TritswapError(
+      'input',
+      `Cannot use ${found}: expected a .trit file, the folder of a peft adapter (adapter_config.json and adapter_model.safetensors), or the safetensors of a fine-tuning`,
+    )
+  }
+  const folder = folderOf(uppermost.path)
+  const inFolder = brought.filter(({ path }) => folderOf(path) === folder).map(({ file }) => file)
+  const files = inFolder.filter(({ name }) => WEIGHTS.test(name))
+  const adapter = files.find(({ name }) => /^adapter_model\./.test(name))
+  if (adapter !== undefined && !files.some(({ name }) => name === 'adapter_config.json')) {
+    throw new TritswapError(
+      'input',
+      `Cannot use ${adapter.name} alone: rank and scaling are in the adapter_config.json beside it; bring both, or the whole folder`,
+    )
+  }
+  return {
+    kind: 'weights',
+    name:
+      folder.split('/').at(-1) || (adapter === undefined ? files[0].name.replace(WEIGHTS, '') : 'adapter'),
+    files,
+    text: inFolder.find(({ name }) => /\.txt$/i.test(name)),
+  }
+}
+
+function folderOf(path: string): string {
+  return path.split('/').slice(0, -1).join('/')
+}
+
+function depthOf(path: string): number {
+  return path.split('/').length
+}
+
+/** What an input for files or for a folder holds. */
+export function filesOfInput(input: HTMLInputElement): BroughtFile[] {
+  return [...(input.files ?? [])].map((file) => ({ path: file.webkitRelativePath || file.name, file }))
+}
+
+/** What was dropped, folders with all that is in them. To be called before the event is over. */
+export async function filesOfDrop(transfer: DataTransfer): Promise<BroughtFile[]> {
+  const plain = [...transfer.files].map((file) => ({ path: file.name, file }))
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.() ?? undefined)
+  if (!entries.some((entry) => entry?.isDirectory)) return plain
+  const found: BroughtFile[] = []
+  for (const entry of entries) if (entry !== undefined) await collect(entry, found)
+  return found
+}
+
+async function collect(entry: FileSystemEntry, found: BroughtFile[]): Promise<void> {
+  if (found.length >= MAX_FILES) return
+  if (entry.isFile) {
+    const file = await new Promise<File>((resolve, reject) =>
+      (entry as FileSystemFileEntry).file(resolve, reject),
+    )
+    found.push({ path: entry.fullPath.replace(/^\//, ''), file })
+    return
+  }
+  const reader = (entry as FileSystemDirectoryEntry).createReader()
+  for (;;) {
+    // Comes in batches; the last one is empty.
+    const batch = await new Promise<FileSystemEntry[]>((resolve, reject) =>
+      reader.readEntries(resolve, reject),
+    )
+    if (batch.length === 0) return
+    for (const child of batch) await collect(child, found)
+  }
+}
