@@ -16,6 +16,8 @@ const PUBLIC = join(import.meta.dirname, '../../public')
 const fileOf = (path: string) => memorySource(readFileSync(join(PUBLIC, path)) as Uint8Array, path)
 
 export interface BroughtFiles {
+  /** safetensors of the base. */
+  base: string
   /** safetensors of a fine-tuning in f32, whose embedding was rounded on the way. */
   finetuned: string
   /** The payload of what compressing it at this density must give. */
@@ -74,6 +76,7 @@ export async function writeBrought(folder: string): Promise<BroughtFiles> {
   }
   write('my-lora/sample.txt', readFileSync(join(PUBLIC, 'texts/bard.txt')).subarray(0, 700))
   return {
+    base: write('base/model.safetensors', original),
     finetuned: write('finetuned/my-style.safetensors', rounded),
     stranger: write('stranger/other.safetensors', stranger),
     lora: join(folder, 'my-lora'),

@@ -1,10 +1,12 @@
 import { execFile } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { build } from 'vite'
 
 export interface BuiltCli {
+  /** Of its script, absolute. */
+  path: string
   /** Runs it as a program of its own. */
   run(...argv: string[]): Promise<{ code: number; out: string; err: string }>
   remove(): Promise<void>
@@ -16,6 +18,7 @@ export async function buildCli(): Promise<BuiltCli> {
   await build({ configFile: 'vite.cli.config.ts', logLevel: 'error', build: { outDir } })
   const run = promisify(execFile)
   return {
+    path: resolve(outDir, 'cli.js'),
     async run(...argv) {
       try {
         const { stdout, stderr } = await run(process.execPath, [join(outDir, 'cli.js'), ...argv], {
