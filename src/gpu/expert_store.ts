@@ -27,7 +27,7 @@ export interface ExpertUpload {
   /** Verified payload bytes, in any order; offsets and lengths are multiples of 4. */
   write(payloadOffset: number, bytes: Uint8Array<ArrayBuffer>): void
   /**
-   * Indexes and validates the streams on the GPU. The expert comes back with one reference, the caller's.
+   * Waits until the GPU has indexed and validated all streams, which it does as they come. The expert comes back with one reference, the caller's.
    * @throws {TritswapError} `format` if a stream contradicts the table; nothing stays behind
    */
   finish(): Promise<ResidentExpert>
@@ -112,6 +112,15 @@ export class ResidentExpert {
     )
   }
 }
+
+/** A tensor whose stream is in the arena. */
+interface IndexedTensor {
+  tensor: Extract<TritTable['tensors'][number], { codec: 'ternary' }>
+  place: StreamPlace
+}
+
+/** Enough to keep a GPU busy, little enough to be done before the next chunk of a usual line arrives. */
+const INDEX_BLOCKS = 64
 
 interface IndexKernels {
   offsets: Kernel
@@ -225,6 +234,33 @@ export class ExpertStore {
   #upload(head: ExpertHead, region: Region, places: readonly StreamPlace[]): ExpertUpload {
     let written = 0
     let open = true
+    const isOpen = () => open && !this.#destroyed
+    /** Payload bytes that tensors still lack; each byte is written once. */
+    const missing = head.table.tensors.map(({ bytes }) => bytes)
+    /** Whole streams that are not indexed yet, and how many blocks they have. */
+    const whole = head.table.tensors.flatMap((tensor, i): IndexedTensor[] =>
+      tensor.codec === 'ternary' && tensor.bytes === 0 ? [{ tensor, place: places[i] }] : [],
+    )
+    let blocks = 0
+    const indexing: Promise<void>[] = []
+    const index = () => {
+      const passes = this.#index(whole.splice(0), region, isOpen)
+      // `finish` looks; until then it must not count as unhandled.
+      passes.catch(() => {})
+      indexing.push(passes)
+      blocks = 0
+    }
+    const arrived = (from: number, to: number) => {
+      for (const [i, tensor] of head.table.tensors.entries()) {
+        const bytes = Math.min(to, tensor.offset + tensor.bytes) - Math.max(from, tensor.offset)
+        if (bytes <= 0) continue
+        missing[i] -= bytes
+        if (missing[i] > 0 || tensor.codec !== 'ternary') continue
+        whole.push({ tensor, place: places[i] })
+        blocks += blocksOf(tensor)
+      }
+      if (blocks >= INDEX_BLOCKS) index()
+    }
     const close = () => {
       if (!open) return false
       open = false
@@ -242,6 +278,7 @@ export class ExpertStore {
         }
         this.#gpu.device.queue.writeBuffer(this.arena.buffer, region.first * 4 + payloadOffset, bytes)
         written += bytes.length
+        arrived(payloadOffset, payloadOffset + bytes.length)
         this.#counts.uploadedBytes += bytes.length
       },
       finish: async () => {
@@ -254,7 +291,8 @@ export class ExpertStore {
               `Cannot finish an upload: ${written} of ${head.payloadBytes} bytes were written`,
             )
           }
-          await this.#index(head.table, region, places)
+          index()
+          await Promise.all(indexing)
         } catch (error) {
           if (close()) this.arena.free(region)
           throw error
@@ -272,15 +310,21 @@ export class ExpertStore {
     }
   }
 
-  /** Fills the block indexes on the GPU and checks every block. @throws {TritswapError} `format` */
-  async #index(table: TritTable, region: Region, places: readonly StreamPlace[]): Promise<void> {
-    const ternary = table.tensors.flatMap((tensor, i) =>
-      tensor.codec === 'ternary' ? [{ tensor, place: places[i] }] : [],
-    )
+  /**
+   * Fills the block indexes of some tensors on the GPU and checks every block.
+   * @param isOpen - false once the region is somebody else's
+   * @throws {TritswapError} `format`
+   */
+  async #index(ternary: readonly IndexedTensor[], region: Region, isOpen: () => boolean): Promise<void> {
     if (ternary.length === 0) return
     const blocks = ternary.reduce((sum, { tensor }) => sum + blocksOf(tensor), 0)
     const packed = () => this.#kernels.blocks.packArray('sections', sectionParams(ternary, region.first))
     const [sections, status] = await createBuffers(this.#gpu, 'the section table', [packed().byteLength, 16])
+    if (!isOpen()) {
+      sections.destroy()
+      status.destroy()
+      return
+    }
     // From here to the submission nothing waits, so the region cannot move.
     const { queue } = this.#gpu.device
     queue.writeBuffer(sections, 0, packed())

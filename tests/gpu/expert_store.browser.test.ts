@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from 'vitest'
 import type { HoistedInput } from '../../src/format/bindings.ts'
 import type { TernaryTensor } from '../../src/format/index.ts'
+import type { ExpertUpload } from '../../src/gpu/expert_store.ts'
 import {
   type Container,
   container,
@@ -77,6 +78,58 @@ test('chunks may come in any order', async () => {
   const again = await upload.finish()
   await engine.switcher.apply([{ expert: again, weight: 1 }])
   expect(await engine.weights.checksum()).toBe(wanted)
+})
+
+test('streams are indexed as they come, while other uploads start, end and are cancelled', async () => {
+  const random = new Random(4)
+  const shape = [512, 1024]
+  const names = ['a', 'b', 'c']
+  const expertOf = (density: number) =>
+    container(
+      'expert',
+      names.map((name) => ternaryOf(name, shape, randomEntries(512 * 1024, density, random), 0.01)),
+    )
+  engine = await engineFor(
+    await container(
+      'base',
+      names.map((name) => denseOf(name, shape, random.floats(512 * 1024), 'f32')),
+    ),
+    names.map((name) => ({
+      name,
+      dtype: 'float32',
+      dims: shape,
+      parts: [placementOf(name, shape, 'rows')],
+    })),
+  )
+  const [first, second] = [await expertOf(0.05), await expertOf(0.1)]
+  const whole = await engine.load(first)
+  await engine.switcher.apply([{ expert: whole, weight: 1 }])
+  const wanted = await engine.weights.checksum()
+  const write = ({ payload }: Container, upload: ExpertUpload, from: number, to: number) => {
+    for (let at = from; at < to; at += 4096) upload.write(at, payload.slice(at, Math.min(at + 4096, to)))
+  }
+  const half = Math.floor(first.payload.length / 8) * 4
+
+  const upload = await engine.experts.begin(first.head)
+  write(first, upload, half, first.payload.length)
+  // Passes of this one may be on their way when its region becomes somebody else's.
+  const cancelled = await engine.experts.begin(second.head)
+  write(second, cancelled, 0, second.payload.length)
+  cancelled.cancel()
+  const other = await engine.experts.begin(second.head)
+  write(second, other, 0, second.payload.length)
+  write(first, upload, 0, half)
+  const [again, resident] = await Promise.all([upload.finish(), other.finish()])
+  await engine.switcher.apply([{ expert: again, weight: 1 }])
+  expect(await engine.weights.checksum()).toBe(wanted)
+  await engine.switcher.apply([{ expert: resident, weight: 1 }])
+  const secondSum = await engine.weights.checksum()
+  await engine.switcher.apply([{ expert: await engine.load(second), weight: 1 }])
+  expect(await engine.weights.checksum()).toBe(secondSum)
+
+  // What is found out early is told at the end.
+  alter('kept', 0, 1)(first)
+  await expect(engine.load(first)).rejects.toMatchObject({ tag: 'format', fields: { tensor: 'a' } })
 })
 
 test('the least recently used expert that nobody holds goes first, one in use never', async () => {
