@@ -9,7 +9,9 @@ import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { create } from '@bufbuild/protobuf'
+import { openFolder } from '../../src/cli/file_source.ts'
 import { decodeTensor } from '../../src/compress/decode.ts'
+import { compressAdapter } from '../../src/compress/index.ts'
 import { readFloats, readSafetensors } from '../../src/compress/safetensors.ts'
 import {
   decodeDense,
@@ -207,12 +209,12 @@ async function makePeers(files: Files, sources: PeerSources): Promise<PeerFiles>
   )
 
   const small = [...walk(folder)].filter((path) => path.endsWith('.json') && !path.endsWith('tritswap.json'))
-  const putModel = (name: string, graphBytes: Uint8Array) => {
+  const putModel = (name: string, file: string, graphBytes: Uint8Array) => {
     for (const path of small) files.set(`/peers/${name}/${relative(folder, path)}`, readFileSync(path))
-    files.set(`/peers/${name}/${manifest.graphs[0]}`, graphBytes)
+    files.set(`/peers/${name}/${file}`, graphBytes)
   }
   const hoisted = readFileSync(join(folder, manifest.graphs[0]))
-  putModel('base', withWeights(hoisted, inputs, plain))
+  putModel('base', manifest.graphs[0], withWeights(hoisted, inputs, plain))
   for (const [i, delta] of deltas.entries()) {
     const tuned: InputValues = new Map(plain)
     for (const { name } of patched) {
@@ -222,7 +224,7 @@ async function makePeers(files: Files, sources: PeerSources): Promise<PeerFiles>
         plain.get(name)!.map((value, at) => value + own[at]),
       )
     }
-    putModel(`full-${i}`, withWeights(hoisted, inputs, tuned))
+    putModel(`full-${i}`, manifest.graphs[0], withWeights(hoisted, inputs, tuned))
   }
 
   let offset = 0
@@ -250,9 +252,10 @@ async function makePeers(files: Files, sources: PeerSources): Promise<PeerFiles>
   files.set('/peers/delta-0.int8.gz', zipped)
 
   const lora = withLora(withWeights(hoisted, inputs, plain), patched, manifest.dtype)
-  putModel('lora', lora.bytes)
+  putModel('lora', manifest.graphs[0], lora.bytes)
   for (const seed of [0, 1]) files.set(`/peers/lora-${seed}.f16`, loraWeights(lora.factors, seed))
 
+  const quantized = await quantizedPeer(files, options.checkpoints, putModel, a)
   const size = (path: string) => files.get(path)!.length
   return {
     origin: real ? 'fine-tuned' : 'decoded',
@@ -270,6 +273,33 @@ async function makePeers(files: Files, sources: PeerSources): Promise<PeerFiles>
     loraFactors: lora.factors,
     loraWeights: ['/peers/lora-0.f16', '/peers/lora-1.f16'],
     loraBytes: size('/peers/lora-0.f16'),
+    quantized,
+  }
+}
+
+/** The base in 4 bits, and a LoRA adapter of it as an expert. */
+async function quantizedPeer(
+  files: Files,
+  checkpoints: string | undefined,
+  putModel: (name: string, file: string, graph: Uint8Array) => void,
+  a: OpenExpert,
+): Promise<PeerFiles['quantized']> {
+  if (checkpoints === undefined) return undefined
+  const graph = join(checkpoints, 'base/onnx/model_q4.onnx')
+  const adapters = join(checkpoints, 'lora')
+  const [adapter] = existsSync(adapters) ? readdirSync(adapters).sort() : []
+  if (!existsSync(graph) || adapter === undefined) return undefined
+  putModel('q4', 'onnx/model_q4.onnx', readFileSync(graph))
+  const { file } = await compressAdapter({
+    adapter: openFolder(join(adapters, adapter)),
+    options: { density: 0.2 },
+  })
+  files.set('/experts/lora.trit', file)
+  const matrices = a.head.table.tensors.filter(({ shape }) => shape.length === 2)
+  return {
+    folder: 'q4',
+    lora: '/experts/lora.trit',
+    matrixWeights: matrices.reduce((sum, { shape }) => sum + weightsOf(shape), 0),
   }
 }
 

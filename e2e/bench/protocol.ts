@@ -53,6 +53,13 @@ export interface PeerFiles {
   loraFactors: readonly LoraFactor[]
   loraWeights: readonly [string, string]
   loraBytes: number
+  /** Folder of a 4-bit graph of the base, and a LoRA expert; where there are such files. */
+  quantized?: {
+    folder: string
+    lora: string
+    /** Weights of the matrices that expert A changes. */
+    matrixWeights: number
+  }
 }
 
 /** All that the page needs to know. */

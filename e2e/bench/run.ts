@@ -7,7 +7,7 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { arch, cpus, platform, release, totalmem } from 'node:os'
+import { arch, cpus, loadavg, platform, release, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { type Browser, chromium } from 'playwright'
 import { build, type PreviewServer, preview } from 'vite'
@@ -42,6 +42,7 @@ export async function runBench(
 ): Promise<BenchReport> {
   const { onProgress = () => {} } = hooks
   const residents = scale.residents ?? [1, 4, 16, 64]
+  const [load] = loadavg()
   onProgress({ group: 'setup', text: 'files' })
   // Two cold loads a run and three for the warm one, those beside a generation, and a pile of residents.
   const prepared = await prepareFiles(options, Math.max(5 * (options.runs + 2), Math.max(...residents)) + 8)
@@ -75,7 +76,7 @@ export async function runBench(
     }
     const groups = await runGroups(browser, siteUrl(site), config, options, onProgress)
     return makeReport({
-      environment: environmentOf(browser),
+      environment: environmentOf(browser, load),
       adapter,
       options,
       prepared,
@@ -202,7 +203,7 @@ async function inPage<R>(
   }
 }
 
-function environmentOf(browser: Browser): Environment {
+function environmentOf(browser: Browser, load: number): Environment {
   const version = (path: string) =>
     (JSON.parse(readFileSync(require.resolve(path), 'utf8')) as { version: string }).version
   const packageOf = (name: string) => version(join(ROOT, 'node_modules', name, 'package.json'))
@@ -222,6 +223,7 @@ function environmentOf(browser: Browser): Environment {
       cpu: cpu?.model ?? 'unknown',
       cores: cpus().length,
       memoryBytes: totalmem(),
+      load,
     },
   }
 }

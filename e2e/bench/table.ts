@@ -41,9 +41,10 @@ export function adapterLine({ adapter }: Pick<BenchReport, 'adapter'>): string {
 }
 
 export function machineLine({ machine, versions }: Pick<BenchReport, 'machine' | 'versions'>): string {
-  const { system, cpu, cores, memoryBytes } = machine
+  const { system, cpu, cores, memoryBytes, load } = machine
+  const busy = load > cores / 2 ? ', BUSY: others were at work' : ''
   const names = Object.entries(versions).map(([name, version]) => `${name} ${version}`)
-  return `${cpu}, ${cores} cores, ${sig(memoryBytes / 2 ** 30)} GiB, ${system}; ${names.join(', ')}`
+  return `${cpu}, ${cores} cores, ${sig(memoryBytes / 2 ** 30)} GiB, ${system}, load ${sig(load, 2)} before the run${busy}; ${names.join(', ')}`
 }
 
 export function barLine({ ratio: name, bar, is, says, met }: Bar, report: BenchReport): string[] {
@@ -62,6 +63,7 @@ export function alternativeCells(alternative: Alternative): string[] {
     or(switchMs, milliseconds),
     or(vramBytes, byteCount),
     or(vramPerMoreBytes, byteCount),
+    vramBytes === null || vramPerMoreBytes === null ? '–' : byteCount(vramBytes + 9 * vramPerMoreBytes),
     exact === null ? '–' : exact ? 'yes' : 'no',
     or(tokensPerSecond, (value) => sig(value)),
   ]
@@ -73,7 +75,8 @@ export const ALTERNATIVE_HEAD = [
   'cold',
   'switch',
   'VRAM with base',
-  '… one more',
+  'one more',
+  '10 at hand',
   'back exactly',
   'tokens/s',
 ]

@@ -28,6 +28,8 @@ export interface Facts<S> {
 /** Benches that share a state and take turns, so that whatever slows one down slows the others. */
 export interface Group<S> {
   name: string
+  /** Why it cannot run with these files, if it cannot. */
+  unavailable?: (config: PageConfig) => string | undefined
   open: (config: PageConfig) => Promise<S>
   benches: (config: PageConfig) => readonly Bench<S>[]
   /** After the runs. */
@@ -66,6 +68,11 @@ export async function runGroup<S>(
   }
   const runsOf = ({ share = 1 }: Bench<S>) => Math.max(Math.min(MIN_RUNS, runs), Math.ceil(runs * share))
 
+  const reason = group.unavailable?.(config)
+  if (reason !== undefined) {
+    result.skipped = Array.from(wanted, (name) => ({ name, reason }))
+    return result
+  }
   const state = await group.open(config)
   const open: Bench<S>[] = []
   try {

@@ -6,6 +6,7 @@
 import { requestGpu } from '../../../src/gpu/index.ts'
 import type { GroupResult, PageConfig } from '../protocol.ts'
 import { caseNames, type Group, runGroup } from './bench.ts'
+import { bindings } from './bindings.ts'
 import { loading } from './loading.ts'
 import { merging } from './merging.ts'
 import { reloading } from './reloading.ts'
@@ -13,7 +14,15 @@ import { scaling } from './scaling.ts'
 import { switching } from './switching.ts'
 import { tokens } from './tokens.ts'
 
-const GROUPS = [loading, switching, merging, reloading, tokens, scaling] as unknown as Group<unknown>[]
+const GROUPS = [
+  loading,
+  switching,
+  merging,
+  reloading,
+  tokens,
+  bindings,
+  scaling,
+] as unknown as Group<unknown>[]
 
 const groupOf = (name: string) => {
   const group = GROUPS.find((candidate) => candidate.name === name)

@@ -21,7 +21,12 @@ interface TokensState {
 }
 
 /** Unmodified transformers.js over the plain ONNX folder at `root`. */
-function load({ device }: Gpu, root: string, { ort, dtype }: PageConfig): Promise<TextModel> {
+export function loadPlain(
+  { device }: Gpu,
+  root: string,
+  { ort }: PageConfig,
+  dtype: string,
+): Promise<TextModel> {
   return TextModel.load({
     files: async (path) => {
       const response = await fetch(`${root}${path}`)
@@ -36,14 +41,14 @@ function load({ device }: Gpu, root: string, { ort, dtype }: PageConfig): Promis
   })
 }
 
-async function speed(
+/** Tokens per second of a model after its first token, each decided by the most likely. */
+export async function speedOf(
   model: TextModel,
-  { config }: TokensState,
+  { prompt, newTokens }: PageConfig,
   sessions: Record<string, OrtSession> = model.sessions,
 ): Promise<number> {
   const times: number[] = []
-  const options = { maxNewTokens: config.newTokens + 1 }
-  const stream = model.generate(config.prompt, sessions, { mark: () => undefined }, options)
+  const stream = model.generate(prompt, sessions, { mark: () => undefined }, { maxNewTokens: newTokens + 1 })
   for await (const _ of stream) times.push(performance.now())
   return tokensPerSecond(times)
 }
@@ -69,7 +74,7 @@ const hoistedWith = (name: string, count: number): Bench<TokensState> => ({
       experts.slice(0, count).map((expert) => ({ expert, weight: 1 / Math.max(1, count) })),
     )
   },
-  bench: async (state) => ({ [name]: await speed(state.hoisted, state) }),
+  bench: async (state) => ({ [name]: await speedOf(state.hoisted, state.config) }),
 })
 
 /**
@@ -82,8 +87,8 @@ export const tokens: Group<TokensState> = {
   async open(config) {
     const gpu = await requestGpu()
     const { peers, fast } = config
-    const plain = await load(gpu, `${peers.root}${peers.base}/`, config)
-    const hoisted = await load(gpu, `${peers.root}${peers.base}/`, config)
+    const plain = await loadPlain(gpu, `${peers.root}${peers.base}/`, config, config.dtype)
+    const hoisted = await loadPlain(gpu, `${peers.root}${peers.base}/`, config, config.dtype)
     const attached = await attachExperts(
       { sessions: hoisted.sessions },
       { model: config.model, device: gpu.device },
@@ -91,7 +96,7 @@ export const tokens: Group<TokensState> = {
     const experts = []
     for (const { id, url, rootHash } of config.experts.slice(0, 4))
       experts.push(await attached.load({ source: `${fast}${url}`, id, rootHash }))
-    const lora = await load(gpu, `${peers.root}${peers.lora}/`, config)
+    const lora = await loadPlain(gpu, `${peers.root}${peers.lora}/`, config, config.dtype)
     const factors: GPUBuffer[][] = []
     const adapters = []
     for (const file of peers.loraWeights) {
@@ -125,7 +130,7 @@ export const tokens: Group<TokensState> = {
     {
       cases: ['tokens/s, plain'],
       unit: 'tokens/s',
-      bench: async (state) => ({ 'tokens/s, plain': await speed(state.plain, state) }),
+      bench: async (state) => ({ 'tokens/s, plain': await speedOf(state.plain, state.config) }),
     },
     hoistedWith('tokens/s, hoisted', 0),
     hoistedWith('tokens/s, hoisted, 1 expert merged', 1),
@@ -134,7 +139,7 @@ export const tokens: Group<TokensState> = {
       cases: ['tokens/s, LoRA r=8 as inputs'],
       unit: 'tokens/s',
       bench: async (state) => ({
-        'tokens/s, LoRA r=8 as inputs': await speed(state.lora, state, state.adapters[0]),
+        'tokens/s, LoRA r=8 as inputs': await speedOf(state.lora, state.config, state.adapters[0]),
       }),
     },
     {

@@ -2,12 +2,19 @@
 import uPlot from 'uplot'
 import type { BenchReport, Scaling } from '../results.ts'
 
-const WIDTH = 460
-const HEIGHT = 280
+const WIDTH = 330
+const HEIGHT = 260
 
 const report = JSON.parse(document.getElementById('data')?.textContent ?? '{}') as BenchReport
 
-const colour = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
+/** A colour of the page in the scheme of the moment: a canvas does not know `light-dark()`. */
+function colour(name: string): string {
+  const probe = document.body.appendChild(document.createElement('span'))
+  probe.style.color = `var(${name})`
+  const { color } = getComputedStyle(probe)
+  probe.remove()
+  return color
+}
 
 interface Line {
   label: string
@@ -35,7 +42,7 @@ function draw(
   const scale = log ? { distr: 3 as const, log: base } : {}
   new uPlot(
     {
-      width: Math.min(WIDTH, box.clientWidth || WIDTH),
+      width: WIDTH,
       height: HEIGHT,
       scales: { x: { time: false, ...scale }, y: log ? { distr: 3, log: 10 } : { range: fromZero } },
       axes: [axis(x), axis(y)],

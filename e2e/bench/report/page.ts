@@ -31,6 +31,7 @@ export async function reportPage(report: BenchReport): Promise<string> {
     table(
       ['ratio', '', 'here', 'bar', ''],
       bars.map((bar) => barLine(bar, report)),
+      'bars',
     ),
     `<h2>Against what one would use instead</h2>`,
     table(ALTERNATIVE_HEAD, alternatives.map(alternativeCells)),
@@ -119,10 +120,10 @@ function escaped(text: string): string {
   return text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`)
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+function table(head: readonly string[], rows: readonly (readonly string[])[], kind = 'figures'): string {
   const cells = (row: readonly string[], tag: string) =>
     row.map((cell) => `<${tag}${VERDICT[cell] ?? ''}>${escaped(cell)}</${tag}>`).join('')
-  return `<div class="scroll"><table><thead><tr>${cells(head, 'th')}</tr></thead><tbody>${rows
+  return `<div class="scroll"><table class="${kind}"><thead><tr>${cells(head, 'th')}</tr></thead><tbody>${rows
     .map((row) => `<tr>${cells(row, 'td')}</tr>`)
     .join('\n')}</tbody></table></div>`
 }
