@@ -16,6 +16,7 @@ import type { OpenRequest, OpenUnpreparedRequest } from './engine/engine.ts'
 import { isEvicted } from './engine/engine_errors.ts'
 import type {
   ActiveExpert,
+  BindingChoice,
   EngineStats,
   ExpertInfo,
   GeneratedToken,
@@ -60,6 +61,12 @@ export interface LoaderOptions {
   dtype?: string
   /** Of a folder that is not prepared: where its graphs are; `onnx` by default. */
   subfolder?: string
+  /**
+   * Of a folder that is not prepared: what becomes of weights that are quantized by blocks (q4, q4f16). `float`
+   * dequantizes them in VRAM, so that experts can be merged into them (the default); `keep` leaves them as small as they
+   * are, and experts go beside them.
+   */
+  quantized?: 'float' | 'keep'
   onProgress?: ProgressCallback
   signal?: AbortSignal
   /**
@@ -82,6 +89,11 @@ export interface ExpertRequest {
   label?: string
   /** Known from a registry, it authenticates every byte before it is used. */
   rootHash?: string
+  /**
+   * How it meets the base, unless an activation says otherwise: `auto` (the default) takes what costs least, `merge`
+   * changes the weights in place, `side` and `input` leave them alone.
+   */
+  binding?: BindingChoice
 }
 
 export interface LoadOptions {
@@ -96,7 +108,7 @@ export interface Expert extends ExpertInfo {
 }
 
 /** One expert, several with weights, or none for the base. */
-export type ExpertChoice = Expert | readonly { expert: Expert; weight: number }[]
+export type ExpertChoice = Expert | readonly { expert: Expert; weight: number; binding?: BindingChoice }[]
 
 const DEFAULT_EXPERT_BUDGET = 256 << 20
 
@@ -349,12 +361,17 @@ export class ExpertLoader {
 
   async #openUnprepared(
     link: WorkerLink<EngineApi>,
-    common: Omit<OpenUnpreparedRequest, 'dtype' | 'subfolder'>,
+    common: Omit<OpenUnpreparedRequest, 'dtype' | 'subfolder' | 'quantized'>,
     lost: (message: string) => void,
     { onProgress = () => {}, signal = new AbortController().signal }: LoadOptions,
   ): Promise<ModelInfo> {
-    const { dtype, subfolder } = this.#options
-    const info = await link.api.openUnprepared({ ...common, dtype, subfolder }, signal, lost, onProgress)
+    const { dtype, subfolder, quantized } = this.#options
+    const info = await link.api.openUnprepared(
+      { ...common, dtype, subfolder, quantized },
+      signal,
+      lost,
+      onProgress,
+    )
     onProgress({ status: 'ready', name: common.name, file: 'weights' })
     return info
   }
@@ -436,10 +453,10 @@ export class ExpertLoader {
   async #fetchExpert(
     { link }: Running,
     id: string,
-    { source, rootHash, label }: ExpertRequest,
+    { source, rootHash, label, binding }: ExpertRequest,
     { onProgress, signal }: LoadOptions,
   ): Promise<ExpertInfo> {
-    const adopted = rootHash && (await link.api.adopt(id, label, rootHash))
+    const adopted = rootHash && (await link.api.adopt(id, label, rootHash, binding))
     if (adopted) {
       const { uploadMs: upload, ...info } = adopted
       return {
@@ -451,7 +468,7 @@ export class ExpertLoader {
       { source, rootHash, kind: 'expert', name: label ?? id },
       { onProgress, signal },
     )
-    const loaded = link.api.load(id, label, transfer(file.port, [file.port]), file.signal)
+    const loaded = link.api.load(id, label, transfer(file.port, [file.port]), file.signal, binding)
     try {
       const [{ uploadMs, ...info }, { stats }] = await Promise.all([loaded, file.done])
       const phases = { fetch: stats.fetchMs + stats.cacheMs, verify: stats.verifyMs, upload: uploadMs }
@@ -511,5 +528,9 @@ function isRequest(source: SourceSpec | ExpertRequest): source is ExpertRequest 
 function choose(choice: ExpertChoice): ActiveExpert[] {
   return 'release' in choice
     ? [{ expert: choice.id, weight: 1 }]
-    : choice.map(({ expert, weight }) => ({ expert: expert.id, weight }))
+    : choice.map(({ expert, weight, binding }) => ({
+        expert: expert.id,
+        weight,
+        ...(binding && { binding }),
+      }))
 }

@@ -11,6 +11,7 @@ import {
   attachExperts,
   type Expert,
   ExpertLoader,
+  type ExpertRequest,
   isTritswapError,
   type LoaderOptions,
 } from '../../src/loader.ts'
@@ -79,8 +80,11 @@ const theLoader = () => {
   if (!loader) throw new Error('no loader')
   return loader
 }
-const choice = (set: [id: string, weight: number][]) =>
-  set.map(([id, weight]) => ({ expert: experts.get(id) as Expert, weight }))
+/** Experts by id, with a weight and maybe a binding. */
+export type HarnessSet = [id: string, weight: number, binding?: ExpertRequest['binding']][]
+
+const choice = (set: HarnessSet) =>
+  set.map(([id, weight, binding]) => ({ expert: experts.get(id) as Expert, weight, binding }))
 
 const harness = {
   received,
@@ -90,9 +94,14 @@ const harness = {
     return loader.info
   },
 
-  async load(source: string | { bytes: number[] }, id: string, rootHash?: string) {
+  async load(
+    source: string | { bytes: number[] },
+    id: string,
+    rootHash?: string,
+    binding?: ExpertRequest['binding'],
+  ) {
     const from = typeof source === 'string' ? source : Uint8Array.from(source.bytes).buffer
-    const expert = await theLoader().load({ source: from, id, rootHash })
+    const expert = await theLoader().load({ source: from, id, rootHash, binding })
     experts.set(id, expert)
     const { release: _, ...info } = expert
     return info
@@ -107,13 +116,20 @@ const harness = {
     }
   },
 
-  activate: (set: [string, number][]) => theLoader().activate(choice(set)),
+  activate: (set: HarnessSet) => theLoader().activate(choice(set)),
 
-  async tokens(prompt: string, maxNewTokens: number, set?: [string, number][]) {
+  async tokens(prompt: string, maxNewTokens: number, set?: HarnessSet) {
     const tokens: number[] = []
     for await (const { token } of theLoader().generate(prompt, { maxNewTokens, experts: set && choice(set) }))
       tokens.push(token)
     return tokens
+  },
+
+  /** Two generations at once with experts of their own, while the default goes through a list of sets. */
+  async together(calls: { prompt: string; newTokens: number; set: HarnessSet }[], switches: HarnessSet[]) {
+    const running = calls.map(({ prompt, newTokens, set }) => this.tokens(prompt, newTokens, set))
+    for (const set of switches) await theLoader().activate(choice(set))
+    return Promise.all(running)
   },
 
   async tryTokens(prompt: string, maxNewTokens: number) {
@@ -124,10 +140,10 @@ const harness = {
     }
   },
 
-  logits: async (prompt: string, set?: [string, number][]) =>
+  logits: async (prompt: string, set?: HarnessSet) =>
     Array.from(await theLoader().logits(prompt, set && choice(set))),
   tokenize: (text: string) => theLoader().tokenize(text),
-  score: (tokens: number[], set?: [string, number][]) => theLoader().score(tokens, set && choice(set)),
+  score: (tokens: number[], set?: HarnessSet) => theLoader().score(tokens, set && choice(set)),
   stats: () => theLoader().stats(),
   hash: () => theLoader().hashWeights(),
   checksum: () => theLoader().checksum(),

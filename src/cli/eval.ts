@@ -5,11 +5,10 @@ import { parseArgs } from 'node:util'
 import { TritswapError } from '../errors.ts'
 import { readHead, SKETCH_VALUES, sketchPositions, targetsOf } from '../format/index.ts'
 import { type BaseIdentity, checkBase } from '../model/base_check.ts'
-import type { TensorValues } from '../model/reference_weights.ts'
 import { REPORT_WINDOWS } from '../model/score.ts'
 import { parseRegistry } from '../source/registry.ts'
 import { UsageError } from './command.ts'
-import { deltaBytes, Evaluation, gainKept } from './evaluation.ts'
+import { deltaBytes, Evaluation, gainKept, type Variant } from './evaluation.ts'
 import { openFile } from './file_source.ts'
 import { formatTable } from './format_text.ts'
 import { progressBar } from './progress.ts'
@@ -23,7 +22,8 @@ the compressed expert; the share of the fine-tuning's gain that is kept; how oft
 the same token first (agreement) and KL(uncompressed || compressed) in bits per token. Texts are cut into windows of
 256 tokens, of which the first 24 are for reporting: choose densities and multipliers on later ones.
 
-  --base <dir>        written by tritswap prepare (default: public/models/demo)
+  --base <dir>        written by tritswap prepare (default: public/models/demo); one that keeps its weights quantized
+                      has experts beside them, and is compared with nothing else
   --registry <file>   the experts to measure (default: public/experts/experts.json)
   --experts <ids>     only these of them, separated by commas
   --demo-model <dir>  where the uncompressed fine-tunings are, as finetuned/<id>, for the bundled experts
@@ -114,7 +114,7 @@ async function measure(
   onWindow: (done: number) => void,
 ): Promise<ExpertFigures[]> {
   const [{ text, finetuned }] = subjects
-  const variants: TensorValues[] = []
+  const variants: Variant[] = []
   for (const { path } of subjects) {
     const file = await openFile(path)
     try {
@@ -124,7 +124,8 @@ async function measure(
     }
     variants.push(await evaluation.expert(path))
   }
-  const tuned = finetuned === undefined ? undefined : await evaluation.finetuned(finetuned)
+  const tuned =
+    finetuned === undefined || evaluation.keepsQuantized ? undefined : await evaluation.finetuned(finetuned)
   const windows = evaluation.text(await readText(text))
   const result = await evaluation.score(windows, range, { finetuned: tuned, variants, onWindow })
   const figures: ExpertFigures[] = []
@@ -220,7 +221,7 @@ function identityOf({ manifest, reference }: Evaluation, name: string): BaseIden
   return {
     name,
     fingerprint: manifest.fingerprint,
-    dtype: 'f32',
+    dtype: tensors.some(({ codec }) => codec === 'blocks') ? 'q4' : 'f32',
     shapes: new Map(tensors.map((tensor) => [tensor.name, tensor.shape])),
     sketches: new Map(
       targetsOf(tensors).map((tensor) => {

@@ -9,11 +9,12 @@ import { openCheckpoint } from '../compress/checkpoint.ts'
 import { isFloat } from '../compress/dtypes.ts'
 import { readFloats } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
+import { type PlacedBeside, placeBeside, readExpert } from '../model/reference_beside.ts'
 import { ReferenceWeights, type TensorValues } from '../model/reference_weights.ts'
 import { closeness, scoreWindow, type WindowLogits, windowsOf } from '../model/score.ts'
 import { matchName } from '../onnx/index.ts'
 import { openFile, openPath } from './file_source.ts'
-import { NodeSession } from './node_session.ts'
+import { type Feeds, NodeSession } from './node_session.ts'
 import type { PreparedManifest } from './prepare.ts'
 
 /** A text in windows of tokens. */
@@ -49,22 +50,39 @@ export interface EvaluationResult {
 /** Logits of the fine-tuned model are kept for the next variants as long as they take no more than this. */
 const MAX_KEPT_BYTES = 512 << 20
 
+/** What a session is fed with, and which one: experts beside the weights have a graph of their own. */
+interface Scored {
+  session: NodeSession
+  feeds: Feeds
+}
+
+/** A variant of the base's weights, or experts beside those that stay quantized. */
+export type Variant = TensorValues | BesideVariant
+
+interface BesideVariant {
+  changed: TensorValues
+  placed: PlacedBeside
+}
+
 export class Evaluation {
   readonly reference: ReferenceWeights
   readonly manifest: PreparedManifest
   readonly #session: NodeSession
   readonly #graph: string
+  readonly #bytes: Uint8Array
   readonly #tokenizer: Tokenizer
   readonly #kept = new WeakMap<TensorValues, Map<readonly number[], WindowLogits>>()
 
   private constructor(
     reference: ReferenceWeights,
     manifest: PreparedManifest,
+    bytes: Uint8Array,
     session: NodeSession,
     tokenizer: Tokenizer,
   ) {
     this.reference = reference
     this.manifest = manifest
+    this.#bytes = bytes
     this.#session = session
     this.#graph = manifest.graphs[0]
     this.#tokenizer = tokenizer
@@ -85,11 +103,17 @@ export class Evaluation {
     const source = await openFile(join(folder, manifest.weights.file))
     try {
       const reference = await ReferenceWeights.open(source)
-      const session = await NodeSession.create(await readFile(join(folder, manifest.graphs[0])))
-      return new Evaluation(reference, manifest, session, await loadTokenizer(folder))
+      const bytes = await readFile(join(folder, manifest.graphs[0]))
+      const session = await NodeSession.create(bytes)
+      return new Evaluation(reference, manifest, bytes, session, await loadTokenizer(folder))
     } finally {
       await source.close()
     }
+  }
+
+  /** Whether weights of the base stay quantized: experts are then beside them, and nothing else can be compared. */
+  get keepsQuantized(): boolean {
+    return this.reference.bindings.graphs.some(({ inputs }) => inputs.some(({ raw }) => raw !== undefined))
   }
 
   text(text: string): EvaluationText {
@@ -112,7 +136,7 @@ export class Evaluation {
       finetuned,
       variants = [],
       onWindow,
-    }: { finetuned?: TensorValues; variants?: readonly TensorValues[]; onWindow?: (done: number) => void },
+    }: { finetuned?: TensorValues; variants?: readonly Variant[]; onWindow?: (done: number) => void },
   ): Promise<EvaluationResult> {
     const windows = text.windows.slice(from, from + count)
     if (windows.length === 0) {
@@ -124,11 +148,10 @@ export class Evaluation {
         },
       )
     }
-    const feeds = (changed?: TensorValues) =>
-      this.#session.weights(this.reference.feeds(this.#graph, changed))
-    const baseFeeds = feeds()
-    const tunedFeeds = finetuned && feeds(finetuned)
-    const variantFeeds = variants.map((variant) => feeds(variant))
+    const baseFeeds = this.#feeds()
+    const tunedFeeds = finetuned && this.#feeds(finetuned)
+    const scored: Scored[] = []
+    for (const variant of variants) scored.push(await this.#scored(variant))
     const base = new Sum()
     const tuned = new Sum()
     const sums = variants.map(() => new Sum())
@@ -143,17 +166,29 @@ export class Evaluation {
           kept.set(tokens, reference)
         tuned.add(reference, tokens, bytes)
       }
-      for (const [v, variant] of variantFeeds.entries()) {
-        sums[v].add(await this.#session.logits(tokens, variant), tokens, bytes, reference)
+      for (const [v, { session, feeds }] of scored.entries()) {
+        sums[v].add(await session.logits(tokens, feeds), tokens, bytes, reference)
       }
       onWindow?.(i + 1)
     }
+    for (const { session } of scored) if (session !== this.#session) await session.release()
     return {
       windows: windows.length,
       base: base.score(),
       finetuned: finetuned && tuned.score(),
       variants: sums.map((sum) => sum.score()),
     }
+  }
+
+  #feeds(changed?: TensorValues, kept?: 'leave'): Feeds {
+    return this.#session.weights(this.reference.feeds(this.#graph, changed, kept))
+  }
+
+  async #scored(variant: Variant): Promise<Scored> {
+    if (!('placed' in variant)) return { session: this.#session, feeds: this.#feeds(variant) }
+    const { changed, placed } = variant
+    const session = await NodeSession.create(placed.bytes)
+    return { session, feeds: { ...this.#feeds(changed, 'leave'), ...session.weights(placed.feeds) } }
   }
 
   #keptFor(finetuned?: TensorValues): Map<readonly number[], WindowLogits> | undefined {
@@ -163,11 +198,24 @@ export class Evaluation {
     return kept
   }
 
-  /** Tensors of this base that a `.trit` file changes. */
-  async expert(path: string, weight = 1): Promise<TensorValues> {
+  /** Tensors of this base that a `.trit` file changes, and what of it is beside weights that stay quantized. */
+  async expert(path: string, weight = 1): Promise<Variant> {
     const source = await openFile(path)
     try {
-      return await this.reference.patched(source, weight)
+      if (!this.keepsQuantized) return await this.reference.patched(source, weight)
+      const { tensors } = this.reference.head.table
+      const { inputs } = this.reference.bindings.graphs[0]
+      const graph = {
+        file: this.#graph,
+        bytes: this.#bytes,
+        inputs,
+        tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])),
+      }
+      const experts = [{ expert: await readExpert(source), weight }]
+      const { variants, merged } = await placeBeside([graph], experts, 'auto', this.reference)
+      const changed = await this.reference.patched(source, weight, merged[0])
+      const placed = variants.get(this.#graph)
+      return placed === undefined ? changed : { changed, placed }
     } finally {
       await source.close()
     }
@@ -178,7 +226,7 @@ export class Evaluation {
    * @param path - safetensors file or folder, or a `.trit` file with dense tensors
    */
   async finetuned(path: string): Promise<TensorValues> {
-    if (path.endsWith('.trit')) return this.expert(path)
+    if (path.endsWith('.trit')) return (await this.expert(path)) as TensorValues
     const { tensors } = await openCheckpoint(await openPath(path))
     const moved = new Map<string, Float32Array<ArrayBuffer>>()
     for (const [name, tensor] of tensors) {

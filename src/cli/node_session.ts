@@ -4,6 +4,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import type { BesideCpuFeed } from '../model/reference_beside.ts'
 import type { CpuFeed } from '../model/reference_weights.ts'
 
 type Ort = typeof import('onnxruntime-web')
@@ -50,7 +51,7 @@ export class NodeSession {
   }
 
   /** Weights as this runtime takes them; make them once and pass them to every run. */
-  weights(feeds: ReadonlyMap<string, CpuFeed>): Feeds {
+  weights(feeds: ReadonlyMap<string, CpuFeed | BesideCpuFeed>): Feeds {
     return Object.fromEntries(
       Array.from(feeds, ([name, { dtype, dims, data }]) => [
         name,

@@ -241,7 +241,7 @@ class TextEvaluation {
         await readFile(text, 'utf8'),
         windows,
         folder,
-        await evaluation.expert(path),
+        await evaluation.finetuned(path),
       )
     } catch (error) {
       await evaluation.close()
