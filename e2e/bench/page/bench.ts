@@ -81,9 +81,10 @@ export async function runGroup<S>(
       open.push(bench)
     }
     for (let round = -1; round < runs; round++) {
-      say(round < 0 ? 'warm-up' : `run ${round + 1} of ${runs}`)
+      if (round >= 0) say(`run ${round + 1} of ${runs}`)
       for (const bench of round % 2 === 0 ? benches : [...benches].reverse()) {
         if (round >= runsOf(bench)) continue
+        if (round < 0) say(`warm-up: ${bench.cases[0]}`)
         await bench.before?.(state)
         const samples = await bench.bench(state)
         if (round >= 0) add(samples, bench.unit)
