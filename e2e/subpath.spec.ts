@@ -11,7 +11,7 @@ import { startStaticServer } from './servers/static_server.ts'
 const DIST = join(new URL('..', import.meta.url).pathname, 'dist')
 
 test('at /x/y/ it loads, writes with the expert of the link, and has its lower half', async ({ page }) => {
-  const server = await startStaticServer(DIST, '/x/y/')
+  const server = await startStaticServer({ '': DIST }, '/x/y/')
   try {
     const complaints: string[] = []
     page.on('console', (message) => {

@@ -20,6 +20,7 @@ mkdirSync(RESULTS, { recursive: true })
 await check('types', 'tsc', ['--noEmit', '-p', '.'])
 await check('lint and format', 'biome', ['check', '.'])
 await check('import rules', 'depcruise', ['src', '--config', '.dependency-cruiser.mjs'])
+await check('generated docs', 'node', ['scripts/docs.mjs', '--check'])
 await check('page', 'vite', ['build', '--logLevel', 'warn'])
 await check('package', 'vite', ['build', '--config', 'vite.lib.config.ts', '--logLevel', 'warn'])
 await check('types of the package', 'tsc', ['-p', 'tsconfig.lib.json'])
@@ -33,7 +34,7 @@ process.exit(total.failed === 0 ? 0 : 1)
 /** @param {string} name @param {string} command @param {string[]} args */
 async function check(name, command, args) {
   console.log(`\n== ${name}`)
-  const code = await run(bin(command), args)
+  const code = await run(command === 'node' ? process.execPath : bin(command), args)
   add(name, code, code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 })
 }
 

@@ -30,6 +30,15 @@ export interface StaticServerOptions {
   cors?: boolean
   /** Pages that are in no folder, by their paths below the prefix. */
   pages?: Readonly<Record<string, string>>
+  /** Files, by their paths below the prefix, of which so many bytes come and no more until {@link StaticServer.release}. */
+  stall?: Readonly<Record<string, number>>
+}
+
+export interface StaticServer {
+  url: string
+  /** Lets stalled files go on. */
+  release(): void
+  close(): Promise<void>
 }
 
 /**
@@ -40,8 +49,12 @@ export interface StaticServerOptions {
 export async function startStaticServer(
   folders: Readonly<Record<string, string>>,
   prefix: string,
-  { policy = STRICT_CSP, cors = false, pages = {} }: StaticServerOptions = {},
-): Promise<{ url: string; close: () => Promise<void> }> {
+  { policy = STRICT_CSP, cors = false, pages = {}, stall = {} }: StaticServerOptions = {},
+): Promise<StaticServer> {
+  let release = () => {}
+  const released = new Promise<void>((resolve) => {
+    release = resolve
+  })
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url ?? '/', 'http://localhost')
     const path = decodeURIComponent(pathname)
@@ -64,7 +77,12 @@ export async function startStaticServer(
         'Content-Type': TYPES[extname(file)] ?? 'application/octet-stream',
         'Content-Length': found.size,
       })
-      createReadStream(file).pipe(response)
+      const first = stall[inside!] ?? 0
+      if (first > 0) {
+        for await (const piece of createReadStream(file, { end: first - 1 })) response.write(piece)
+        await released
+      }
+      createReadStream(file, { start: first }).pipe(response)
       return
     }
     response.writeHead(404, headers).end()
@@ -73,8 +91,9 @@ export async function startStaticServer(
   const { port } = server.address() as AddressInfo
   return {
     url: `http://localhost:${port}${prefix}`,
+    release,
     close: () =>
-      new Promise((resolve) => {
+      new Promise<void>((resolve) => {
         server.close(() => resolve())
         server.closeAllConnections()
       }),
