@@ -99,8 +99,9 @@ export async function run(argv: string[]): Promise<number> {
     )
   }
   if (quantized.length > 0) {
+    const remedy = values.quantized === 'keep' ? 'prepare with --quantized float' : 'prepare fp32, fp16 or q4'
     process.stderr.write(
-      `${quantized.length} weights stay quantized, out of reach of merged experts (${quantized.slice(0, 3).join(', ')}); prepare fp32, fp16 or q4 to change them\n`,
+      `${quantized.length} weights stay quantized, out of reach of merged experts (${quantized.slice(0, 3).join(', ')}); ${remedy} to merge into them\n`,
     )
   }
   return 0
@@ -158,6 +159,7 @@ export async function prepareModel(
     const model = await hoistModel(files, {
       checkpoint: checkpoint && exportedFrom(checkpoint),
       quantized: options.quantized,
+      modelType: await modelTypeOf(folder.root),
       targets: picked && ((tensor) => picked.some((matches) => matches(tensor))),
     })
     await copyCompanions(folder.root, out)
@@ -193,6 +195,17 @@ export async function prepareModel(
       if (file.status === 'fulfilled') await file.value.close()
     }
     for (const file of checkpoint?.files ?? []) if ('close' in file) await (file as FileSource).close()
+  }
+}
+
+/** `model_type` of the model's configuration. */
+async function modelTypeOf(root: string): Promise<string | undefined> {
+  try {
+    const config = JSON.parse(await readFile(join(root, 'config.json'), 'utf8')) as { model_type?: string }
+    return config.model_type
+  } catch {
+    // Without a configuration, or with one that is no JSON, names have to do.
+    return undefined
   }
 }
 

@@ -9,7 +9,7 @@ import { progressReporter } from '../fetcher/progress.ts'
 import type { FetchProgress } from '../fetcher/protocol.ts'
 import { receiveFile } from '../fetcher/receive.ts'
 import { type Gpu, requestGpu } from '../gpu/index.ts'
-import { fetchGraph, graphPath, hoistIntoVram, readIntoVram } from '../model/base_source.ts'
+import { fetchGraph, graphPath, hoistIntoVram, modelTypeOf, readIntoVram } from '../model/base_source.ts'
 import type { ReadyGraph } from '../model/create_session.ts'
 import type { BindingChoice } from '../model/expert_bindings.ts'
 import { ExpertHost, type FilledBase, type LoadedInfo } from '../model/expert_host.ts'
@@ -113,7 +113,13 @@ export class Engine {
       fetchGraph(modelUrl, file, { signal, onBytes: report(file) }),
     )
     const { quantized } = request
-    const base = await hoistIntoVram(gpu, [graph], { signal, quantized, onBytes: report('weights') })
+    const modelType = await modelTypeOf(modelUrl, signal)
+    const base = await hoistIntoVram(gpu, [graph], {
+      signal,
+      quantized,
+      modelType,
+      onBytes: report('weights'),
+    })
     const [hoisted] = base.graphs
     const text = TextModel.load({
       files: modelFiles(modelUrl, new Map([[hoisted.file, hoisted.bytes]])),

@@ -30,6 +30,7 @@ import {
   type GraphSource,
   graphPath,
   hoistIntoVram,
+  modelTypeOf,
   moduleOf,
   readIntoVram,
 } from './base_source.ts'
@@ -451,6 +452,7 @@ async function openBase(
   const base = await hoistIntoVram(gpu, Object.values(sources), {
     signal,
     quantized: options.quantized,
+    modelType: folder === undefined ? undefined : await modelTypeOf(folder, signal),
     onBytes: reporter(name, 'weights', options),
   })
   const ready = Object.entries(sources).map(([session, { file, external }]) => {

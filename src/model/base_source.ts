@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TritswapError } from '../errors.ts'
+import { isTritswapError, TritswapError } from '../errors.ts'
 import type { IncomingFile } from '../fetcher/receive.ts'
 import { type BaseBindings, bindingsFrom, type TritTable, type WeightDtype } from '../format/index.ts'
 import { type Gpu, WeightStore } from '../gpu/index.ts'
@@ -160,6 +160,20 @@ async function fetchWhole(
   return (bytes ?? new Uint8Array()).subarray(0, length)
 }
 
+/** `model_type` of the configuration of a model folder; undefined where there is none. */
+export async function modelTypeOf(folder: string, signal?: AbortSignal): Promise<string | undefined> {
+  try {
+    const bytes = await fetchWhole(new URL('config.json', folder).href, { signal })
+    const config = JSON.parse(new TextDecoder().decode(bytes)) as { model_type?: unknown }
+    return typeof config?.model_type === 'string' ? config.model_type : undefined
+  } catch (error) {
+    signal?.throwIfAborted()
+    // Whoever needs the configuration says what is wrong with it; names may do without.
+    if (isTritswapError(error) || error instanceof SyntaxError) return undefined
+    throw error
+  }
+}
+
 /** An unprepared model in VRAM, with the graphs that are fed from there. */
 export interface HoistedBase extends FilledBase {
   graphs: readonly HoistedGraphFile[]
@@ -177,9 +191,16 @@ export async function hoistIntoVram(
     signal,
     onBytes,
     quantized = 'float',
-  }: { signal?: AbortSignal; onBytes?: BytesReport; quantized?: QuantizedChoice } = {},
+    modelType,
+  }: {
+    signal?: AbortSignal
+    onBytes?: BytesReport
+    quantized?: QuantizedChoice
+    /** Of the model's configuration: see {@link modelTypeOf}. */
+    modelType?: string
+  } = {},
 ): Promise<HoistedBase> {
-  const model = await hoistModel(sources, { quantized })
+  const model = await hoistModel(sources, { quantized, modelType })
   signal?.throwIfAborted()
   const table = weightTable(model)
   const bindings = bindingsFrom(table.bindings, table.tensors)

@@ -1,4 +1,5 @@
 import { create } from '@bufbuild/protobuf'
+import { floatsToHalves } from '../format/float16.ts'
 import { type BlocksComponent, ELEMENT_BYTES, type HoistedInput, type Placement } from '../format/index.ts'
 import {
   dimsOf,
@@ -10,7 +11,9 @@ import {
 import {
   type GraphProto,
   type NodeProto,
+  NodeProtoSchema,
   TensorProto_DataType,
+  TensorProtoSchema,
   TensorShapeProto_DimensionSchema,
   TypeProto_TensorSchema,
   ValueInfoProtoSchema,
@@ -70,15 +73,17 @@ export function hoist(
   const listed = new Set(main.input.map((input) => input.name))
   const weights = new Map<string, HoistedWeight>()
   for (const entry of resolved) {
-    const { parameter, uses, data, parts } = entry
+    const { parameter, data, parts, shift } = entry
     const { tensor } = parameter
+    const uses = shift === undefined ? entry.uses : (entry.uses ?? usesOf.get(tensor)!)
     const input = { dtype: data.dtype, dims: data.dims, parts }
     const name = names.choose(tensor.name, input, (candidate) => {
       if (weights.has(candidate) || !defined.has(candidate)) return true
-      return candidate === tensor.name && uses === undefined && defined.get(candidate) === 1
+      return candidate === tensor.name && entry.uses === undefined && defined.get(candidate) === 1
     })
     if (name !== tensor.name || uses !== undefined) {
-      for (const { node, slot } of uses ?? usesOf.get(tensor)!) node.input[slot] = name
+      const value = shift === undefined ? name : addedTo(main, name, shift, data.dtype)
+      for (const { node, slot } of uses ?? usesOf.get(tensor)!) node.input[slot] = value
     }
     if (weights.has(name)) continue
     weights.set(name, { input: { name, ...input }, data })
@@ -89,6 +94,35 @@ export function hoist(
   const stale = new Set(Array.from(gone, (tensor) => tensor.name).filter((name) => !weights.has(name)))
   main.input = main.input.filter((input) => !stale.has(input.name))
   return [...weights.values()]
+}
+
+/** The value of an input with a constant added, computed in the graph. */
+function addedTo(main: GraphProto, input: string, shift: number, dtype: HoistedInput['dtype']): string {
+  const output = `${input}::shifted`
+  const constant = `tritswap::shift::${dtype}`
+  if (!main.initializer.some(({ name }) => name === constant)) {
+    const values = Float32Array.of(shift)
+    const stored = dtype === 'float16' ? floatsToHalves(values) : values
+    main.initializer.push(
+      create(TensorProtoSchema, {
+        name: constant,
+        dataType: ONNX_TYPES[dtype],
+        rawData: new Uint8Array(stored.buffer),
+      }),
+    )
+  }
+  if (!main.node.some((node) => node.output[0] === output)) {
+    // First of all, so that bodies of If find it as well.
+    main.node.unshift(
+      create(NodeProtoSchema, {
+        name: `/${output}/Add`,
+        opType: 'Add',
+        input: [input, constant],
+        output: [output],
+      }),
+    )
+  }
+  return output
 }
 
 /** A quantized weight that stays one. */

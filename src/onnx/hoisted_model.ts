@@ -21,6 +21,7 @@ import { parseModel, serializeModel } from './model.ts'
 import { type GraphProto, type ModelProto, TensorProto_DataLocation } from './onnx_pb.ts'
 import { findParameters, quantizedNodes } from './parameters.ts'
 import { type LocatedParameter, type ResolvedParameter, resolveParameters } from './resolve.ts'
+import { shifted } from './shifted.ts'
 import { indexGraph, liftConstants } from './uses.ts'
 
 /** One graph of a model as it lies in its folder. */
@@ -87,6 +88,8 @@ export interface HoistOptions {
   targets?: (tensor: string) => boolean
   /** `float` by default. */
   quantized?: QuantizedChoice
+  /** `model_type` of config.json: some models' norms are folded into 1 + weight, which names alone do not tell. */
+  modelType?: string
 }
 
 /** Rotary tables and the like are put inline; what is left of a quantized model beyond this stays external. */
@@ -97,7 +100,7 @@ const MAX_INLINE_BYTES = 256 << 20
  */
 export async function hoistModel(
   files: readonly GraphFile[],
-  { checkpoint, targets = () => true, quantized = 'float' }: HoistOptions = {},
+  { checkpoint, targets = () => true, quantized = 'float', modelType }: HoistOptions = {},
 ): Promise<HoistedModel> {
   const models = files.map(({ file, bytes, external }) => {
     const model = parseModel(bytes, file)
@@ -110,7 +113,7 @@ export async function hoistModel(
       return { file, parameter, data: floats.data.get(tensor) ?? initializerData(tensor, external) }
     }),
   )
-  const { resolved, unmatched } = await resolveParameters(located, checkpoint)
+  const { resolved, unmatched } = await resolveParameters(located, { checkpoint, modelType })
   if (checkpoint !== undefined && unmatched.length > resolved.length) {
     throw new TritswapError(
       'input',
@@ -119,6 +122,7 @@ export async function hoistModel(
     )
   }
   const chosen = resolved.filter(({ parts }) => parts.some(({ tensor }) => targets(tensor)))
+  for (const entry of chosen) if (entry.shift !== undefined) entry.data = shifted(entry.data, -entry.shift)
   const hoisted = chosen.filter((entry) => quantized === 'float' || canHoist(entry))
   const tensors = separateRoundings(hoisted)
   if (hoisted.length === 0) {

@@ -16,8 +16,10 @@ export interface Parameter {
 
 export interface ParameterGroup {
   uses: Use[]
-  /** What the checkpoint may call it, best guess first. */
+  /** What the checkpoint may call it, best guess first; nothing where only its values could tell. */
   names: string[]
+  /** It multiplies as the weight of a norm: there are models that multiply with 1 + what the checkpoint has. */
+  norm: boolean
   /** The layout to expect where there is no checkpoint to compare with. */
   layout: Layout
   /** Rows of q, k and v where it is a fused projection. */
@@ -80,7 +82,7 @@ export function findParameters(index: GraphIndex): Parameter[] {
         const role = roles[i]
         const module = role && moduleOfNode(end.node.name)
         // An unnamed vector beside Add or Mul may be a constant: it counts only where a module holds it.
-        if (own === undefined && module === undefined) return []
+        if (own === undefined && module === undefined && dimsOf(tensor).length < 2) return []
         const turned = turnedOnTheWay(use, end)
         const group: ParameterGroup = {
           uses: [use],
@@ -88,16 +90,28 @@ export function findParameters(index: GraphIndex): Parameter[] {
             ...new Set([module && `${module}.${role}`, own?.name].filter((name) => name !== undefined)),
           ],
           layout: layoutOf(end, turned, own),
+          norm: dimsOf(tensor).length === 1 && roles[i] === 'weight',
           embedding: end.node.opType === 'Gather',
         }
         group.fused = fusedRows(index, end, group, dimsOf(tensor))
-        const key = group.names[0]
+        const key = group.names[0] ?? ''
         const known = byName.get(key)
         if (known === undefined) byName.set(key, group)
         else if (!known.uses.includes(use)) known.uses.push(use)
       }
     }
-    return [{ tensor, owner, groups: [...byName.values()] }]
+    return [{ tensor, owner, groups: withoutRepeats([...byName.values()]) }]
+  })
+}
+
+/** torch numbers the calls of a module that is called again (`query`, `query_1`): all of them read one parameter. */
+function withoutRepeats(groups: readonly ParameterGroup[]): ParameterGroup[] {
+  const first = new Map(groups.map((group) => [group.names[0], group]))
+  return groups.filter((group) => {
+    const called = first.get(group.names[0]?.replace(/_\d+(?=\.)/g, ''))
+    if (called === undefined || called === group) return true
+    called.uses.push(...group.uses.filter((use) => !called.uses.includes(use)))
+    return false
   })
 }
 

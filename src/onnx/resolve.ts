@@ -26,6 +26,8 @@ export interface ResolvedParameter extends LocatedParameter {
   parts: Placement[]
   /** Checkpoint shape of every tensor in `parts`. */
   shapes: ReadonlyMap<string, readonly number[]>
+  /** What the graph has added to the checkpoint's values. */
+  shift?: number
 }
 
 export interface Resolution {
@@ -37,7 +39,11 @@ export interface Resolution {
 interface Candidate {
   parts: Placement[]
   shapes: Map<string, readonly number[]>
+  shift?: number
 }
+
+/** Models whose norms multiply with 1 + weight: an exporter that folds constants leaves the sum in the graph. */
+const UNIT_NORMS = /^(gemma|gemma2|gemma3|gemma3_text|paligemma|recurrent_gemma|qwen3_next|nemotron)$/
 
 /** Likeness of a name that is the wanted one, above that of any other. */
 const EXACT = 1000
@@ -51,9 +57,11 @@ const SAMPLES = 32
  */
 export async function resolveParameters(
   located: LocatedParameter[],
-  checkpoint?: Checkpoint,
+  { checkpoint, modelType = '' }: { checkpoint?: Checkpoint; modelType?: string } = {},
 ): Promise<Resolution> {
-  return checkpoint === undefined ? resolveByName(located) : resolveByContent(located, checkpoint)
+  return checkpoint === undefined
+    ? resolveByName(located, UNIT_NORMS.test(modelType) ? 1 : undefined)
+    : resolveByContent(located, checkpoint)
 }
 
 async function resolveByContent(located: LocatedParameter[], checkpoint: Checkpoint): Promise<Resolution> {
@@ -67,8 +75,10 @@ async function resolveByContent(located: LocatedParameter[], checkpoint: Checkpo
         (await matchWhole(group, item, buffer, tensors)) ?? (await matchParts(group, item, buffer, tensors))
       if (match !== undefined) found.push({ group, match })
     }
-    if (found.length === 0) resolution.unmatched.push(item)
-    else resolution.resolved.push(...split(item, found))
+    const named = item.parameter.groups.some(({ names }) => names.length > 0)
+    if (found.length === 0) {
+      if (named) resolution.unmatched.push(item)
+    } else resolution.resolved.push(...split(item, found))
   }
   return resolution
 }
@@ -111,9 +121,19 @@ async function matchWhole(
       const part = placementOf(name, shape, layout)
       const values = await buffer.at(shape, part)
       const expected = await tensors.of(name)
-      if (!sameValues(values, expected, data)) continue
+      const shifts = group.norm ? [0, 1] : [0]
+      const shift = shifts.find((by) =>
+        sameValues(
+          values,
+          expected.map((value) => value + by),
+          data,
+        ),
+      )
+      if (shift === undefined) continue
       if (isConstant(expected) && names.every((wanted) => matchName(wanted, [name]) === undefined)) continue
-      best = { candidate: { parts: [part], shapes: new Map([[name, shape]]) }, score, name }
+      const candidate: Candidate = { parts: [part], shapes: new Map([[name, shape]]) }
+      if (shift !== 0) candidate.shift = shift
+      best = { candidate, score, name }
       break
     }
   }
@@ -148,7 +168,8 @@ async function matchParts(
   return undefined
 }
 
-async function resolveByName(located: LocatedParameter[]): Promise<Resolution> {
+async function resolveByName(all: LocatedParameter[], normShift: number | undefined): Promise<Resolution> {
+  const located = all.filter(({ parameter }) => parameter.groups.every(({ names }) => names.length > 0))
   const resolved: ResolvedParameter[] = []
   const buffers = new Map(located.map((item) => [item, new BufferSamples(item.data)]))
   const taken = new Map<string, ResolvedParameter>()
@@ -159,6 +180,8 @@ async function resolveByName(located: LocatedParameter[]): Promise<Resolution> {
     const tied = await tiedTo(item, embeddings, buffers)
     const named = tied === undefined ? namedGroups(item) : [{ group: item.parameter.groups[0], match: tied }]
     for (const entry of split(item, named)) {
+      // Only where the sum was folded: in a graph that computes it, the parameter meets an Add first.
+      if (item.parameter.groups.every(({ norm }) => norm) && normShift !== undefined) entry.shift = normShift
       if (tied === undefined) renameTensors(entry, (name) => inModule(entry.file, name))
       const [{ tensor }] = entry.parts
       const known = taken.get(tensor)

@@ -95,6 +95,91 @@ describe('an initializer that an exporter made of equal tensors', () => {
   })
 })
 
+describe('norms that multiply with 1 + weight', () => {
+  const weight = (i: number) => Math.fround(0.3 * wave(i))
+  const norm = 'model.layers.0.input_layernorm'
+  const file = modelOf({
+    input: [{ name: 'x' }],
+    initializer: [floats('onnx::Mul_9', [32], (i) => Math.fround(1 + weight(i)))],
+    node: [
+      {
+        opType: 'Mul',
+        name: `/${norm.replaceAll('.layers.', '/layers.').replace('.input', '/input')}/Mul_1`,
+        input: ['x', 'onnx::Mul_9'],
+        output: ['y'],
+      },
+    ],
+  })
+
+  test.each([
+    ['by content', { checkpoint: checkpointOf({ [`${norm}.weight`]: { shape: [32], value: weight } }) }],
+    ['by the type of the model', { modelType: 'gemma2' }],
+  ])('%s, the input has the weight and the graph adds 1', async (_, options) => {
+    const model = await hoistModel([file], options)
+    const [{ weights, bytes }] = model.graphs
+    expect([...model.tensors.keys()]).toEqual([`${norm}.weight`])
+    const values = await readElements(weights[0].data, 0, 32)
+    expect(Array.from(values, (value) => Math.fround(value + 1))).toEqual(
+      Array.from({ length: 32 }, (_, i) => Math.fround(1 + weight(i))),
+    )
+    const graph = graphOf(bytes)
+    const [add, mul] = graph.node
+    expect(add.opType).toBe('Add')
+    expect(add.input[0]).toBe(weights[0].input.name)
+    expect(mul.input[1]).toBe(add.output[0])
+    const [one] = graph.initializer
+    expect([one.name, one.dims, [...new Float32Array(one.rawData.slice().buffer)]]).toEqual([
+      add.input[1],
+      [],
+      [1],
+    ])
+  })
+
+  test('are others than those of most models', async () => {
+    const model = await hoistModel([file], { modelType: 'llama' })
+    expect(graphOf(model.graphs[0].bytes).node.map(({ opType }) => opType)).toEqual(['Mul'])
+  })
+})
+
+test('a module that is called twice has one weight', async () => {
+  const call = (n: string, from: string, to: string) => ({
+    opType: 'MatMul',
+    name: `/layer/query${n}/MatMul`,
+    input: [from, 'onnx::MatMul_3'],
+    output: [to],
+  })
+  const model = await hoistModel([
+    modelOf({
+      input: [{ name: 'x' }],
+      initializer: [floats('onnx::MatMul_3', [8, 8], wave)],
+      node: [call('', 'x', 'h'), call('_1', 'h', 'y')],
+    }),
+  ])
+  expect([...model.tensors.keys()]).toEqual(['layer.query.weight'])
+  const [{ weights, bytes }] = model.graphs
+  expect(graphOf(bytes).node.map(({ input }) => input[1])).toEqual(Array(2).fill(weights[0].input.name))
+})
+
+test('a table of positions that no name tells of is found by its content alone', async () => {
+  const file = modelOf({
+    input: [{ name: 'x' }],
+    initializer: [
+      floats('onnx::Add_2', [12, 8], wave),
+      floats('onnx::Add_5', [12, 8], (i) => Math.cos(i * i)),
+    ],
+    node: [
+      { opType: 'Add', name: '/Add_2', input: ['x', 'onnx::Add_2'], output: ['h'] },
+      { opType: 'Add', name: '/Add_3', input: ['h', 'onnx::Add_5'], output: ['y'] },
+    ],
+  })
+  const checkpoint = checkpointOf({ 'embed_positions.weight': { shape: [12, 8], value: wave } })
+  const { tensors, unmatched } = await hoistModel([file], { checkpoint })
+  expect([...tensors.keys()]).toEqual(['embed_positions.weight'])
+  expect(unmatched).toEqual([])
+  const error = await hoistModel([file]).catch((thrown: unknown) => thrown)
+  expect(String(error)).toContain('expected float weights to hoist, found 0')
+})
+
 test('weights in a Constant node, with the other operand, and behind a Transpose', async () => {
   const constant = floats('', [8, 4], wave)
   const model = await hoistModel(
