@@ -67,7 +67,7 @@ test.describe
 
     test('it says how often the compression chooses as the uncompressed one does', async () => {
       const agreement = page.locator('trit-workbench .agreement')
-      await expect(agreement).toHaveText(/^\d+ % of next tokens .*the base: \d+ %.* on \d+ tokens of/, {
+      await expect(agreement).toHaveText(/^\d+ % of next tokens .*the base: \d+ %.* on \d+ tokens of/s, {
         timeout: 120_000,
       })
       const [own, ofBase] = (await agreement.innerText()).match(/\d+(?= %)/g)!.map(Number) as [number, number]

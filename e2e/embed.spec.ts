@@ -100,3 +100,30 @@ test('events and methods, as the guide shows them', async ({ page }) => {
     await host.close()
   }
 })
+
+test('the library without the element, as guide and README show it', async ({ page }) => {
+  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8')
+  const [quickStart] = codeBlocks(readme, 'ts')
+  const [guide] = codeBlocks(GUIDE, 'ts')
+  const map = JSON.stringify({ imports: { tritswap: './tritswap/tritswap.js' } })
+  const pageOf = (code: string) =>
+    `<!doctype html><title>Mine</title><body><script type="importmap">${map}</script>
+    <script type="module">${code}\ndocument.title = 'Done'</script>`
+  const pages = { 'quick.html': pageOf(quickStart!), 'guide.html': pageOf(guide!) }
+  const policy = `${ownPolicy} 'unsafe-inline'`
+  const host = await startStaticServer(HOSTED, '/', { policy, pages })
+  try {
+    const complaints = complaintsOf(page)
+    const said: string[] = []
+    page.on('console', (message) => said.push(message.text()))
+    await page.goto(`${host.url}quick.html`)
+    await expect(page).toHaveTitle('Done', { timeout: 120_000 })
+    expect((await page.locator('body').innerText()).trim()).not.toBe('')
+    await page.goto(`${host.url}guide.html`)
+    await expect(page).toHaveTitle('Done', { timeout: 120_000 })
+    expect(said.at(-1)).not.toBe('')
+    expect(complaints).toEqual([])
+  } finally {
+    await host.close()
+  }
+})

@@ -152,3 +152,39 @@ test('the address keeps prompt, experts and weights, and brings them back', asyn
   await vi.waitFor(() => expect(switcher.state.held).toMatchObject([{ pen: { id: 'bard' }, weight: 0.5 }]))
   expect(switcher.prompt).toBe('Back')
 })
+
+test('what was measured is saved as JSON', async () => {
+  vi.spyOn(globalThis, 'fetch').mockImplementation(async () => new Response(TEXT))
+  const { below } = await page()
+  const measure = part(below, 'trit-measure')
+  await press(measure, 'Measure')
+  await vi.waitFor(() => expect(texts(measure, '.controls .figure')).toEqual(['6 of 6']))
+  const saved: Blob[] = []
+  vi.spyOn(URL, 'createObjectURL').mockImplementation((blob) => {
+    saved.push(blob as Blob)
+    return '#saved'
+  })
+  const clicked = vi.spyOn(HTMLAnchorElement.prototype, 'click').mockImplementation(() => {})
+  await press(measure, 'Save as JSON')
+  expect((clicked.mock.contexts[0] as HTMLAnchorElement).download).toBe('tritswap-bits-per-byte.json')
+  const { model, windows, rows, texts: read } = JSON.parse(await saved[0]!.text())
+  expect({ model, windows }).toEqual({ model: 'demo', windows: 1 })
+  expect(read.map(({ name }: { name: string }) => name)).toEqual(['austen', 'bard'])
+  expect(rows.map(({ id, bitsPerByte }: { id: string; bitsPerByte: object }) => [id, bitsPerByte])).toEqual([
+    ['', { austen: 3, bard: 3 }],
+    ['austen', { austen: 2, bard: 2 }],
+    ['bard', { austen: 2, bard: 2 }],
+  ])
+})
+
+test('the two lines are copied; where that is forbidden, it is said', async () => {
+  const { below } = await page()
+  const written = vi.spyOn(navigator.clipboard, 'writeText').mockResolvedValue()
+  const button = [...below.querySelectorAll('button')].find((each) => each.textContent === 'Copy')!
+  button.click()
+  await vi.waitFor(() => expect(button.textContent).toBe('Copied'))
+  expect(written.mock.calls[0]![0]).toMatch(/^<script type="module" src=.*><\/script>\n<expert-switcher .*>$/)
+  written.mockRejectedValue(new DOMException('no', 'NotAllowedError'))
+  button.click()
+  await vi.waitFor(() => expect(button.textContent).toBe('Select it and copy'))
+})
