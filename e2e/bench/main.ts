@@ -38,10 +38,14 @@ async function run(): Promise<void> {
     return
   }
   const started = performance.now()
+  let last = ''
   const report = await runBench(options, {
-    onProgress: ({ group, text }) => {
+    onProgress: ({ group, stage }) => {
+      const line = `${group}: ${stage}`
+      if (line === last) return
+      last = line
       const seconds = ((performance.now() - started) / 1000).toFixed(0)
-      console.error(`${seconds.padStart(4)} s  ${group}: ${text}`)
+      console.error(`${seconds.padStart(4)} s  ${line}`)
     },
   })
   console.log(summaryText(report))

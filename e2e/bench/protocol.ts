@@ -102,5 +102,7 @@ export interface GroupResult {
 
 export interface Progress {
   group: string
-  text: string
+  stage: string
+  /** First case of the bench at hand. */
+  bench?: string
 }

@@ -23,6 +23,9 @@ const ROOT = new URL('../..', import.meta.url).pathname
 const require = createRequire(import.meta.url)
 const LINE = { lineBitsPerSecond: 1e7, latencyMs: 60 }
 
+/** A page that says nothing for so long has hung: a lost device, a deadlock. */
+const SILENCE_MS = 180_000
+
 export interface RunHooks {
   onProgress?: (progress: Progress) => void
 }
@@ -43,10 +46,10 @@ export async function runBench(
   const { onProgress = () => {} } = hooks
   const residents = scale.residents ?? [1, 4, 16, 64]
   const [load] = loadavg()
-  onProgress({ group: 'setup', text: 'files' })
+  onProgress({ group: 'setup', stage: 'files' })
   // Two cold loads a run and three for the warm one, those beside a generation, and a pile of residents.
   const prepared = await prepareFiles(options, Math.max(5 * (options.runs + 2), Math.max(...residents)) + 8)
-  onProgress({ group: 'setup', text: 'page' })
+  onProgress({ group: 'setup', stage: 'page' })
   const opened: { close: () => Promise<unknown> }[] = []
   try {
     const site = await openSite()
@@ -168,11 +171,26 @@ async function runGroups(
     if (wanted.length === 0) continue
     // A page of its own for each group: nothing of one is in the way of another.
     const result = await inPage(browser, url, async (page) => {
-      await page.exposeFunction('onBenchProgress', (text: string) => onProgress({ group, text }))
-      return page.evaluate(
+      let doing = 'its setup'
+      const silence = watchdog(
+        SILENCE_MS,
+        () => new Error(`nothing came of ${doing} for ${SILENCE_MS / 1000} s`),
+      )
+      await page.exposeFunction('onBenchProgress', (stage: string, bench: string) => {
+        doing = `${bench} (${stage})`
+        silence.reset()
+        onProgress({ group, stage, bench })
+      })
+      const finished = page.evaluate(
         ([group, config, runs, wanted]) => window.benchmark.run(group, config, runs, wanted),
         [group, config, runs, wanted] as const,
       )
+      finished.catch(() => {})
+      try {
+        return await Promise.race([finished, silence.bites])
+      } finally {
+        silence.stop()
+      }
     }).catch(
       (error: Error): GroupResult => ({
         cases: [],
@@ -183,6 +201,22 @@ async function runGroups(
     results.set(group, result)
   }
   return results
+}
+
+/** Rejects once nobody has reset it for a while. */
+function watchdog(ms: number, error: () => Error) {
+  let bite: (error: Error) => void = () => {}
+  const bites = new Promise<never>((_, reject) => {
+    bite = reject
+  })
+  bites.catch(() => {})
+  let timer: ReturnType<typeof setTimeout>
+  const reset = () => {
+    clearTimeout(timer)
+    timer = setTimeout(() => bite(error()), ms)
+  }
+  reset()
+  return { bites, reset, stop: () => clearTimeout(timer) }
 }
 
 async function inPage<R>(

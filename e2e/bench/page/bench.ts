@@ -52,7 +52,7 @@ export async function runGroup<S>(
   config: PageConfig,
   runs: number,
   wanted: ReadonlySet<string>,
-  say: (text: string) => void,
+  say: (stage: string, bench: string) => void,
 ): Promise<GroupResult> {
   const isWanted = ({ cases }: { cases: readonly string[] }) => cases.some((name) => wanted.has(name))
   const benches = group.benches(config).filter(isWanted)
@@ -77,20 +77,23 @@ export async function runGroup<S>(
   const open: Bench<S>[] = []
   try {
     for (const bench of benches) {
+      say('setup', bench.cases[0])
       await bench.setup?.(state)
       open.push(bench)
     }
     for (let round = -1; round < runs; round++) {
-      if (round >= 0) say(`run ${round + 1} of ${runs}`)
       for (const bench of round % 2 === 0 ? benches : [...benches].reverse()) {
         if (round >= runsOf(bench)) continue
-        if (round < 0) say(`warm-up: ${bench.cases[0]}`)
+        say(round < 0 ? 'warm-up' : `run ${round + 1} of ${runs}`, bench.cases[0])
         await bench.before?.(state)
         const samples = await bench.bench(state)
         if (round >= 0) add(samples, bench.unit)
       }
     }
-    for (const { look, unit } of facts) add(await look(state, result.notes), unit)
+    for (const { look, unit, cases } of facts) {
+      say('single figures', cases[0])
+      add(await look(state, result.notes), unit)
+    }
   } finally {
     for (const bench of open.reverse()) await bench.teardown?.(state)
     await group.close(state)

@@ -20,8 +20,8 @@ const GROUPS = [
   merging,
   reloading,
   tokens,
-  bindings,
   scaling,
+  bindings,
 ] as unknown as Group<unknown>[]
 
 const groupOf = (name: string) => {
@@ -36,7 +36,9 @@ const benchmark = {
     Object.fromEntries(GROUPS.map((group) => [group.name, caseNames(group, config)])),
 
   run: (name: string, config: PageConfig, runs: number, wanted: string[]): Promise<GroupResult> =>
-    runGroup(groupOf(name), config, runs, new Set(wanted), (text) => globalThis.onBenchProgress?.(text)),
+    runGroup(groupOf(name), config, runs, new Set(wanted), (stage, bench) =>
+      globalThis.onBenchProgress?.(stage, bench),
+    ),
 
   async adapter() {
     const { adapter, features, device } = await requestGpu()
@@ -50,7 +52,7 @@ declare global {
     benchmark: typeof benchmark
   }
   /** Exposed by the runner. */
-  var onBenchProgress: ((text: string) => void) | undefined
+  var onBenchProgress: ((stage: string, bench: string) => void) | undefined
 }
 
 window.benchmark = benchmark
