@@ -215,6 +215,11 @@ export class ExpertSwitcher extends LitElement {
           --trit-margin: 0px;
           background: none;
         }
+        /* Nothing streams there: it may take the room that it needs. */
+        .state {
+          height: auto;
+          min-height: 280px;
+        }
         .pens {
           margin: 8px 0 12px;
           overflow: visible;

@@ -332,7 +332,7 @@ export class PenChoice extends LitElement {
       ${
         this.pens.some((pen) => pen.replaces?.f16Delta)
           ? html`<p class="note">
-              Bar: the file in the 16-bit weights that it replaces; tick: a 16-bit LoRA of rank 8.
+              Bar: share of the 16-bit weights that it replaces. Tick: a 16-bit LoRA, rank 8.
             </p>`
           : nothing
       }

@@ -23,9 +23,9 @@ export function howToGetWebGpu(userAgent = navigator.userAgent, secure = isSecur
   const own = /Firefox\//.test(userAgent) ? FIREFOX : /Chrom(e|ium)\//.test(userAgent) ? CHROMIUM : SAFARI
   const others = [CHROMIUM, SAFARI, FIREFOX].filter((help) => help !== own)
   if (!secure) {
-    return html`<p><b>Here:</b> browsers offer WebGPU over https and on localhost only; open this page there.</p>`
+    return html`<p><b>This address:</b> browsers offer WebGPU over https and on localhost only; open this page there.</p>`
   }
-  return html`<p><b>Here, ${own.name}:</b> ${own.advice}.</p>
+  return html`<p><b>This browser, ${own.name}:</b> ${own.advice}.</p>
     <ul>
       ${others.map(({ name, advice }) => html`<li>${name}: ${advice}</li>`)}
     </ul>`

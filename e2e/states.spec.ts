@@ -1,0 +1,210 @@
+/**
+ * Every state of the page: what it says, that one can go on from it, and that axe finds nothing in it, on a desktop and
+ * on a phone, in light and in dark. With `SCREENSHOTS=1` the pictures in docs/images are taken anew.
+ *
+ * @module
+ */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type BrowserContext, expect, type Page, test } from '@playwright/test'
+import { startStaticServer } from './servers/static_server.ts'
+import { card, expectNoSeriousViolations, pen, ready } from './support/page.ts'
+
+const ROOT = join(import.meta.dirname, '..')
+const DIST = { '': join(ROOT, 'dist') }
+const IMAGES = process.env.SCREENSHOTS ? join(ROOT, 'docs/images') : join(ROOT, 'test-results/states')
+const DESKTOP = { width: 1280, height: 800 }
+const PHONE = { width: 390, height: 844 }
+
+/** Looks at a state in every way that visitors see it. */
+async function look(page: Page, state: string): Promise<void> {
+  for (const [device, viewport] of Object.entries({ phone: PHONE, desktop: DESKTOP })) {
+    await page.setViewportSize(viewport)
+    for (const colorScheme of ['dark', 'light'] as const) {
+      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
+      await expectNoSeriousViolations(page)
+      await page.evaluate(() => window.scrollTo(0, 0))
+      await page.screenshot({ path: join(IMAGES, `${state}-${device}-${colorScheme}.png`) })
+      const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
+      expect(overflow, `${state} is wider than a ${device}`).toBeLessThanOrEqual(0)
+    }
+  }
+}
+
+const state = (page: Page) => page.locator('expert-switcher .state')
+
+test('no WebGPU: what to do, in the visitor’s own browser first', async ({ browser, baseURL }) => {
+  const browsers = {
+    Firefox: 'Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0',
+    Safari:
+      'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.4 Safari/605.1.15',
+    'Chrome and Edge': undefined,
+  }
+  for (const [name, userAgent] of Object.entries(browsers)) {
+    const context = await browser.newContext({ baseURL, userAgent, viewport: DESKTOP })
+    const page = await context.newPage()
+    await page.addInitScript(() => Reflect.deleteProperty(Navigator.prototype, 'gpu'))
+    await page.goto('./')
+    await expect(page.getByRole('alert')).toContainText('WebGPU is missing')
+    await expect(page.getByRole('alert')).toContainText(`This browser, ${name}:`)
+    if (userAgent === undefined) await look(page, 'no-webgpu')
+    await context.close()
+  }
+})
+
+test('loading, stopped half way, and gone on with', async ({ page }) => {
+  const server = await startStaticServer(DIST, '/', { stall: { 'models/demo/weights.trit': 5_000_000 } })
+  try {
+    await page.goto(server.url)
+    await expect(state(page)).toContainText(/[45]\.\d MB of 11\.0 MB/)
+    await look(page, 'loading')
+    await state(page).getByRole('button', { name: 'Stop' }).click()
+    await expect(page.getByRole('heading', { name: 'The base is partly here' })).toBeVisible()
+    await expect(state(page)).toContainText(/[45]\.\d MB of 11\.0 MB came and are kept/)
+    await look(page, 'partial')
+    server.release()
+    await page.getByRole('button', { name: 'Go on loading' }).click()
+    await ready(page)
+  } finally {
+    await server.close()
+  }
+})
+
+test('an error has one button, and it works', async ({ page }) => {
+  let there = false
+  await page.route('**/models/**', (route) => (there ? route.continue() : route.fulfill({ status: 404 })))
+  await page.goto('./')
+  await expect(page.getByRole('alert')).toContainText('The base could not be loaded')
+  await look(page, 'error')
+  there = true
+  await page.getByRole('button', { name: 'Try again' }).click()
+  await expect(page.getByRole('heading', { name: 'The base is on its way' })).toBeVisible()
+})
+
+test('a registry that lists nothing, and one that cannot be read', async ({ page }) => {
+  await page.route('**/models/**', (route) => route.fulfill({ status: 404 }))
+  let answer: { status: number; json?: object } = { status: 200, json: { version: 1, experts: [] } }
+  await page.route('**/experts/experts.json', (route) => route.fulfill(answer))
+  await page.goto('./')
+  await expect(page.getByText('No experts are listed here yet.')).toBeVisible()
+  await expect(page.getByRole('radio')).toHaveCount(1)
+  await look(page, 'empty-registry')
+  answer = { status: 404 }
+  await page.reload()
+  const problem = page.locator('trit-pen-choice').getByRole('alert')
+  await expect(problem).toContainText('404')
+  answer = { status: 200, json: JSON.parse(readFileSync(join(ROOT, 'public/experts/experts.json'), 'utf8')) }
+  await problem.getByRole('button', { name: 'Try again' }).click()
+  await expect(pen(page, 'Austen')).toBeVisible()
+  await expect(problem).toHaveCount(0)
+})
+
+test.describe
+  .serial('with the base in VRAM', () => {
+    let context: BrowserContext
+    let page: Page
+
+    test.beforeAll(async ({ browser, baseURL }) => {
+      context = await browser.newContext({ viewport: DESKTOP, baseURL })
+      page = await context.newPage()
+      await page.goto('./')
+      await ready(page)
+      await page.evaluate(() => {
+        const switcher = document.querySelector('expert-switcher')!
+        switcher.temperature = 0
+        switcher.maxNewTokens = 3
+      })
+    })
+
+    test.afterAll(() => context.close())
+
+    test('ready', async () => {
+      await expect(page.getByText('Ready. Choose a pen')).toBeVisible()
+      await look(page, 'ready')
+    })
+
+    test('written by three hands', async () => {
+      await page.evaluate(async () => {
+        const switcher = document.querySelector('expert-switcher')!
+        switcher.prompt = 'Once upon a time there was a king, and he said'
+        const hands = ['', 'bard', 'scripture', '']
+        let tokens = 0
+        switcher.maxNewTokens = 36
+        switcher.addEventListener('token', function next() {
+          tokens += 1
+          if (tokens % 9 !== 0) return
+          const id = hands[tokens / 9]
+          if (id === undefined) switcher.removeEventListener('token', next)
+          else void switcher.activate(id === '' ? [] : [id])
+        })
+        await switcher.generate()
+      })
+      await expect(page.locator('.run .mark').last()).toHaveText('Base')
+      expect(await page.locator('.run').count()).toBeGreaterThanOrEqual(4)
+      await look(page, 'written')
+    })
+
+    test('the VRAM meter adds up', async () => {
+      await page.locator('#adapter').click()
+      const total = await page.locator('#adapter').innerText()
+      await expect(page.locator('#vram meter')).toHaveCount(3)
+      const shown = await page.evaluate(() => {
+        const { vram } = document.querySelector('expert-switcher')!.state.stats!
+        const meters = [...document.querySelectorAll<HTMLMeterElement>('#vram meter')]
+        return { vram, values: meters.map(({ value }) => value) }
+      })
+      const { base, experts, journal } = shown.vram
+      expect(shown.values).toEqual([base, experts, journal])
+      expect(base).toBeGreaterThan(experts)
+      expect(experts).toBeGreaterThan(0)
+      expect(total).toContain(`${(shown.vram.total / 1e6).toFixed(1)} MB of VRAM`)
+      await page.locator('#adapter').click()
+    })
+
+    test('offline: what is kept here still writes, the rest says why not', async () => {
+      await expect(card(page, 'Bard')).toContainText('in VRAM')
+      await context.setOffline(true)
+      await expect(page.locator('trit-pen-choice').getByRole('status')).toContainText('Offline.')
+      await expect(card(page, 'Austen')).toContainText('needs the network')
+      await look(page, 'offline')
+      await pen(page, 'Bard').check()
+      await expect(card(page, 'Bard')).toContainText('in hand')
+      await page.getByRole('button', { name: 'Write' }).click()
+      await expect(page.getByRole('button', { name: 'Write' })).toBeVisible()
+      await context.setOffline(false)
+      await expect(card(page, 'Austen')).toContainText('network')
+      await expect(page.getByText('Offline.')).toHaveCount(0)
+    })
+
+    test('what was fetched once is on this device at the next visit', async () => {
+      await page.reload()
+      await expect(card(page, 'Bard')).toContainText('on this device')
+      await expect(card(page, 'Austen').locator('.place')).toHaveText('network')
+      await ready(page)
+    })
+
+    test('a lost device says so, and one button starts again', async () => {
+      await page.evaluate(() => {
+        const { loader } = document.querySelector('expert-switcher')!.state
+        const lost = new Error('Cannot go on: the GPU device was lost (the driver was reset)')
+        Object.assign(lost, { name: 'TritswapError', tag: 'device-lost' })
+        Object.assign(loader!, {
+          // biome-ignore lint/correctness/useYield: it fails before the first token
+          generate: async function* () {
+            throw lost
+          },
+        })
+      })
+      await page.getByRole('textbox', { name: 'Prompt' }).fill('Once')
+      await page.getByRole('button', { name: 'Write' }).click()
+      await expect(page.getByRole('heading', { name: 'The graphics device went away' })).toBeVisible()
+      await look(page, 'device-lost')
+      await page.getByRole('button', { name: 'Start again' }).click()
+      await ready(page)
+      await page.evaluate(() => {
+        document.querySelector('expert-switcher')!.maxNewTokens = 2
+      })
+      await page.getByRole('button', { name: 'Write' }).click()
+      await expect(page.locator('.run [data-token]')).toHaveCount(2)
+    })
+  })
