@@ -262,14 +262,11 @@ function environmentOf(browser: Browser, load: number): Environment {
   }
 }
 
+/** With `-dirty` where the files are not those of the commit. */
 function commitOf(): string {
   try {
-    const git = (...args: string[]) =>
-      execFileSync('git', ['-C', ROOT, ...args], {
-        encoding: 'utf8',
-        stdio: ['ignore', 'pipe', 'ignore'],
-      }).trim()
-    return git('rev-parse', '--short', 'HEAD')
+    const args = ['-C', ROOT, 'describe', '--always', '--dirty', '--exclude=*']
+    return execFileSync('git', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
   } catch {
     return 'unknown'
   }
