@@ -58,26 +58,25 @@ fn collect(stream: u32, is_new: bool, tile: Tile, first: u32, end: u32) {
     for (var position = first; position < end; position++) {
       let at = position - first;
       if (is_new) {
-        let row = row_at(tile, position);
-        let flat = (tile.row + row) * params.cols + tile.col + position - row * tile.width;
-        add(at, value * dense_at(code.words, codec, flat));
+        add(at, value * dense_at(code.words, codec, flat_at(tile, f32(position))));
       } else {
         displaced_bits[at >> 5u] |= 1u << (at & 31u);
       }
     }
     return;
   }
+  let decoder = decoder_of(code);
   var cursor = cursors[stream];
   var ready = waiting[stream];
   loop {
     if (!ready) {
       if (!more(cursor)) { break; }
-      ready = step(&cursor, code);
+      ready = step(&cursor, decoder);
     }
     if (ready) {
-      if (cursor.position >= end) { break; }
+      if (cursor.position >= f32(end)) { break; }
       ready = false;
-      let at = cursor.position - first;
+      let at = u32(whole_of(cursor.position)) - first;
       if (is_new) {
         add(at, signed_value(value, cursor.negative));
       } else {
@@ -129,7 +128,7 @@ fn blend(
       let bit = trailing_zeros(bits);
       bits &= bits - 1u;
       let at = mask * 32u + bit;
-      let element = element_at(tile, first + at);
+      let element = element_at(tile, f32(first + at));
       let current = load(element);
       var raw = current;
       if (((displaced_bits[mask] >> bit) & 1u) == 1u) {

@@ -32,20 +32,21 @@ fn index_blocks(
   let band = block_id / section.across;
   let height = min(section.tile_rows, section.rows - band * section.tile_rows);
   let width = min(section.tile_cols, section.cols - (block_id - band * section.across) * section.tile_cols);
-  let area = height * width;
+  let area = f32(height * width);
 
   let at = section.index + 2u * block_id;
   let stream = section.words + words_for(section.blocks * section.length_bits);
   let code = Code(stream, section.m, section.low, section.cut);
+  let decoder = decoder_of(code);
   var cursor = cursor_at(code, arena[at], arena[at + 2u]);
   var entries = 0u;
   var sound = true;
   while (more(cursor) && sound) {
-    if (step(&cursor, code)) {
+    if (step(&cursor, decoder)) {
       sound = cursor.position < area;
       entries += 1u;
     }
   }
   arena[at + 1u] = entries;
-  if (!sound || cursor.bit != cursor.end) { fail(low_end, ENTRIES); }
+  if (!sound || bits_left(cursor) != 0) { fail(low_end, ENTRIES); }
 }

@@ -16,13 +16,13 @@ fn side(
   let block_id = block_of(group, groups, lane);
   if (block_id >= params.end_block) { return; }
   let tile = tile_of(block_id);
-  let code = code_of(0u);
+  let decoder = decoder_of(code_of(0u));
   var cursor = open(0u, block_id);
   while (more(cursor)) {
-    if (step(&cursor, code) & (cursor.position < tile.area)) {
+    if (step(&cursor, decoder) & (cursor.position < f32(tile.area))) {
       let element = element_at(tile, cursor.position);
       // 2 ^ 1 is 3, 2 ^ 3 is 1.
-      atomicXor(&fields[element >> 4u], (1u + 2u * cursor.negative) << ((element & 15u) << 1u));
+      atomicXor(&fields[element >> 4u], select(1u, 3u, cursor.negative) << ((element & 15u) << 1u));
     }
   }
 }

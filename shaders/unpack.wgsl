@@ -17,9 +17,10 @@ fn unpack(
   let tile = tile_of(block_id);
   let stream = params.streams[0];
   if (stream.codec == TERNARY) {
+    let decoder = decoder_of(stream.code);
     var cursor = open(0u, block_id);
     while (more(cursor)) {
-      if (step(&cursor, stream.code) & (cursor.position < tile.area)) {
+      if (step(&cursor, decoder) & (cursor.position < f32(tile.area))) {
         let element = element_at(tile, cursor.position);
         let raw = load(element);
         store(element, raw, raw_of(value_of(raw) + signed_value(stream.value, cursor.negative)));
@@ -28,10 +29,9 @@ fn unpack(
     return;
   }
   for (var position = 0u; position < tile.area; position++) {
-    let row = position / tile.width;
-    let flat = (tile.row + row) * params.cols + tile.col + position - row * tile.width;
-    let element = element_at(tile, position);
+    let element = element_at(tile, f32(position));
     let raw = load(element);
-    store(element, raw, raw_of(value_of(raw) + stream.value * dense_at(stream.code.words, stream.codec, flat)));
+    let value = stream.value * dense_at(stream.code.words, stream.codec, flat_at(tile, f32(position)));
+    store(element, raw, raw_of(value_of(raw) + value));
   }
 }

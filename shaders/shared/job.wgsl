@@ -42,12 +42,10 @@ struct Tile {
   origin: u32,
   row: u32,
   col: u32,
-  height: u32,
   width: u32,
   area: u32,
-  /// (position * reciprocal) >> shift is position / width for positions < 4096.
-  reciprocal: u32,
-  shift: u32,
+  /// 1 / width, nearly.
+  reciprocal: f32,
   /// Of the place: elements from one row to the next, and from one column to the next.
   row_stride: u32,
   col_stride: u32,
@@ -58,25 +56,31 @@ fn tile_of(block_id: u32) -> Tile {
   var tile: Tile;
   tile.row = band * params.tile_rows;
   tile.col = (block_id - band * params.across) * params.tile_cols;
-  tile.height = min(params.tile_rows, params.rows - tile.row);
   tile.width = min(params.tile_cols, params.cols - tile.col);
-  tile.area = tile.height * tile.width;
-  tile.shift = 12u + 32u - countLeadingZeros(tile.width - 1u);
-  tile.reciprocal = (1u << tile.shift) / tile.width + 1u;
+  tile.area = min(params.tile_rows, params.rows - tile.row) * tile.width;
+  tile.reciprocal = 1.0 / f32(tile.width);
   tile.row_stride = params.row_stride;
   tile.col_stride = params.col_stride;
   tile.origin = params.offset + tile.row * params.row_stride + tile.col * params.col_stride;
   return tile;
 }
 
-/// Row in a tile of a position < 4096. The reciprocal is too large by less than 1, so the product by less than 4096,
-/// and the shift drops at least that.
-fn row_at(tile: Tile, position: u32) -> u32 { return (position * tile.reciprocal) >> tile.shift; }
+/// Row in a tile of a position < 4096. A position and a half is at least 0.5 / width away from the next row, which is
+/// more than the rounding of the reciprocal can do.
+fn row_at(tile: Tile, position: f32) -> f32 { return floor((position + 0.5) * tile.reciprocal); }
 
 /// Element of a position in a tile.
-fn element_at(tile: Tile, position: u32) -> u32 {
+fn element_at(tile: Tile, position: f32) -> u32 {
   let row = row_at(tile, position);
-  return tile.origin + row * tile.row_stride + (position - row * tile.width) * tile.col_stride;
+  let col = position - row * f32(tile.width);
+  return tile.origin + u32(whole_of(row)) * tile.row_stride + u32(whole_of(col)) * tile.col_stride;
+}
+
+/// Row-major index in its tensor of a position in a tile.
+fn flat_at(tile: Tile, position: f32) -> u32 {
+  let row = row_at(tile, position);
+  let col = position - row * f32(tile.width);
+  return (tile.row + u32(whole_of(row))) * params.cols + tile.col + u32(whole_of(col));
 }
 
 fn code_of(stream: u32) -> Code { return params.streams[stream].code; }
@@ -90,7 +94,7 @@ fn open(stream: u32, block_id: u32) -> Cursor {
 fn kept_before(stream: u32, block_id: u32) -> u32 { return arena[params.streams[stream].index + 2u * block_id + 1u]; }
 
 /// `value` with the sign of an entry.
-fn signed_value(value: f32, negative: u32) -> f32 { return bitcast<f32>(bitcast<u32>(value) ^ (negative << 31u)); }
+fn signed_value(value: f32, negative: bool) -> f32 { return select(value, -value, negative); }
 
 /// Value `flat` of a dense section.
 fn dense_at(words: u32, codec: u32, flat: u32) -> f32 {

@@ -8,6 +8,9 @@ export interface Code {
   cut: number
 }
 
+/** `WINDOW` of shaders/shared/golomb.wgsl: bits that a step looks at. */
+const WINDOW = 24
+
 /** One block being read: `Cursor`, `step` and `more` of shaders/shared/golomb.wgsl. */
 export class Cursor {
   bit: number
@@ -31,9 +34,9 @@ export class Cursor {
 
   step(): boolean {
     const { m, low, cut } = this.#code
-    const window = windowAt(this.#arena, this.bit)
-    const zeros = window === 0 ? 32 : 31 - Math.clz32(window & -window)
-    if (zeros + low + 3 > 32) {
+    const window = windowAt(this.#arena, this.bit) & 0xffffff
+    const zeros = window === 0 ? WINDOW : 31 - Math.clz32(window & -window)
+    if (zeros + low + 3 > WINDOW) {
       this.bit += zeros
       this.next += zeros * m
       return false
