@@ -59,15 +59,17 @@ test('prepared on the command line and in the browser, models equal torch’s', 
 test('a bare session with experts is the session that it was', async ({ page }) => {
   await openPage(page)
   const expert = compress('vit-tiny', '--finetuned', 'finetuned')
-  const { outputs, inputNames, twice } = await page.evaluate(([job, url]) => window.compat.bare(job, url), [
-    jobOf('vit-tiny', 'onnx', 'ViTForImageClassification'),
-    expert,
-  ] as const)
+  const { outputs, inputNames, twice, workers } = await page.evaluate(
+    ([job, url]) => window.compat.bare(job, url),
+    [jobOf('vit-tiny', 'onnx', 'ViTForImageClassification'), expert] as const,
+  )
   expect(inputNames).toEqual(['pixel_values'])
   expect(largest(outputs.attached, outputs.plain)).toBeLessThan(1e-5)
   expect(largest(outputs.active, outputs.plain)).toBeGreaterThan(1e-3)
   expect(outputs.reverted).toEqual(outputs.attached)
   expect(twice).toMatch(/Cannot attach experts twice/)
+  // The expert came through a worker that the caller made.
+  expect(workers).toBeGreaterThan(0)
 })
 
 test('a loader takes a folder that nobody prepared', async ({ page }) => {
@@ -120,6 +122,9 @@ test('what cannot be opened says what was looked for', async ({ page }) => {
     `/@fs${ZOO}/llama-tiny`,
   )
   expect(refusal?.tag).toBe('input')
+  const other = await page.evaluate((model) => window.compat.refusal({ model }), `/@fs${ZOO}/t5-tiny`)
+  expect(other?.tag).toBe('unsupported')
+  expect(other?.message).toMatch(/a t5 model is no causal language model; .*attachExperts/)
   expect(refusal?.message).toMatch(/no tritswap\.json, and no onnx\/model_bnb4\.onnx/)
 })
 

@@ -315,7 +315,15 @@ const more = {
       return Array.from(output.logits.data)
     }
     const outputs = { plain: await run(plain) } as Record<string, number[]>
-    const attached = await attachExperts(plain, { graphs: { model: bytes }, name: 'bare' })
+    let workers = 0
+    const attached = await attachExperts(plain, {
+      graphs: { model: bytes },
+      name: 'bare',
+      createFetchWorker() {
+        workers++
+        return new Worker(new URL('../../src/fetcher/worker.ts', import.meta.url), { type: 'module' })
+      },
+    })
     outputs.attached = await run(attached.session)
     await attached.activate(await attached.load(expert))
     outputs.active = await run(attached.session)
@@ -324,7 +332,7 @@ const more = {
     const { inputNames } = attached.session
     const twice = await attachExperts(attached.session, { graphs: { model: bytes } }).catch(messageOf)
     await attached.dispose()
-    return { outputs, inputNames, twice }
+    return { outputs, inputNames, twice, workers }
   },
 
   /**

@@ -58,14 +58,33 @@ export function chooseGraphs(
   return { dtype: 'fp32', graphs: graphFiles(folder.files, 'fp32') }
 }
 
-/** Copies configuration, tokenizer and licence. */
-export async function copyCompanions(from: string, to: string): Promise<void> {
+/**
+ * Copies configuration, tokenizer and licence.
+ * @param external - whether the graphs of the copy keep data in files beside them: what the configuration says of
+ * external data is about the graphs that they were made from
+ */
+export async function copyCompanions(from: string, to: string, external: boolean): Promise<void> {
   await mkdir(to, { recursive: true })
   for (const file of (await readdir(from)).sort()) {
     if (!COMPANIONS.test(file) || !(await stat(join(from, file))).isFile()) continue
     // Not copyFile: it would copy a read-only mode as well.
-    await writeFile(join(to, file), await readFile(join(from, file)))
+    const bytes = await readFile(join(from, file))
+    await writeFile(join(to, file), file === 'config.json' && !external ? withoutExternalData(bytes) : bytes)
   }
+}
+
+/** A configuration that does not send transformers.js for data files; one that says nothing of them as it is. */
+function withoutExternalData(bytes: Uint8Array): Uint8Array | string {
+  let config: { 'transformers.js_config'?: Record<string, unknown> }
+  try {
+    config = JSON.parse(new TextDecoder().decode(bytes))
+  } catch {
+    return bytes
+  }
+  const hints = config?.['transformers.js_config']
+  if (hints?.use_external_data_format === undefined) return bytes
+  delete hints.use_external_data_format
+  return `${JSON.stringify(config, null, 2)}\n`
 }
 
 async function listed(path: string): Promise<string[]> {

@@ -162,7 +162,8 @@ export async function prepareModel(
       modelType: await modelTypeOf(folder.root),
       targets: picked && ((tensor) => picked.some((matches) => matches(tensor))),
     })
-    await copyCompanions(folder.root, out)
+    const keepsData = model.graphs.some(({ externalFiles }) => externalFiles.length > 0)
+    await copyCompanions(folder.root, out, keepsData)
     for (const { file, bytes, externalFiles } of model.graphs) {
       const target = join(out, file)
       await mkdir(dirname(target), { recursive: true })

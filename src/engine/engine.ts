@@ -81,16 +81,17 @@ export class Engine {
   ): Promise<ModelInfo> {
     const { modelUrl, ort, dtype } = request
     const gpu = await this.#device(onLost)
-    const graph = await fetchGraph(modelUrl, graphPath(GRAPH_MODULE, dtype), { signal })
+    const [graph] = await Promise.all([
+      fetchGraph(modelUrl, graphPath(GRAPH_MODULE, dtype), { signal }),
+      checkType(request, signal),
+    ])
     // The graph compiles while the weights stream.
     const files = modelFiles(modelUrl, new Map([[graph.file, graph.bytes as Uint8Array<ArrayBuffer>]]))
-    const text = TextModel.load({ files, ort, device: gpu.device, dtype })
+    const externalFiles = externalFilesOf(graph.bytes, graph.file)
+    const text = TextModel.load({ files, ort, device: gpu.device, dtype, externalFiles })
     text.catch(() => {})
     const base = await readIntoVram(gpu, await receiveFile(port, signal), dtype)
-    return this.#start(base, text, request, {
-      ...graph,
-      externalFiles: externalFilesOf(graph.bytes, graph.file),
-    })
+    return this.#start(base, text, request, { ...graph, externalFiles })
   }
 
   /**
@@ -105,6 +106,7 @@ export class Engine {
   ): Promise<ModelInfo> {
     const { modelUrl, name, subfolder } = request
     const gpu = await this.#device(onLost)
+    const modelType = await checkType(request, signal)
     const report = (file: string) => {
       const progress = progressReporter(name, file, onProgress)
       return (loaded: number, total: number | undefined) => progress('progress', 'network', loaded, total)
@@ -113,7 +115,6 @@ export class Engine {
       fetchGraph(modelUrl, file, { signal, onBytes: report(file) }),
     )
     const { quantized } = request
-    const modelType = await modelTypeOf(modelUrl, signal)
     const base = await hoistIntoVram(gpu, [graph], {
       signal,
       quantized,
@@ -327,6 +328,16 @@ export class Engine {
     if (!this.#open) throw new TritswapError('released', 'Cannot use this engine: no model is open in it')
     return this.#open
   }
+}
+
+/**
+ * Refuses a model that text cannot be generated with, before any of its weights are fetched.
+ * @returns its type, where its configuration tells
+ */
+async function checkType({ modelUrl, name }: OpenCommon, signal: AbortSignal): Promise<string | undefined> {
+  const modelType = await modelTypeOf(modelUrl, signal)
+  if (modelType !== undefined) TextModel.check(modelType, name)
+  return modelType
 }
 
 /** The graph of the dtype asked for, or of the first that there is. */

@@ -64,6 +64,16 @@ export class TextModel {
     this.contextLength = config.max_position_embeddings ?? config.n_positions ?? DEFAULT_CONTEXT
   }
 
+  /** @throws {TritswapError} `unsupported` for a type of model that is no causal language model */
+  static check(modelType: string, name: string): void {
+    if (AutoModelForCausalLM.supports(modelType)) return
+    throw new TritswapError(
+      'unsupported',
+      `Cannot write text with ${name}: a ${modelType} model is no causal language model; load it with transformers.js and give it to attachExperts`,
+      { fields: { model: name, modelType } },
+    )
+  }
+
   /**
    * Loads tokenizer, configuration and graph. The weights that the graph lacks are fed later, by the sessions that
    * {@link bind} puts in place.
@@ -75,10 +85,10 @@ export class TextModel {
     dtype: string
     /** Folder of the graph in the model folder. */
     subfolder?: string
-    /** Data files of the graph, by the name that it calls them; what config.json says of them by default. */
+    /** Data files of the graph, by the name that it calls them; config.json may tell of those of another graph. */
     externalFiles?: readonly string[]
   }): Promise<TextModel> {
-    const { subfolder = GRAPH_FOLDER, externalFiles } = options
+    const { subfolder = GRAPH_FOLDER, externalFiles = [] } = options
     configure(options.files, options.ort)
     const tokenizer = await AutoTokenizer.from_pretrained(MODEL_ID)
     const model = await AutoModelForCausalLM.from_pretrained(MODEL_ID, {
@@ -88,12 +98,10 @@ export class TextModel {
       session_options: {
         executionProviders: [{ name: 'webgpu', device: options.device } as never],
         // A string instead of bytes is a path that transformers.js reads.
-        ...(externalFiles && {
-          externalData: externalFiles.map((path) => ({ path, data: `${subfolder}/${path}` })) as never,
-        }),
+        externalData: externalFiles.map((path) => ({ path, data: `${subfolder}/${path}` })) as never,
       },
       subfolder,
-      ...(externalFiles && { use_external_data_format: false }),
+      use_external_data_format: false,
     })
     return new TextModel(tokenizer, model)
   }

@@ -1,3 +1,5 @@
+import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { TensorValues } from '../../src/model/reference_weights.ts'
@@ -65,6 +67,21 @@ test('an encoder and a merged decoder whose If branches share weights', async ()
   const tuned = await runBoth(base.out, base.weights, changed)
   const torchTuned = await torchOutputs('t5-tiny', 'finetuned')
   expect(lastDifference(tuned, torchTuned)).toBeLessThan(TOLERANCE)
+})
+
+test('a copied configuration does not speak of data files that the prepared graph has no more', async () => {
+  const from = await mkdtemp(join(tmpdir(), 'tritswap-external-'))
+  await symlink(join(ZOO, 'llama-tiny/onnx-genai'), join(from, 'onnx'))
+  const config = JSON.parse(await readFile(join(ZOO, 'llama-tiny/config.json'), 'utf8'))
+  const hints = { use_external_data_format: { 'model.onnx': 1 }, kv_cache_dtype: { fp16: 'float16' } }
+  await writeFile(join(from, 'config.json'), JSON.stringify({ ...config, 'transformers.js_config': hints }))
+  const { out } = await prepared(from, { checkpoint: 'none' })
+  await rm(from, { recursive: true })
+  const { kv_cache_dtype } = hints
+  expect(JSON.parse(await readFile(join(out, 'config.json'), 'utf8'))).toEqual({
+    ...config,
+    'transformers.js_config': { kv_cache_dtype },
+  })
 })
 
 test('the demo model', async () => {

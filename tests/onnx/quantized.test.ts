@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { NodeSession } from '../../src/cli/node_session.ts'
@@ -24,13 +24,27 @@ describe.each(CASES)('q4 of $model/$subfolder', ({ model, subfolder }) => {
     expect(difference(plain, hoisted)).toBeLessThan(2e-2 * range(plain.logits.data))
   })
 
-  test('kept quantized, it is the plain graph with fewer float weights', async () => {
+  test('kept quantized, integers and scales are inputs, and the outputs those of the quantized graph', async () => {
     const base = await prepared(folder, { subfolder, dtype: 'q4', quantized: 'keep' })
     const plain = await runGraph(model, join(folder, file))
     const hoisted = await runGraph(model, join(base.out, file), { reference: base.weights, file })
-    expect(base.inputs).toBeGreaterThan(4)
-    expect(difference(plain, hoisted)).toBeLessThan(1e-5)
+    const raw = base.weights.bindings.graphs[0].inputs.filter((input) => input.raw !== undefined)
+    expect(raw.length).toBe(2 * base.weights.head.table.tensors.filter(isWholeInput).length)
+    expect(difference(plain, hoisted)).toBe(0)
+    function isWholeInput({ codec, name }: { codec: string; name: string }) {
+      return codec === 'blocks' && raw.some(({ parts }) => parts[0].tensor === name)
+    }
   })
+})
+
+test('either way the weights file is as small as the graph that was quantized', async () => {
+  const folder = join(SHARED, 'demo-model/base')
+  const { size } = await stat(join(folder, 'onnx/model_q4.onnx'))
+  for (const quantized of ['float', 'keep'] as const) {
+    const { manifest } = await prepared(folder, { dtype: 'q4', quantized })
+    // The embedding stays as it was, and f16 holds it.
+    expect(manifest.weights.bytes).toBeLessThan(size)
+  }
 })
 
 test('a tied head that is quantized beside a float embedding keeps its own values, and follows its changes', async () => {
