@@ -39,7 +39,12 @@ async function run(): Promise<void> {
   }
   const started = performance.now()
   let last = ''
+  const writeJson = (report: BenchReport) => {
+    if (options.json !== undefined) write(options.json, jsonOf(report))
+  }
   const report = await runBench(options, {
+    // Whoever stops a long run keeps what it had.
+    onReport: writeJson,
     onProgress: ({ group, stage }) => {
       const line = `${group}: ${stage}`
       if (line === last) return
@@ -52,13 +57,13 @@ async function run(): Promise<void> {
   const html = options.html ?? join(ROOT, '.cache/bench/report.html')
   write(html, await reportPage(report))
   console.log(`\nReport with charts: ${html}`)
-  const json = `${JSON.stringify(report, null, 1)}\n`
-  if (options.json !== undefined) write(options.json, json)
   if (options.doc) {
-    write(join(ROOT, 'docs/benchmarks.json'), json)
+    write(join(ROOT, 'docs/benchmarks.json'), jsonOf(report))
     write(join(ROOT, 'docs/BENCHMARKS.md'), benchmarksPage(report))
   }
 }
+
+const jsonOf = (report: BenchReport) => `${JSON.stringify(report, null, 2)}\n`
 
 function write(file: string, text: string): void {
   mkdirSync(dirname(resolve(file)), { recursive: true })

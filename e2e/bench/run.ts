@@ -28,6 +28,8 @@ const SILENCE_MS = 180_000
 
 export interface RunHooks {
   onProgress?: (progress: Progress) => void
+  /** Called after each group with all that is known so far. */
+  onReport?: (report: BenchReport) => void
 }
 
 /** Sizes that a run may leave out or shrink. */
@@ -43,7 +45,7 @@ export async function runBench(
   hooks: RunHooks = {},
   scale: RunScale = {},
 ): Promise<BenchReport> {
-  const { onProgress = () => {} } = hooks
+  const { onProgress = () => {}, onReport = () => {} } = hooks
   const residents = scale.residents ?? [1, 4, 16, 64]
   const [load] = loadavg()
   onProgress({ group: 'setup', stage: 'files' })
@@ -77,17 +79,13 @@ export async function runBench(
       residents,
       newTokens: options.newTokens,
     }
-    const groups = await runGroups(browser, siteUrl(site), config, options, onProgress)
-    return makeReport({
-      environment: environmentOf(browser, load),
-      adapter,
-      options,
-      prepared,
-      config,
-      groups,
-      line: LINE,
-      largest,
-    })
+    const environment = environmentOf(browser, load)
+    const reportOf = (groups: ReadonlyMap<string, GroupResult>) =>
+      makeReport({ environment, adapter, options, prepared, config, groups, line: LINE, largest })
+    const groups = await runGroups(browser, siteUrl(site), config, options, onProgress, (some) =>
+      onReport(reportOf(some)),
+    )
+    return reportOf(groups)
   } finally {
     for (const part of opened.reverse()) await part.close()
   }
@@ -161,6 +159,7 @@ async function runGroups(
   config: PageConfig,
   { only, runs }: BenchOptions,
   onProgress: (progress: Progress) => void,
+  onGroup: (results: ReadonlyMap<string, GroupResult>) => void,
 ): Promise<Map<string, GroupResult>> {
   const results = new Map<string, GroupResult>()
   const names = await inPage(browser, url, (page) =>
@@ -199,6 +198,7 @@ async function runGroups(
       }),
     )
     results.set(group, result)
+    onGroup(results)
   }
   return results
 }
