@@ -51,10 +51,10 @@ console.log(
 )
 process.exitCode = count('wrong') > 0 || rows.length === 0 ? 1 : 0
 
-function print({ model, graph, dtype, adapter, verdict, maxDiff, message }: Row): void {
+function print({ model, graph, dtype, adapter, binding, verdict, maxDiff, message }: Row): void {
   const difference = maxDiff === undefined ? '' : ` ${maxDiff.toExponential(1)}`
   const why = message === undefined ? '' : `  ${message.split('\n')[0].slice(0, 160)}`
-  console.log(`${verdict.padEnd(8)}${[model, graph, dtype, adapter].join('/')}${difference}${why}`)
+  console.log(`${verdict.padEnd(8)}${[model, graph, dtype, adapter].join('/')} ${binding}${difference}${why}`)
 }
 
 function write(file: string, text: string): void {

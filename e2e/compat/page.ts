@@ -25,6 +25,8 @@ const ORT = new URL('/ort/', location.href).href
 /** Relative to the range of the reference. */
 const TOLERANCES: Record<string, number> = { fp32: 1e-3 }
 const QUANTIZED_TOLERANCE = 2e-2
+/** Of graphs that round activations to bytes. */
+const ROUNDED_TOLERANCE = 0.05
 const NO_REFERENCE = 'torch has no outputs for weights quantized like these'
 
 interface Values {
@@ -142,15 +144,23 @@ async function attach(
   { graph, dtype }: Job,
   folder: string,
   device: GPUDevice,
+  quantized: 'float' | 'keep' = 'float',
 ): Promise<Prepared> {
   const attached = await attachExperts(model, {
     model: folder,
     subfolder: graph,
     dtype,
     device,
+    quantized,
     fetch: { cacheBudget: 0 },
   })
   return { how, model, attached, hash: await attached.hashWeights() }
+}
+
+/** A binding other than a merge, and what is asked for to get it. */
+interface Beside {
+  binding: 'side' | 'input'
+  choice: 'auto' | 'side' | 'input'
 }
 
 /** What an expert file must make the model say; undefined where nobody knows. */
@@ -163,13 +173,19 @@ async function tryExpert(
   inputs: Record<string, transformers.Tensor>,
   referenceOf: Reference,
   tolerance: number,
+  beside?: Beside,
 ): Promise<Outcome | undefined> {
   let maxDiff: number | undefined
   for (const file of files) {
     const reference = await referenceOf(file)
     if (reference === undefined) continue
-    const expert = await attached.load({ source: file.url, label: name })
+    const expert = await attached.load({ source: file.url, label: name, binding: beside?.choice ?? 'merge' })
     await attached.activate(expert)
+    if (beside !== undefined) {
+      const [{ tensors }] = attached.stats().active
+      if (tensors[beside.binding] === 0)
+        return { error: `${file.expected} is not bound by ${beside.binding}` }
+    }
     const off = difference(await outputOf(model, inputs), reference)
     maxDiff = Math.max(maxDiff ?? 0, off)
     await attached.deactivate()
@@ -189,11 +205,12 @@ async function tryWays(
   inputs: Record<string, transformers.Tensor>,
   referenceOf: Reference,
   tolerance: number,
+  beside?: Beside,
 ): Promise<Outcome | undefined> {
   let outcome: Outcome | undefined
   for (const way of ways) {
     try {
-      const own = await tryExpert(way, expert, inputs, referenceOf, tolerance)
+      const own = await tryExpert(way, expert, inputs, referenceOf, tolerance, beside)
       if (own === undefined) return undefined
       outcome = {
         maxDiff: Math.max(outcome?.maxDiff ?? 0, own.maxDiff ?? 0),
@@ -210,12 +227,13 @@ async function tryWays(
 async function tryRefusal(ways: readonly Prepared[], { name, files, integers }: JobExpert): Promise<Outcome> {
   for (const { how, attached } of ways) {
     for (const { url } of files) {
-      const error: unknown = await attached.load({ source: url, label: name }).then(
+      const error: unknown = await attached.load({ source: url, label: name, binding: 'merge' }).then(
         () => undefined,
         (reason) => reason,
       )
-      const unmapped = isTritswapError(error, 'mapping') ? (error.fields.unmapped as string[]) : []
-      if (unmapped.length === 0 || unmapped.some((target) => !integers.includes(target)))
+      const isRefused =
+        isTritswapError(error, 'unsupported') && integers.includes(error.fields.target as string)
+      if (!isRefused)
         return { error: `${how}: ${error === undefined ? 'it is not refused' : messageOf(error)}` }
     }
   }
@@ -232,10 +250,13 @@ const compat = {
 
   async run(job: Job): Promise<JobResult> {
     configure(job)
-    const result: JobResult = { base: {}, experts: {} }
+    const result: JobResult = { base: {}, experts: {}, beside: {} }
     const tolerance = TOLERANCES[job.dtype] ?? QUANTIZED_TOLERANCE
     const { inputs, references } = await expectedOf(job)
-    const [model, second] = [await load(job), await load(job)]
+    const isKept = /^q4/.test(job.dtype)
+    const isInteger = job.dtype === 'q8'
+    const isFloat = !isKept && !isInteger
+    const [model, second, third] = [await load(job), await load(job), isKept ? await load(job) : undefined]
     const plain = await outputOf(model, inputs)
     const sessions = { ...model.sessions } as Record<string, { config?: unknown }>
     const InferenceSession = Object.values(sessions)[0].constructor as unknown as SessionClass
@@ -245,6 +266,7 @@ const compat = {
       await attach('prepared in the browser', model, job, job.folder, device),
       await attach('prepared on the command line', second, job, job.prepared, device),
     ]
+    const kept = third && (await attach('kept quantized', third, job, job.folder, device, 'keep'))
     try {
       let worst = 0
       for (const { how, model } of ways) {
@@ -275,12 +297,40 @@ const compat = {
       }
       for (const expert of job.experts) {
         result.experts[expert.name] =
-          expert.integers.length > 0 ? await tryRefusal(ways, expert) : await tryMerge(expert)
+          expert.integers.length > 0 ? await tryRefusal(ways, expert) : await tryBinding(ways, expert)
+        const { name, beside: binding, files } = expert
+        if (binding === undefined) continue
+        // Beside floats the uncompressed one is no ternary.
+        const ternary = binding === 'side' && isFloat ? files.slice(1) : files
+        const choice = binding === 'side' && !isFloat ? 'auto' : binding
+        result.beside[name] = await tryBinding(
+          [kept ?? ways[0]],
+          { ...expert, files: ternary },
+          { binding, choice },
+        )
       }
       await cpu?.release()
 
-      async function tryMerge(expert: JobExpert): Promise<Outcome> {
-        const like = (reference: Reference) => tryWays(ways, expert, inputs, reference, tolerance)
+      async function tryBinding(
+        ways: readonly Prepared[],
+        expert: JobExpert,
+        beside?: Beside,
+      ): Promise<Outcome> {
+        const like = (reference: Reference) => tryWays(ways, expert, inputs, reference, tolerance, beside)
+        if (beside !== undefined && isInteger) {
+          // Nothing rounds as these graphs do: an expert may be as far from torch as they are, and some.
+          const rounding = difference(plain, references.get('base') as Values)
+          const outcome = await like(
+            async ({ expected }) => references.get(expected),
+            Math.max(4 * rounding, ROUNDED_TOLERANCE),
+          )
+          return (
+            (outcome && {
+              ...outcome,
+              note: `the graph itself is ${rounding.toExponential(1)} from torch`,
+            }) ?? { skipped: NO_REFERENCE }
+          )
+        }
         let why = NO_REFERENCE
         if (expert.unquantized.length > 0) {
           why = `torch has ${expert.unquantized.join(', ')} in f32, and a task vector is added to what the graph has`
@@ -293,7 +343,7 @@ const compat = {
         return { ...outcome, note: `compared with weights merged on the CPU: ${why}` }
       }
     } finally {
-      for (const { attached } of ways) await attached.dispose()
+      for (const { attached } of kept ? [...ways, kept] : ways) await attached.dispose()
       device.destroy()
     }
     return result
@@ -374,7 +424,12 @@ const more = {
   /** A model folder that nobody prepared, as text: `ExpertLoader` against transformers.js alone. */
   async text(job: Job, prompt: string, expert: string) {
     configure(job)
-    const loader = await ExpertLoader.create({ model: job.folder, subfolder: job.graph, ort: ORT })
+    const loader = await ExpertLoader.create({
+      model: job.folder,
+      subfolder: job.graph,
+      dtype: job.dtype,
+      ort: ORT,
+    })
     const expertOf = await loader.load(expert)
     const base = Array.from(await loader.logits(prompt))
     const active = Array.from(await loader.logits(prompt, expertOf))

@@ -28,6 +28,8 @@ export interface JobExpert {
    * reference has them in f32.
    */
   unquantized: readonly string[]
+  /** How it can meet this graph's weights without a merge; not at all where nothing is said. */
+  beside?: 'side' | 'input'
   /** Uncompressed and compressed, with the name of what torch says in expected.safetensors. */
   files: readonly { url: string; expected: string }[]
 }
@@ -44,5 +46,8 @@ export interface Outcome {
 
 export interface JobResult {
   base: Outcome
+  /** Merged. */
   experts: Record<string, Outcome>
+  /** Beside the weights. */
+  beside: Record<string, Outcome>
 }

@@ -8,7 +8,8 @@ export function compatibilityPage(rows: readonly Row[]): string {
 
 Written by \`npm run compat\`; edits are lost. Every graph is prepared twice, by \`tritswap prepare\` and in the browser,
 and each expert is applied uncompressed and compressed (density 0.2, alpha 2), reverted, and checked to have left every
-bit as it was. Numbers are the largest difference of outputs in units of their range: of \`base\` to the plain session of
+bit as it was: merged into float weights (4-bit ones are dequantized at load), and in lines of their own by \`side\` or
+\`input\` beside the weights, which then stay 4-bit in q4 graphs. Numbers are the largest difference of outputs in units of their range: of \`base\` to the plain session of
 the same graph (1e-3 is allowed for fp32, 2e-2 otherwise), of the others to torch (the same is allowed).
 
 ${count('ok')} ok, ${count('refused')} refused, ${count('skipped')} skipped, ${count('wrong')} wrong.
@@ -25,9 +26,9 @@ ${models
 
 function section(model: string, rows: readonly Row[]): string {
   const columns = [...new Set(rows.map(columnOf))]
-  const adapters = [...new Set(rows.map(({ adapter }) => adapter))]
+  const adapters = [...new Set(rows.map(lineOf))]
   const cell = (adapter: string, column: string) => {
-    const row = rows.find((candidate) => candidate.adapter === adapter && columnOf(candidate) === column)
+    const row = rows.find((candidate) => lineOf(candidate) === adapter && columnOf(candidate) === column)
     if (row === undefined) return ''
     return row.maxDiff === undefined ? row.verdict : `${row.verdict} ${row.maxDiff.toExponential(1)}`
   }
@@ -49,13 +50,18 @@ ${table.map((cells) => `| ${cells.join(' | ')} |`).join('\n')}
 ${notes.length === 0 ? '' : `\n${notes.join('\n')}\n`}`
 }
 
+/** Experts that are not merged have lines of their own. */
+function lineOf({ adapter, binding }: Row): string {
+  return binding === 'merge' ? adapter : `${adapter} by ${binding}`
+}
+
 function columnOf({ graph, dtype }: Row): string {
   return `${graph} ${dtype}`
 }
 
 /** Who a message is about, in as few words as the rows allow. */
 function subjectOf(rows: readonly Row[]): string {
-  const all = (key: 'adapter' | 'graph' | 'dtype') => [...new Set(rows.map((row) => row[key]))]
-  const adapters = all('adapter')
+  const all = (key: 'graph' | 'dtype') => [...new Set(rows.map((row) => row[key]))]
+  const adapters = [...new Set(rows.map(lineOf))]
   return `${adapters.length > 3 ? `${adapters.length} rows` : adapters.join(', ')} (${all('graph').join(', ')}; ${all('dtype').join(', ')})`
 }

@@ -44,7 +44,7 @@ const ROOT = new URL('../..', import.meta.url).pathname
 const CLI = join(ROOT, 'dist/cli.js')
 const COMPRESSED = ['--rule', 'published', '--threshold', 'tensor', '--density', '0.2', '--alpha', '2']
 const UNCOMPRESSED = ['--dense', '*', '--dense-dtype', 'f32']
-/** Of the expert as it is now; further bindings have rows of their own. */
+/** Of a row that does not say: experts beside the weights have rows of their own. */
 const BINDING = 'merge'
 
 const exec = promisify(execFile)
@@ -113,6 +113,9 @@ export async function runCompat({
               ? refusalVerdict(refuse, refusal)
               : verdictOf(result.base.error ? result.base : result.experts[name])
           add({ ...common, adapter: name, binding: BINDING, ...verdict })
+          const binding = result.bindings?.[name]
+          if (binding !== undefined && !result.base.error)
+            add({ ...common, adapter: name, binding, ...verdictOf(result.beside[name]) })
         }
       }
     }
@@ -172,7 +175,7 @@ async function runGraph(
   experts: readonly MadeExpert[],
   out: string,
   hasF16: boolean,
-): Promise<JobResult> {
+): Promise<JobResult & { bindings?: Record<string, 'side' | 'input'> }> {
   if (!hasF16 && /fp?16/.test(dtype)) return skipped('this browser’s WebGPU lacks shader-f16', experts)
   const prepared = join(out, folder, dtype)
   try {
@@ -182,6 +185,9 @@ async function runGraph(
     const usable = experts.filter(({ refuse, refusal }) => refuse === undefined && refusal === undefined)
     const tables = new Map<string, TritTable>()
     for (const { name, dense } of usable) tables.set(name, await readTable(dense))
+    const bindings = Object.fromEntries(
+      Array.from(tables, ([name, table]) => [name, bindingOf(table, dtype)]).filter(([, binding]) => binding),
+    ) as Record<string, 'side' | 'input'>
     const job: Job = {
       folder: `/@fs${model.path}`,
       graph: folder,
@@ -193,24 +199,36 @@ async function runGraph(
       experts: usable.map(({ name, replaces, dense, compressed }) => ({
         name,
         ...limitsOf(tables.get(name)!, replaces, base, integers),
+        beside: bindings[name],
         files: [
           { url: `/@fs${dense}`, expected: name },
           { url: `/@fs${compressed}`, expected: `${name}.compeft` },
         ],
       })),
     }
-    return await inPage(browser, url, (wanted) => window.compat.run(wanted), job)
+    const result = await inPage(browser, url, (wanted) => window.compat.run(wanted), job)
+    return { ...result, bindings }
   } catch (error) {
     const base: Outcome = { error: reasonOf(error) }
-    return { base, experts: {} }
+    return { base, experts: {}, beside: {} }
   } finally {
     rmSync(prepared, { recursive: true, force: true })
   }
 }
 
+/** How an expert meets the weights of a graph where it is not merged. */
+function bindingOf({ method, tensors }: TritTable, dtype: string): 'side' | 'input' | undefined {
+  if (!/^(fp32|q4|q4f16|q8)$/.test(dtype)) return undefined
+  return method === 'full' && tensors.some(({ shape }) => shape.length === 2) ? 'side' : 'input'
+}
+
 function skipped(reason: string, experts: readonly MadeExpert[]): JobResult {
   const outcome: Outcome = { skipped: reason }
-  return { base: outcome, experts: Object.fromEntries(experts.map(({ name }) => [name, outcome])) }
+  return {
+    base: outcome,
+    experts: Object.fromEntries(experts.map(({ name }) => [name, outcome])),
+    beside: {},
+  }
 }
 
 /** A page of its own for each call: transformers.js does nothing any more once a session of a page has failed. */

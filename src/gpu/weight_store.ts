@@ -189,6 +189,11 @@ export class WeightStore {
     )
   }
 
+  /** Whether it is a tensor of the container. */
+  knows(tensor: string): boolean {
+    return this.#byName.has(tensor)
+  }
+
   /** Places of a target that hold floats, whatever others hold. */
   floatPlacesOf(target: string): readonly Placed[] {
     return this.#placesOfTarget.get(target) ?? []

@@ -22,6 +22,8 @@ import {
   Unpacker,
   type WeightStore,
 } from '../gpu/index.ts'
+import { type IntegerSite, integersOf } from '../onnx/index.ts'
+import type { BaseIdentity } from './base_check.ts'
 import { BesideBuffers } from './beside.ts'
 import { createLike, type ReadyGraph } from './create_session.ts'
 import type { BindingChoice, ExpertBinding } from './expert_bindings.ts'
@@ -94,8 +96,13 @@ export class ExpertHost {
     const switcher = await Switcher.create({ gpu, weights, experts })
     const dtype = vramDtype(bindings)
     const fingerprint = table.base.fingerprint ?? options.fingerprint
-    const identity = { name: options.name, fingerprint, dtype: precision ?? dtype }
-    const base = await identify(weights, identity, table.tensors)
+    const integers = Object.values(options.graphs ?? {}).flatMap((graph) => integersOf(graph))
+    const identity = {
+      name: options.name,
+      fingerprint,
+      dtype: precision ?? (integers.length > 0 ? 'q8' : dtype),
+    }
+    const base = withIntegers(await identify(weights, identity, table.tensors), integers)
     const beside = new BesideBuffers(await Unpacker.create({ gpu, experts }), options.expertBudget)
     const tensors = new Map(table.tensors.map((tensor) => [tensor.name, tensor]))
     const graphs = Object.entries(options.graphs ?? {}).map(
@@ -339,6 +346,17 @@ export class ExpertHost {
     this.#experts.destroy()
     this.#weights.destroy()
   }
+}
+
+/** What a base is, with the weights that stay integers in its graphs. */
+function withIntegers(base: BaseIdentity, integers: readonly IntegerSite[]): BaseIdentity {
+  const shapes = new Map(base.shapes)
+  const sketches = new Map(base.sketches)
+  for (const { target, shape, sketch } of integers.flatMap(({ parts }) => parts)) {
+    if (!shapes.has(target)) sketches.set(target, sketch)
+    if (!shapes.has(target)) shapes.set(target, shape)
+  }
+  return { ...base, shapes, sketches }
 }
 
 function vramDtype({ graphs }: BaseBindings): 'f32' | 'f16' {

@@ -218,7 +218,16 @@ export class ExpertRuntime {
       const before = this.#merged
       await this.#apply([])
       try {
-        return await this.#weights.sketchValues(tensors, seeds)
+        // Weights that stay integers in their graph are out of sight, but for the values that came with it.
+        const seen = tensors.flatMap((name, i) => (this.#weights.knows(name) ? [i] : []))
+        const read = await this.#weights.sketchValues(
+          seen.map((i) => tensors[i]),
+          seen.map((i) => seeds[i]),
+        )
+        const values = new Float32Array(tensors.length * SKETCH_VALUES).fill(Number.NaN)
+        for (const [at, i] of seen.entries())
+          values.set(read.subarray(at * SKETCH_VALUES, (at + 1) * SKETCH_VALUES), i * SKETCH_VALUES)
+        return values
       } finally {
         await this.#apply(before)
       }

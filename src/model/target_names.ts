@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { compareSketch, SKETCH_VALUES, type TritTable, targetsOf } from '../format/index.ts'
+import { compareSketch, fromHalf, SKETCH_VALUES, type TritTable, targetsOf } from '../format/index.ts'
 import { matchName } from '../onnx/index.ts'
 import type { BaseIdentity } from './base_check.ts'
 
@@ -35,10 +35,13 @@ export async function renameTargets(
   )
   const found = new Map<string, { name: string; values: Float32Array }[]>()
   for (const [i, { target, name, byName }] of pairs.entries()) {
-    const own = values.subarray(i * SKETCH_VALUES, (i + 1) * SKETCH_VALUES)
+    const read = values.subarray(i * SKETCH_VALUES, (i + 1) * SKETCH_VALUES)
     const at = targets.indexOf(target) * SKETCH_VALUES
     const sketch = table.base.sketch?.subarray(at, at + SKETCH_VALUES)
-    if (!byName && !(sketch && compareSketch(sketch, own, base.dtype).same)) continue
+    if (!byName && !(sketch && compareSketch(sketch, read, base.dtype).same)) continue
+    // Weights out of sight are taken at their name: the others tell whether the base is the right one.
+    const isUnseen = read.every((value) => Number.isNaN(value))
+    const own = isUnseen && sketch ? Float32Array.from(sketch, fromHalf) : read
     found.set(target, [...(found.get(target) ?? []), { name, values: own }])
   }
   const renamed = new Map<string, string>()

@@ -17,6 +17,7 @@ import {
   locateBytes,
   type QuantizedMatrix,
 } from './initializer.ts'
+import { findIntegers, recordIntegers } from './integers.ts'
 import { parseModel, serializeModel } from './model.ts'
 import { type GraphProto, type ModelProto, TensorProto_DataLocation } from './onnx_pb.ts'
 import { findParameters, quantizedNodes } from './parameters.ts'
@@ -133,6 +134,7 @@ export async function hoistModel(
     )
   }
 
+  const integers = await findIntegers(files, { checkpoint, modelType })
   const names = new InputNames()
   const graphs: HoistedGraphFile[] = []
   for (const { file, external, model, floats } of models) {
@@ -148,6 +150,7 @@ export async function hoistModel(
     weights.push(...hoistQuantized(model.graph!, kept, names))
     floats.finish()
     const externalFiles = await inlineExternalData(model, external)
+    recordIntegers(model, integers.get(file) ?? [])
     graphs.push({
       file,
       bytes: serializeModel(model),

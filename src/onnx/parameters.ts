@@ -139,7 +139,7 @@ function isParameterSlot({ node }: Use, role: 'weight' | 'bias' | undefined, nam
 }
 
 /** The readers behind views of an initializer. */
-function endsOf(index: GraphIndex, use: Use, depth = 0): Use[] {
+export function endsOf(index: GraphIndex, use: Use, depth = 0): Use[] {
   if (!VIEWS.has(use.node.opType) || use.slot !== 0 || depth > 4) return [use]
   return index.readersOf(use.graph, use.node.output[0]).flatMap((next) => endsOf(index, next, depth + 1))
 }

@@ -11,6 +11,7 @@ import {
   type TritTensor,
   tilingOf,
 } from '../format/index.ts'
+import { dequantizedChain, type IntegerProduct, type IntegerSite, integerProduct } from './integers.ts'
 import type { GraphProto, NodeProto } from './onnx_pb.ts'
 import { type GraphIndex, indexGraph, intAttribute, type Use } from './uses.ts'
 
@@ -62,8 +63,10 @@ export interface SitePlace {
   maker: NodeProto
   /** The node with the attributes of a convolution. */
   node: NodeProto
-  /** Makes a copy of nodes between a lookup and its output, on other values: views of an embedding. */
+  /** Between a lookup and its output: how its values are turned. */
   views: readonly NodeProto[]
+  /** A product of integers, whose input is quantized on the way: another one needs a quantization of its own. */
+  product?: IntegerProduct
 }
 
 export interface FoundSite extends Site {
@@ -80,11 +83,13 @@ const TURNS = new Set(['Transpose', 'Identity', 'Reshape'])
  * @param main - a hoisted graph
  * @param inputs - its hoisted inputs
  * @param tensors - those of the container, by name
+ * @param integers - what the graph says of weights that stay integers in it
  */
 export function findSites(
   main: GraphProto,
   inputs: readonly HoistedInput[],
   tensors: SiteTensors,
+  integers: readonly IntegerSite[] = [],
 ): FoundSite[] {
   const index = indexGraph(main)
   const vectors = new Map(inputs.map((input) => [input.name, input]))
@@ -95,7 +100,7 @@ export function findSites(
     // What is beside some uses of a weight and not beside others would be half of a change.
     if (ends.some(({ found }) => found === undefined)) continue
     for (const { end, found } of ends as { end: End; found: NonNullable<(typeof ends)[0]['found']> }[]) {
-      const place = placeOf(index, end, vectors)
+      const place = withBias(index, placeOf(end), vectors)
       const bias = biasOf(place.bias, vectors, tensors)
       const known = sites.get(found.key)
       if (known === undefined) sites.set(found.key, { ...found, bias, places: [place.place] })
@@ -105,7 +110,63 @@ export function findSites(
       }
     }
   }
+  for (const site of integers) {
+    const places = index.graphs.flatMap((graph) => integerPlace(graph, site, index.graphs) ?? [])
+    if (places.length === 0) continue
+    const found = places.map((place) => withBias(index, place, vectors))
+    const biases = found.map(({ bias }) => biasOf(bias, vectors, tensors))
+    const same = biases.every((bias) => JSON.stringify(bias) === JSON.stringify(biases[0]))
+    const key = `${site.weight}:${site.kind}`
+    const known = sites.get(key)
+    if (known !== undefined) {
+      known.places.push(...found.map(({ place }) => place))
+      continue
+    }
+    const { kind, dims, weight, parts } = site
+    const size = dims.slice(1).reduce((product, length) => product * length, 1)
+    sites.set(key, {
+      key,
+      weight,
+      kind,
+      dtype: 'float32',
+      quantized: true,
+      ...(kind === 'conv'
+        ? { inputs: size, outputs: dims[0], kernel: dims.slice(1) }
+        : { inputs: dims[0], outputs: size }),
+      parts: parts.map(({ target, shape, firstOutput, turned }) => {
+        const { rows, cols } = tilingOf(shape)
+        return { target, rows, cols, firstOutput, turned }
+      }),
+      bias: same ? biases[0] : [],
+      places: found.map(({ place }) => place),
+    })
+  }
   return [...sites.values()]
+}
+
+/** Where a graph has the product with a weight of integers. */
+function integerPlace(
+  graph: GraphProto,
+  { output }: IntegerSite,
+  graphs: readonly GraphProto[],
+): SitePlace | undefined {
+  const maker = graph.node.find((node) => node.output.includes(output))
+  if (maker === undefined) return undefined
+  const common = { graph, output, maker, views: [] }
+  const at = (node: NodeProto, slot: number) => ({
+    readers: [{ node, slot, graph }],
+    input: node.input[slot],
+  })
+  if (maker.opType === 'MatMul') return { ...common, ...at(maker, 0), node: maker }
+  if (maker.opType === 'DequantizeLinear') {
+    const [gather, ...views] = dequantizedChain(graph, maker)
+    return gather?.opType === 'Gather' ? { ...common, ...at(gather, 1), node: gather, views } : undefined
+  }
+  for (const node of graph.node) {
+    const product = integerProduct(graph, node, graphs)
+    if (product?.scale === maker) return { ...common, ...at(product.quantize, 0), node, product }
+  }
+  return undefined
 }
 
 interface End extends Use {
@@ -262,14 +323,9 @@ function rawPart(
 /** Slots in which operators take their own bias. */
 const BIAS_SLOT: Readonly<Record<string, number>> = { Gemm: 2, Conv: 2, MatMulNBits: 5 }
 
-/** Follows the product to the addition of its bias. */
-function placeOf(
-  index: GraphIndex,
-  { node, graph, slot }: Use,
-  vectors: ReadonlyMap<string, HoistedInput>,
-): { place: SitePlace; bias?: string } {
+function placeOf({ node, graph, slot }: Use): SitePlace {
   const inputSlot = slot === 0 ? 1 : 0
-  const place: SitePlace = {
+  return {
     graph,
     readers: [{ node, slot: inputSlot, graph }],
     input: node.input[inputSlot],
@@ -278,6 +334,15 @@ function placeOf(
     node,
     views: [],
   }
+}
+
+/** Follows a product to the addition of its bias. */
+function withBias(
+  index: GraphIndex,
+  place: SitePlace,
+  vectors: ReadonlyMap<string, HoistedInput>,
+): { place: SitePlace; bias?: string } {
+  const { node, graph } = place
   const own = node.input[BIAS_SLOT[node.opType] ?? -1]
   if (own || node.opType === 'Gather') return { place, bias: own }
   const isResult = graph.output.some(({ name }) => name === place.output)

@@ -7,6 +7,7 @@
  */
 import { create } from '@bufbuild/protobuf'
 import type { HoistedInput } from '../format/index.ts'
+import { recordedIntegers } from './integers.ts'
 import { parseModel, serializeModel } from './model.ts'
 import {
   AttributeProto_AttributeType,
@@ -96,8 +97,10 @@ export function sideBlocks(inputs: number): number {
 
 /** The sites of a hoisted graph. */
 export function sitesOf({ file, bytes, inputs, tensors }: SlotGraph): Site[] {
-  const { graph } = parseModel(bytes, file)
-  return findSites(graph!, inputs, tensors).map(({ places: _, ...site }) => site)
+  const model = parseModel(bytes, file)
+  return findSites(model.graph!, inputs, tensors, recordedIntegers(model)).map(
+    ({ places: _, ...site }) => site,
+  )
 }
 
 /** A variant with `wanted` at sites by their keys. */
@@ -107,7 +110,7 @@ export function addSlots(
 ): GraphVariant {
   const model = parseModel(bytes, file)
   const builder = new SlotBuilder(model)
-  for (const site of findSites(model.graph!, inputs, tensors)) {
+  for (const site of findSites(model.graph!, inputs, tensors, recordedIntegers(model))) {
     const slots = wanted.get(site.key)
     if (slots !== undefined) builder.add(site, slots)
   }
@@ -187,9 +190,23 @@ class SlotBuilder {
     const { graph, input, output, maker, readers } = place
     if (feeds.inputScale !== undefined) {
       const scaled = this.#value(output)
-      const first = Math.min(...readers.map(({ node }) => graph.node.indexOf(node)))
-      graph.node.splice(first, 0, node('Mul', [input, feeds.inputScale], [scaled]))
-      for (const { node, slot } of readers) node.input[slot] = scaled
+      const { product } = place
+      const users =
+        product === undefined ? readers.map(({ node }) => node) : [product.product, product.scales]
+      const first = Math.min(...users.map((user) => graph.node.indexOf(user)))
+      const before = [node('Mul', [input, feeds.inputScale], [scaled])]
+      if (product === undefined) for (const { node, slot } of readers) node.input[slot] = scaled
+      else {
+        // Other products may share the quantized input.
+        const { quantize } = product
+        const own = quantize.output.map(() => this.#value(output))
+        before.push(
+          create(NodeProtoSchema, { name: own[0], opType: quantize.opType, input: [scaled], output: own }),
+        )
+        for (const user of users)
+          user.input = user.input.map((name) => own[quantize.output.indexOf(name)] ?? name)
+      }
+      graph.node.splice(first, 0, ...before)
     }
     const nodes: NodeProto[] = []
     const then = (opType: string, inputs: string[], like?: Partial<NodeProto>) => {
@@ -272,7 +289,14 @@ class SlotBuilder {
 
 function node(opType: string, input: string[], output: string[], more: Partial<NodeProto> = {}): NodeProto {
   const { domain = '', attribute = [] } = more
-  return create(NodeProtoSchema, { name: output[0], opType, domain, input, output, attribute })
+  return create(NodeProtoSchema, {
+    name: `${PREFIX}::node::${output[0]}`,
+    opType,
+    domain,
+    input,
+    output,
+    attribute,
+  })
 }
 
 function integer(name: string, value: number) {
