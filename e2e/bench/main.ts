@@ -53,6 +53,9 @@ async function run(): Promise<void> {
       console.error(`${seconds.padStart(4)} s  ${line}`)
     },
   })
+  writeJson(report)
+  if (report.cases.length === 0 && report.skipped.length === 0)
+    fail(`no case matches ${options.only.join(' or ')}`)
   console.log(summaryText(report))
   const html = options.html ?? join(ROOT, '.cache/bench/report.html')
   write(html, await reportPage(report))
