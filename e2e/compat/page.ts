@@ -316,7 +316,8 @@ const compat = {
         expert: JobExpert,
         beside?: Beside,
       ): Promise<Outcome> {
-        const like = (reference: Reference) => tryWays(ways, expert, inputs, reference, tolerance, beside)
+        const like = (reference: Reference, allowed = tolerance) =>
+          tryWays(ways, expert, inputs, reference, allowed, beside)
         if (beside !== undefined && isInteger) {
           // Nothing rounds as these graphs do: an expert may be as far from torch as they are, and some.
           const rounding = difference(plain, references.get('base') as Values)
