@@ -447,7 +447,8 @@ export class ExpertSwitcher extends LitElement {
               ? html`<h2>The base is partly here</h2>
                   ${this.#line()}
                   <p class="figure">
-                    ${formatBytes(state.loaded)} of ${formatBytes(state.total)} came and are kept; loading goes on from there.
+                    ${formatBytes(state.loaded)} of ${formatBytes(state.total)} came; what the browser keeps of it is not
+                    fetched again.
                   </p>
                   <button class="primary" @click=${() => this.load()}>Go on loading</button>`
               : html`<h2>The base is not loaded</h2>
