@@ -28,14 +28,14 @@ export async function bound(
   let changed = new Map<string, Float32Array<ArrayBuffer>>()
   for (const [i, { file, weight }] of experts.entries()) {
     const own = await base.weights.patched(file, weight, merged[i])
-    changed = sum(base, changed, own)
+    changed = sumOf(base, changed, own)
   }
   const inputs = [...variants.values()].reduce((count, { feeds }) => count + feeds.size, 0)
   return { outputs: await outputsOf(model, base, changed, variants), inputs }
 }
 
 /** Changes of two experts together. */
-function sum(
+export function sumOf(
   base: Base,
   a: ReadonlyMap<string, Float32Array>,
   b: ReadonlyMap<string, Float32Array<ArrayBuffer>>,

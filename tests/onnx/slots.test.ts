@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { bound } from './bound.ts'
+import { bound, sumOf } from './bound.ts'
 import { COMPRESSED, expertFile, expertsOf, UNCOMPRESSED } from './expert_files.ts'
 import { difference, lastDifference, outputsOf, prepared, range, torchOutputs, ZOO } from './graphs.ts'
 
@@ -49,4 +49,62 @@ describe.each(GRAPHS)('beside the weights of $model/$subfolder', ({ model, subfo
       }
     },
   )
+})
+
+describe('several experts beside one base', () => {
+  const model = 'llama-tiny'
+  let q4: Base
+  let dequantized: Base
+  beforeAll(async () => {
+    q4 = await prepared(join(ZOO, model), { dtype: 'q4', quantized: 'keep' })
+    dequantized = await prepared(join(ZOO, model), { dtype: 'q4', storage: 'f32' })
+  })
+
+  test('are the sum of what they are worth, low-rank pairs and ternary deltas together', async () => {
+    const weights = { finetuned: 0.5, lora: 1.5, lora_rslora_patterns: -1, lora_modules_to_save: 0.25 }
+    const experts = []
+    let changed = new Map<string, Float32Array<ArrayBuffer>>()
+    for (const [name, weight] of Object.entries(weights)) {
+      const file = await expertFile(model, name, COMPRESSED)
+      experts.push({ file, weight })
+      changed = sumOf(dequantized, changed, await dequantized.weights.patched(file, weight))
+    }
+    const { outputs } = await bound(model, q4, experts, 'auto')
+    const merged = await outputsOf(model, dequantized, changed)
+    expect(difference(outputs, merged) / range(merged.logits.data)).toBeLessThan(1e-3)
+    // A slot that has no expert adds nothing: three deltas take room for four.
+    const three = await Promise.all(
+      [1, 2, 3].map(async (weight) => ({ file: await expertFile(model, 'finetuned', COMPRESSED), weight })),
+    )
+    const whole = await bound(model, q4, [{ file: three[0].file, weight: 6 }], 'auto')
+    const parts = await bound(model, q4, three, 'auto')
+    expect(parts.inputs).toBeGreaterThan(whole.inputs)
+    expect(difference(parts.outputs, whole.outputs) / range(whole.outputs.logits.data)).toBeLessThan(1e-3)
+  })
+
+  test('what cannot be had is refused by name', async () => {
+    const lora = await expertFile(model, 'lora', COMPRESSED)
+    const attempt = (base: Base, choice: 'merge' | 'side') =>
+      bound(model, base, [{ file: lora, weight: 1 }], choice)
+    await expect(attempt(q4, 'merge')).rejects.toMatchObject({
+      tag: 'unsupported',
+      message: expect.stringContaining('its weights stay quantized'),
+    })
+    await expect(attempt(dequantized, 'side')).rejects.toMatchObject({
+      tag: 'unsupported',
+      message: expect.stringContaining('none of its tensors is a ternary change'),
+    })
+    const finetuned = { file: await expertFile(model, 'finetuned', COMPRESSED), weight: 0.1 }
+    const nine = new Array<typeof finetuned>(9).fill(finetuned)
+    await expect(bound(model, q4, nine, 'auto')).rejects.toMatchObject({
+      tag: 'unsupported',
+      fields: { experts: 9, limit: 8 },
+    })
+  })
+
+  test('with none there is nothing to feed, and the graph is the hoisted one', async () => {
+    const { inputs, outputs } = await bound(model, q4, [], 'auto')
+    expect(inputs).toBe(0)
+    expect(difference(outputs, await outputsOf(model, q4))).toBe(0)
+  })
 })
