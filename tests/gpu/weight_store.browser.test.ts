@@ -197,6 +197,47 @@ describe('quantized tensors', () => {
   })
 })
 
+test('a tied tensor that is quantized on one side has two roundings, each with a sketch of its own', async () => {
+  const shape = [20, 48]
+  const code = { bits: 4, blockSize: 16, dtype: 'f32' } as const
+  const tied = await container('base', [
+    denseOf('embed', shape, random.floats(960), 'f32'),
+    blocksOf('embed@head', shape, code, random, { target: 'embed' }),
+  ])
+  const embed: HoistedInput = {
+    name: 'embed',
+    dtype: 'float32',
+    dims: shape,
+    parts: [{ tensor: 'embed', offset: 0, rowStride: 48, colStride: 1 }],
+  }
+  const turned = { tensor: 'embed@head', offset: 0, rowStride: 1, colStride: 20 }
+  const head: HoistedInput = { name: 'head', dtype: 'float32', dims: [48, 20], parts: [turned] }
+  const raw = (
+    name: string,
+    dtype: HoistedInput['dtype'],
+    component: 'weights' | 'scales',
+    length: number,
+  ) => ({
+    ...{ name, dtype, dims: [20 * length], raw: component },
+    parts: [{ tensor: 'embed@head', offset: 0, rowStride: length, colStride: 1 }],
+  })
+  const names = ['embed', 'embed@head']
+  const sketch = names.flatMap((name) => [...sketchOf(name, deltaOf(tied, name))])
+  const kept = [raw('head_Q4', 'uint8', 'weights', 24), raw('head_scales', 'float32', 'scales', 3)]
+  for (const inputs of [
+    [embed, head],
+    [embed, ...kept],
+  ]) {
+    store?.destroy()
+    store = await WeightStore.create({ gpu: await testGpu(), inputs, table: tied.head.table })
+    await store.write(0, tied.payload)
+    expect(Array.from(await store.sketchValues(names), toHalf)).toEqual(sketch)
+    // A merge that would reach one side only is none.
+    if (inputs.length === 2) expect(store.placementsOf('embed')).toHaveLength(2)
+    else expect(() => store.placementsOf('embed')).toThrow(/quantized there/)
+  }
+})
+
 test('the checksum sees every bit and every order, and is what its twin says', async () => {
   const hoisted = inputs('float32')
   store = await WeightStore.create({ gpu: await testGpu(), inputs: hoisted, table: base.head.table })
