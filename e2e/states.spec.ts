@@ -169,10 +169,13 @@ test.describe
     })
 
     test('offline: what is kept here still writes, the rest says why not', async () => {
+      await pen(page, 'Bard').check()
+      await expect(card(page, 'Bard')).toContainText('in hand')
+      await pen(page, 'Base').check()
       await expect(card(page, 'Bard')).toContainText('in VRAM')
       await context.setOffline(true)
       await expect(page.locator('trit-pen-choice').getByRole('status')).toContainText('Offline.')
-      await expect(card(page, 'Austen')).toContainText('needs the network')
+      await expect(card(page, 'Austen').locator('.place')).toHaveText('offline')
       await look(page, 'offline')
       await pen(page, 'Bard').check()
       await expect(card(page, 'Bard')).toContainText('in hand')
@@ -182,7 +185,7 @@ test.describe
       await page.getByRole('button', { name: 'Write' }).click()
       await expect(page.getByRole('button', { name: 'Write' })).toBeVisible()
       await context.setOffline(false)
-      await expect(card(page, 'Austen')).toContainText('network')
+      await expect(card(page, 'Austen').locator('.place')).toHaveText('network')
       await expect(page.getByText('Offline.')).toHaveCount(0)
     })
 

@@ -233,6 +233,8 @@ export class Manuscript extends LitElement {
     let free = 0
     for (const mark of this.renderRoot.querySelectorAll<HTMLElement>('.mark')) {
       mark.style.translate = ''
+      // On narrow pages they stand in the line.
+      if (getComputedStyle(mark).position !== 'absolute') continue
       const top = mark.offsetTop
       const moved = Math.max(0, free - top)
       if (moved > 0) mark.style.translate = `0 ${moved}px`

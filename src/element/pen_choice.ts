@@ -393,7 +393,7 @@ export class PenChoice extends LitElement {
     }
     if (pen === this.chosen && pen.place === 'vram') return 'switching'
     if (pen.place === 'network' && pen.cached) return 'on this device'
-    if (pen.place === 'network' && this.offline && pen.file === undefined) return 'needs the network'
+    if (pen.place === 'network' && this.offline && pen.file === undefined) return 'offline'
     return { network: pen.file === undefined ? 'network' : 'your file', fetching: '', vram: 'in VRAM' }[
       pen.place
     ]
