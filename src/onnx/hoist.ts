@@ -167,13 +167,14 @@ export function hoistQuantized(
   kept: readonly KeptWeight[],
   names: InputNames,
 ): HoistedWeight[] {
+  const { graphs, initializers } = indexGraph(main)
+  const defined = definitions(graphs)
+  const usesOf = new Map(initializers.map((item) => [item.tensor, item.uses]))
   const weights = new Map<string, HoistedWeight>()
   const listed = new Set(main.input.map((input) => input.name))
   for (const { matrix, nodes, parts } of kept) {
     for (const [raw, component] of Object.entries(matrix.components) as [BlocksComponent, RawInitializer][]) {
       const { tensor, source, offset } = component
-      const { graphs, initializers } = indexGraph(main)
-      const defined = definitions(graphs)
       const dtype = typeOf(component)
       const dims = dimsOf(tensor)
       const input = {
@@ -191,11 +192,12 @@ export function hoistQuantized(
           (candidate === tensor.name && defined.get(candidate) === 1),
       )
       // Another matrix may share the initializer, or take its name for an input of its own.
-      const uses = initializers.find((item) => item.tensor === tensor)?.uses ?? []
-      for (const { node, slot } of uses) if (isReadBy(nodes, node)) node.input[slot] = name
+      for (const { node, slot } of usesOf.get(tensor) ?? [])
+        if (isReadBy(nodes, node)) node.input[slot] = name
       if (weights.has(name)) continue
       const length = dims.reduce((product, size) => product * size, 1)
       weights.set(name, { input: { name, ...input }, data: { dtype, dims, length, source, offset } })
+      if (!defined.has(name)) defined.set(name, 1)
       if (!listed.has(name)) main.input.push(inputInfo(name, dims, dtype))
     }
   }
@@ -203,9 +205,10 @@ export function hoistQuantized(
   return [...weights.values()]
 }
 
-/** One of these nodes, or a view that one of them reads. */
+/** One of these nodes, or the view of a weight that one of them looks up in. */
 function isReadBy(nodes: readonly NodeProto[], node: NodeProto): boolean {
-  return nodes.includes(node) || nodes.some(({ input }) => node.output.some((value) => input.includes(value)))
+  if (node.opType !== 'Reshape') return nodes.includes(node)
+  return nodes.some(({ input }) => input[0] === node.output[0])
 }
 
 function typeOf({ tensor }: RawInitializer): HoistedInput['dtype'] {

@@ -180,6 +180,85 @@ test('a table of positions that no name tells of is found by its content alone',
   expect(String(error)).toContain('expected float weights to hoist, found 0')
 })
 
+describe('4-bit weights that stay so', () => {
+  const bytes = (name: string, dims: number[], value: (i: number) => number) => ({
+    name,
+    dims: dims.map(BigInt),
+    dataType: TensorProto_DataType.UINT8,
+    rawData: Uint8Array.from({ length: dims.reduce((product, size) => product * size, 1) }, (_, i) =>
+      value(i),
+    ),
+  })
+  const attributes = (rows: number) =>
+    Object.entries({ N: rows, K: 20, bits: 4, block_size: 16 }).map(([name, i]) => ({
+      name,
+      type: AttributeProto_AttributeType.INT,
+      i: BigInt(i),
+    }))
+  const product = (module: string, rows: number, inputs: string[], output: string) => ({
+    opType: 'MatMulNBits',
+    domain: 'com.microsoft',
+    name: `/${module}/MatMul_Q4`,
+    input: inputs,
+    output: [output],
+    attribute: attributes(rows),
+  })
+  /** Two matrices with one initializer of zero points between them, as tools that remove duplicates leave it. */
+  const file = modelOf({
+    input: [{ name: 'x' }],
+    initializer: [
+      bytes('a_Q4', [8, 2, 8], (i) => i),
+      bytes('b_Q4', [8, 2, 8], (i) => 255 - i),
+      floats('a_scales', [16], wave),
+      floats('b_scales', [16], (i) => -wave(i)),
+      bytes('zeros', [8], (i) => 16 * i),
+    ],
+    node: [
+      product('up', 8, ['x', 'a_Q4', 'a_scales', 'zeros'], 'h'),
+      product('down', 8, ['h', 'b_Q4', 'b_scales', 'zeros'], 'y'),
+    ],
+  })
+
+  test('have an input for each component of each of them', async () => {
+    const model = await hoistModel([file], { quantized: 'keep' })
+    const [{ weights, bytes: rewritten }] = model.graphs
+    const graph = graphOf(rewritten)
+    expect(graph.initializer).toEqual([])
+    expect(graph.node.map(({ opType }) => opType)).toEqual(['MatMulNBits', 'MatMulNBits'])
+    const inputs = new Map(weights.map(({ input }) => [input.name, input]))
+    expect(graph.input.map(({ name }) => name).sort()).toEqual(['x', ...inputs.keys()].sort())
+    for (const [i, module] of ['up', 'down'].entries()) {
+      const fed = graph.node[i].input.slice(1).map((name) => inputs.get(name))
+      expect(fed.map((input) => [input?.raw, input?.dtype, input?.parts[0].tensor])).toEqual([
+        ['weights', 'uint8', `${module}.weight`],
+        ['scales', 'float32', `${module}.weight`],
+        ['zeroPoints', 'uint8', `${module}.weight`],
+      ])
+    }
+    expect(model.tensors.get('up.weight')).toMatchObject({
+      shape: [8, 20],
+      blocks: { code: { bits: 4, blockSize: 16, dtype: 'f32', zeroPoints: 'packed' }, firstRow: 0, rows: 8 },
+    })
+  })
+
+  test('stay in the graph where they are not asked for', async () => {
+    const model = await hoistModel([file], { quantized: 'keep', targets: (name) => name === 'up.weight' })
+    const [{ weights, bytes: rewritten }] = model.graphs
+    expect(weights.map(({ input }) => input.name)).toEqual(['a_Q4', 'a_scales', 'zeros'])
+    const { initializer, node } = graphOf(rewritten)
+    expect(initializer.map(({ name }) => name)).toEqual(['b_Q4', 'b_scales'])
+    expect(node[1].input).toEqual(['h', 'b_Q4', 'b_scales', 'zeros'])
+  })
+
+  test('are floats by default, and what stays quantized is reported', async () => {
+    const float = await hoistModel([file], { targets: (name) => name === 'up.weight' })
+    const { node, initializer } = graphOf(float.graphs[0].bytes)
+    expect(node.map(({ opType }) => opType)).toEqual(['MatMul', 'MatMulNBits'])
+    expect(initializer.map(({ name }) => name)).toEqual(['b_Q4', 'b_scales', 'zeros'])
+    expect(float.quantized).toEqual(['/down/MatMul_Q4'])
+  })
+})
+
 test('weights in a Constant node, with the other operand, and behind a Transpose', async () => {
   const constant = floats('', [8, 4], wave)
   const model = await hoistModel(
