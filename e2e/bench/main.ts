@@ -66,7 +66,9 @@ async function run(): Promise<void> {
   }
 }
 
-const jsonOf = (report: BenchReport) => `${JSON.stringify(report, null, 2)}\n`
+function jsonOf(report: BenchReport): string {
+  return `${JSON.stringify(report, null, 2)}\n`
+}
 
 function write(file: string, text: string): void {
   mkdirSync(dirname(resolve(file)), { recursive: true })
