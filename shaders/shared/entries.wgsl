@@ -1,13 +1,12 @@
-// The entries of one ternary stream in one block, in the order in which they are journaled.
+// The entries of one ternary stream in one block, in the order in which they are journaled. Its cursor is a variable
+// of its own: a pointer to a member of a struct cannot be passed to a function everywhere.
 
 struct Entries {
-  cursor: Cursor,
   decoder: Decoder,
   /// First word of their journal.
   start: u32,
-  /// How many there are, and how many were given out.
+  /// How many there are.
   capacity: u32,
-  rank: u32,
 }
 
 struct Entry {
@@ -20,25 +19,18 @@ struct Entry {
 
 fn entries_of(stream: u32, block_id: u32) -> Entries {
   let kept = kept_before(stream, block_id);
-  var entries: Entries;
-  entries.cursor = open(stream, block_id);
-  entries.decoder = decoder_of(code_of(stream));
-  entries.start = journal_start(kept, block_id);
-  entries.capacity = kept_before(stream, block_id + 1u) - kept;
-  entries.rank = 0u;
-  return entries;
+  let capacity = kept_before(stream, block_id + 1u) - kept;
+  return Entries(decoder_of(code_of(stream)), journal_start(kept, block_id), capacity);
 }
 
-fn any_left(entries: Entries) -> bool {
-  return more(entries.cursor) & (entries.rank < entries.capacity);
-}
-
-/// The next entry in the window; where there is none, the element is anything.
-fn next_entry(entries: ptr<function, Entries>, tile: Tile) -> Entry {
-  let is_whole = take(&(*entries).cursor, (*entries).decoder);
-  let position = (*entries).cursor.position;
-  let rank = (*entries).rank;
-  let is_there = is_whole & (position < f32(tile.area)) & (rank < (*entries).capacity);
-  (*entries).rank = rank + select(0u, 1u, is_there);
-  return Entry(is_there, element_at(tile, position), rank, (*entries).cursor.negative);
+/// The next entry in the window, and the rank after it; where there is none, the element is the first of the tile.
+fn next_entry(cursor: ptr<function, Cursor>, rank: ptr<function, u32>, entries: Entries, tile: Tile) -> Entry {
+  let is_whole = take(cursor, entries.decoder);
+  let position = (*cursor).position;
+  let before = *rank;
+  let is_there = is_whole & (position < f32(tile.area)) & (before < entries.capacity);
+  *rank = before + select(0u, 1u, is_there);
+  // Loads that nobody looks at stay in the tensor, too.
+  let element = select(tile.origin, element_at(tile, position), is_there);
+  return Entry(is_there, element, before, (*cursor).negative);
 }

@@ -11,15 +11,17 @@ fn change(entry: Entry, start: u32, value: f32, raw: u32, pending: ptr<function,
 /// Adds a ternary stream to the weights of one block and journals what it displaces.
 fn put_on(stream: u32, block_id: u32, tile: Tile) {
   let value = params.streams[stream].value;
-  var entries = entries_of(stream, block_id);
+  let entries = entries_of(stream, block_id);
+  var cursor = open(stream, block_id);
+  var rank = 0u;
   var pending = 0u;
-  while (any_left(entries)) {
+  while (more(cursor) & (rank < entries.capacity)) {
     // A window has three entries, more or less. Their loads come side by side: the weights are far apart, and waiting
     // for one at a time would take most of the time.
-    refill(&entries.cursor);
-    let first = next_entry(&entries, tile);
-    let second = next_entry(&entries, tile);
-    let third = next_entry(&entries, tile);
+    refill(&cursor);
+    let first = next_entry(&cursor, &rank, entries, tile);
+    let second = next_entry(&cursor, &rank, entries, tile);
+    let third = next_entry(&cursor, &rank, entries, tile);
     let first_raw = load(first.element);
     let second_raw = load(second.element);
     let third_raw = load(third.element);
