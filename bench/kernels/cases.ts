@@ -22,6 +22,7 @@ import { SOURCES } from '../../src/gpu/shaders.ts'
 import arithmeticF16 from './arithmetic_f16.wgsl?raw'
 import arithmeticF32 from './arithmetic_f32.wgsl?raw'
 import denseAdd from './dense_add.wgsl?raw'
+import denseAddScalar from './dense_add_scalar.wgsl?raw'
 
 export interface BenchOptions {
   /** Weights of the one matrix; rounded down to a multiple of 4096 columns. */
@@ -42,7 +43,10 @@ export interface BenchCase {
   ms: number
   /** Bytes of weights that the case is about (read and written once, however many it touches) over its time. */
   gbps: number
+  /** Over a dense `W += D` that handles 16 bytes an invocation, the stronger of the two. */
   vsDenseAdd: number
+  /** Over one that handles 4 bytes an invocation. */
+  vsScalarAdd: number
   vsCopy: number
 }
 
@@ -106,8 +110,16 @@ async function runConfiguration(
   const experts = await ExpertStore.create({ gpu, budgetBytes: 2 ** 30 })
   const switcher = await Switcher.create({ gpu, weights: store, experts })
   const [feed] = store.feeds()
-  const sources = { ...SOURCES, dense_add: denseAdd, float16: arithmeticF16, float32: arithmeticF32 }
-  const add = await Kernel.create(gpu, 'dense_add', { arithmetic: dtype }, sources)
+  const sources = {
+    ...SOURCES,
+    dense_add: denseAdd,
+    dense_add_scalar: denseAddScalar,
+    float16: arithmeticF16,
+    float32: arithmeticF32,
+  }
+  const [add, addScalar] = await Promise.all(
+    ['dense_add', 'dense_add_scalar'].map((name) => Kernel.create(gpu, name, { arithmetic: dtype }, sources)),
+  )
   const [delta, copy] = await createBuffers(gpu, 'a dense delta', [bytes, bytes])
 
   const resident = []
@@ -143,6 +155,15 @@ async function runConfiguration(
         weights,
       ),
     )
+    await batch('dense add, scalar', (work) =>
+      work.dispatch(
+        addScalar,
+        { weights: { buffer: feed.buffer }, delta: { buffer: delta } },
+        { words: bytes / 4 },
+        bytes / 4,
+        weights,
+      ),
+    )
     const from = performance.now()
     const encoder = gpu.device.createCommandEncoder()
     encoder.copyBufferToBuffer(feed.buffer, 0, copy, 0, bytes)
@@ -172,6 +193,7 @@ async function runConfiguration(
     ms,
     gbps: (2 * bytes) / ms / 1e6,
     vsDenseAdd: ms / times.get('dense add')!,
+    vsScalarAdd: ms / times.get('dense add, scalar')!,
     vsCopy: ms / times.get('copy')!,
   }))
 }

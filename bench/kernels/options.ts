@@ -34,6 +34,7 @@ export function report({
   ms,
   gbps,
   vsDenseAdd,
+  vsScalarAdd,
   vsCopy,
 }: BenchCase): string {
   return [
@@ -45,6 +46,7 @@ export function report({
     `${ms.toFixed(2)} ms`.padStart(11),
     `${gbps.toFixed(1)} GB/s`.padStart(12),
     `${vsDenseAdd.toFixed(2)} × dense add`.padStart(17),
+    `${vsScalarAdd.toFixed(2)} × scalar add`.padStart(18),
     `${vsCopy.toFixed(2)} × copy`.padStart(13),
   ].join(' ')
 }
