@@ -26,7 +26,7 @@ Adapter: ${adapterLine(report)}
 
 Machine: ${machineLine(report)}. ${date}.
 
-Base: ${run.model}, ${model.weights.toLocaleString('en')} weights in ${model.dtype}, of which an expert changes ${model.patchedWeights.toLocaleString('en')}. Line: ${run.line}.
+Base: ${run.model}, ${model.weights.toLocaleString('en')} weights in ${model.dtype}, of which an expert changes ${model.patchedWeights.toLocaleString('en')}. Line: ${run.line}. ${run.runs} runs.${run.only === '' ? '' : ` Only ${run.only}: the rest was not measured.`}
 
 ## Repeat it
 

@@ -125,7 +125,7 @@ export interface Scaling {
 
 export interface BenchReport extends Environment {
   adapter: Adapter
-  run: { runs: number; only: string[]; newTokens: number; model: string; line: string; largestStore: number }
+  run: { runs: number; only: string; newTokens: number; model: string; line: string; largestStore: number }
   model: { weights: number; patchedWeights: number; dtype: string }
   sizes: Record<string, number>
   cases: BenchCase[]
@@ -230,7 +230,7 @@ export function makeReport(parts: {
     adapter,
     run: {
       runs: options.runs,
-      only: options.only,
+      only: options.only.join(', '),
       newTokens: options.newTokens,
       model: options.model.split('/').at(-1) ?? options.model,
       line: `${line.lineBitsPerSecond / 1e6} Mbit/s, ${line.latencyMs} ms before each answer`,
