@@ -6,7 +6,8 @@ export const millions = (weights: number) => {
 }
 
 export const sizeCase = (weights: number) => `A → B, ${millions(weights)} weights`
-export const densityCase = (density: number) => `apply at ${Number((100 * density).toPrecision(3))} %`
+export const densityCase = (density: number, weights: number) =>
+  `apply at ${Number((100 * density).toPrecision(3))} %, ${millions(weights)} weights`
 export const residentCase = (count: number) => `on and off with ${count} resident`
 
 export const KINDS = ['f16 delta', 'int8 delta + gzip', 'f16 LoRA', '.trit'] as const

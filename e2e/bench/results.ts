@@ -220,7 +220,7 @@ export function makeReport(parts: {
   const medianOf = (name: string) => cases.find((found) => found.name === name)?.median ?? null
   const scaling = {
     weights: scalingOf(cases, config.sizes, sizeCase),
-    density: scalingOf(cases, config.densities, densityCase),
+    density: scalingOf(cases, config.densities, (density) => densityCase(density, config.densityWeights)),
     residents: scalingOf(cases, config.residents, residentCase),
   }
   const [a] = config.experts

@@ -68,7 +68,7 @@ const sized = (weights: number): Bench<ScalingState> => ({
 const dense = (config: PageConfig): Bench<ScalingState> => {
   const { densities, densityWeights } = config
   return {
-    cases: densities.map(densityCase),
+    cases: densities.map((density) => densityCase(density, densityWeights)),
     unit: 'ms',
     async setup({ gpu, stores }) {
       const files = densities.map((density) => ({ weights: densityWeights, density }))
@@ -78,7 +78,9 @@ const dense = (config: PageConfig): Bench<ScalingState> => {
       const { switcher, resident } = stores.get('densities')!
       const samples: Record<string, number> = {}
       for (const [i, expert] of resident.entries()) {
-        samples[densityCase(densities[i])] = (await switcher.apply([{ expert, weight: 1 }])).totalMs
+        samples[densityCase(densities[i], densityWeights)] = (
+          await switcher.apply([{ expert, weight: 1 }])
+        ).totalMs
         await switcher.revert()
       }
       return samples
