@@ -6,6 +6,8 @@
  */
 import { env, pipeline } from '@xenova/transformers'
 import { TextModel } from '../../src/engine/text_model.ts'
+import { LocalFetches } from '../../src/fetcher/local.ts'
+import { receiveFile } from '../../src/fetcher/receive.ts'
 import { requestGpu } from '../../src/gpu/index.ts'
 import {
   attachExperts,
@@ -15,6 +17,8 @@ import {
   isTritswapError,
   type LoaderOptions,
 } from '../../src/loader.ts'
+import { fetchGraph, hoistIntoVram } from '../../src/model/base_source.ts'
+import { ExpertHost } from '../../src/model/expert_host.ts'
 
 const ORT = new URL('/ort/', location.href).href
 const ORT_FILES = {
@@ -181,6 +185,91 @@ const harness = {
     const exact = (await attached.hashWeights()) === hash
     await attached.dispose()
     return { ...texts, exact }
+  },
+
+  /**
+   * A text whose experts change from one to another after some tokens, at the seam between sessions and text: the
+   * tokens, and of the first forward pass with the second expert how much it read and its last logits.
+   */
+  async changed(
+    url: string,
+    prompt: string,
+    newTokens: number,
+    after: number,
+    kv: 'keep' | 'recompute',
+    experts: [string, string],
+  ) {
+    const folder = new URL(url, location.href).href
+    const gpu = await requestGpu()
+    const graph = await fetchGraph(folder, 'onnx/model.onnx')
+    const base = await hoistIntoVram(gpu, [graph])
+    const [hoisted] = base.graphs
+    const host = await ExpertHost.create(base, {
+      name: url,
+      expertBudget: 64 << 20,
+      graphs: { model: { ...hoisted, external: graph.external } },
+    })
+    const text = await TextModel.load({
+      files: async (path) => {
+        if (path === hoisted.file) return new Response(hoisted.bytes)
+        const response = await fetch_(new URL(path, folder))
+        return response.ok ? response : undefined
+      },
+      ort: ORT_FILES,
+      device: gpu.device,
+      dtype: 'fp32',
+      externalFiles: hoisted.externalFiles,
+    })
+    const fetches = new LocalFetches({ cacheBudget: 0 })
+    for (const id of experts) {
+      const { port, signal } = fetches.load({ source: id, kind: 'expert', name: id }, {})
+      await host.load(id, id, await receiveFile(port, signal))
+    }
+    const { runtime } = host
+    await host.activate([{ expert: experts[0], weight: 1 }])
+    const first = runtime.current
+    const line = runtime.line()
+    if (kv === 'recompute') line.pin()
+    let seen: { read: number; logits: number[] } | undefined
+    const { model } = runtime.sessions(text.sessions, line)
+    const spied = new Proxy(model, {
+      get(target, key) {
+        const value: unknown = Reflect.get(target, key, target)
+        if (key !== 'run') return value
+        return async (feeds: Record<string, { dims: number[] }>, ...rest: unknown[]) => {
+          const output = await target.run(feeds, ...rest)
+          if (seen === undefined && line.ran !== first) {
+            const { data, dims } = output.logits as { data: Float32Array; dims: number[] }
+            seen = { read: feeds.input_ids.dims[1], logits: Array.from(data.slice(-dims[2])) }
+          }
+          return output
+        }
+      },
+    })
+    const tokens: number[] = []
+    // Of the context that the first pass with the second expert saw.
+    let context = 0
+    const hooks = {
+      mark: () => line.ran,
+      reread: () => kv === 'recompute' && line.pin(),
+    }
+    let switched: Promise<unknown> | undefined
+    const prompted = text.encode(prompt)
+    for await (const { token, mark } of text.generate(prompt, { model: spied }, hooks, {
+      maxNewTokens: newTokens,
+    })) {
+      if (mark !== first && context === 0) context = prompted.length + tokens.length
+      tokens.push(token)
+      if (tokens.length === after) switched = host.activate([{ expert: experts[1], weight: 1 }])
+    }
+    await switched
+    line.end()
+    await runtime.release()
+    await text.dispose()
+    host.destroy()
+    gpu.device.destroy()
+    fetches.dispose()
+    return { ids: [...prompted, ...tokens].slice(0, context), ...seen }
   },
 
   /** A plain transformers.js session over the ONNX folder at `url`, on this thread. */
