@@ -58,6 +58,8 @@ export interface Ratios {
   denseVsApplyKernels: number | null
   /** A → B: subtract and add over one fused pass. */
   denseVsSwitch: number | null
+  /** A → B over going back to the base and then on to an expert of the same kind, each with its dispatches. */
+  switchVsInTurn: number | null
   /** Bytes of expert A over those of its f16 delta. */
   bytesVsF16Delta: number | null
   /** … over those of a LoRA of rank 8 in f16 on the same matrices. */
@@ -155,6 +157,12 @@ const BARS: readonly Omit<Bar, 'met'>[] = [
     bar: 2,
     is: 'at least',
     says: 'adding a dense f16 delta takes so many times decode and apply',
+  },
+  {
+    ratio: 'switchVsInTurn',
+    bar: 0.75,
+    is: 'at most',
+    says: 'A → B in one pass over back to the base, then on to an expert',
   },
   { ratio: 'bytesVsF16Delta', bar: 1 / 40, is: 'at most', says: 'bytes of the file over its f16 delta' },
   {
@@ -280,6 +288,10 @@ function over(x: number | null, y: number | null): number | null {
   return x === null || y === null || y === 0 ? null : x / y
 }
 
+function plus(x: number | null, y: number | null): number | null {
+  return x === null || y === null ? null : x + y
+}
+
 function ratiosOf(
   medianOf: MedianOf,
   { weights, residents }: BenchReport['scaling'],
@@ -305,6 +317,10 @@ function ratiosOf(
       medianOf('.trit on the GPU: base → A: kernels'),
     ),
     denseVsSwitch: over(medianOf('dense f16 delta on the GPU: A → B'), medianOf('.trit on the GPU: A → B')),
+    switchVsInTurn: over(
+      medianOf('resident switch A → B'),
+      plus(medianOf('back to the base'), medianOf('base → A')),
+    ),
     bytesVsF16Delta: over(a.bytes, peers.deltaBytes),
     bytesVsF16Lora: over(a.bytes, peers.loraBytes),
     hoistedVsPlain: over(medianOf('tokens/s, hoisted'), medianOf('tokens/s, plain')),
