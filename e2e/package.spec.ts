@@ -6,6 +6,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { gzipSync } from 'node:zlib'
 import { expect, test } from '@playwright/test'
 
 const ROOT = new URL('..', import.meta.url).pathname
@@ -38,4 +39,25 @@ test('transformers.js is in the engine worker and in nothing that a page itself 
       .map((name) => readFileSync(join(ROOT, folder, name), 'utf8').includes('AutoTokenizer'))
   expect(has('lib/assets')).toContain(true)
   expect(has('lib')).not.toContain(true)
+})
+
+/** What a browser loads for one entry before anything is called. */
+function withImports(entry: string, seen = new Map<string, string>()): Map<string, string> {
+  if (seen.has(entry)) return seen
+  const code = readFileSync(join(ROOT, 'lib', entry), 'utf8')
+  seen.set(entry, code)
+  for (const [, path] of code.matchAll(/^(?:import|export)\b[^;]*?"\.\/([^"]+\.js)"/gm))
+    withImports(path!, seen)
+  return seen
+}
+
+test('graph surgery comes with attachExperts and with nothing else', () => {
+  const bytesOf = (entry: string) =>
+    [...withImports(entry).values()].reduce((sum, code) => sum + gzipSync(code).length, 0)
+  expect([...withImports('element.js').keys()].join()).toMatch(/loader-/)
+  expect(bytesOf('tritswap.js')).toBeLessThanOrEqual(20_000)
+  expect(bytesOf('element.js')).toBeLessThanOrEqual(60_000)
+  const [, attach] =
+    /import\("\.\/(attach-[^"]+\.js)"\)/.exec([...withImports('tritswap.js').values()].join()) ?? []
+  expect(bytesOf(attach!)).toBeGreaterThan(60_000)
 })

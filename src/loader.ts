@@ -30,22 +30,22 @@ import { isAbortError, TritswapError } from './errors.ts'
 import { type ModelManifest, readModelManifest } from './fetcher/manifest.ts'
 import { FetchPool } from './fetcher/pool.ts'
 import type { FetchProgress, FetchSettings, SourceSpec } from './fetcher/protocol.ts'
-import { folderName, folderUrl } from './model/base_source.ts'
+import type { AttachedExperts, AttachOptions, AttachTarget } from './model/attach.ts'
+import { folderName, folderUrl } from './model/folder.ts'
 import type { Closeness } from './model/score.ts'
 import { connectWorker, startWorker, transfer, type WorkerLink } from './rpc.ts'
 
 export type * from './engine/protocol.ts'
 export { type ErrorTag, isAbortError, isTritswapError, TritswapError } from './errors.ts'
 export type { FetchProgress, FetchSettings, SourceSpec } from './fetcher/protocol.ts'
-export {
-  type AttachedChoice,
-  type AttachedExpert,
-  type AttachedExpertRequest,
+export type {
+  AttachedChoice,
+  AttachedExpert,
+  AttachedExpertRequest,
   AttachedExperts,
-  type AttachOptions,
-  type AttachTarget,
-  attachExperts,
-  type GraphSpec,
+  AttachOptions,
+  AttachTarget,
+  GraphSpec,
 } from './model/attach.ts'
 export type { Closeness } from './model/score.ts'
 
@@ -122,6 +122,23 @@ interface Handle {
   expert: Expert
   /** The engine that has it; another one must load it first. */
   home: Running
+}
+
+/**
+ * Experts for sessions that you run yourself: moves their weights into buffers of ours, where experts can change them.
+ * The sessions are created anew from graphs without weights and take the places of the old ones; code that uses the
+ * model goes on unchanged. Call it while nothing runs in them.
+ *
+ * @throws {TritswapError} `input` for a target without sessions or graphs that cannot be rewritten, `network`,
+ * `webgpu`, `memory`; the sessions are as they were then
+ */
+export async function attachExperts(
+  target: AttachTarget,
+  options: AttachOptions = {},
+): Promise<AttachedExperts> {
+  // Rewriting graphs takes many times the code of the rest: it comes when it is called for.
+  const attach = await import('./model/attach.ts')
+  return attach.attachExperts(target, options)
 }
 
 export class ExpertLoader {

@@ -25,8 +25,6 @@ import type { ByteSource } from '../source/source.ts'
 import {
   externalFiles,
   fetchGraph,
-  folderName,
-  folderUrl,
   type GraphSource,
   graphPath,
   hoistIntoVram,
@@ -37,6 +35,7 @@ import {
 import { type ConfiguredSession, createLike, type ReadyGraph } from './create_session.ts'
 import type { BindingChoice } from './expert_bindings.ts'
 import { ExpertHost, type FilledBase } from './expert_host.ts'
+import { folderName, folderUrl } from './folder.ts'
 import type { OrtSession } from './hoisted_session.ts'
 import type { ActiveExpert, AdapterInfo, EngineStats, ExpertInfo, SwitchReport } from './reports.ts'
 

@@ -18,7 +18,6 @@ import {
   weightPieces,
   weightTable,
 } from '../onnx/index.ts'
-import { hubFolderUrl, isHubName } from '../source/hf.ts'
 import { httpSource, type Meter } from '../source/http.ts'
 import { memorySource } from '../source/memory.ts'
 import { withRetry } from '../source/retry.ts'
@@ -29,27 +28,6 @@ import type { FilledBase } from './expert_host.ts'
 export const GRAPH_FOLDER = 'onnx'
 /** Weight bytes that may be on the queue: bounds what the browser copies aside. */
 const MAX_BYTES_IN_FLIGHT = 32 << 20
-
-/**
- * URL of a model folder, absolute, with a slash at its end.
- * @param model - a URL, a path, or `hf:owner/repo@revision`
- * @param hub - where `hf:` leads
- */
-export function folderUrl(model: string | URL, base: string, hub?: string): string {
-  const name = String(model)
-  return isHubName(name) ? hubFolderUrl(name, hub) : new URL(`${name.replace(/\/+$/, '')}/`, base).href
-}
-
-/** What people would call the model at a folder's URL. */
-export function folderName(url: string): string {
-  const { pathname, hostname } = new URL(url)
-  const parts = pathname.split('/').filter(Boolean)
-  const resolve = parts.indexOf('resolve')
-  return (
-    (hostname === 'huggingface.co' && resolve > 0 ? parts.slice(0, resolve) : parts.slice(-1)).join('/') ||
-    url
-  )
-}
 
 /** Path of a graph in its folder, as transformers.js builds it. @throws {TritswapError} `input` for an unknown dtype */
 export function graphPath(module: string, dtype: string, subfolder = GRAPH_FOLDER): string {

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { isTritswapError } from '../../src/errors.ts'
 import { attachExperts } from '../../src/model/attach.ts'
-import { folderName, folderUrl, graphPath, moduleOf } from '../../src/model/base_source.ts'
+import { graphPath, moduleOf } from '../../src/model/base_source.ts'
+import { folderName, folderUrl } from '../../src/model/folder.ts'
 
 const PAGE = 'https://site.example/app/index.html'
 
