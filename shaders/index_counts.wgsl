@@ -1,11 +1,11 @@
 // Entries before every block: prefix sums of the counts that `index_blocks` left, one workgroup a tensor.
 // Twin: src/gpu/reference/index_counts.ts.
 #import section
-#import scan
+#import runs
 
 @group(0) @binding(1) var<storage, read_write> arena: array<u32>;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn index_counts(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
@@ -14,17 +14,21 @@ fn index_counts(
   let tensor = group.x + group.y * groups.x;
   if (tensor >= arrayLength(&sections)) { return; }
   let section = sections[tensor];
-  var total = 0u;
-  for (var first = 0u; first < section.blocks; first += 256u) {
-    let block_id = first + lane;
-    let at = section.index + 2u * block_id + 1u;
-    var entries = 0u;
-    if (block_id < section.blocks) { entries = arena[at]; }
-    let before = scan(lane, entries);
-    if (block_id < section.blocks) { arena[at] = total + before; }
-    total += scan_total();
+  let run = run_length(section.blocks);
+  let first = min(lane * run, section.blocks);
+  let end = min(first + run, section.blocks);
+  var sum = 0u;
+  for (var block_id = first; block_id < end; block_id++) {
+    sum = add_up_to(sum, arena[section.index + 2u * block_id + 1u], 0xffffffffu);
   }
-  if (lane == 0u) {
+  var total = sum_before(lane, sum, 0xffffffffu);
+  for (var block_id = first; block_id < end; block_id++) {
+    let at = section.index + 2u * block_id + 1u;
+    let entries = arena[at];
+    arena[at] = total;
+    total = add_up_to(total, entries, 0xffffffffu);
+  }
+  if (lane == 63u) {
     arena[section.index + 2u * section.blocks + 1u] = total;
     if (total != section.kept) { fail(tensor, COUNT); }
   }

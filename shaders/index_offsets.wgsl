@@ -2,11 +2,15 @@
 // Twin: src/gpu/reference/index_offsets.ts.
 #import section
 #import bits
-#import scan
+#import runs
 
 @group(0) @binding(1) var<storage, read_write> arena: array<u32>;
 
-@compute @workgroup_size(256)
+fn length_at(section: Section, block_id: u32) -> u32 {
+  return section.length_min + field_at(section.words, block_id, section.length_bits);
+}
+
+@compute @workgroup_size(64)
 fn index_offsets(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
@@ -17,20 +21,21 @@ fn index_offsets(
   let section = sections[tensor];
   let index_words = words_for(section.blocks * section.length_bits);
   let room = 32u * (section.word_count - index_words);
-  var total = 0u;
-  for (var first = 0u; first < section.blocks; first += 256u) {
-    let block_id = first + lane;
-    var length = 0u;
-    if (block_id < section.blocks) {
-      length = section.length_min + field_at(section.words, block_id, section.length_bits);
-    }
-    let before = scan(lane, length);
-    if (block_id < section.blocks) { arena[section.index + 2u * block_id] = total + before; }
-    total += scan_total();
-    // 256 lengths are below 2^26 bits, so the sum cannot wrap before it is seen to be too large.
-    if (total > room) { break; }
+  // What is too much stays so: no sum may wrap around into the room.
+  let most = room + 1u;
+  let run = run_length(section.blocks);
+  let first = min(lane * run, section.blocks);
+  let end = min(first + run, section.blocks);
+  var sum = 0u;
+  for (var block_id = first; block_id < end; block_id++) {
+    sum = add_up_to(sum, length_at(section, block_id), most);
   }
-  if (lane == 0u) {
+  var total = sum_before(lane, sum, most);
+  for (var block_id = first; block_id < end; block_id++) {
+    arena[section.index + 2u * block_id] = total;
+    total = add_up_to(total, length_at(section, block_id), most);
+  }
+  if (lane == 63u) {
     arena[section.index + 2u * section.blocks] = total;
     if (total > room || words_for(total) + index_words != section.word_count) { fail(tensor, LENGTHS); }
   }

@@ -9,7 +9,7 @@ export function indexCounts(sections: readonly SectionParams[], arena: Uint32Arr
       const at = section.index + 2 * block + 1
       const entries = arena[at]
       arena[at] = total
-      total += entries
+      total = Math.min(total + entries, 2 ** 32 - 1)
     }
     arena[section.index + 2 * section.blocks + 1] = total
     if (total !== section.kept) fail(status, i, 4)

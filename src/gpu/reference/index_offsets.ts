@@ -17,10 +17,9 @@ export function indexOffsets(sections: readonly SectionParams[], arena: Uint32Ar
     const lengths = arena.subarray(section.words)
     let total = 0
     for (let block = 0; block < section.blocks; block++) {
-      // The kernel stops at the end of a group of 256.
-      if (block % 256 === 0 && total > room) break
       arena[section.index + 2 * block] = total
-      total += section.length_min + fieldAt(lengths, block, section.length_bits)
+      const length = section.length_min + fieldAt(lengths, block, section.length_bits)
+      total = Math.min(total + length, room + 1)
     }
     arena[section.index + 2 * section.blocks] = total
     if (total > room || wordsFor(total) + indexWords !== section.word_count) fail(status, i, 1)
