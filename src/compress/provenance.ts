@@ -5,6 +5,7 @@
  */
 import { fingerprintOf } from '../format/fingerprint.ts'
 import { toHalf } from '../format/float16.ts'
+import { MAX_SOURCES } from '../format/limits.ts'
 import { sketchPositions } from '../format/sketch.ts'
 import { type BaseRecord, SKETCH_VALUES, type SourceRecord, targetsOf } from '../format/table.ts'
 import type { ByteSource } from '../source/source.ts'
@@ -16,8 +17,6 @@ import type { TaskVector } from './task_vector.ts'
 
 /** Bytes of tensors that are hashed at once. */
 const BYTES_AHEAD = 2 ** 25
-/** What a table keeps of the list of sources. */
-const MAX_SOURCES = 64
 
 /** The fingerprint of the base, where its checkpoint is at hand. */
 export async function describeBase(
@@ -56,6 +55,7 @@ export async function withSketch(
   return { ...record, sketch }
 }
 
+/** Names and hashes of the files that something is made from, as many as a table keeps. */
 export async function describeSources(
   sources: readonly ByteSource[],
   sha256: (source: ByteSource) => Promise<string | undefined>,
