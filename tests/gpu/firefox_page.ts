@@ -1,22 +1,23 @@
 import { requestGpu } from '../../src/gpu/index.ts'
 import { type Conformance, runConformance } from './conformance.ts'
 
-export interface PageReport extends Conformance {
-  adapter: string
-  f16: boolean
-}
+/** What the page says to the server that it came from. */
+export type PageReport = (Conformance & { adapter: string; f16: boolean }) | { error: string }
 
-declare global {
-  /** Called by firefox.test.ts. */
-  var conformance: (cases: number, seed: number) => Promise<PageReport>
-}
-
-globalThis.conformance = async (cases, seed) => {
-  const gpu = await requestGpu()
-  const { vendor, architecture, description } = gpu.adapter
-  return {
-    ...(await runConformance(gpu, cases, seed)),
-    adapter: [vendor, architecture, description].join(' '),
-    f16: gpu.features.f16,
+async function run(cases: number, seed: number): Promise<PageReport> {
+  try {
+    const gpu = await requestGpu()
+    const { vendor, architecture, description } = gpu.adapter
+    return {
+      ...(await runConformance(gpu, cases, seed)),
+      adapter: [vendor, architecture, description].join(' '),
+      f16: gpu.features.f16,
+    }
+  } catch (error) {
+    return { error: String(error) }
   }
 }
+
+const asked = new URLSearchParams(location.search)
+const report = await run(Number(asked.get('cases')), Number(asked.get('seed')))
+await fetch('/report', { method: 'POST', body: JSON.stringify(report) })
