@@ -2,6 +2,8 @@
  * Experts for a base model in the browser.
  *
  * ```ts
+ * import { ExpertLoader } from 'tritswap'
+ *
  * const loader = await ExpertLoader.create({ model: './models/demo' })
  * const austen = await loader.load('experts/austen.trit')
  * await loader.activate(austen)
@@ -489,7 +491,8 @@ export class ExpertLoader {
     try {
       const [{ uploadMs, ...info }, { stats }] = await Promise.all([loaded, file.done])
       const phases = { fetch: stats.fetchMs + stats.cacheMs, verify: stats.verifyMs, upload: uploadMs }
-      await link.api.loadedIn(id, phases)
+      // Any switch to it comes after this message.
+      link.api.loadedIn(id, phases).catch(() => {})
       const { networkBytes, cacheBytes, requests } = stats
       return { ...info, timings: { ...phases, networkBytes, cacheBytes, requests } }
     } catch (error) {

@@ -16,6 +16,8 @@ export interface ChunkSink {
   head(name: string, head: TritHead): void
   /** Takes the bytes over, once there is room for them. */
   chunk(chunk: PayloadChunk): Promise<void>
+  /** There are no more chunks. Nothing can fail any more; copies may still be on their way into the cache. */
+  end(): void
 }
 
 export interface FetchContext {
@@ -145,6 +147,7 @@ class FileFetch {
     ])
     // Entries that the browser dropped meanwhile, or the disk changed.
     await this.#fetchRanges(head, chunkRanges(head, garbled), file, LANES)
+    this.#context.sink?.end()
     await this.#timed('cacheMs', () => Promise.all([this.#writing, this.#remembered]))
     return head
   }

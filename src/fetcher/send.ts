@@ -4,7 +4,7 @@ import { type FileMessage, type ReceiverMessage, WINDOW_CHUNKS } from './protoco
 
 /** The sending end of a port that `receiveFile` reads. */
 export interface PortSink extends ChunkSink {
-  /** Says how it went, and closes the port. */
+  /** Says how it went, and closes the port; does nothing the second time. */
   end(error?: unknown): void
 }
 
@@ -14,6 +14,7 @@ export interface PortSink extends ChunkSink {
  */
 export function portSink(port: MessagePort, signal: AbortSignal, onCancel: () => void): PortSink {
   let room = WINDOW_CHUNKS
+  let ended = false
   const waiting: (() => void)[] = []
   const post = (message: FileMessage, transfer: Transferable[] = []) => port.postMessage(message, transfer)
   const wakeAll = () => {
@@ -39,6 +40,8 @@ export function portSink(port: MessagePort, signal: AbortSignal, onCancel: () =>
       post({ type: 'chunk', index, offset, bytes }, [bytes.buffer])
     },
     end(error) {
+      if (ended) return
+      ended = true
       post(error === undefined ? { type: 'end' } : { type: 'error', error: packError(error) })
       signal.removeEventListener('abort', wakeAll)
       port.onmessage = null

@@ -31,7 +31,7 @@ export function fetchService(): FetchWorkerApi {
       else signal.addEventListener('abort', onAbort, { once: true })
       const sink = port && portSink(port, cancelled.signal, () => cancelled.abort())
       try {
-        const file = await fetchFile(request, {
+        return await fetchFile(request, {
           sink,
           cache: cacheOf(cacheBudget),
           held,
@@ -42,8 +42,6 @@ export function fetchService(): FetchWorkerApi {
           onProgress,
           onWarning,
         })
-        sink?.end()
-        return file
       } catch (error) {
         sink?.end(error)
         throw error

@@ -55,10 +55,13 @@ interface Loaded {
 }
 
 const delivered: number[] = []
+/** How many chunks there had been when the receiver was told that there are no more. */
+const ends: number[] = []
 
 async function load(request: Partial<FetchRequest> = {}, context: FetchContext = {}): Promise<Loaded> {
   const payload = new Uint8Array(file.payload.length)
   delivered.length = 0
+  ends.length = 0
   const result = await fetchFile(
     { source: url, ...request },
     {
@@ -71,6 +74,7 @@ async function load(request: Partial<FetchRequest> = {}, context: FetchContext =
           delivered.push(index)
           payload.set(bytes, offset)
         },
+        end: () => ends.push(delivered.length),
       },
       cache: openChunkCache({ storage: storage.storage }),
       retry: {
@@ -88,8 +92,9 @@ async function load(request: Partial<FetchRequest> = {}, context: FetchContext =
 
 /** Loads and checks every byte. */
 async function loadRight(request?: Partial<FetchRequest>, context?: FetchContext): Promise<FetchedFile> {
-  const { result, payload } = await load(request, context)
+  const { result, payload, delivered } = await load(request, context)
   expect(same(payload, file.payload)).toBe(true)
+  if (context?.sink === undefined) expect(ends, 'told once, after the last chunk').toEqual([delivered.length])
   checkCache()
   return result
 }
@@ -101,6 +106,7 @@ async function loadError(request?: Partial<FetchRequest>, context?: FetchContext
   )
   if (!isTritswapError(error)) throw new Error(`expected a TritswapError, found ${error}`)
   expect(error.message).toContain(url)
+  expect(ends, 'a file that fails has no end').toEqual([])
   checkCache()
   return error
 }
@@ -520,6 +526,7 @@ describe('memory', () => {
         await new Promise((resolve) => setTimeout(resolve, 5))
         lives.push({ from: born.get(bytes) ?? Number.NaN, to: now++ })
       },
+      end: () => {},
     }
     const cache = openChunkCache({ storage: storage.storage })
     await fetchFile(request, { cache, sink, held: new HeldFiles() }).finally(() => vi.unstubAllGlobals())
