@@ -5,13 +5,12 @@
  * `VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json npm start`.
  */
 import { writeFile } from 'node:fs/promises'
-import { parseArgs } from 'node:util'
 import { create, globals } from 'webgpu'
 import { requestGpu } from '../../src/gpu/index.ts'
 import { runBench } from '../kernels/cases.ts'
-import { OPTIONS, optionsFrom, report } from '../kernels/options.ts'
+import { optionsOrHelp, report } from '../kernels/options.ts'
 
-const { values } = parseArgs({ options: OPTIONS })
+const { bench, json } = optionsOrHelp('npm start --', false)
 Object.assign(globalThis, globals)
 Object.defineProperty(globalThis, 'navigator', {
   value: { gpu: create(['enable-dawn-features=allow_unsafe_apis']) },
@@ -19,10 +18,10 @@ Object.defineProperty(globalThis, 'navigator', {
 })
 
 const gpu = await requestGpu()
-const result = await runBench(gpu, optionsFrom(values), (done) => console.log(report(done)))
+const result = await runBench(gpu, bench, (done) => console.log(report(done)))
 const { description, vendor, software } = result.adapter
 console.log(
   `\non ${vendor} ${description}${software ? ' (software: ratios only mean something among themselves)' : ''}`,
 )
-if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(result, null, 2)}\n`)
+if (json !== undefined) await writeFile(json, `${JSON.stringify(result, null, 2)}\n`)
 gpu.device.destroy()

@@ -1,27 +1,89 @@
+import { parseArgs } from 'node:util'
 import type { BenchCase, BenchOptions } from './cases.ts'
 
 /** Command line options that both runners know. */
-export const OPTIONS = {
+const OPTIONS = {
   json: { type: 'string' },
-  weights: { type: 'string' },
-  density: { type: 'string' },
-  dtype: { type: 'string' },
-  layout: { type: 'string' },
-  rounds: { type: 'string' },
+  weights: { type: 'string', default: String(2 ** 24) },
+  density: { type: 'string', default: '0.05,0.2' },
+  dtype: { type: 'string', default: 'float32,float16' },
+  layout: { type: 'string', default: 'rows,transposed' },
+  rounds: { type: 'string', default: '5' },
+  help: { type: 'boolean', short: 'h', default: false },
 } as const
 
-const list = <T extends string>(text: string) => text.split(',') as T[]
+const USAGE = `  --weights <n>     weights of the matrix (16777216); rounded down to whole rows of 4096
+  --density <list>  shares of entries kept, from 0 to 1, with commas between them (0.05,0.2)
+  --dtype <list>    float32, float16 (both)
+  --layout <list>   rows: [out, in]; transposed: as ONNX has matrices (both)
+  --rounds <n>      each case is timed so often, in turns with the others; the best time counts (5)
+  --json <file>     the figures
+  -h, --help        this`
 
-/** Options from command line texts; the same for the browser's runner and Node's. */
-export function optionsFrom(texts: Record<string, string | boolean | undefined>): BenchOptions {
-  const text = (name: string, otherwise: string) => String(texts[name] ?? otherwise)
+export interface KernelOptions {
+  bench: BenchOptions
+  json: string | undefined
+  /** Whether the browser's runner takes the machine's own GPU. */
+  gpu: boolean
+}
+
+/**
+ * Options from the command line; the same for the browser's runner, which knows `--gpu` too, and Node's.
+ * @returns undefined if help is all that is wanted
+ * @throws {Error} that says which option is wrong
+ */
+export function kernelOptions(argv: readonly string[], inBrowser: boolean): KernelOptions | undefined {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: { ...OPTIONS, ...(inBrowser && { gpu: { type: 'boolean', default: false } as const }) },
+  })
+  if (values.help) return undefined
   return {
-    weights: Number(text('weights', String(2 ** 24))),
-    densities: list(text('density', '0.05,0.2')).map(Number),
-    dtypes: list(text('dtype', 'float32,float16')),
-    layouts: list(text('layout', 'rows,transposed')),
-    rounds: Number(text('rounds', '5')),
+    bench: {
+      weights: wholeNumber('weights', values.weights, 4096),
+      densities: values.density.split(',').map(share),
+      dtypes: someOf('dtype', values.dtype, ['float32', 'float16']),
+      layouts: someOf('layout', values.layout, ['rows', 'transposed']),
+      rounds: wholeNumber('rounds', values.rounds, 1),
+    },
+    json: values.json,
+    gpu: values.gpu === true,
   }
+}
+
+/** Options from this process's command line; it ends here for those who want help, or need it. */
+export function optionsOrHelp(command: string, inBrowser: boolean): KernelOptions {
+  const gpu = "  --gpu             the machine's own GPU instead of SwiftShader"
+  const usage = [`${command} [options]`, USAGE, ...(inBrowser ? [gpu] : [])].join('\n')
+  try {
+    const options = kernelOptions(process.argv.slice(2), inBrowser)
+    if (options !== undefined) return options
+    console.log(usage)
+    process.exit(0)
+  } catch (error) {
+    console.error(`${(error as Error).message}\n\n${usage}`)
+    process.exit(2)
+  }
+}
+
+function wholeNumber(name: string, text: string, least: number): number {
+  const value = Number(text)
+  if (Number.isSafeInteger(value) && value >= least) return value
+  throw new Error(`--${name}: expected a whole number from ${least}, found ${text}`)
+}
+
+function share(text: string): number {
+  const value = Number(text)
+  if (value > 0 && value <= 1) return value
+  throw new Error(`--density: expected numbers above 0 and up to 1, found ${text}`)
+}
+
+function someOf<T extends string>(name: string, text: string, all: readonly T[]): T[] {
+  return text.split(',').map((item) => {
+    const found = all.find((known) => known === item)
+    if (found === undefined) throw new Error(`--${name}: expected ${all.join(' or ')}, found ${item}`)
+    return found
+  })
 }
 
 /** One line of the table. */

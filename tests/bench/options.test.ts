@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { kernelOptions } from '../../bench/kernels/options.ts'
 import { benchOptions, chosen } from '../../e2e/bench/options.ts'
 
 test('the demo base with its experts is the default', () => {
@@ -30,4 +31,27 @@ test('cases are chosen by a part of their name, by their group, or by a glob', (
   expect(wanted('(blend|x)')).toBe(false)
   expect(wanted('loading', 'blend of ?: apply')).toBe(false)
   expect(wanted('loading', '*blend of ?: apply')).toBe(true)
+})
+
+test('kernels are timed as the command line says', () => {
+  expect(kernelOptions(['-h'], true)).toBeUndefined()
+  expect(kernelOptions(['--density', '0.1,0.5', '--dtype', 'float16', '--gpu'], true)).toEqual({
+    bench: {
+      weights: 2 ** 24,
+      densities: [0.1, 0.5],
+      dtypes: ['float16'],
+      layouts: ['rows', 'transposed'],
+      rounds: 5,
+    },
+    json: undefined,
+    gpu: true,
+  })
+  expect(() => kernelOptions(['--gpu'], false)).toThrow(/gpu/)
+  for (const wrong of [
+    ['--density', '5'],
+    ['--dtype', 'f16'],
+    ['--rounds', '0'],
+    ['--weights', 'many'],
+  ])
+    expect(() => kernelOptions(wrong, true)).toThrow(wrong[0])
 })
