@@ -1,12 +1,10 @@
 import { TritswapError } from '../errors.ts'
 import { wordsFor } from '../format/bits.ts'
-import { BLOCK_WEIGHTS, MAX_STREAM_BITS, type TritHead, type TritTable, tilingOf } from '../format/index.ts'
+import { MAX_STREAM_BITS, type TritHead, type TritTable, tilingOf } from '../format/index.ts'
 import { Arena, type Region } from './arena.ts'
-import { Batch, readBuffer, WORK_LIMIT } from './batch.ts'
 import type { Gpu } from './device.ts'
-import { type Kernel, kernelOf } from './kernel.ts'
-import { checkSize, createBuffers, largestBuffer } from './memory.ts'
-import { blocksOf, SECTION_FAILURES, sectionParams } from './sections.ts'
+import { checkSize, largestBuffer } from './memory.ts'
+import { type IndexKernels, indexKernels, StreamIndex } from './stream_index.ts'
 
 export type ExpertHead = Pick<TritHead, 'table' | 'payloadBytes' | 'rootHash'>
 
@@ -113,21 +111,6 @@ export class ResidentExpert {
   }
 }
 
-/** A tensor whose stream is in the arena. */
-interface IndexedTensor {
-  tensor: Extract<TritTable['tensors'][number], { codec: 'ternary' }>
-  place: StreamPlace
-}
-
-/** Enough to keep a GPU busy, little enough to be done before the next chunk of a usual line arrives. */
-const INDEX_BLOCKS = 64
-
-interface IndexKernels {
-  offsets: Kernel
-  blocks: Kernel
-  counts: Kernel
-}
-
 /** Compressed experts in VRAM under a byte budget: least recently used out first, those in use never. */
 export class ExpertStore {
   readonly arena: Arena
@@ -144,12 +127,8 @@ export class ExpertStore {
 
   /** @param options.budgetBytes - for streams and indexes; at most what one binding of this GPU can hold is used */
   static async create({ gpu, budgetBytes }: { gpu: Gpu; budgetBytes: number }): Promise<ExpertStore> {
-    const [offsets, blocks, counts] = await Promise.all([
-      kernelOf(gpu, 'index_offsets'),
-      kernelOf(gpu, 'index_blocks'),
-      kernelOf(gpu, 'index_counts'),
-    ])
-    return new ExpertStore(gpu, { offsets, blocks, counts }, Math.min(budgetBytes, largestBuffer(gpu)))
+    const kernels = await indexKernels(gpu)
+    return new ExpertStore(gpu, kernels, Math.min(budgetBytes, largestBuffer(gpu)))
   }
 
   private constructor(gpu: Gpu, kernels: IndexKernels, budget: number) {
@@ -226,45 +205,49 @@ export class ExpertStore {
       words += 2 * (blocks + 1)
     }
     this.#makeRoom(words * 4)
-    const region = await this.arena.allocate(words)
-    this.#uploading += words * 4
-    return this.#upload(head, region, places)
+    const index = await StreamIndex.create(this.#gpu, this.#kernels, table)
+    try {
+      const region = await this.arena.allocate(words)
+      this.#uploading += words * 4
+      return this.#upload(head, region, places, index)
+    } catch (error) {
+      index.destroy()
+      throw error
+    }
   }
 
-  #upload(head: ExpertHead, region: Region, places: readonly StreamPlace[]): ExpertUpload {
+  #upload(
+    head: ExpertHead,
+    region: Region,
+    places: readonly StreamPlace[],
+    streams: StreamIndex,
+  ): ExpertUpload {
     let written = 0
     let open = true
-    const isOpen = () => open && !this.#destroyed
     /** Payload bytes that tensors still lack; each byte is written once. */
     const missing = head.table.tensors.map(({ bytes }) => bytes)
-    /** Whole streams that are not indexed yet, and how many blocks they have. */
-    const whole = head.table.tensors.flatMap((tensor, i): IndexedTensor[] =>
-      tensor.codec === 'ternary' && tensor.bytes === 0 ? [{ tensor, place: places[i] }] : [],
-    )
-    let blocks = 0
-    const indexing: Promise<void>[] = []
-    const index = () => {
-      const passes = this.#index(whole.splice(0), region, isOpen)
-      // `finish` looks; until then it must not count as unhandled.
-      passes.catch(() => {})
-      indexing.push(passes)
-      blocks = 0
+    /** Starts on a tensor that is whole. */
+    const index = (i: number) => {
+      const tensor = head.table.tensors[i]
+      if (tensor.codec === 'ternary')
+        streams.add({ tensor, place: places[i] }, this.arena.buffer, region.first)
     }
+    for (const [i, bytes] of missing.entries()) if (bytes === 0) index(i)
     const arrived = (from: number, to: number) => {
       for (const [i, tensor] of head.table.tensors.entries()) {
         const bytes = Math.min(to, tensor.offset + tensor.bytes) - Math.max(from, tensor.offset)
         if (bytes <= 0) continue
         missing[i] -= bytes
-        if (missing[i] > 0 || tensor.codec !== 'ternary') continue
-        whole.push({ tensor, place: places[i] })
-        blocks += blocksOf(tensor)
+        if (missing[i] === 0) index(i)
       }
-      if (blocks >= INDEX_BLOCKS) index()
+      // Whoever says that this was the last of it may be waiting for other things.
+      if (written === head.payloadBytes) streams.flush(this.arena.buffer, region.first)
     }
     const close = () => {
       if (!open) return false
       open = false
       this.#uploading -= region.words * 4
+      streams.destroy()
       return true
     }
     return {
@@ -285,14 +268,16 @@ export class ExpertStore {
         try {
           if (!open || this.#destroyed)
             throw new TritswapError('released', 'Cannot finish an upload that was cancelled')
-          if (written < head.payloadBytes) {
+          const partial = missing.findIndex((bytes) => bytes !== 0)
+          if (partial >= 0) {
+            const { name } = head.table.tensors[partial]
             throw new TritswapError(
               'input',
-              `Cannot finish an upload: ${written} of ${head.payloadBytes} bytes were written`,
+              `Cannot finish an upload: ${written} of ${head.payloadBytes} bytes were written, and those of ${name} not once each`,
             )
           }
-          index()
-          await Promise.all(indexing)
+          streams.flush(this.arena.buffer, region.first)
+          await streams.check()
         } catch (error) {
           if (close()) this.arena.free(region)
           throw error
@@ -308,55 +293,6 @@ export class ExpertStore {
         if (close()) this.arena.free(region)
       },
     }
-  }
-
-  /**
-   * Fills the block indexes of some tensors on the GPU and checks every block.
-   * @param isOpen - false once the region is somebody else's
-   * @throws {TritswapError} `format`
-   */
-  async #index(ternary: readonly IndexedTensor[], region: Region, isOpen: () => boolean): Promise<void> {
-    if (ternary.length === 0) return
-    const blocks = ternary.reduce((sum, { tensor }) => sum + blocksOf(tensor), 0)
-    const packed = () => this.#kernels.blocks.packArray('sections', sectionParams(ternary, region.first))
-    const [sections, status] = await createBuffers(this.#gpu, 'the section table', [packed().byteLength, 16])
-    if (!isOpen()) {
-      sections.destroy()
-      status.destroy()
-      return
-    }
-    // From here to the submission nothing waits, so the region cannot move.
-    const { queue } = this.#gpu.device
-    queue.writeBuffer(sections, 0, packed())
-    queue.writeBuffer(status, 0, Uint32Array.of(0, 0xffffffff))
-    const bindings = {
-      sections: { buffer: sections },
-      arena: { buffer: this.arena.buffer },
-      status: { buffer: status, size: 8 },
-    }
-    const batch = new Batch(this.#gpu)
-    batch.dispatchGroups(this.#kernels.offsets, bindings, {}, ternary.length, blocks)
-    const step = WORK_LIMIT / BLOCK_WEIGHTS
-    for (let first = 0; first < blocks; first += step) {
-      const end = Math.min(blocks, first + step)
-      const params = { first_block: first, end_block: end }
-      batch.dispatch(this.#kernels.blocks, bindings, params, end - first, (end - first) * BLOCK_WEIGHTS)
-    }
-    batch.dispatchGroups(this.#kernels.counts, bindings, {}, ternary.length, blocks)
-    batch.submit()
-    const [failures, section] = new Uint32Array(await readBuffer(this.#gpu, status, 0, 8))
-    sections.destroy()
-    status.destroy()
-    if (failures === 0) return
-    const { name } = ternary[section].tensor
-    const why = SECTION_FAILURES.filter(({ bit }) => (failures & bit) !== 0).map(({ text }) => text)
-    throw new TritswapError(
-      'format',
-      `Cannot use the expert: in ${name}, ${why.join(' and ')}; the file is broken, get another copy`,
-      {
-        fields: { tensor: name, failures: why },
-      },
-    )
   }
 
   #used(): number {
