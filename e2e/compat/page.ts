@@ -257,7 +257,6 @@ const compat = {
     const { inputs, references } = await expectedOf(job)
     const isKept = /^q4/.test(job.dtype)
     const isInteger = job.dtype === 'q8'
-    const isFloat = !isKept && !isInteger
     const [model, second, third] = [await load(job), await load(job), isKept ? await load(job) : undefined]
     const plain = await outputOf(model, inputs)
     const sessions = { ...model.sessions } as Record<string, { config?: unknown }>
@@ -300,11 +299,11 @@ const compat = {
       for (const expert of job.experts) {
         result.experts[expert.name] =
           expert.integers.length > 0 ? await tryRefusal(ways, expert) : await tryBinding(ways, expert)
-        const { name, beside: binding, files } = expert
+        const { name, beside: binding, files, onFloats } = expert
         if (binding === undefined) continue
         // Beside floats the uncompressed one is no ternary.
-        const ternary = binding === 'side' && isFloat ? files.slice(1) : files
-        const choice = binding === 'side' && !isFloat ? 'auto' : binding
+        const ternary = binding === 'side' && onFloats ? files.slice(1) : files
+        const choice = binding === 'side' && !onFloats ? 'auto' : binding
         result.beside[name] = await tryBinding(
           [kept ?? ways[0]],
           { ...expert, files: ternary },

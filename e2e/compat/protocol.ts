@@ -28,6 +28,8 @@ export interface JobExpert {
    * reference has them in f32.
    */
   unquantized: readonly string[]
+  /** All that it changes are floats in this graph, whatever the graph is called. */
+  onFloats: boolean
   /** How it can meet this graph's weights without a merge; not at all where nothing is said. */
   beside?: 'side' | 'input'
   /** Uncompressed and compressed, with the name of what torch says in expected.safetensors. */

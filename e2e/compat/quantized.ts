@@ -49,7 +49,7 @@ export function limitsOf(
   replaces: readonly string[],
   base: TritTable,
   modules: ReadonlySet<string>,
-): Pick<JobExpert, 'integers' | 'unquantized'> {
+): Pick<JobExpert, 'integers' | 'unquantized' | 'onFloats'> {
   const targets = targetsOf(base.tensors)
   const isIn = (target: string, module: string) => `.${target}`.endsWith(`.${module}.weight`)
   const integers = targetsOf(expert.tensors).filter(
@@ -58,5 +58,11 @@ export function limitsOf(
   const unquantized = replaces.filter((module) =>
     base.tensors.some(({ codec, target }) => codec === 'blocks' && isIn(target, module)),
   )
-  return { integers, unquantized }
+  const blocks = base.tensors.filter(({ codec }) => codec === 'blocks').map(({ target }) => target)
+  // With or without the name of the whole model before it.
+  const isSame = (a: string, b: string) => `.${a}`.endsWith(`.${b}`) || `.${b}`.endsWith(`.${a}`)
+  const onFloats =
+    integers.length === 0 &&
+    !targetsOf(expert.tensors).some((target) => blocks.some((block) => isSame(target, block)))
+  return { integers, unquantized, onFloats }
 }
