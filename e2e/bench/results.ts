@@ -7,7 +7,7 @@ import type { PreparedFiles } from './files.ts'
 import { densityCase, KINDS, type Kind, residentCase, STAGES, sizeCase, stageCase } from './names.ts'
 import type { BenchOptions } from './options.ts'
 import type { GroupResult, PageConfig, Unit } from './protocol.ts'
-import { type LinearFit, linearFit, MIN_SAMPLES, summary, UNRELIABLE_SPREAD } from './stats.ts'
+import { type LinearFit, linearFit, MIN_SAMPLES, spreadOf, summary, UNRELIABLE_SPREAD } from './stats.ts'
 
 export interface Adapter {
   vendor: string
@@ -78,7 +78,7 @@ export interface Ratios {
   sideBytesVs2Bits: number | null
   /** Of a line through the cost of a switch by weights. */
   linearR2: number | null
-  /** Largest over smallest cost with 1 … 64 experts resident, less 1. */
+  /** Largest over smallest cost with 1 … 64 experts resident, less 1; compared round by round. */
   residentSpread: number | null
   /** Cold load of an expert over a plain fetch of the same file, on one line of 10 Mbit/s with 60 ms. */
   coldLoadVsFetch: number | null
@@ -232,7 +232,13 @@ export function makeReport(parts: {
     residents: scalingOf(cases, config.residents, residentCase),
   }
   const [a] = config.experts
-  const ratios = ratiosOf(medianOf, scaling, config)
+  const piles = config.residents.flatMap((count) => {
+    const found = [...groups.values()]
+      .flatMap((group) => group.cases)
+      .find(({ name }) => name === residentCase(count))
+    return found === undefined ? [] : [found.samples]
+  })
+  const ratios = ratiosOf(medianOf, scaling, piles, config)
   return {
     ...environment,
     adapter,
@@ -294,10 +300,10 @@ function plus(x: number | null, y: number | null): number | null {
 
 function ratiosOf(
   medianOf: MedianOf,
-  { weights, residents }: BenchReport['scaling'],
+  { weights }: BenchReport['scaling'],
+  piles: readonly (readonly number[])[],
   { experts: [a], peers }: PageConfig,
 ): Ratios {
-  const costs = residents.points.map(({ ms }) => ms)
   return {
     reloadVsSwitch: over(medianOf('reload of the full model'), medianOf('resident switch A → B')),
     reloadReadyVsSwitch: over(
@@ -336,7 +342,7 @@ function ratiosOf(
       medianOf('VRAM: one expert by side, at 2 bits a weight'),
     ),
     linearR2: weights.fit?.r2 ?? null,
-    residentSpread: costs.length < 2 ? null : Math.max(...costs) / Math.min(...costs) - 1,
+    residentSpread: piles.length < 2 ? null : spreadOf(piles),
     coldLoadVsFetch: over(
       medianOf('cold expert, 10 Mbit/s, 60 ms'),
       medianOf('plain fetch of the same file, 10 Mbit/s, 60 ms'),

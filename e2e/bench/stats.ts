@@ -35,6 +35,26 @@ export function summary(samples: readonly number[]): Summary {
   return { median: middle, spread: range === 0 ? 0 : range / Math.abs(middle), n: samples.length }
 }
 
+/**
+ * How far apart things are that took turns: of each round the shares that its samples have of their mean, which a
+ * machine that was slow for a while does not change, and of these the medians.
+ *
+ * @param cases - samples of each, in the order of the rounds
+ * @returns largest over smallest, less 1; 0 for things that cost the same
+ */
+export function spreadOf(cases: readonly (readonly number[])[]): number {
+  const rounds = Math.min(...cases.map(({ length }) => length))
+  const shares = cases.map((samples) =>
+    median(
+      samples.slice(0, rounds).map((sample, round) => {
+        const sum = cases.reduce((total, other) => total + other[round], 0)
+        return (sample * cases.length) / sum
+      }),
+    ),
+  )
+  return Math.max(...shares) / Math.min(...shares) - 1
+}
+
 export interface LinearFit {
   slope: number
   intercept: number

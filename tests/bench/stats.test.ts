@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { linearFit, median, quantile, summary } from '../../e2e/bench/stats.ts'
+import { linearFit, median, quantile, spreadOf, summary } from '../../e2e/bench/stats.ts'
 
 test('quantiles are interpolated, in any order of samples', () => {
   expect(median([5, 1, 3])).toBe(3)
@@ -20,4 +20,16 @@ test('a line is found, and how well it explains', () => {
   expect(bent.r2).toBeCloseTo(1 - 4 / 129)
   expect(linearFit([1, 2, 3], [4, 4, 4]).r2).toBe(1)
   expect(() => linearFit([2, 2], [1, 3])).toThrow(RangeError)
+})
+
+test('what took turns is compared round by round', () => {
+  // The second round was slow for all; the third thing costs a tenth more than the others.
+  expect(
+    spreadOf([
+      [10, 30, 10],
+      [10, 30, 10],
+      [11, 33, 11],
+    ]),
+  ).toBeCloseTo(0.1)
+  expect(spreadOf([[5], [5, 7]])).toBe(0)
 })

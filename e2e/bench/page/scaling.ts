@@ -2,6 +2,7 @@ import type { ResidentExpert } from '../../../src/gpu/index.ts'
 import { ExpertStore, type Gpu, requestGpu, Switcher, type WeightStore } from '../../../src/gpu/index.ts'
 import { densityCase, residentCase, sizeCase } from '../names.ts'
 import type { PageConfig } from '../protocol.ts'
+import { median } from '../stats.ts'
 import type { Bench, Group } from './bench.ts'
 import { syntheticBase, syntheticExpert } from './synthetic.ts'
 
@@ -21,8 +22,8 @@ interface ScalingState {
 const DENSITY = 0.05
 /** Weights of the base on which experts pile up. */
 const PILE_WEIGHTS = 2 ** 22
-/** Switches of one sample there: one alone is too short for 10 %. */
-const REPEATS = 4
+/** Switches on and off of one sample there, of which the middle one counts: a difference of 10 % has to show. */
+const REPEATS = 9
 
 async function openStore(
   gpu: Gpu,
@@ -101,18 +102,19 @@ const piled = (counts: readonly number[]): Bench<ScalingState> => ({
     }
   },
   async bench({ stores }) {
-    const samples: Record<string, number> = Object.fromEntries(
-      counts.map((count) => [residentCase(count), 0]),
-    )
+    const times = new Map(counts.map((count) => [count, [] as number[]]))
     for (let repeat = 0; repeat < REPEATS; repeat++) {
-      for (const count of counts) {
+      // None is always the first, or always after the same other.
+      const order = repeat % 2 === 0 ? counts : [...counts].reverse()
+      for (const i of order.keys()) {
+        const count = order[(i + repeat) % order.length]
         const { switcher, resident } = stores.get(residentCase(count))!
         const on = await switcher.apply([{ expert: resident[(repeat * 7) % count], weight: 1 }])
         const off = await switcher.revert()
-        samples[residentCase(count)] += (on.totalMs + off.totalMs) / REPEATS
+        times.get(count)!.push(on.totalMs + off.totalMs)
       }
     }
-    return samples
+    return Object.fromEntries(Array.from(times, ([count, ms]) => [residentCase(count), median(ms)]))
   },
   teardown({ stores }) {
     for (const [i, count] of counts.entries()) closeStore(stores.get(residentCase(count))!, i > 0)
