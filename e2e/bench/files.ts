@@ -94,12 +94,15 @@ export async function prepareFiles(options: BenchOptions, copies: number): Promi
   if (graph === undefined) throw new Error(`${folder} has no bindings for ${manifest.graphs[0]}`)
 
   const opened = await Promise.all(options.experts.map(openExpert))
-  // The two that are nearest to the usual density, in the order given.
-  opened.sort(
-    (x, y) =>
-      Math.abs((x.head.table.compression.density ?? 1) - USUAL_DENSITY) -
-      Math.abs((y.head.table.compression.density ?? 1) - USUAL_DENSITY),
-  )
+  // First the two full fine-tunings that are nearest to the usual density, in the order given.
+  const isFull = ({ head }: OpenExpert) => head.table.tensors.every(({ role }) => role === 'delta')
+  const distance = ({ head }: OpenExpert) => Math.abs((head.table.compression.density ?? 1) - USUAL_DENSITY)
+  opened.sort((x, y) => Number(isFull(y)) - Number(isFull(x)) || distance(x) - distance(y))
+  const full = opened.filter(isFull).length
+  if (full < 2)
+    throw new Error(
+      `--experts: expected two or more full fine-tunings, which the alternatives are made from, found ${full}`,
+    )
   for (const { path, bytes } of opened) files.set(`/experts/${expertName(path)}.trit`, bytes)
   const experts = opened.map(({ path, bytes, head }) => ({
     id: expertName(path),
@@ -342,8 +345,6 @@ async function finetunedDelta(path: string, base: InputValues, expert: OpenExper
 async function decodedDelta({ source, head }: OpenExpert): Promise<InputValues> {
   const deltas: InputValues = new Map()
   for (const tensor of head.table.tensors) {
-    if (tensor.role !== 'delta')
-      throw new Error('Cannot compare with a LoRA expert: name full fine-tunings first')
     deltas.set(tensor.target, await decodeTensor(source, head, tensor))
   }
   return deltas

@@ -12,7 +12,7 @@ export const USAGE = `npm run bench -- [options]
   --only <text or glob>   cases or groups whose name has the text or matches the glob; may be given again
   --runs <n>              samples of each case (12; slow cases take a share of them)
   --model <folder>        another base: what "tritswap prepare" wrote, or an ONNX folder; needs --experts
-  --experts <folder|files>  a folder with experts.json, or .trit files with commas between them
+  --experts <folder|files>  a folder with experts.json, or .trit files with commas between them; two full fine-tunings or more
   --demo-model <folder>   fine-tuned checkpoints of the base in finetuned/<expert>/model.safetensors; without them the
                           alternatives get models and deltas of the same size, made from the experts
   --adapter <which>       auto (a GPU if there is one), or software

@@ -179,6 +179,11 @@ test('an upload that is cancelled or incomplete leaves nothing', async () => {
   const upload = await engine.experts.begin(expert.head)
   upload.write(0, expert.payload.subarray(0, 64))
   await expect(upload.finish()).rejects.toMatchObject({ tag: 'input' })
+  // As many bytes as the payload has, but not all of it.
+  const twice = await engine.experts.begin(expert.head)
+  const half = Math.ceil(expert.payload.length / 8) * 4
+  for (const end of [half, expert.payload.length - half]) twice.write(0, expert.payload.subarray(0, end))
+  await expect(twice.finish()).rejects.toMatchObject({ tag: 'input' })
   const other = await engine.experts.begin(expert.head)
   other.cancel()
   expect(engine.experts.stats()).toMatchObject({ residents: 0, bytes: 0, arenaBytes: 0 })
