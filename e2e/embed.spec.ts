@@ -4,15 +4,19 @@
  *
  * @module
  */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
 import { expect, type Page, test } from '@playwright/test'
+import { build } from 'vite'
 import { startStaticServer } from './servers/static_server.ts'
 import { codeBlocks } from './support/markdown.ts'
 import { ready } from './support/page.ts'
+import { plainGraph } from './support/plain_base.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 const GUIDE = readFileSync(join(ROOT, 'docs/EMBED.md'), 'utf8')
+const README = readFileSync(join(ROOT, 'README.md'), 'utf8')
 const [twoLines, withScript] = codeBlocks(GUIDE, 'html') as [string, string]
 const [ownPolicy, otherPolicy] = [...GUIDE.matchAll(/^\|.*\| `(default-src [^`]+)` \|$/gm)].map(
   (match) => match[1]!,
@@ -84,17 +88,20 @@ test('two lines from the own origin, in a folder, under the strictest policy', a
   }
 })
 
-test('events and methods, as the guide shows them', async ({ page }) => {
+test('events, methods and styles, as the guide shows them', async ({ page }) => {
+  const [style] = codeBlocks(GUIDE, 'css')
   const pages = {
-    'index.html': `<!doctype html><title>Mine</title>${withScript.replaceAll('https://your.host/', '')}`,
+    'index.html': `<!doctype html><title>Mine</title><style>${style}</style>${withScript.replaceAll('https://your.host/', '')}`,
   }
-  const policy = `${ownPolicy} 'unsafe-inline'`
+  const policy = `${ownPolicy} 'unsafe-inline'; style-src 'self' 'unsafe-inline'`
   const host = await startStaticServer(HOSTED, '/', { policy, pages })
   try {
     const complaints = complaintsOf(page)
     await page.goto(host.url)
     await expect(page.locator('#who')).toHaveText('bard', { timeout: 120_000 })
     await expect(page.locator('.run [data-token]')).toHaveCount(4)
+    await expect(page.locator('trit-mix details')).toBeHidden()
+    await expect(page.locator('.run .mark').last()).toHaveCSS('color', 'rgb(0, 128, 128)')
     expect(complaints).toEqual([])
   } finally {
     await host.close()
@@ -102,8 +109,7 @@ test('events and methods, as the guide shows them', async ({ page }) => {
 })
 
 test('the library without the element, as guide and README show it', async ({ page }) => {
-  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8')
-  const [quickStart] = codeBlocks(readme, 'ts')
+  const [quickStart] = codeBlocks(README, 'ts')
   const [guide] = codeBlocks(GUIDE, 'ts')
   const map = JSON.stringify({ imports: { tritswap: './tritswap/tritswap.js' } })
   const pageOf = (code: string) =>
@@ -123,6 +129,123 @@ test('the library without the element, as guide and README show it', async ({ pa
     await expect(page).toHaveTitle('Done', { timeout: 120_000 })
     expect(said.at(-1)).not.toBe('')
     expect(complaints).toEqual([])
+  } finally {
+    await host.close()
+  }
+})
+
+/** Builds the guide's components with the package and the configuration as people have them. */
+async function buildRecipes(folder: string): Promise<string> {
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(join(folder, 'node_modules'), { recursive: true })
+  symlinkSync(ROOT, join(folder, 'node_modules/tritswap'), 'dir')
+  const page = (main: string) =>
+    `<!doctype html><title>Mine</title><div id="app"></div><p id="heard"></p><script type="module" src="./${main}"></script>`
+  const heard = `(text) => { document.querySelector('#heard').textContent += '[' + text + ']' }`
+  const files = {
+    'package.json': '{ "type": "module" }',
+    'vite.config.js': codeBlocks(GUIDE, 'js')[0]!,
+    'Pens.jsx': codeBlocks(GUIDE, 'jsx')[0]!,
+    'Pens.vue': codeBlocks(GUIDE, 'vue')[0]!,
+    'react.js': `import { createElement } from 'react'
+      import { createRoot } from 'react-dom/client'
+      import { Pens } from './Pens.jsx'
+      createRoot(document.querySelector('#app')).render(createElement(Pens, { onToken: ${heard} }))`,
+    'vue.js': `import { createApp } from 'vue'
+      import Pens from './Pens.vue'
+      createApp(Pens, { onToken: ${heard} }).mount('#app')`,
+    'react.html': page('react.js'),
+    'vue.html': page('vue.js'),
+  }
+  for (const [name, code] of Object.entries(files)) writeFileSync(join(folder, name), code)
+  const input = ['react.html', 'vue.html'].map((name) => join(folder, name))
+  await build({
+    root: folder,
+    configFile: join(folder, 'vite.config.js'),
+    logLevel: 'error',
+    build: { rollupOptions: { input } },
+  })
+  cpSync(join(ROOT, 'lib/ort'), join(folder, 'dist/ort'), { recursive: true })
+  return join(folder, 'dist')
+}
+
+test('React and Vue, as the guide shows them, built by a bundler', async ({ page }, { project }) => {
+  const built = await buildRecipes(join(project.outputDir, 'recipes'))
+  const host = await startStaticServer(
+    { 'models/': join(ROOT, 'public/models'), 'experts/': join(ROOT, 'public/experts'), '': built },
+    '/',
+  )
+  try {
+    const complaints = complaintsOf(page)
+    for (const name of ['react', 'vue']) {
+      await page.goto(`${host.url}${name}.html`)
+      await ready(page)
+      await page.getByRole('button', { name: 'Bard', exact: true }).click()
+      await expect(page.getByText('in hand')).toHaveCount(1)
+      await page.evaluate(() => {
+        document.querySelector('expert-switcher')!.maxNewTokens = 2
+      })
+      await page.getByRole('textbox', { name: 'Prompt' }).fill('The king')
+      await page.getByRole('button', { name: 'Write' }).click()
+      await expect(page.locator('#heard')).toHaveText(/^(\[[^\]]+\]){2}$/)
+      await expect(page.locator('.run .mark')).toHaveText('Bard')
+    }
+    expect(complaints).toEqual([])
+  } finally {
+    await host.close()
+  }
+})
+
+test('transformers.js with experts attached, as the README shows it', async ({ page }) => {
+  const code = codeBlocks(README, 'ts')[1]!
+  const require = createRequire(import.meta.url)
+  const transformers = dirname(require.resolve('@xenova/transformers'))
+  const ort = dirname(createRequire(join(transformers, 'x.js')).resolve('onnxruntime-web/webgpu'))
+  const common = join(ort, '../../onnxruntime-common/dist/esm')
+  const base = join(ROOT, 'public/models/demo')
+  const graph = await plainGraph(base)
+  // The hub and the host of onnxruntime-web's wasm: what transformers.js asks of them is answered from here.
+  await page.route('https://huggingface.co/owner/name/resolve/main/**', (route) => {
+    const path = new URL(route.request().url()).pathname.split('/resolve/main/')[1]!
+    if (path === 'onnx/model.onnx') return route.fulfill({ body: Buffer.from(graph) })
+    if (path === 'tritswap.json') return route.fulfill({ status: 404 })
+    return route.fulfill({ path: join(base, path) })
+  })
+  await page.route('https://cdn.jsdelivr.net/**', (route) =>
+    route.fulfill({ path: join(ort, new URL(route.request().url()).pathname.split('/').at(-1)!) }),
+  )
+  await page.route('**/experts/mine.trit', (route) =>
+    route.fulfill({ path: join(ROOT, 'public/experts/bard.trit') }),
+  )
+  const imports = {
+    tritswap: './tritswap/tritswap.js',
+    '@huggingface/transformers': './transformers/transformers.web.js',
+    'onnxruntime-web/webgpu': './ort/ort.webgpu.bundle.min.mjs',
+    'onnxruntime-common': './common/index.js',
+  }
+  const pages = {
+    'index.html': `<!doctype html><title>Mine</title><script type="importmap">${JSON.stringify({ imports })}</script>
+    <script type="module">${code}\ndocument.title = 'Done'</script>`,
+  }
+  const folders = {
+    'tritswap/': join(ROOT, 'lib'),
+    'transformers/': transformers,
+    'ort/': ort,
+    'common/': common,
+  }
+  const host = await startStaticServer(folders, '/', { policy: '', pages })
+  try {
+    const said: unknown[] = []
+    page.on('console', async (message) => {
+      if (message.type() === 'log') said.push(await message.args()[0]?.jsonValue())
+    })
+    const errors: string[] = []
+    page.on('pageerror', (error) => errors.push(error.message))
+    await page.goto(host.url)
+    await expect(page).toHaveTitle('Done', { timeout: 120_000 })
+    expect(errors).toEqual([])
+    const [[{ generated_text: text }]] = said as [[{ generated_text: string }]]
+    expect(text).toMatch(/^The king.+/s)
   } finally {
     await host.close()
   }

@@ -2,11 +2,13 @@
  * Making expert files: the same code in Node and in a browser worker.
  *
  * ```ts
+ * import { blobSource, compressCheckpoint } from 'tritswap/compress'
+ *
  * const { file } = await compressCheckpoint({
  *   base: blobSource(baseFile),
  *   finetuned: blobSource(finetunedFile),
  *   options: { density: 0.05 },
- *   onProgress: ({ done, total }) => …,
+ *   onProgress: ({ done, total }) => console.log(`${done} of ${total}`),
  * })
  * ```
  *
@@ -27,6 +29,7 @@ import type { RuleOptions } from './rules.ts'
 import type { TaskVector } from './task_vector.ts'
 import { packTernary } from './ternary_input.ts'
 
+export { blobSource, memorySource } from '../source/memory.ts'
 export { adapterTaskVector } from './adapter.ts'
 export { type Checkpoint, type FileFolder, openCheckpoint } from './checkpoint.ts'
 export {

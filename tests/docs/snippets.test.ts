@@ -1,16 +1,22 @@
 /**
- * The shell commands of README and guides do what they say, one after the other, in a folder that has what they name.
+ * The code of README and guides: shell commands do what they say, one after the other, in a folder that has what they
+ * name; TypeScript compiles against what the package exports, and the example that needs no browser runs. What needs one
+ * runs in `e2e/embed.spec.ts`.
  *
  * @module
  */
 import { execFile } from 'node:child_process'
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import ts from 'typescript'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { type BroughtFiles, writeBrought } from '../../e2e/support/brought.ts'
 import { codeBlocks } from '../../e2e/support/markdown.ts'
+import * as compress from '../../src/compress/index.ts'
+import { readHead } from '../../src/format/index.ts'
+import { memorySource } from '../../src/source/memory.ts'
 import { type BuiltCli, buildCli } from '../cli/build.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
@@ -29,6 +35,8 @@ afterAll(async () => {
   rmSync(fixtures, { recursive: true, force: true })
   await cli.remove()
 })
+
+afterEach(() => vi.restoreAllMocks())
 
 /** The commands of a document; those of npm are what runs this. */
 function commandsOf(document: string): string[] {
@@ -68,4 +76,94 @@ describe.each(['README.md', 'docs/EXPERTS.md'])('%s', (document) => {
       else if (command.startsWith('node ')) expect(stdout, command).not.toBe('')
     }
   }, 300_000)
+})
+
+/** The API reference is generated: of its blocks, those of modules are examples, the others signatures. */
+const DOCUMENTS = [
+  'README.md',
+  ...readdirSync(join(ROOT, 'docs'))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
+  ...readdirSync(join(ROOT, 'docs/api'))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/api/${name}`),
+]
+const textOf = (document: string) => {
+  const text = readFileSync(join(ROOT, document), 'utf8')
+  return document.startsWith('docs/api/') ? text.split(/^## /m)[0]! : text
+}
+
+test('every block of code is in a language that a test runs', () => {
+  const RUN = ['sh', 'ts', 'html', 'css', 'js', 'jsx', 'vue']
+  // How to set up a server that is not here; its headers are tested by the faults of network.spec.
+  const SHOWN = ['nginx']
+  const found = DOCUMENTS.flatMap((document) =>
+    [...textOf(document).matchAll(/^```(\S+)$/gm)].map(([, is]) => is!),
+  )
+  expect(found.filter((is) => !RUN.includes(is) && !SHOWN.includes(is))).toEqual([])
+  const elsewhere = DOCUMENTS.filter((document) => /^```(html|css|jsx?|vue)$/m.test(textOf(document)))
+  expect(elsewhere).toEqual(['README.md', 'docs/EMBED.md'])
+  const [twoLines] = codeBlocks(textOf('README.md'), 'html')
+  expect(codeBlocks(textOf('docs/EMBED.md'), 'html')[0]).toBe(twoLines)
+})
+
+test('TypeScript compiles against what the package exports', () => {
+  const { config } = ts.readConfigFile(join(ROOT, 'tsconfig.json'), ts.sys.readFile)
+  const { options } = ts.parseJsonConfigFileContent(config, ts.sys, ROOT)
+  const blocks = new Map(
+    DOCUMENTS.flatMap((document) =>
+      codeBlocks(textOf(document), 'ts').map((code, index): [string, string] => [
+        join(ROOT, `${document.replaceAll(/\W/g, '_')}_${index}.ts`),
+        `${code}\ndeclare const baseFile: File, finetunedFile: File\nexport {}\n`,
+      ]),
+    ),
+  )
+  expect(blocks.size).toBeGreaterThanOrEqual(5)
+  const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+    exports: Record<string, { types: string }>
+  }
+  const paths = Object.fromEntries(
+    Object.entries(exports)
+      .filter(([, { types }]) => types !== undefined)
+      .map(([name, { types }]) => [
+        name.replace('.', 'tritswap'),
+        [join(ROOT, types.replace('lib/types', 'src').replace('.d.ts', '.ts'))],
+      ]),
+  )
+  const host = ts.createCompilerHost(options)
+  const { fileExists, readFile, getSourceFile } = host
+  host.fileExists = (path) => blocks.has(path) || fileExists(path)
+  host.readFile = (path) => blocks.get(path) ?? readFile(path)
+  host.getSourceFile = (path, version) =>
+    blocks.has(path) ? ts.createSourceFile(path, blocks.get(path)!, version) : getSourceFile(path, version)
+  const program = ts.createProgram(
+    [...blocks.keys()],
+    {
+      ...options,
+      noUnusedLocals: false,
+      paths: { ...paths, '@huggingface/transformers': [join(ROOT, 'node_modules/@xenova/transformers')] },
+    },
+    host,
+  )
+  const wrong = [...blocks.keys()].flatMap((path) =>
+    ts.getPreEmitDiagnostics(program, program.getSourceFile(path)),
+  )
+  expect(ts.formatDiagnostics(wrong, host)).toBe('')
+})
+
+test('the example of tritswap/compress makes an expert', async () => {
+  const [code] = codeBlocks(textOf('docs/api/compress.md'), 'ts')
+  const body = ts
+    .transpile(code!, { target: ts.ScriptTarget.ES2022 })
+    .replace(/^import (\{.*\}) from 'tritswap\/compress';$/m, 'const $1 = compress')
+  const run = new Function(
+    'compress',
+    'baseFile',
+    'finetunedFile',
+    `return (async () => { ${body}; return file })()`,
+  )
+  const blobOf = (path: string) => new Blob([readFileSync(path)])
+  vi.spyOn(console, 'log').mockImplementation(() => {})
+  const file = await run(compress, blobOf(brought.base), blobOf(brought.finetuned))
+  expect(compress.inspectHead(await readHead(memorySource(file, 'made')), 'made').kind).toBe('expert')
 })

@@ -1,0 +1,30 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { create } from '@bufbuild/protobuf'
+import { ReferenceWeights } from '../../src/model/reference_weights.ts'
+import { parseModel, serializeModel } from '../../src/onnx/model.ts'
+import { TensorProto_DataType, TensorProtoSchema } from '../../src/onnx/onnx_pb.ts'
+import { fileSource } from './patched_onnx.ts'
+
+const GRAPH = 'onnx/model.onnx'
+
+/** The graph of a prepared f32 base with its weights in it again: what people had before they prepared it. */
+export async function plainGraph(folder: string): Promise<Uint8Array<ArrayBuffer>> {
+  const weights = await ReferenceWeights.open(fileSource(join(folder, 'weights.trit')))
+  const feeds = weights.feeds(GRAPH)
+  const model = parseModel(readFileSync(join(folder, GRAPH)), GRAPH)
+  const graph = model.graph!
+  for (const [name, { dtype, dims, data }] of feeds) {
+    if (dtype !== 'float32') throw new Error(`${name} is not f32`)
+    graph.initializer.push(
+      create(TensorProtoSchema, {
+        name,
+        dims: dims.map(BigInt),
+        dataType: TensorProto_DataType.FLOAT,
+        rawData: new Uint8Array(data.buffer),
+      }),
+    )
+  }
+  graph.input = graph.input.filter(({ name }) => !feeds.has(name))
+  return serializeModel(model)
+}
