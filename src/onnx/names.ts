@@ -5,13 +5,17 @@
  * @module
  */
 
+/** A parameter of the model itself, held by none of its modules: `logit_scale`. Exporters number their own values. */
+const TOP_LEVEL = /^[a-z]+(_[a-z]+)+$/
+
 /**
  * The parameter that an initializer's own name states, or undefined for anonymous ones (`onnx::MatMul_733`,
  * `/model/Constant_3_output_0`, `val_12`). `transposed` when the name says that the exporter turned it.
  */
 export function parameterOfInitializer(name: string): { name: string; transposed: boolean } | undefined {
   const plain = name.replace(/_merged_\d+$/, '')
-  if (plain.includes('::') || plain.includes('/') || !plain.includes('.')) return undefined
+  if (plain.includes('::') || plain.includes('/')) return undefined
+  if (!plain.includes('.') && !TOP_LEVEL.test(plain)) return undefined
   const stripped = plain.replace(/\.(MatMul|Add)\.(weight|bias)$/, '.$2')
   return { name: checkpointName(stripped), transposed: /\.MatMul\.weight$/.test(plain) }
 }
@@ -32,8 +36,7 @@ export function moduleOfNode(name: string): string | undefined {
 /** The onnxruntime-genai builder renames two things. */
 function checkpointName(path: string): string {
   return path
-    .replace(/(layers\.\d+)\.attn\./, '$1.self_attn.')
-    .replace(/(layers\.\d+)\.attn$/, '$1.self_attn')
+    .replace(/(layers\.\d+)\.attn\.((q|k|v|qkv|o)_proj|[qk]_norm|sinks)\b/, '$1.self_attn.$2')
     .replace(/layers\.\d+\.final_norm_layernorm/, 'norm')
 }
 

@@ -54,8 +54,25 @@ const TRAINED: Record<string, Record<number, 'weight' | 'bias'>> = {
   Add: { 0: 'bias', 1: 'bias' },
 }
 
-/** Operators through which a parameter may also reach the model, if its own name says that it is one. */
-const PLAIN = new Set(['Concat', 'Expand', 'Sub', 'Tile', 'Where'])
+/**
+ * Operators whose constants say how to compute, or hold a weight in other numbers: what they read is no parameter,
+ * whatever its name. Through all others a parameter may reach the model, if its own name says that it is one.
+ */
+const SETTINGS = new Set([
+  'Clip',
+  'ConstantOfShape',
+  'ConvInteger',
+  'DequantizeLinear',
+  'MatMulInteger',
+  'OneHot',
+  'Pad',
+  'QLinearConv',
+  'QLinearMatMul',
+  'QuantizeLinear',
+  'Range',
+  'Resize',
+  'Upsample',
+])
 
 /** Operators that only change how a parameter is looked at: its role is decided behind them. */
 const VIEWS = new Set(['Transpose', 'Cast', 'Identity', 'Reshape', 'Squeeze', 'Unsqueeze'])
@@ -67,10 +84,9 @@ const MIN_VALUES = 16
 export function findParameters(index: GraphIndex): Parameter[] {
   return index.initializers.flatMap(({ tensor, owner, uses }) => {
     if (floatType(tensor) === undefined || uses.length === 0) return []
-    const own = parameterOfInitializer(tensor.name)
+    const own = ownName(tensor)
     const values = dimsOf(tensor).reduce((product, size) => product * size, 1)
-    const named = own !== undefined && /\.(weight|bias)$/.test(own.name)
-    if (values < (named ? 2 : MIN_VALUES)) return []
+    if (values < (own === undefined ? MIN_VALUES : 1)) return []
 
     const byName = new Map<string, ParameterGroup>()
     for (const use of uses) {
@@ -104,6 +120,12 @@ export function findParameters(index: GraphIndex): Parameter[] {
   })
 }
 
+/** What a tensor's own name says of it; two dimensions and no module are a table of an attention (`cos_cache`). */
+function ownName(tensor: TensorProto): ReturnType<typeof parameterOfInitializer> {
+  const own = parameterOfInitializer(tensor.name)
+  return own?.name.includes('.') || dimsOf(tensor).length !== 2 ? own : undefined
+}
+
 /** torch numbers the calls of a module that is called again (`query`, `query_1`): all of them read one parameter. */
 function withoutRepeats(groups: readonly ParameterGroup[]): ParameterGroup[] {
   const first = new Map(groups.map((group) => [group.names[0], group]))
@@ -135,7 +157,12 @@ export function quantizedNodes(index: GraphIndex): string[] {
 }
 
 function isParameterSlot({ node }: Use, role: 'weight' | 'bias' | undefined, named: boolean): boolean {
-  return role !== undefined || (named && PLAIN.has(node.opType))
+  return role !== undefined || (named && isStandard(node) && !SETTINGS.has(node.opType))
+}
+
+/** An operator of ONNX itself: those of other domains have inputs for tables, scales and the like. */
+function isStandard({ domain }: Use['node']): boolean {
+  return domain === '' || domain === 'ai.onnx'
 }
 
 /** The readers behind views of an initializer. */

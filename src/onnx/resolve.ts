@@ -169,14 +169,21 @@ async function matchParts(
 }
 
 async function resolveByName(all: LocatedParameter[], normShift: number | undefined): Promise<Resolution> {
-  const located = all.filter(({ parameter }) => parameter.groups.every(({ names }) => names.length > 0))
+  // What nothing names keeps the name that it has in the graph: an expert may still know it by its values.
+  const located = all.map((item) => {
+    const groups = item.parameter.groups.map((group) =>
+      group.names.length > 0 ? group : { ...group, names: [item.parameter.tensor.name] },
+    )
+    return { ...item, parameter: { ...item.parameter, groups } }
+  })
   const resolved: ResolvedParameter[] = []
   const buffers = new Map(located.map((item) => [item, new BufferSamples(item.data)]))
   const taken = new Map<string, ResolvedParameter>()
   const embeddings: ResolvedParameter[] = []
-  // Embeddings first: what is tied to one takes its name.
+  // Embeddings first: what is tied to one takes its name. Those of an encoder later, whose graph says less of it.
   const embeds = (item: LocatedParameter) => item.parameter.groups.some((group) => group.embedding)
-  for (const item of [...located.filter(embeds), ...located.filter((item) => !embeds(item))]) {
+  const order = (item: LocatedParameter) => (embeds(item) ? Number(stemOf(item.file) === 'encoder') : 2)
+  for (const item of [...located].sort((a, b) => order(a) - order(b))) {
     const tied = await tiedTo(item, embeddings, buffers)
     const named = tied === undefined ? namedGroups(item) : [{ group: item.parameter.groups[0], match: tied }]
     for (const entry of split(item, named)) {

@@ -1,46 +1,15 @@
-import { create, toBinary } from '@bufbuild/protobuf'
 import { describe, expect, test } from 'vitest'
 import { isTritswapError } from '../../src/errors.ts'
-import { type Checkpoint, type GraphFile, hoistModel, readElements } from '../../src/onnx/index.ts'
+import { type Checkpoint, hoistModel, readElements } from '../../src/onnx/index.ts'
 import { parseModel } from '../../src/onnx/model.ts'
 import {
   AttributeProto_AttributeType,
   type GraphProto,
-  ModelProtoSchema,
   TensorProto_DataLocation,
   TensorProto_DataType,
 } from '../../src/onnx/onnx_pb.ts'
-import { memorySource } from '../../src/source/memory.ts'
 import type { ByteSource } from '../../src/source/source.ts'
-
-type Init = NonNullable<Parameters<typeof create<typeof ModelProtoSchema>>[1]>
-type GraphInit = NonNullable<Init['graph']>
-
-const noFiles = () => memorySource(new Uint8Array())
-
-function modelOf(
-  graph: GraphInit,
-  external: GraphFile['external'] = noFiles,
-  file = 'onnx/model.onnx',
-): GraphFile {
-  const output = [{ name: 'y' }]
-  const bytes = toBinary(
-    ModelProtoSchema,
-    create(ModelProtoSchema, { irVersion: 8n, graph: { output, ...graph } as GraphInit }),
-  )
-  return { file, bytes, external }
-}
-
-function floats(name: string, dims: number[], value: (i: number) => number) {
-  const length = dims.reduce((product, size) => product * size, 1)
-  const values = Float32Array.from({ length }, (_, i) => value(i))
-  return {
-    name,
-    dims: dims.map(BigInt),
-    dataType: TensorProto_DataType.FLOAT,
-    rawData: new Uint8Array(values.buffer),
-  }
-}
+import { floats, modelOf, noFiles } from './models.ts'
 
 function checkpointOf(
   tensors: Record<string, { shape: number[]; value: (i: number) => number }>,
@@ -176,8 +145,77 @@ test('a table of positions that no name tells of is found by its content alone',
   const { tensors, unmatched } = await hoistModel([file], { checkpoint })
   expect([...tensors.keys()]).toEqual(['embed_positions.weight'])
   expect(unmatched).toEqual([])
-  const error = await hoistModel([file]).catch((thrown: unknown) => thrown)
-  expect(String(error)).toContain('expected float weights to hoist, found 0')
+  // Without a checkpoint it keeps the name that it has: an expert may know it by its values.
+  const unnamed = await hoistModel([file])
+  expect([...unnamed.tensors.keys()]).toEqual(['onnx::Add_2', 'onnx::Add_5'])
+})
+
+test('a parameter under its own name is one wherever it is read, but not where it is a setting', async () => {
+  const file = modelOf({
+    input: [{ name: 'x' }],
+    initializer: [
+      floats('logit_scale', [], one),
+      floats('encoder.rel_embeddings.weight', [12, 4], wave),
+      floats('encoder.norm.weight', [4], wave),
+      floats('model.scales', [4], one),
+      floats('cos_cache', [16, 4], wave),
+    ],
+    node: [
+      {
+        opType: 'LayerNormalization',
+        name: '/encoder/norm/LayerNormalization',
+        input: ['encoder.rel_embeddings.weight', 'encoder.norm.weight'],
+        output: ['a'],
+      },
+      { opType: 'Exp', name: '/Exp', input: ['logit_scale'], output: ['b'] },
+      { opType: 'Mul', name: '/Mul', input: ['a', 'b'], output: ['c'] },
+      { opType: 'Resize', name: '/Resize', input: ['c', '', 'model.scales'], output: ['d'] },
+      {
+        opType: 'RotaryEmbedding',
+        domain: 'com.microsoft',
+        name: '/Rotary',
+        input: ['d', 'x', 'cos_cache'],
+        output: ['y'],
+      },
+    ],
+  })
+  const { tensors } = await hoistModel([file])
+  expect([...tensors.keys()]).toEqual(['logit_scale', 'encoder.rel_embeddings.weight', 'encoder.norm.weight'])
+})
+
+test('attn is self_attn to one exporter, and a name like any other elsewhere', async () => {
+  const linear = (path: string) => ({
+    opType: 'MatMul',
+    name: `/model/layers.0/attn/${path}/MatMul`,
+    input: ['x', path],
+    output: [path === 'Wo' ? 'y' : `${path}_`],
+  })
+  const file = modelOf({
+    input: [{ name: 'x' }],
+    initializer: [floats('q_proj', [4, 4], wave), floats('Wo', [4, 4], (i) => Math.cos(i * i))],
+    node: [linear('q_proj'), linear('Wo')],
+  })
+  const { tensors } = await hoistModel([file])
+  expect([...tensors.keys()]).toEqual([
+    'model.layers.0.self_attn.q_proj.weight',
+    'model.layers.0.attn.Wo.weight',
+  ])
+})
+
+test('an embedding that encoder and decoder share has one name, whichever graph comes first', async () => {
+  const graph = (file: string, own: string) =>
+    modelOf(
+      {
+        input: [{ name: 'ids' }],
+        initializer: [floats(own, [12, 4], wave)],
+        node: [{ opType: 'Gather', name: '/Gather', input: [own, 'ids'], output: ['y'] }],
+      },
+      noFiles,
+      `onnx/${file}.onnx`,
+    )
+  const both = [graph('decoder_model', 'model.shared.weight'), graph('encoder_model', 'embed_tokens.weight')]
+  for (const files of [both, both.toReversed()])
+    expect([...(await hoistModel(files)).tensors.keys()]).toEqual(['model.shared.weight'])
 })
 
 describe('4-bit weights that stay so', () => {
