@@ -396,8 +396,10 @@ function isEqual(a: ReadonlySet<number> | undefined, b: ReadonlySet<number> | un
 export async function identify(
   weights: WeightStore,
   base: Pick<BaseIdentity, 'name' | 'fingerprint' | 'dtype'>,
-  tensors: readonly { name: string; shape: readonly number[] }[],
+  all: readonly { name: string; target: string; shape: readonly number[] }[],
 ): Promise<BaseIdentity> {
+  // Other roundings of a tensor are changed under its name.
+  const tensors = all.filter(({ name, target }) => name === target)
   const names = tensors.map(({ name }) => name)
   const values = await weights.sketchValues(names)
   const valuesAt = (i: number) => values.subarray(i * SKETCH_VALUES, (i + 1) * SKETCH_VALUES)

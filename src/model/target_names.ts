@@ -4,7 +4,14 @@
  *
  * @module
  */
-import { compareSketch, fromHalf, SKETCH_VALUES, type TritTable, targetsOf } from '../format/index.ts'
+import {
+  compareSketch,
+  fromHalf,
+  SKETCH_VALUES,
+  type TritTable,
+  type TritTensor,
+  targetsOf,
+} from '../format/index.ts'
 import { matchName } from '../onnx/index.ts'
 import type { BaseIdentity } from './base_check.ts'
 
@@ -73,12 +80,18 @@ function candidatesOf(
       pairs.push({ target, name, byName: true })
       continue
     }
-    const shape = table.tensors.find((tensor) => tensor.target === target && tensor.role === 'delta')?.shape
-    if (shape === undefined || table.base.sketch === undefined) continue
-    for (const [candidate, other] of shapes) {
-      if (!taken.has(candidate) && other.join() === shape.join())
+    if (table.base.sketch === undefined) continue
+    const own = table.tensors.filter((tensor) => tensor.target === target)
+    for (const [candidate, shape] of shapes) {
+      if (!taken.has(candidate) && own.every((tensor) => couldChange(tensor, shape)))
         byContent.push({ target, name: candidate, byName: false })
     }
   }
   return pairs.length + byContent.length > MAX_COMPARISONS ? pairs : [...pairs, ...byContent]
+}
+
+/** Whether a tensor of this shape could be what another changes: a factor shares a side with it, a delta all. */
+function couldChange({ role, shape }: TritTensor, target: readonly number[]): boolean {
+  if (role === 'delta') return shape.join() === target.join()
+  return target.length >= 2 && shape.some((size) => size > 1 && target.includes(size))
 }

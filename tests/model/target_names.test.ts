@@ -80,6 +80,17 @@ describe('renameTargets', () => {
     expect(renamed.get('shared.weight')).toBe('encoder.embed_tokens.weight')
   })
 
+  test('what a low-rank pair changes is found by its content too', async () => {
+    const target = 'shared.weight'
+    const whole = expertOf({ [target]: { shape: [16, 4], seed: 3 } })
+    const factor = (name: string, shape: number[]) =>
+      ({ name, target, shape, role: name, layout: 'embedding', codec: 'dense' }) as never
+    const expert = { ...whole, tensors: [factor('loraA', [2, 16]), factor('loraB', [4, 2])] }
+    const { renamed, base } = await renameTargets(expert, baseOf(exported), reader(exported))
+    expect(renamed.get(target)).toBe('encoder.embed_tokens.weight')
+    expect(() => checkBase(expert, 'expert', base)).not.toThrow()
+  })
+
   test('constants are like one another, and content needs a sketch: both stay unmapped', async () => {
     const constant = expertOf({ 'final.weight': { shape: [4], seed: 0 } })
     const { renamed, base } = await renameTargets(constant, baseOf(exported), reader(exported))
