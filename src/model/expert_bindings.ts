@@ -122,18 +122,23 @@ export function bindExpert(
   const merged = new Set<number>()
   const beside: BesideUse[] = []
   const rest = choice === 'auto' && prefersInput(table, weights, sites) ? 'input' : choice
-  for (const { target, tensors, uses } of contributions(table, sites, weights, rest)) {
+  for (const { target, tensors, uses, isPartial } of contributions(table, sites, weights, rest)) {
     const floats = weights.floatPlacesOf(target)
     const kept = weights.isKept(target)
     // A bias is in floats, whatever the weight beside it is in.
     const quantized = uses.filter(({ site, kind }) => site.quantized && kind !== 'bias')
     const first = table.tensors[tensors[0]]
-    const isQuantized = kept || floats.length === 0
+    const isQuantized = isPartial ? quantized.length > 0 : kept || floats.length === 0
     if (isQuantized && rest === 'merge') {
       throw unsupported(first, 'its weights stay quantized: use another binding, or a base of floats')
     }
     if (isQuantized && quantized.length === 0) {
       throw unsupported(first, `nothing can be put beside the quantized weights of ${target}`)
+    }
+    if (isPartial) {
+      // A merge would change what is tied to it as well.
+      beside.push(...uses)
+      continue
     }
     // All places of a tensor change together, or none.
     const besideFloats = uses.filter(
@@ -165,6 +170,8 @@ interface Contribution {
   target: string
   tensors: number[]
   uses: BesideUse[]
+  /** It changes one of two modules that share a weight: the embedding, or the output layer that is tied to it. */
+  isPartial?: boolean
 }
 
 /** The tensors of a table that belong together, with what they would be beside each site. */
@@ -193,7 +200,9 @@ function* contributions(
       pairs.set(target, pair)
       if (pair.a === undefined || pair.b === undefined) continue
       pairs.delete(target)
-      yield { target, tensors: [pair.a, pair.b], uses: lowRankUses(table, pair.a, pair.b, sites) }
+      const uses = lowRankUses(table, pair.a, pair.b, sites)
+      const isPartial = uses.length > 0 && uses.length < places.length
+      yield { target, tensors: [pair.a, pair.b], uses, isPartial }
     }
   }
   for (const { a, b } of pairs.values()) {
@@ -248,7 +257,11 @@ function lowRankUses(table: TritTable, a: number, b: number, sites: SiteIndex): 
         { index: b, rankFirst: false },
         { index: a, rankFirst: true },
       ]
-  return sites.of(target).map((place) => {
+  // A LoRA is of a module, and not of what that shares its weight with.
+  const places = sites
+    .of(target)
+    .filter(({ site }) => (site.kind === 'embedding') === (layout === 'embedding'))
+  return places.map((place) => {
     const [down, up] = place.part.turned ? [left, right] : [right, left]
     return { ...place, kind: 'lowRank', down, up, rank, scaling }
   })

@@ -1,0 +1,70 @@
+import { expect, test } from 'vitest'
+import type { TritTable, TritTensor } from '../../src/format/index.ts'
+import { bindExpert, SiteIndex } from '../../src/model/expert_bindings.ts'
+import { hoistModel } from '../../src/onnx/index.ts'
+import { floats, modelOf } from '../onnx/models.ts'
+
+const WEIGHT = 'model.embed_tokens.weight'
+
+/** A model whose output layer multiplies with its embedding, which lies turned in an initializer of its own. */
+async function tied() {
+  const [rows, cols] = [12, 4]
+  const turned = (i: number) => Math.sin((i % rows) * cols + Math.floor(i / rows) + 1)
+  const { graphs, tensors } = await hoistModel([
+    modelOf({
+      input: [{ name: 'ids' }],
+      initializer: [
+        floats(WEIGHT, [rows, cols], (i) => Math.sin(i + 1)),
+        floats('onnx::MatMul_9', [cols, rows], turned),
+      ],
+      node: [
+        { opType: 'Gather', name: '/model/embed_tokens/Gather', input: [WEIGHT, 'ids'], output: ['h'] },
+        { opType: 'MatMul', name: '/lm_head/MatMul', input: ['h', 'onnx::MatMul_9'], output: ['y'] },
+      ],
+    }),
+  ])
+  expect([...tensors.keys()]).toEqual([WEIGHT])
+  const table = new Map([
+    [WEIGHT, { name: WEIGHT, target: WEIGHT, shape: [rows, cols], codec: 'dense' } as unknown as TritTensor],
+  ])
+  const [{ file, bytes, weights }] = graphs
+  const inputs = weights.map(({ input }) => input)
+  const places = inputs.map(({ name }) => ({ input: name, dtype: 'float32' as const }))
+  return {
+    sites: new SiteIndex([['model', { file, bytes, inputs, tensors: table }]]),
+    weights: { floatPlacesOf: () => places, isKept: () => false },
+  }
+}
+
+const pair = (layout: 'linear' | 'embedding', a: number[], b: number[]) =>
+  ({
+    method: 'lora',
+    tensors: [
+      { name: 'a', target: WEIGHT, shape: a, role: 'loraA', layout, codec: 'dense' },
+      { name: 'b', target: WEIGHT, shape: b, role: 'loraB', layout, codec: 'dense', scaling: 2 },
+    ],
+  }) as unknown as TritTable
+
+test.each([
+  ['embedding', [2, 12], [4, 2]],
+  ['linear', [2, 4], [12, 2]],
+] as const)('a low-rank pair of an %s leaves what is tied to it alone', async (layout, a, b) => {
+  const { sites, weights } = await tied()
+  for (const choice of ['merge', 'input', 'auto'] as const) {
+    const { merged, beside } = bindExpert(pair(layout, [...a], [...b]), choice, weights, sites)
+    expect([...merged], choice).toEqual([])
+    expect(beside.map(({ kind, site }) => [kind, site.kind])).toEqual([['lowRank', layout]])
+  }
+})
+
+test('a change of the weight itself changes both', async () => {
+  const { sites, weights } = await tied()
+  const delta = { name: WEIGHT, target: WEIGHT, shape: [12, 4], role: 'delta', codec: 'dense' }
+  const expert = { method: 'full', tensors: [delta] } as unknown as TritTable
+  const kinds = (choice: 'merge' | 'input') => {
+    const { merged, beside } = bindExpert(expert, choice, weights, sites)
+    return [merged.size, beside.map(({ site }) => site.kind).sort()]
+  }
+  expect(kinds('merge')).toEqual([1, []])
+  expect(kinds('input')).toEqual([0, ['embedding', 'linear']])
+})
