@@ -17,7 +17,7 @@ import {
   readAdapterConfig,
   refused,
 } from './peft_config.ts'
-import { readBytes, readSafetensors, type StoredTensor } from './safetensors.ts'
+import { readBytes, readFloats, readSafetensors, type StoredTensor } from './safetensors.ts'
 import type { TaskTensor, TaskVector } from './task_vector.ts'
 
 const CONFIG = 'adapter_config.json'
@@ -250,6 +250,11 @@ async function deltaTensor(
     )
   }
   const init = base.tensors.get(target)
+  // With an output layer among the targets peft saves what lies below its factors as well, frozen as it is.
+  if (name.endsWith('.base_layer.weight') && (await isIn(base, tensor, init))) {
+    notes.push(`Left out ${name}: a copy of what ${base.name} has`)
+    return undefined
+  }
   if (init === undefined || init.shape.join() !== shape.join() || !isFloat(init.dtype)) {
     const found = init === undefined ? 'none' : `${init.dtype} [${init.shape}]`
     throw new TritswapError(
@@ -261,6 +266,26 @@ async function deltaTensor(
     )
   }
   return { name, shape, role: 'delta', target, theta: tensor, init }
+}
+
+/** Whether the base has these very values: at `init`, or, where it ties them to another tensor, anywhere. */
+async function isIn(base: Checkpoint, tensor: StoredTensor, init?: StoredTensor): Promise<boolean> {
+  for (const other of init === undefined ? base.tensors.values() : [init]) {
+    if (await sameValues(tensor, other)) return true
+  }
+  return false
+}
+
+const COMPARE_WEIGHTS = 2 ** 20
+
+async function sameValues(a: StoredTensor, b: StoredTensor): Promise<boolean> {
+  if (a.shape.join() !== b.shape.join() || !isFloat(a.dtype) || !isFloat(b.dtype)) return false
+  for (let from = 0; from < a.weights; from += COMPARE_WEIGHTS) {
+    const count = Math.min(COMPARE_WEIGHTS, a.weights - from)
+    const [x, y] = await Promise.all([readFloats(a, from, count), readFloats(b, from, count)])
+    if (!x.every((value, i) => value === y[i])) return false
+  }
+  return true
 }
 
 /** @throws {TritswapError} `base` where a LoRA or (IA)³ tensor has no weight to act on, or one of another size */

@@ -163,6 +163,29 @@ describe('whole tensors', () => {
   })
 })
 
+describe('what lies below the factors of an output layer', () => {
+  const EMBEDDING = 'model.embed_tokens.weight'
+  const values = Array.from(heavyTailed(24, 3))
+  const factors = (below: number[]) => ({
+    'base_model.model.lm_head.lora_A.weight': { shape: [2, 6], values: heavyTailed(12, 1) },
+    'base_model.model.lm_head.lora_B.weight': { shape: [4, 2], values: heavyTailed(8, 2) },
+    'base_model.model.lm_head.base_layer.weight': { shape: [4, 6], values: below },
+  })
+
+  test('is left out as the copy of a tied embedding that it is', async () => {
+    const tied = await base({ [EMBEDDING]: { shape: [4, 6], values } })
+    const { tensors, notes } = await adapterTaskVector(adapter({}, factors(values)), tied)
+    expect(tensors.map(({ role }) => role)).toEqual(['loraA', 'loraB'])
+    expect(notes[0]).toMatch(/base_layer\.weight: a copy/)
+  })
+
+  test('is refused where the base has no such values', async () => {
+    const tied = await base({ [EMBEDDING]: { shape: [4, 6], values } })
+    const other = values.map((value) => value + 1)
+    await expect(adapterTaskVector(adapter({}, factors(other)), tied)).rejects.toMatchObject({ tag: 'base' })
+  })
+})
+
 test('folders without an adapter are refused', async () => {
   await expect(adapterTaskVector(memoryFolder({}))).rejects.toMatchObject({
     tag: 'input',
