@@ -11,7 +11,7 @@ import { expect, type Page, test } from '@playwright/test'
 import { build } from 'vite'
 import { startStaticServer } from './servers/static_server.ts'
 import { codeBlocks } from './support/markdown.ts'
-import { ready } from './support/page.ts'
+import { card, ready } from './support/page.ts'
 import { plainGraph } from './support/plain_base.ts'
 
 const ROOT = join(import.meta.dirname, '..')
@@ -101,7 +101,7 @@ test('events, methods and styles, as the guide shows them', async ({ page }) => 
     await expect(page.locator('#who')).toHaveText('bard', { timeout: 120_000 })
     await expect(page.locator('.run [data-token]')).toHaveCount(4)
     await expect(page.locator('trit-mix details')).toBeHidden()
-    await expect(page.locator('.run .mark').last()).toHaveCSS('color', 'rgb(0, 128, 128)')
+    await expect(card(page, 'Austen').locator('.nib')).toHaveCSS('stroke', 'rgb(0, 128, 128)')
     expect(complaints).toEqual([])
   } finally {
     await host.close()
@@ -181,7 +181,7 @@ test('React and Vue, as the guide shows them, built by a bundler', async ({ page
       await page.goto(`${host.url}${name}.html`)
       await ready(page)
       await page.getByRole('button', { name: 'Bard', exact: true }).click()
-      await expect(page.getByText('in hand')).toHaveCount(1)
+      await expect(card(page, 'Bard').getByText('in hand')).toBeVisible()
       await page.evaluate(() => {
         document.querySelector('expert-switcher')!.maxNewTokens = 2
       })

@@ -196,7 +196,28 @@ test.describe
       await ready(page)
     })
 
-    test('a lost device says so, and one button starts again', async () => {
+    test('a device that is lost while it writes comes back by itself, with the pen in hand', async ({
+      browser,
+    }) => {
+      await pen(page, 'Bard').check()
+      await expect(card(page, 'Bard').getByText('in hand')).toBeVisible()
+      await page.getByRole('textbox', { name: 'Prompt' }).fill('The king')
+      await page.evaluate(() => {
+        document.querySelector('expert-switcher')!.maxNewTokens = 8
+      })
+      await page.getByRole('button', { name: 'Write' }).click()
+      await expect(page.locator('.run [data-token]').nth(1)).toBeAttached()
+      const session = await browser.newBrowserCDPSession()
+      await session.send('Browser.crashGpuProcess').catch(() => {})
+      await expect(page.getByText('The graphics device went away. It is being started again')).toBeVisible()
+      await expect(page.locator('.run [data-token]')).toHaveCount(8, { timeout: 120_000 })
+      await expect(page.locator('.run .mark')).toHaveText(['Bard'])
+      await expect(page.getByRole('alert')).toHaveCount(0)
+      await expect(card(page, 'Bard').getByText('in hand')).toBeVisible()
+      await expect(page.getByRole('button', { name: 'Write' })).toBeVisible()
+    })
+
+    test('one that is lost again and again says so; one button starts again, with the pen in hand', async () => {
       await page.evaluate(() => {
         const { loader } = document.querySelector('expert-switcher')!.state
         const lost = new Error('Cannot go on: the GPU device was lost (the driver was reset)')
@@ -219,5 +240,6 @@ test.describe
       })
       await page.getByRole('button', { name: 'Write' }).click()
       await expect(page.locator('.run [data-token]')).toHaveCount(2)
+      await expect(page.locator('.run .mark')).toHaveText(['Bard'])
     })
   })

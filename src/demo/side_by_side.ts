@@ -27,9 +27,13 @@ export class SideBySide extends LitElement {
         margin-top: 16px;
       }
       .column {
-        min-height: 170px;
+        min-height: 48px;
         padding-top: 8px;
         border-top: 2px solid var(--ink);
+      }
+      /* Room for what is to be written: nothing moves while it is. */
+      .started .column {
+        min-height: 170px;
       }
       h3 {
         margin: 0 0 4px;
@@ -79,7 +83,7 @@ export class SideBySide extends LitElement {
             >Try all pens</button
           >`
     }
-      <div class="columns" aria-busy=${running}>
+      <div class="columns ${this._columns.length > 0 ? 'started' : ''}" aria-busy=${running}>
         ${columns.map(
           ({ pen, text, problem }: Column) =>
             html`<section class="column" data-ink=${pen.ink} aria-label=${pen.label}>

@@ -198,8 +198,11 @@ export class ExpertSwitcher extends LitElement {
         color: var(--ink);
         border-color: color-mix(in srgb, var(--ink) 35%, transparent);
       }
+      .notice-line,
       .problem-line {
         grid-column: 1 / -1;
+      }
+      .problem-line {
         color: var(--trit-error);
         overflow-wrap: anywhere;
       }
@@ -496,6 +499,13 @@ export class ExpertSwitcher extends LitElement {
         state.writing
           ? html`<button type="button" class="write" @click=${() => this.stop()}>Stop</button>`
           : html`<button class="write primary" ?disabled=${!ready || this.prompt.trim() === ''}>Write</button>`
+      }
+      ${
+        state.restarting
+          ? html`<div class="notice-line" role="status">
+              The graphics device went away. It is being started again, with the pens that are in hand.
+            </div>`
+          : nothing
       }
       ${
         state.writingProblem === ''

@@ -125,6 +125,8 @@ export class Manuscript extends LitElement {
         .mark {
           position: static;
           display: inline-block;
+          /* What it was moved by in the margin, before the page became narrow. */
+          translate: none !important;
           width: auto;
           max-width: 100%;
           padding: 0 6px;
@@ -272,10 +274,7 @@ function runsOf(tokens: readonly WrittenToken[]): Run[] {
 
 function sameHand(a: WrittenToken, b: WrittenToken): boolean {
   return (
-    a.set === b.set ||
-    (a.pens.length === b.pens.length &&
-      a.pens.every(
-        ({ pen, weight }, index) => pen === b.pens[index]!.pen && weight === b.pens[index]!.weight,
-      ))
+    a.pens.length === b.pens.length &&
+    a.pens.every(({ pen, weight }, index) => pen === b.pens[index]!.pen && weight === b.pens[index]!.weight)
   )
 }

@@ -87,7 +87,7 @@ export class Mix extends LitElement {
     const [first, second] = this.hand
     const none = first === undefined
     const others = this.pens.filter((pen) => pen.ink !== 0 && pen !== first?.pen)
-    return html`<details part="mix">
+    return html`<details part="mix" @toggle=${this.#onToggle}>
       <summary>
         Mix <span>${none ? 'choose an expert first' : 'strength, and a second pen'}</span>
       </summary>
@@ -138,6 +138,12 @@ export class Mix extends LitElement {
   /** A blend that comes from elsewhere, say from a link, is to be seen. */
   protected override updated(changed: PropertyValues<this>): void {
     if (changed.has('hand') && this.hand.length > 1) this.renderRoot.querySelector('details')!.open = true
+  }
+
+  /** Below many pens its end is out of sight. */
+  #onToggle = (event: Event): void => {
+    const details = event.target as HTMLDetailsElement
+    if (details.open) details.scrollIntoView({ block: 'nearest' })
   }
 
   #fire(type: 'strength' | 'blend', detail: number | Blend): void {

@@ -141,19 +141,21 @@ export class PenChoice extends LitElement {
         border-radius: 4px;
       }
       .size {
-        grid-column: 2 / -1;
+        grid-area: 3 / 2 / auto / -1;
         display: grid;
-        grid-template-columns: minmax(0, 1fr) auto;
-        gap: 10px;
-        align-items: center;
-        height: 16px;
+        grid-template-columns: minmax(0, 1fr);
+        gap: 3px;
+        justify-items: end;
+        min-height: 16px;
         font-size: 12px;
         line-height: 16px;
         color: var(--trit-muted);
       }
       .scale {
+        order: 1;
+        width: 100%;
         position: relative;
-        height: 5px;
+        height: 4px;
         border-radius: 1px;
         background: var(--trit-hairline);
         overflow: hidden;
@@ -164,8 +166,11 @@ export class PenChoice extends LitElement {
         width: 1px;
         background: var(--trit-text);
       }
+      /* In the line of the size, which is short and at its end. */
       .facts {
-        grid-column: 2 / -1;
+        grid-area: 3 / 2 / auto / -1;
+        align-self: start;
+        max-width: calc(100% - 168px);
         height: 16px;
         font-size: 12px;
         line-height: 16px;
@@ -266,7 +271,7 @@ export class PenChoice extends LitElement {
           display: none;
         }
         .size {
-          grid-area: 1 / 3;
+          grid-area: 1 / 3 / auto / auto;
           display: flex;
           height: auto;
           line-height: 20px;
@@ -278,6 +283,7 @@ export class PenChoice extends LitElement {
         }
         .of {
           font-size: 0;
+          line-height: 0;
         }
         .of::before {
           content: '/';

@@ -27,6 +27,9 @@ export class SwitchBar extends LitElement {
         overflow: hidden;
         text-overflow: ellipsis;
       }
+      h2:not(:only-child) {
+        flex: none;
+      }
       h2 {
         margin: 0;
         font-size: 14px;

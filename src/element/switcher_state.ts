@@ -45,6 +45,9 @@ export interface WeightedId {
   weight: number
 }
 
+/** So often in a row, without a token in between, a lost device is started again before the visitor is asked. */
+const RESTARTS = 2
+
 /** A token of the manuscript with the pens that wrote it, the heaviest first. */
 export interface WrittenToken {
   text: string
@@ -115,6 +118,8 @@ export class SwitcherState {
   tokens: WrittenToken[] = []
   writing = false
   writingProblem = ''
+  /** The device was lost, and the engine is being made anew. */
+  restarting = false
 
   #createLoader: () => CreateLoader
   #changed: () => void
@@ -131,6 +136,9 @@ export class SwitcherState {
   #experts = new Map<Pen, Promise<Expert>>()
   #fetching = new Map<Pen, AbortController>()
   #pensOfExperts = new Map<string, Pen>()
+  /** Restarts since the last token. */
+  #restarts = 0
+  #restart?: Promise<boolean>
 
   constructor(
     createLoader: () => CreateLoader,
@@ -300,14 +308,15 @@ export class SwitcherState {
     this.#changed()
   }
 
-  /** After a lost device: gives up the old engine and forgets what was resident. */
+  /** After a lost device: gives up the old engine and what was resident; what was in hand will be again. */
   async reset(): Promise<void> {
     const lease = this.#lease
     this.#lease = undefined
     this.#experts.clear()
     this.#pensOfExperts.clear()
     for (const pen of this.#allPens()) pen.place = 'network'
-    this.hand = this.held = []
+    this.held = []
+    this.#restarts = 0
     this.stats = undefined
     this.lastSwitch = undefined
     this.status = 'idle'
@@ -388,7 +397,7 @@ export class SwitcherState {
     this.#changed()
   }
 
-  async #apply(hand: SwitcherState['hand']): Promise<void> {
+  async #apply(hand: SwitcherState['hand'], again = false): Promise<void> {
     const choice = ++this.#choice
     const lease = this.#lease
     this.hand = hand
@@ -411,12 +420,15 @@ export class SwitcherState {
       if (report === undefined || this.#lease !== lease) return
       this.lastSwitch = { report, to, from: this.held }
       this.held = to
+      // Not so before where the engine of an earlier device had it.
+      for (const { pen } of to) pen.place = 'vram'
       if (lease.shared) this.#stretch?.abort()
       this.#emit('switch', this.lastSwitch)
       await this.#refreshStats()
     } catch (error) {
       // Overtaken by a later switch, or stopped on its card: not a fault of the pen.
       if (!isAbortError(error)) {
+        if (!again && !overtaken() && (await this.#comeBack(lease, error))) return this.#apply(hand, true)
         const absent = to.map(({ pen }) => pen).filter(({ place }) => place !== 'vram')
         const faulty = absent.length > 0 ? absent : [to[0]?.pen ?? this.pens[0]!]
         for (const pen of faulty) pen.error = messageOf(error)
@@ -447,14 +459,18 @@ export class SwitcherState {
     this.prompt = prompt
     this.tokens = []
     this.#changed()
-    try {
-      while (await this.#writeStretch(lease, options, controller.signal));
-    } catch (error) {
-      if (!isAbortError(error)) {
-        this.writingProblem = messageOf(error)
-        this.#noteDeviceLoss(error)
-        this.#emit('error', toError(error))
+    for (let more = true; more; ) {
+      try {
+        more = await this.#writeStretch(lease, options, controller.signal)
+      } catch (error) {
+        more = await this.#comeBack(lease, error)
+        if (!more && !isAbortError(error)) {
+          this.writingProblem = messageOf(error)
+          this.#noteDeviceLoss(error)
+          this.#emit('error', toError(error))
+        }
       }
+      if (controller.signal.aborted) more = false
     }
     this.writing = false
     this.#changed()
@@ -482,6 +498,7 @@ export class SwitcherState {
         experts: shared ? await this.#residents(loader, this.held) : undefined,
       }
       for await (const token of loader.generate(this.prompt + text, request)) {
+        this.#restarts = 0
         this.tokens.push({ text: token.text, pens: this.#pensOf(token), ms: token.ms, set: token.set })
         const last = this.lastSwitch
         if (last !== undefined && last.firstToken === undefined && token.set === last.report.set) {
@@ -586,6 +603,38 @@ export class SwitcherState {
 
   async #refreshStats(): Promise<void> {
     this.stats = await this.#lease?.loader.stats()
+  }
+
+  /**
+   * Whether an engine on a new device is there after a lost one: the loader makes it by itself, with the experts that
+   * were active.
+   */
+  #comeBack(lease: Lease, error: unknown): Promise<boolean> {
+    if (!isTritswapError(error, 'device-lost') || this.#lease !== lease) return Promise.resolve(false)
+    this.#restart ??= this.#startAnew(lease).finally(() => {
+      this.#restart = undefined
+    })
+    return this.#restart
+  }
+
+  async #startAnew(lease: Lease): Promise<boolean> {
+    if (this.#restarts >= RESTARTS) return false
+    this.#restarts += 1
+    this.restarting = true
+    this.#changed()
+    try {
+      // Any call starts it.
+      await this.#refreshStats()
+      const held = new Set(this.held.map(({ pen }) => pen))
+      for (const pen of this.#experts.keys()) if (!held.has(pen)) pen.place = 'network'
+      return this.#lease === lease
+    } catch {
+      // What was lost is what the visitor is told.
+      return false
+    } finally {
+      this.restarting = false
+      this.#changed()
+    }
   }
 
   #noteDeviceLoss(error: unknown): void {

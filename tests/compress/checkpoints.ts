@@ -12,7 +12,16 @@ import type { ByteSource } from '../../src/source/source.ts'
 export interface Values {
   shape: readonly number[]
   values: ArrayLike<number>
-  dtype?: 'F32' | 'F16' | 'I8'
+  dtype?: 'F32' | 'F16' | 'BF16' | 'I8'
+}
+
+const STORED = {
+  F32: (floats: Float32Array<ArrayBuffer>) => floats,
+  F16: floatsToHalves,
+  /** The upper halves, to the nearest. */
+  BF16: (floats: Float32Array<ArrayBuffer>) =>
+    Uint16Array.from(new Uint32Array(floats.buffer), (bits) => (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16),
+  I8: (floats: Float32Array<ArrayBuffer>) => Int8Array.from(floats),
 }
 
 /** A safetensors file of these tensors. */
@@ -29,8 +38,7 @@ export function safetensors(
   const parts: Uint8Array[] = [safetensorsHead(list, metadata)]
   for (const { dtype, values } of list) {
     const floats = Float32Array.from(values)
-    const stored = dtype === 'F16' ? floatsToHalves(floats) : dtype === 'I8' ? Int8Array.from(values) : floats
-    parts.push(new Uint8Array(stored.buffer))
+    parts.push(new Uint8Array(STORED[dtype](floats).buffer))
   }
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
   let at = 0

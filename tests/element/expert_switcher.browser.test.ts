@@ -398,6 +398,37 @@ describe('the base', () => {
     expect(find(switcher, '[role=alert]')!.textContent).toMatch(/WebGPU is missing.*Firefox/s)
   })
 
+  test('comes back by itself when its device is lost, and the text goes on with the pen in hand', async () => {
+    const log: string[] = []
+    const errors: Error[] = []
+    const switcher = await place({ lose: 2, log })
+    switcher.addEventListener('error', (event) =>
+      errors.push((event as unknown as CustomEvent<Error>).detail),
+    )
+    await switcher.activate('bard')
+    switcher.maxNewTokens = 9
+    await switcher.generate()
+    const { tokens, status, restarting, writingProblem } = switcher.state
+    expect(tokens.map(({ pens }) => pens[0]!.pen.id)).toEqual(Array(9).fill('bard'))
+    expect({ status, restarting, writingProblem, errors }).toEqual({
+      status: 'ready',
+      restarting: false,
+      writingProblem: '',
+      errors: [],
+    })
+  })
+
+  test('that is lost again and again is asked for, and comes with the pen that was in hand', async () => {
+    const switcher = await place({ lose: 99, loseAfter: 0 })
+    await switcher.activate('bard')
+    await switcher.generate()
+    expect(find(switcher, '.state h2')!.textContent).toBe('The graphics device went away')
+    ExpertSwitcher.createLoader = fakeLoader()
+    button(switcher, 'Start again')!.click()
+    await vi.waitFor(() => expect(switcher.state.held).toMatchObject([{ pen: { id: 'bard' }, weight: 1 }]))
+    expect(switcher.state.status).toBe('ready')
+  })
+
   test('leaves with the element', async () => {
     const log: string[] = []
     const switcher = await place({ log })

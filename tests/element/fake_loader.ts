@@ -20,6 +20,9 @@ export interface FakeOptions {
   failBase?: Error
   /** The expert of this id fails to load. */
   failExpert?: string
+  /** The device is lost so often, each time after so many tokens of a call. */
+  lose?: number
+  loseAfter?: number
   /** ms of the download of single experts. */
   slowExperts?: Record<string, number>
   /** Takes a line for each call that changes something. */
@@ -37,6 +40,7 @@ export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
     if (fake.failBase !== undefined) throw fake.failBase
     let active: ActiveSet = { set: 0, experts: [] }
     const residents = new Set<string>()
+    let losses = fake.lose ?? 0
     const report = (fetch: number): SwitchReport => ({
       ...active,
       phases: { fetch, verify: fetch / 20, upload: fetch / 12, apply: 2.4 },
@@ -90,6 +94,10 @@ export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
         const words = text.match(/\s*\S+/g)!
         for (let index = 0; index < maxNewTokens; index++) {
           await wait(tokenMs, signal)
+          if (index >= (fake.loseAfter ?? 2) && losses > 0) {
+            losses -= 1
+            throw new TritswapError('device-lost', 'Cannot go on: the GPU device was lost (test)')
+          }
           const bound = experts && { set: 0, experts: pairs(experts) }
           yield { ...(bound ?? active), token: index, text: words[index % words.length]!, ms: tokenMs }
         }
