@@ -44,6 +44,8 @@ function draw(
     {
       width: WIDTH,
       height: HEIGHT,
+      // The figures are in the tables.
+      legend: { live: false },
       scales: { x: { time: false, ...scale }, y: log ? { distr: 3, log: 10 } : { range: fromZero } },
       axes: [axis(x), axis(y)],
       series: [
