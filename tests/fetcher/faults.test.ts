@@ -151,6 +151,15 @@ describe('a good server', () => {
     expect(server.take()).toEqual({ requests: 0, bytes: 0 })
   })
 
+  test('of a file at another address no chunk is fetched again, even if nobody says that it is the same', async () => {
+    serve()
+    await loadRight()
+    serve()
+    const { stats } = await loadRight()
+    expect(stats.cacheBytes).toBe(file.payload.length)
+    expect(stats.requests).toBe(1)
+  })
+
   test('a file that was replaced at its address is loaded anew', async () => {
     const old = await tritFile({ seed: 9 })
     serve()

@@ -70,6 +70,15 @@ async function load(request: FetchRequest, options?: FetchOptions) {
 }
 
 describe('pool', () => {
+  test('asks the browser once not to drop the cache, and not before there is something in it', async () => {
+    const persist = vi.fn(async () => true)
+    vi.stubGlobal('navigator', { storage: { persist } })
+    await load({ source: file.bytes.slice().buffer })
+    expect(persist).not.toHaveBeenCalled()
+    for (let i = 0; i < 2; i++) await load({ source: serve() })
+    await expect.poll(() => persist.mock.calls.length).toBe(1)
+  })
+
   test('delivers a file to another port with progress in the known shape', async () => {
     const events: FetchProgress[] = []
     const source = serve()
