@@ -95,7 +95,7 @@ export async function run(argv: string[]): Promise<number> {
   )
   if (unmatched.length > 0) {
     process.stderr.write(
-      `${unmatched.length} weights stay in the graph, out of reach of experts: the checkpoint has no such values (${unmatched.slice(0, 5).join(', ')})\n`,
+      `${unmatched.length} weights stay in the graph, out of reach of experts: folded by the exporter, or not in the checkpoint (${unmatched.slice(0, 5).join(', ')})\n`,
     )
   }
   if (quantized.length > 0) {

@@ -115,11 +115,13 @@ export async function hoistModel(
     }),
   )
   const { resolved, unmatched } = await resolveParameters(located, { checkpoint, modelType })
-  if (checkpoint !== undefined && unmatched.length > resolved.length) {
+  // What is folded says nothing of the checkpoint.
+  const strange = unmatched.filter(({ parameter }) => !parameter.folded)
+  if (checkpoint !== undefined && strange.length > resolved.length) {
     throw new TritswapError(
       'input',
-      `Cannot prepare ${files[0].file} with ${checkpoint.name}: ${unmatched.length} of ${located.length} weights are not in it, first ${unmatched[0].parameter.tensor.name}; give the checkpoint that it was exported from`,
-      { fields: { checkpoint: checkpoint.name, unmatched: unmatched.length, parameters: located.length } },
+      `Cannot prepare ${files[0].file} with ${checkpoint.name}: ${strange.length} of ${located.length} weights are not in it, first ${strange[0].parameter.tensor.name}; give the checkpoint that it was exported from`,
+      { fields: { checkpoint: checkpoint.name, unmatched: strange.length, parameters: located.length } },
     )
   }
   const chosen = resolved.filter(({ parts }) => parts.some(({ tensor }) => targets(tensor)))

@@ -5,6 +5,8 @@
  * @module
  */
 
+import type { NodeProto } from './onnx_pb.ts'
+
 /** A parameter of the model itself, held by none of its modules: `logit_scale`. Exporters number their own values. */
 const TOP_LEVEL = /^[a-z]+(_[a-z]+)+$/
 
@@ -20,11 +22,21 @@ export function parameterOfInitializer(name: string): { name: string; transposed
   return { name: checkpointName(stripped), transposed: /\.MatMul\.weight$/.test(plain) }
 }
 
+/** Where torch's newer exporter, whose nodes have numbers for names, says which modules one lies in, outermost first. */
+const SCOPES = 'pkg.torch.onnx.name_scopes'
+
 /**
  * The module that a node belongs to: `/model/layers.0/self_attn/q_proj/MatMul_Q4` is part of
  * `model.layers.0.self_attn.q_proj`. Undefined for nodes outside any module (`Transpose_540`).
  */
-export function moduleOfNode(name: string): string | undefined {
+export function moduleOfNode({
+  name,
+  metadataProps,
+}: Pick<NodeProto, 'name' | 'metadataProps'>): string | undefined {
+  const scopes = metadataProps.find(({ key }) => key === SCOPES)?.value.match(/'[^']*'/g)
+  // The last one is the operation.
+  if (scopes !== undefined && scopes !== null && scopes.length > 1)
+    return scopes.at(-2)!.slice(1, -1) || undefined
   const parts = name.replace(/^\//, '').split('/')
   parts.pop()
   if (parts.length === 0) return undefined

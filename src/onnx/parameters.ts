@@ -12,6 +12,8 @@ export interface Parameter {
   owner: GraphProto
   /** Readers that are the same parameter: usually one group; several where an exporter merged equal tensors. */
   groups: ParameterGroup[]
+  /** It is not what the checkpoint has: the exporter multiplied the factors of a norm into it. */
+  folded: boolean
 }
 
 export interface ParameterGroup {
@@ -96,7 +98,7 @@ export function findParameters(index: GraphIndex): Parameter[] {
         return []
       for (const [i, end] of ends.entries()) {
         const role = roles[i]
-        const module = role && moduleOfNode(end.node.name)
+        const module = role && moduleOfNode(end.node)
         // An unnamed vector beside Add or Mul may be a constant: it counts only where a module holds it.
         if (own === undefined && module === undefined && dimsOf(tensor).length < 2) return []
         const turned = turnedOnTheWay(use, end)
@@ -116,7 +118,8 @@ export function findParameters(index: GraphIndex): Parameter[] {
         else if (!known.uses.includes(use)) known.uses.push(use)
       }
     }
-    return [{ tensor, owner, groups: withoutRepeats([...byName.values()]) }]
+    const folded = uses.some((use) => endsOf(index, use).some((end) => isFolded(end)))
+    return [{ tensor, owner, groups: withoutRepeats([...byName.values()]), folded }]
   })
 }
 
@@ -158,6 +161,17 @@ export function quantizedNodes(index: GraphIndex): string[] {
 
 function isParameterSlot({ node }: Use, role: 'weight' | 'bias' | undefined, named: boolean): boolean {
   return role !== undefined || (named && isStandard(node) && !SETTINGS.has(node.opType))
+}
+
+/**
+ * A convolution that took in the batch norm behind it: torch names neither its weight nor its bias then, or calls the
+ * bias after the weight. Others keep the names of their parameters.
+ */
+function isFolded({ node }: Use): boolean {
+  if (node.opType !== 'Conv' && node.opType !== 'ConvTranspose') return false
+  const [, weight, bias = ''] = node.input
+  if (bias === `${weight}_bias`) return true
+  return [weight, bias].every((name) => /^onnx::Conv/.test(name))
 }
 
 /** An operator of ONNX itself: those of other domains have inputs for tables, scales and the like. */

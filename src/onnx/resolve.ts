@@ -168,7 +168,9 @@ async function matchParts(
   return undefined
 }
 
-async function resolveByName(all: LocatedParameter[], normShift: number | undefined): Promise<Resolution> {
+async function resolveByName(items: LocatedParameter[], normShift: number | undefined): Promise<Resolution> {
+  const unmatched = items.filter(({ parameter }) => parameter.folded)
+  const all = items.filter(({ parameter }) => !parameter.folded)
   // What nothing names keeps the name that it has in the graph: an expert may still know it by its values.
   const located = all.map((item) => {
     const groups = item.parameter.groups.map((group) =>
@@ -205,7 +207,7 @@ async function resolveByName(all: LocatedParameter[], normShift: number | undefi
       located.findIndex(({ parameter }) => parameter === a.parameter) -
       located.findIndex(({ parameter }) => parameter === b.parameter),
   )
-  return { resolved, unmatched: [] }
+  return { resolved, unmatched }
 }
 
 /** The groups of a parameter with the names they get when nothing can be compared. */
