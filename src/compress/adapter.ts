@@ -288,13 +288,19 @@ async function sameValues(a: StoredTensor, b: StoredTensor): Promise<boolean> {
   return true
 }
 
+/** What output layers may be tied to. */
+const EMBEDDING = /(embed|wte|shared)/
+
 /** @throws {TritswapError} `base` where a LoRA or (IA)³ tensor has no weight to act on, or one of another size */
 function checkTargets(tensors: readonly TaskTensor[], base: Checkpoint, notes: string[]): void {
   for (const tensor of tensors) {
     if (tensor.role === 'delta') continue
     const target = base.tensors.get(tensor.target)
     if (target === undefined) {
-      if (!/(lm_head|embed_out)\.weight$/.test(tensor.target)) throw noTarget(tensor, base, 'none')
+      const isTied = [...base.tensors].some(
+        ([name, { shape }]) => EMBEDDING.test(name) && shape.length === 2 && fits(tensor, shape),
+      )
+      if (!isTied) throw noTarget(tensor, base, 'none')
       const note = `${tensor.target} is not in ${base.name}, which ties it to its embedding: no sketch is stored`
       if (!notes.includes(note)) notes.push(note)
     } else if (!fits(tensor, target.shape)) {

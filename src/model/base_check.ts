@@ -8,6 +8,9 @@ import {
   weightsOf,
 } from '../format/index.ts'
 
+/** Where a sketch has no value, in f16. */
+const HALF_NAN = 0x7e00
+
 /** What is known of the base in VRAM. */
 export interface BaseIdentity {
   name: string
@@ -18,6 +21,15 @@ export interface BaseIdentity {
   shapes: ReadonlyMap<string, readonly number[]>
   /** Sketch values of every such tensor, read from VRAM before any expert touched it. */
   sketches: ReadonlyMap<string, ArrayLike<number>>
+  /** Whether the graphs have no use for a tensor that has no place in them: to change it changes nothing. */
+  isUnused?: (tensor: string) => boolean
+}
+
+/** Targets of an expert that a base has no place for, and needs none. */
+export function unusedTargets(table: TritTable, { shapes, isUnused }: BaseIdentity): ReadonlySet<string> {
+  return new Set(
+    targetsOf(table.tensors).filter((target) => !shapes.has(target) && isUnused?.(target) === true),
+  )
 }
 
 /**
@@ -37,16 +49,19 @@ export function checkBase(table: TritTable, expert: string, base: BaseIdentity):
     )
   }
   const targets = targetsOf(table.tensors)
-  const unmapped = targets.filter((target) => !base.shapes.has(target))
-  if (unmapped.length > 0) {
-    const nearest = nearestNames(unmapped[0], base.shapes.keys())
+  const unused = unusedTargets(table, base)
+  const unmapped = targets.filter((target) => !base.shapes.has(target) && !unused.has(target))
+  if (unmapped.length > 0 || unused.size === targets.length) {
+    const [first] = unmapped.length > 0 ? unmapped : targets
+    const nearest = nearestNames(first, base.shapes.keys())
     throw new TritswapError(
       'mapping',
-      `Cannot use ${expert} on ${base.name}: ${unmapped.length} of its ${targets.length} tensors have no place there, first ${unmapped[0]}; the nearest names are ${nearest.join(', ')}`,
+      `Cannot use ${expert} on ${base.name}: ${unmapped.length || targets.length} of its ${targets.length} tensors have no place there, first ${first}; the nearest names are ${nearest.join(', ')}; its exporter may have folded it into another weight`,
       { fields: { expert, base: base.name, unmapped, nearest } },
     )
   }
   for (const tensor of table.tensors) {
+    if (unused.has(tensor.target)) continue
     const shape = base.shapes.get(tensor.target) as readonly number[]
     if (!fits(tensor, shape)) {
       throw wrongBase(
@@ -63,8 +78,13 @@ export function checkBase(table: TritTable, expert: string, base: BaseIdentity):
   }
   if (table.base.sketch !== undefined) {
     const found = new Float64Array(targets.length * SKETCH_VALUES)
-    for (const [i, target] of targets.entries()) found.set(base.sketches.get(target) ?? [], i * SKETCH_VALUES)
-    const { same, distance, tolerance } = compareSketch(table.base.sketch, found, base.dtype)
+    const expected = table.base.sketch.slice()
+    for (const [i, target] of targets.entries()) {
+      const at = i * SKETCH_VALUES
+      if (unused.has(target)) expected.fill(HALF_NAN, at, at + SKETCH_VALUES)
+      else found.set(base.sketches.get(target) ?? [], at)
+    }
+    const { same, distance, tolerance } = compareSketch(expected, found, base.dtype)
     if (!same) {
       throw wrongBase(
         expert,

@@ -6,7 +6,7 @@
  */
 import { TritswapError } from '../errors.ts'
 import { type TritTable, type TritTensor, tilingOf, weightsOf } from '../format/index.ts'
-import { type Site, type SitePart, type SlotGraph, sitesOf } from '../onnx/index.ts'
+import { matchName, type Site, type SitePart, type SlotGraph, sitesOf } from '../onnx/index.ts'
 
 /**
  * `merge`: added to weights in place. `side`: ternary, beside the weights. `input`: the adapter's own tensors, beside
@@ -91,6 +91,18 @@ export class SiteIndex {
     return !this.#uncovered.has(weight)
   }
 
+  /** The weight that a module shares with another, whose name it goes by: `lm_head.weight` is that of an embedding. */
+  sharedBy(target: string): string | undefined {
+    const names = new Map<string, string>()
+    for (const uses of this.#byTarget.values()) {
+      for (const { site, part } of uses)
+        if (site.parts.length === 1)
+          for (const module of site.modules) names.set(`${module}.weight`, part.target)
+    }
+    const name = matchName(target, names.keys())
+    return name === undefined ? undefined : names.get(name)
+  }
+
   of(target: string): readonly SiteUse[] {
     return this.#byTarget.get(target) ?? []
   }
@@ -110,6 +122,7 @@ function push<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
  * Decides how an expert meets the base.
  *
  * @param table - of the expert, with targets as the base calls them
+ * @param unused - targets that no graph has a use for: nothing becomes of their tensors
  * @throws {TritswapError} `unsupported` where the binding asked for cannot be had, or a tensor has no place that can
  * be changed; `format` for half a LoRA pair
  */
@@ -118,11 +131,13 @@ export function bindExpert(
   choice: BindingChoice,
   weights: BoundWeights,
   sites: SiteIndex,
+  unused: ReadonlySet<string> = new Set(),
 ): ExpertBinding {
   const merged = new Set<number>()
   const beside: BesideUse[] = []
   const rest = choice === 'auto' && prefersInput(table, weights, sites) ? 'input' : choice
   for (const { target, tensors, uses, isPartial } of contributions(table, sites, weights, rest)) {
+    if (unused.has(target)) continue
     const floats = weights.floatPlacesOf(target)
     const kept = weights.isKept(target)
     // A bias is in floats, whatever the weight beside it is in.
@@ -183,8 +198,10 @@ function* contributions(
 ): Generator<Contribution, void, void> {
   const pairs = new Map<string, { a?: number; b?: number }>()
   for (const [index, tensor] of table.tensors.entries()) {
-    const { target, role } = tensor
+    const { target, role, layout } = tensor
     const places = sites.of(target)
+    // Two modules that share a weight may have a pair each.
+    const key = `${target} ${layout === 'embedding'}`
     if (role === 'delta') {
       const uses = places.map((place): BesideUse => {
         const isSide = place.site.kind === 'linear' && tensor.codec === 'ternary' && choice !== 'input'
@@ -195,11 +212,11 @@ function* contributions(
       const uses = places.flatMap((place) => scaleUse(place, tensor, index, weights))
       yield { target, tensors: [index], uses }
     } else {
-      const pair = pairs.get(target) ?? {}
+      const pair = pairs.get(key) ?? {}
       pair[role === 'loraA' ? 'a' : 'b'] = index
-      pairs.set(target, pair)
+      pairs.set(key, pair)
       if (pair.a === undefined || pair.b === undefined) continue
-      pairs.delete(target)
+      pairs.delete(key)
       const uses = lowRankUses(table, pair.a, pair.b, sites)
       const isPartial = uses.length > 0 && uses.length < places.length
       yield { target, tensors: [pair.a, pair.b], uses, isPartial }

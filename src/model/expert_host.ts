@@ -22,7 +22,7 @@ import {
   Unpacker,
   type WeightStore,
 } from '../gpu/index.ts'
-import { type IntegerSite, integersOf } from '../onnx/index.ts'
+import { type IntegerSite, integersOf, unusedIn } from '../onnx/index.ts'
 import type { BaseIdentity } from './base_check.ts'
 import { BesideBuffers } from './beside.ts'
 import { createLike, type ReadyGraph } from './create_session.ts'
@@ -101,6 +101,7 @@ export class ExpertHost {
       name: options.name,
       fingerprint,
       dtype: precision ?? (integers.length > 0 ? 'q8' : dtype),
+      isUnused: unusedIn(Object.values(options.graphs ?? {})),
     }
     const base = withIntegers(await identify(weights, identity, table.tensors), integers)
     const beside = new BesideBuffers(await Unpacker.create({ gpu, experts }), options.expertBudget)

@@ -8,7 +8,7 @@
 import { abortError, TritswapError } from '../errors.ts'
 import { SKETCH_VALUES, type TritHead, type TritTable, weightsOf } from '../format/index.ts'
 import type { ExpertStore, ResidentExpert, SetEntry, Switcher, WeightStore } from '../gpu/index.ts'
-import { type BaseIdentity, checkBase } from './base_check.ts'
+import { type BaseIdentity, checkBase, unusedTargets } from './base_check.ts'
 import { type BesideBuffers, type BesideFeeds, type GraphPlan, planBeside } from './beside.ts'
 import { type BindingChoice, bindExpert, type ExpertBinding, SiteIndex } from './expert_bindings.ts'
 import { GraphVariants, type VariantSource } from './graph_variants.ts'
@@ -187,8 +187,11 @@ export class ExpertRuntime {
     pieces: PayloadPieces,
     choice: BindingChoice = 'auto',
   ): Promise<ResidentExpert> {
-    const { renamed, base } = await renameTargets(head.table, this.#base, (tensors, seeds) =>
-      this.#sketchOfBase(tensors, seeds),
+    const { renamed, base } = await renameTargets(
+      head.table,
+      this.#base,
+      (tensors, seeds) => this.#sketchOfBase(tensors, seeds),
+      (target) => this.#sites.sharedBy(target),
     )
     checkBase(head.table, name, base)
     const tensors = head.table.tensors.map((tensor) => ({
@@ -209,7 +212,7 @@ export class ExpertRuntime {
 
   /** @throws {TritswapError} as {@link bindExpert} */
   bind(table: TritTable, choice: BindingChoice): ExpertBinding {
-    return bindExpert(table, choice, this.#weights, this.#sites)
+    return bindExpert(table, choice, this.#weights, this.#sites, unusedTargets(table, this.#base))
   }
 
   /** Sketch values of the base itself, whatever is active. */
@@ -395,7 +398,7 @@ function isEqual(a: ReadonlySet<number> | undefined, b: ReadonlySet<number> | un
 /** What `checkBase` needs to know of weights that are in VRAM and that no expert has touched yet. */
 export async function identify(
   weights: WeightStore,
-  base: Pick<BaseIdentity, 'name' | 'fingerprint' | 'dtype'>,
+  base: Pick<BaseIdentity, 'name' | 'fingerprint' | 'dtype' | 'isUnused'>,
   all: readonly { name: string; target: string; shape: readonly number[] }[],
 ): Promise<BaseIdentity> {
   // Other roundings of a tensor are changed under its name.

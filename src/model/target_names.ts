@@ -25,6 +25,7 @@ const MAX_COMPARISONS = 4096
  * Finds unknown targets by name, where exactly one tensor differs from them by leading components alone, and else by
  * content, where exactly one tensor of the same shape has the values of the expert's sketch.
  *
+ * @param sharedBy - the weight of a module that goes by the name of another's
  * @returns names of the base by the expert's, and the base as the expert calls it; what was found by name is only a
  * guess until `checkBase` agrees
  */
@@ -32,10 +33,16 @@ export async function renameTargets(
   table: TritTable,
   base: BaseIdentity,
   read: SketchReader,
+  sharedBy: (target: string) => string | undefined = () => undefined,
 ): Promise<{ renamed: ReadonlyMap<string, string>; base: BaseIdentity }> {
   const targets = targetsOf(table.tensors)
-  const pairs = candidatesOf(table, targets, base)
-  if (pairs.length === 0) return { renamed: new Map(), base }
+  const shared = sharedTargets(table, targets, base, sharedBy)
+  const pairs = candidatesOf(
+    table,
+    targets.filter((target) => !shared.has(target)),
+    base,
+  )
+  if (pairs.length === 0 && shared.size === 0) return { renamed: new Map(), base }
   const values = await read(
     pairs.map(({ name }) => name),
     pairs.map(({ target }) => target),
@@ -51,9 +58,16 @@ export async function renameTargets(
     const own = isUnseen && sketch ? Float32Array.from(sketch, fromHalf) : read
     found.set(target, [...(found.get(target) ?? []), { name, values: own }])
   }
-  const renamed = new Map<string, string>()
+  const renamed = new Map<string, string>(shared)
   const shapes = new Map(base.shapes)
   const sketches = new Map(base.sketches)
+  for (const [target, name] of shared) {
+    shapes.set(target, base.shapes.get(name) as readonly number[])
+    // Compressed without its own, it has nothing to be compared with.
+    const at = targets.indexOf(target) * SKETCH_VALUES
+    const own = table.base.sketch?.subarray(at, at + SKETCH_VALUES)
+    if (own !== undefined) sketches.set(target, Float32Array.from(own, fromHalf))
+  }
   for (const [target, matches] of found) {
     // Several that are alike are constants: any of them, so none.
     if (matches.length > 1) continue
@@ -63,6 +77,26 @@ export async function renameTargets(
     sketches.set(target, own)
   }
   return { renamed, base: { ...base, shapes, sketches } }
+}
+
+/**
+ * What a low-rank pair changes of a weight that goes by the name of another module. A checkpoint that ties the two has
+ * no tensor of that name, so there is no sketch.
+ */
+function sharedTargets(
+  table: TritTable,
+  targets: readonly string[],
+  { shapes }: BaseIdentity,
+  sharedBy: (target: string) => string | undefined,
+): ReadonlyMap<string, string> {
+  const shared = new Map<string, string>()
+  for (const target of targets) {
+    if (shapes.has(target) || matchName(target, shapes.keys()) !== undefined) continue
+    const own = table.tensors.filter((tensor) => tensor.target === target)
+    const name = own.every(({ role }) => role === 'loraA' || role === 'loraB') ? sharedBy(target) : undefined
+    if (name !== undefined && shapes.has(name)) shared.set(target, name)
+  }
+  return shared
 }
 
 function candidatesOf(

@@ -20,6 +20,7 @@ export {
 } from './hoisted_model.ts'
 export { type ExternalFiles, type InitializerData, readElements } from './initializer.ts'
 export { type IntegerSite, integersOf } from './integers.ts'
+export { unusedIn } from './modules.ts'
 export { matchName } from './names.ts'
 export type { Site, SiteKind, SitePart, SiteTensors } from './sites.ts'
 export {

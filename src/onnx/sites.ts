@@ -12,6 +12,7 @@ import {
   tilingOf,
 } from '../format/index.ts'
 import { dequantizedChain, type IntegerProduct, type IntegerSite, integerProduct } from './integers.ts'
+import { moduleOfNode } from './names.ts'
 import type { GraphProto, NodeProto } from './onnx_pb.ts'
 import { type GraphIndex, indexGraph, intAttribute, type Use } from './uses.ts'
 
@@ -47,6 +48,8 @@ export interface Site {
   /** The weight is not in float buffers, so no merge reaches it. */
   quantized: boolean
   parts: readonly SitePart[]
+  /** Modules whose products or lookups these are: several share the weight if it is tied. */
+  modules: readonly string[]
   /** Bias tensors that are added to its outputs before anything else happens to them, where all places agree. */
   bias: readonly { target: string; firstOutput: number; outputs: number }[]
 }
@@ -103,7 +106,7 @@ export function findSites(
       const place = withBias(index, placeOf(end), vectors)
       const bias = biasOf(place.bias, vectors, tensors)
       const known = sites.get(found.key)
-      if (known === undefined) sites.set(found.key, { ...found, bias, places: [place.place] })
+      if (known === undefined) sites.set(found.key, { ...found, modules: [], bias, places: [place.place] })
       else {
         known.places.push(place.place)
         if (JSON.stringify(known.bias) !== JSON.stringify(bias)) known.bias = []
@@ -137,10 +140,13 @@ export function findSites(
         const { rows, cols } = tilingOf(shape)
         return { target, rows, cols, firstOutput, turned }
       }),
+      modules: [],
       bias: same ? biases[0] : [],
       places: found.map(({ place }) => place),
     })
   }
+  for (const site of sites.values())
+    site.modules = [...new Set(site.places.flatMap(({ node }) => moduleOfNode(node) ?? []))]
   return [...sites.values()]
 }
 
@@ -186,7 +192,7 @@ function siteAt(
   { node, slot, turned }: End,
   input: HoistedInput,
   tensors: SiteTensors,
-): Omit<FoundSite, 'places' | 'bias'> | undefined {
+): Omit<FoundSite, 'places' | 'bias' | 'modules'> | undefined {
   const { dims, parts, name } = input
   if (input.raw !== undefined) return quantizedSiteAt(node, slot, input, tensors)
   const common = { weight: name, dtype: input.dtype as Site['dtype'], quantized: false }
@@ -247,7 +253,7 @@ function quantizedSiteAt(
   slot: number,
   { name, parts }: HoistedInput,
   tensors: SiteTensors,
-): Omit<FoundSite, 'places' | 'bias'> | undefined {
+): Omit<FoundSite, 'places' | 'bias' | 'modules'> | undefined {
   const isLinear = node.opType === 'MatMulNBits' && slot === 1
   const isLookup = node.opType === 'GatherBlockQuantized' && slot === 0
   const placed = parts.flatMap((part) => rawPart(part, tensors) ?? [])

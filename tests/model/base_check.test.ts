@@ -68,6 +68,19 @@ describe('checkBase', () => {
     expect(bySketch.fields.distance).toBeGreaterThan(0.5)
   })
 
+  test('takes tensors that the graphs have no use for, but not where that is all there is', () => {
+    const sketch = sketchOf(NAME, values(1))
+    const own = table({ sketch: Uint16Array.from([...sketch, ...sketchOf('pooler.weight', values(2))]) })
+    const pooler = { ...own.tensors[0], name: 'pooler.weight', target: 'pooler.weight' }
+    const expert = { ...own, tensors: [...own.tensors, pooler] }
+    const isUnused = (name: string) => name.startsWith('pooler')
+    checkBase(expert, 'x', { ...base(values(1)), isUnused })
+    expect(refusal(() => checkBase(expert, 'x', base(values(1)))).tag).toBe('mapping')
+    expect(refusal(() => checkBase(expert, 'x', { ...base(values(3)), isUnused })).tag).toBe('base')
+    const only = { ...expert, tensors: [pooler], base: {} }
+    expect(refusal(() => checkBase(only, 'x', { ...base(values(1)), isUnused })).tag).toBe('mapping')
+  })
+
   test('refuses a tensor that is not there, naming the nearest', () => {
     const error = refusal(() =>
       checkBase(

@@ -109,7 +109,7 @@ beforeEach(() => {
       },
       check: () => {},
     } as never,
-    base: {} as never,
+    base: { shapes: new Map() } as never,
     beside: {
       buffers: buffers as unknown as BesideBuffers,
       graphs: new Map([

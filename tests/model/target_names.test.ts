@@ -91,6 +91,19 @@ describe('renameTargets', () => {
     expect(() => checkBase(expert, 'expert', base)).not.toThrow()
   })
 
+  test('a pair of the output layer is one of the embedding that it is tied to; a delta is not', async () => {
+    const target = 'lm_head.weight'
+    const whole = expertOf({ [target]: { shape: [16, 4], seed: 7 } }, { sketch: false })
+    const factor = (name: string, shape: number[]) =>
+      ({ name, target, shape, role: name, layout: 'linear', codec: 'dense' }) as never
+    const expert = { ...whole, tensors: [factor('loraA', [2, 4]), factor('loraB', [16, 2])] }
+    const sharedBy = (name: string) => (name === target ? 'encoder.embed_tokens.weight' : undefined)
+    const { renamed, base } = await renameTargets(expert, baseOf(exported), reader(exported), sharedBy)
+    expect([...renamed]).toEqual([[target, 'encoder.embed_tokens.weight']])
+    expect(() => checkBase(expert, 'expert', base)).not.toThrow()
+    expect((await renameTargets(whole, baseOf(exported), reader(exported), sharedBy)).renamed.size).toBe(0)
+  })
+
   test('constants are like one another, and content needs a sketch: both stay unmapped', async () => {
     const constant = expertOf({ 'final.weight': { shape: [4], seed: 0 } })
     const { renamed, base } = await renameTargets(constant, baseOf(exported), reader(exported))

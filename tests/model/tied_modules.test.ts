@@ -68,3 +68,19 @@ test('a change of the weight itself changes both', async () => {
   expect(kinds('merge')).toEqual([1, []])
   expect(kinds('input')).toEqual([0, ['embedding', 'linear']])
 })
+
+test('the output layer is known by its own name too', async () => {
+  const { sites } = await tied()
+  expect(sites.sharedBy('lm_head.weight')).toBe(WEIGHT)
+  expect(sites.sharedBy('score.weight')).toBeUndefined()
+})
+
+test('pairs of both modules stay apart', async () => {
+  const { sites, weights } = await tied()
+  const both = {
+    method: 'lora',
+    tensors: [...pair('embedding', [2, 12], [4, 2]).tensors, ...pair('linear', [2, 4], [12, 2]).tensors],
+  } as unknown as TritTable
+  const { beside } = bindExpert(both, 'merge', weights, sites)
+  expect(beside.map(({ site }) => site.kind)).toEqual(['embedding', 'linear'])
+})
