@@ -244,6 +244,29 @@ async function tryRefusal(ways: readonly Prepared[], { name, files, integers }: 
   }
 }
 
+/** Why an expert cannot be had where the exporter folded what it changes; undefined if it can. */
+async function tryFolded(
+  ways: readonly Prepared[],
+  { name, files, absent }: JobExpert,
+): Promise<Outcome | undefined> {
+  if (absent.length === 0) return undefined
+  for (const { attached } of ways) {
+    for (const { url } of files) {
+      const error: unknown = await attached.load({ source: url, label: name, binding: 'merge' }).then(
+        (expert) => expert.release(),
+        (reason) => reason,
+      )
+      const isNamed =
+        isTritswapError(error, 'mapping') &&
+        (error.fields.unmapped as string[] | undefined)?.some((target) => absent.includes(target))
+      if (!isNamed) return undefined
+    }
+  }
+  return {
+    skipped: `the exporter of this graph folded ${absent.length} of its targets into other weights, first ${absent[0]}`,
+  }
+}
+
 const compat = {
   async hasF16(): Promise<boolean> {
     const adapter = await navigator.gpu?.requestAdapter()
@@ -298,18 +321,17 @@ const compat = {
         return isCpuGood ? onCpu(url) : undefined
       }
       for (const expert of job.experts) {
+        const folded = await tryFolded(ways, expert)
         result.experts[expert.name] =
-          expert.integers.length > 0 ? await tryRefusal(ways, expert) : await tryBinding(ways, expert)
+          folded ??
+          (expert.integers.length > 0 ? await tryRefusal(ways, expert) : await tryBinding(ways, expert))
         const { name, beside: binding, files, onFloats } = expert
         if (binding === undefined) continue
         // Beside floats the uncompressed one is no ternary.
         const ternary = binding === 'side' && onFloats ? files.slice(1) : files
         const choice = binding === 'side' && !onFloats ? 'auto' : binding
-        result.beside[name] = await tryBinding(
-          [kept ?? ways[0]],
-          { ...expert, files: ternary },
-          { binding, choice },
-        )
+        result.beside[name] =
+          folded ?? (await tryBinding([kept ?? ways[0]], { ...expert, files: ternary }, { binding, choice }))
       }
       await cpu?.release()
 

@@ -28,6 +28,11 @@ export interface JobExpert {
    * reference has them in f32.
    */
   unquantized: readonly string[]
+  /**
+   * What a base that was prepared with its checkpoint has under no name: no use is made of it in this graph, or the
+   * exporter folded it into other weights, and then the base has to refuse the expert.
+   */
+  absent: readonly string[]
   /** All that it changes are floats in this graph, whatever the graph is called. */
   onFloats: boolean
   /** How it can meet this graph's weights without a merge; not at all where nothing is said. */

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { readHead, type TritTable, targetsOf } from '../../src/format/index.ts'
 import { graphFiles, type ModelDtype } from '../../src/onnx/files.ts'
 import { parseModel } from '../../src/onnx/model.ts'
-import { moduleOfNode, parameterOfInitializer } from '../../src/onnx/names.ts'
+import { matchName, moduleOfNode, parameterOfInitializer } from '../../src/onnx/names.ts'
 import { type GraphProto, TensorProto_DataType } from '../../src/onnx/onnx_pb.ts'
 import { indexGraph } from '../../src/onnx/uses.ts'
 import { memorySource } from '../../src/source/memory.ts'
@@ -28,7 +28,7 @@ export function integerModules(folder: string, dtype: string): Set<string> {
       const readers = uses.filter(({ node }) => !BLOCKS.has(node.opType))
       // A shared embedding is called by its own name, and by none of its readers'.
       const own = parameterOfInitializer(tensor.name.replace(/_quantized\b/, ''))?.name
-      const names = [own?.replace(/\.weight$/, ''), ...readers.map(({ node }) => moduleOfNode(node.name))]
+      const names = [own?.replace(/\.weight$/, ''), ...readers.map(({ node }) => moduleOfNode(node))]
       for (const module of readers.length > 0 ? names : []) if (module !== undefined) modules.add(module)
     }
   }
@@ -49,7 +49,7 @@ export function limitsOf(
   replaces: readonly string[],
   base: TritTable,
   modules: ReadonlySet<string>,
-): Pick<JobExpert, 'integers' | 'unquantized' | 'onFloats'> {
+): Pick<JobExpert, 'integers' | 'unquantized' | 'absent' | 'onFloats'> {
   const targets = targetsOf(base.tensors)
   const isIn = (target: string, module: string) => `.${target}`.endsWith(`.${module}.weight`)
   const integers = targetsOf(expert.tensors).filter(
@@ -64,5 +64,8 @@ export function limitsOf(
   const onFloats =
     integers.length === 0 &&
     !targetsOf(expert.tensors).some((target) => blocks.some((block) => isSame(target, block)))
-  return { integers, unquantized, onFloats }
+  const absent = targetsOf(expert.tensors).filter(
+    (target) => matchName(target, targets) === undefined && !integers.includes(target),
+  )
+  return { integers, unquantized, absent, onFloats }
 }
