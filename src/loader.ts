@@ -335,9 +335,16 @@ export class ExpertLoader {
             `Cannot go on: the GPU device was lost (${message}); the next call starts a new one`,
           ),
         )
-      const manifest = await readModelManifest(modelUrl, signal)
+      const keep = this.#options.fetch?.cacheBudget !== 0
+      const manifest = await readModelManifest(modelUrl, signal, keep)
+      // What belongs together comes from one place.
+      const copies = keep ? (manifest?.isCopy ? 'first' : 'never') : undefined
+      if (manifest?.isCopy)
+        this.#options.onWarning?.(
+          `${modelUrl} cannot be reached: using the copies in the cache, which may be out of date`,
+        )
       const info = manifest
-        ? await this.#openPrepared(link, { ...common, ...manifest }, lost, { onProgress, signal })
+        ? await this.#openPrepared(link, { ...common, ...manifest, copies }, lost, { onProgress, signal })
         : await this.#openUnprepared(link, common, lost, { onProgress, signal })
       this.#info = info
       const running = { link, info }
@@ -361,6 +368,7 @@ export class ExpertLoader {
       expertBudget,
       dtype,
       fingerprint,
+      copies,
     }: Omit<OpenRequest, 'dtype'> & ModelManifest,
     lost: (message: string) => void,
     options: LoadOptions,
@@ -369,7 +377,7 @@ export class ExpertLoader {
       { source: new URL(weights.file, modelUrl), rootHash: weights.rootHash, kind: 'base', name },
       options,
     )
-    const request: OpenRequest = { modelUrl, name, ort, expertBudget, dtype, fingerprint }
+    const request: OpenRequest = { modelUrl, name, ort, expertBudget, dtype, fingerprint, copies }
     const opened = link.api.open(request, transfer(file.port, [file.port]), file.signal, lost)
     // Whichever fails first is the reason; the other one fails because of it.
     const [info] = await Promise.all([opened, file.done])

@@ -15,6 +15,7 @@ import type { BindingChoice } from '../model/expert_bindings.ts'
 import { ExpertHost, type FilledBase, type LoadedInfo } from '../model/expert_host.ts'
 import { type Closeness, closeness, scoreWindow } from '../model/score.ts'
 import { externalFilesOf, type QuantizedChoice } from '../onnx/index.ts'
+import { keptFile, type UseOfCopies } from '../source/kept.ts'
 import type {
   ActiveExpert,
   EngineStats,
@@ -43,6 +44,8 @@ export interface OpenRequest extends OpenCommon {
   /** The graph's dtype as transformers.js names it. */
   dtype: string
   fingerprint?: string
+  /** Copies of its small files are kept, and taken as its manifest was; none by default. */
+  copies?: UseOfCopies
 }
 
 /** A base as it lies on the hub: the engine rewrites its graph. */
@@ -79,14 +82,18 @@ export class Engine {
     signal: AbortSignal,
     onLost: (message: string) => void,
   ): Promise<ModelInfo> {
-    const { modelUrl, ort, dtype } = request
+    const { modelUrl, ort, dtype, copies } = request
     const gpu = await this.#device(onLost)
     const [graph] = await Promise.all([
-      fetchGraph(modelUrl, graphPath(GRAPH_MODULE, dtype), { signal }),
-      checkType(request, signal),
+      fetchGraph(modelUrl, graphPath(GRAPH_MODULE, dtype), { signal, copies }),
+      checkType(request, signal, copies),
     ])
     // The graph compiles while the weights stream.
-    const files = modelFiles(modelUrl, new Map([[graph.file, graph.bytes as Uint8Array<ArrayBuffer>]]))
+    const files = modelFiles(
+      modelUrl,
+      new Map([[graph.file, graph.bytes as Uint8Array<ArrayBuffer>]]),
+      copies,
+    )
     const externalFiles = externalFilesOf(graph.bytes, graph.file)
     const text = TextModel.load({ files, ort, device: gpu.device, dtype, externalFiles })
     text.catch(() => {})
@@ -334,8 +341,12 @@ export class Engine {
  * Refuses a model that text cannot be generated with, before any of its weights are fetched.
  * @returns its type, where its configuration tells
  */
-async function checkType({ modelUrl, name }: OpenCommon, signal: AbortSignal): Promise<string | undefined> {
-  const modelType = await modelTypeOf(modelUrl, signal)
+async function checkType(
+  { modelUrl, name }: OpenCommon,
+  signal: AbortSignal,
+  copies?: UseOfCopies,
+): Promise<string | undefined> {
+  const modelType = await modelTypeOf(modelUrl, signal, copies)
   if (modelType !== undefined) TextModel.check(modelType, name)
   return modelType
 }
@@ -362,14 +373,19 @@ async function firstGraph<G>(
 }
 
 /** Files of the model folder for transformers.js: configuration, tokenizer, graph. Some may be at hand already. */
-function modelFiles(root: string, ready: Map<string, Uint8Array<ArrayBuffer>> = new Map()): ModelFiles {
+function modelFiles(
+  root: string,
+  ready: Map<string, Uint8Array<ArrayBuffer>> = new Map(),
+  copies?: UseOfCopies,
+): ModelFiles {
   return async (path) => {
     const bytes = ready.get(path)
     if (bytes !== undefined) return new Response(bytes)
     const url = new URL(path, root)
     let response: Response
     try {
-      response = await fetch(url)
+      const get = () => fetch(url)
+      response = await (copies ? keptFile(url.href, copies, get) : get())
     } catch (cause) {
       throw new TritswapError('network', `Cannot fetch ${url}: ${(cause as Error).message}`, {
         fields: { url: url.href },

@@ -1,4 +1,5 @@
 import { TritswapError } from '../errors.ts'
+import { isCopy, keptFile } from '../source/kept.ts'
 
 /** `tritswap.json` of a prepared base: where its weights are and what authenticates them. */
 export interface ModelManifest {
@@ -12,19 +13,28 @@ export interface ModelManifest {
   fingerprint?: string
 }
 
+/** A manifest as it was had. */
+export interface ReadManifest extends ModelManifest {
+  /** Its server is out of reach: it is a copy of the last one that it sent. */
+  isCopy: boolean
+}
+
 /**
  * Reads the manifest of a model folder; undefined where there is none, because the model is not prepared.
  * @param modelUrl - absolute, with a slash at its end
+ * @param keep - whether to keep a copy, and take it when its server is out of reach
  * @throws {TritswapError} `network` if it cannot be had, `format` if it is not one
  */
 export async function readModelManifest(
   modelUrl: string,
   signal?: AbortSignal,
-): Promise<ModelManifest | undefined> {
+  keep = false,
+): Promise<ReadManifest | undefined> {
   const url = new URL('tritswap.json', modelUrl).href
   let response: Response
   try {
-    response = await fetch(url, { signal })
+    const get = () => fetch(url, { signal })
+    response = await (keep ? keptFile(url, 'unreachable', get) : get())
   } catch (cause) {
     signal?.throwIfAborted()
     throw new TritswapError(
@@ -71,5 +81,5 @@ export async function readModelManifest(
       },
     )
   }
-  return manifest as ModelManifest
+  return { ...(manifest as ModelManifest), isCopy: isCopy(response) }
 }

@@ -19,6 +19,7 @@ import {
   weightTable,
 } from '../onnx/index.ts'
 import { httpSource, type Meter } from '../source/http.ts'
+import { keptFile, type UseOfCopies } from '../source/kept.ts'
 import { memorySource } from '../source/memory.ts'
 import { withRetry } from '../source/retry.ts'
 import type { ByteSource } from '../source/source.ts'
@@ -61,15 +62,16 @@ export type BytesReport = (loaded: number, total: number | undefined) => void
 
 /**
  * Fetches a graph whole; what it keeps in files beside it is fetched when it is needed.
+ * @param options.copies - keep a copy, and when to take it; none by default
  * @throws {TritswapError} `network`, with `fields.status` 404 where there is none
  */
 export async function fetchGraph(
   folder: string,
   file: string,
-  { signal, onBytes }: { signal?: AbortSignal; onBytes?: BytesReport } = {},
+  { signal, onBytes, copies }: { signal?: AbortSignal; onBytes?: BytesReport; copies?: UseOfCopies } = {},
 ): Promise<GraphSource> {
   const url = new URL(file, folder).href
-  const bytes = await fetchWhole(url, { signal, onBytes })
+  const bytes = await (copies ? keptWhole(url, copies, signal) : fetchWhole(url, { signal, onBytes }))
   return { file, bytes, external: externalFiles(url) }
 }
 
@@ -138,10 +140,24 @@ async function fetchWhole(
   return (bytes ?? new Uint8Array()).subarray(0, length)
 }
 
+async function keptWhole(
+  url: string,
+  copies: UseOfCopies,
+  signal?: AbortSignal,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const get = async () => new Response(await fetchWhole(url, { signal }))
+  return new Uint8Array(await (await keptFile(url, copies, get)).arrayBuffer())
+}
+
 /** `model_type` of the configuration of a model folder; undefined where there is none. */
-export async function modelTypeOf(folder: string, signal?: AbortSignal): Promise<string | undefined> {
+export async function modelTypeOf(
+  folder: string,
+  signal?: AbortSignal,
+  copies?: UseOfCopies,
+): Promise<string | undefined> {
   try {
-    const bytes = await fetchWhole(new URL('config.json', folder).href, { signal })
+    const url = new URL('config.json', folder).href
+    const bytes = await (copies ? keptWhole(url, copies, signal) : fetchWhole(url, { signal }))
     const config = JSON.parse(new TextDecoder().decode(bytes)) as { model_type?: unknown }
     return typeof config?.model_type === 'string' ? config.model_type : undefined
   } catch (error) {

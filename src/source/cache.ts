@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { KEPT_FILES } from './kept.ts'
 
 /** What `list` tells of a file. */
 export interface CachedFileInfo {
@@ -61,6 +62,7 @@ export interface ChunkCache {
   list(): Promise<CachedFileInfo[]>
   /** @returns whether there was such a file */
   delete(rootHash: string): Promise<boolean>
+  /** Everything, the small files of bases included. */
   clear(): Promise<void>
   usage(): Promise<CacheUsage>
 }
@@ -264,7 +266,7 @@ export function openChunkCache({
     delete: remove,
     async clear() {
       for (const rootHash of await hashes()) await remove(rootHash)
-      if (await available()) await storage!.delete(URLS)
+      if (await available()) await Promise.all([URLS, KEPT_FILES].map((name) => storage!.delete(name)))
     },
     async usage() {
       const files = await list()
