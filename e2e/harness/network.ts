@@ -16,10 +16,6 @@ export interface WantedFile {
 }
 
 const warnings: string[] = []
-const longTasks: number[] = []
-new PerformanceObserver((list) => {
-  for (const { duration } of list.getEntries()) longTasks.push(duration)
-}).observe({ type: 'longtask' })
 
 const pool = new FetchPool({
   createWorker: () => new Worker(new URL('../../src/fetcher/worker.ts', import.meta.url), { type: 'module' }),
@@ -60,8 +56,6 @@ const network = {
     return (await pool.cache.list()).filter(({ complete }) => complete).map(({ rootHash }) => rootHash)
   },
   warnings: () => warnings,
-  /** Durations of the long tasks of this thread so far, ms. */
-  longTasks: () => longTasks,
   clear: () => pool.cache.clear(),
 }
 
