@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -186,6 +187,7 @@ test('calls with experts of their own write what they write alone, whatever is s
   page,
 }) => {
   test.skip(SWITCHES === 0, 'BINDING_SWITCHES is not set')
+  test.setTimeout(600_000 + SWITCHES * 20_000)
   await openHarness(page)
   await page.evaluate(() => window.harness.open())
   await loadBundled(page, ['css', 'bard'])
@@ -245,6 +247,35 @@ test('kv: a new expert reads the whole context again, or goes on with what the o
     expect(largest(result.logits as number[], wanted), kv).toBeLessThan(1e-3)
   }
   await reference.close()
+})
+
+test('evaluation: a window of a row of `npm run eval` by side, on WebGPU', async ({ page }) => {
+  test.skip(SWITCHES === 0, 'BINDING_SWITCHES is not set')
+  test.setTimeout(1_200_000)
+  const base = join(out, 'kept')
+  await prepareModel(PLAIN, base, { dtype: 'q4', quantized: 'keep' })
+  const json = join(out, 'eval.json')
+  const run = (...args: string[]) => execFileSync(process.execPath, args, { cwd: ROOT })
+  run('node_modules/vite/bin/vite.js', 'build', '--config', 'vite.cli.config.ts', '--logLevel', 'error')
+  run('dist/cli.js', 'eval', '--base', base, '--experts', 'css', '--windows', '1', '--json', json)
+  const [{ bpb }] = (JSON.parse(readFileSync(json, 'utf8')) as { experts: { bpb: Record<string, number> }[] })
+    .experts
+
+  await openHarness(page)
+  await page.evaluate(() => window.harness.open({ model: '/plain/base/', dtype: 'q4', quantized: 'keep' }))
+  await loadBundled(page, ['css'])
+  const text = readFileSync(join(ROOT, 'public/texts/css.txt'), 'utf8')
+  const bitsPerByte = (set: HarnessSet) =>
+    page.evaluate(
+      async ([whole, own]) => {
+        const tokens = await window.harness.tokenize(whole)
+        const { bits, bytes } = await window.harness.score(tokens.slice(0, 256), own)
+        return bits / bytes
+      },
+      [text, set] as const,
+    )
+  expect(await bitsPerByte([])).toBeCloseTo(bpb.base, 3)
+  expect(await bitsPerByte([['css', 1, 'side']])).toBeCloseTo(bpb.compressed, 3)
 })
 
 /** A LoRA of the base as a `.trit` file. */

@@ -3,15 +3,18 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import picomatch from 'picomatch'
+import { BROWSERS, type BrowserName } from './browsers.ts'
 import { compatibilityPage } from './report.ts'
 import { type Row, runCompat } from './run.ts'
 
-const HELP = `npm run compat -- [--zoo DIR] [--json FILE] [--only PATTERN] [--docs FILE]
+const HELP = `npm run compat -- [--zoo DIR] [--json FILE] [--only PATTERN] [--docs FILE] [--browser NAME]
 
   --zoo DIR       models to try (default ../shared/onnx-zoo)
   --json FILE     writes {rows: [{model, graph, dtype, adapter, binding, verdict, maxDiff, message}]}
   --only PATTERN  only these of model/graph/dtype/adapter; a glob or the start of one, may be repeated
   --docs FILE     writes the page of results (default docs/COMPATIBILITY.md, for all of the default zoo)
+  --browser NAME  chromium (default), or firefox: Debian's, on llvmpipe, which has shader-f16; may be repeated: each
+                  graph is tried in the first that can run it
 `
 const ROOT = new URL('../..', import.meta.url).pathname
 
@@ -22,6 +25,7 @@ const { values } = parseArgs({
     json: { type: 'string' },
     only: { type: 'string', multiple: true },
     docs: { type: 'string' },
+    browser: { type: 'string', multiple: true, default: ['chromium'] },
     help: { type: 'boolean', short: 'h' },
   },
 })
@@ -33,8 +37,14 @@ if (values.help) {
 const only =
   values.only && picomatch(values.only.flatMap((pattern) => [pattern, `${pattern.replace(/\/$/, '')}/**`]))
 const zoo = resolve(values.zoo ?? `${ROOT}../shared/onnx-zoo`)
+const unknown = values.browser.find((name) => !BROWSERS.some((known) => known === name))
+if (unknown !== undefined) {
+  console.error(`--browser is ${unknown}; it can be ${BROWSERS.join(' or ')}`)
+  process.exit(2)
+}
 const rows = await runCompat({
   zoo,
+  browsers: values.browser as BrowserName[],
   wanted: only && ((path) => only(path)),
   onRow: print,
 })

@@ -10,7 +10,8 @@ Written by \`npm run compat\`; edits are lost. Every graph is prepared twice, by
 and each expert is applied uncompressed and compressed (density 0.2, alpha 2), reverted, and checked to have left every
 bit as it was: merged into float weights (4-bit ones are dequantized at load), and in lines of their own by \`side\` or
 \`input\` beside the weights, which then stay 4-bit in q4 graphs. Numbers are the largest difference of outputs in units of their range: of \`base\` to the plain session of
-the same graph (1e-3 is allowed for fp32, 2e-2 otherwise), of the others to torch (the same is allowed).
+the same graph (1e-3 is allowed for fp32, 2e-2 otherwise), of the others to torch (the same is allowed). In Chromium on
+SwiftShader; columns that say firefox, which has shader-f16, in Debian's Firefox on llvmpipe (\`--browser chromium --browser firefox\`).
 
 ${count('ok')} ok, ${count('refused')} refused, ${count('skipped')} skipped, ${count('wrong')} wrong.
 
@@ -55,8 +56,8 @@ function lineOf({ adapter, binding }: Row): string {
   return binding === 'merge' ? adapter : `${adapter} by ${binding}`
 }
 
-function columnOf({ graph, dtype }: Row): string {
-  return `${graph} ${dtype}`
+function columnOf({ graph, dtype, browser }: Row): string {
+  return `${graph} ${dtype}${browser === 'chromium' ? '' : ` (${browser})`}`
 }
 
 /** Who a message is about, in as few words as the rows allow. */

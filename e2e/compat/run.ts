@@ -8,11 +8,9 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { type Browser, chromium } from 'playwright'
 import { createServer } from 'vite'
-import { chromiumLaunchOptions } from '../../scripts/chromium.mjs'
 import type { TritTable } from '../../src/format/index.ts'
-import type {} from './page.ts'
+import { type BrowserName, type CompatBrowser, openBrowser } from './browsers.ts'
 import type { Job, JobResult, Outcome } from './protocol.ts'
 import { integerModules, limitsOf, readTable } from './quantized.ts'
 import { readZoo, type ZooExpert, type ZooGraph, type ZooModel } from './zoo.ts'
@@ -24,6 +22,7 @@ export interface Row {
   /** Folder of the graphs. */
   graph: string
   dtype: string
+  browser: string
   /** `base` for the model without any. */
   adapter: string
   binding: string
@@ -35,6 +34,8 @@ export interface Row {
 
 export interface CompatOptions {
   zoo: string
+  /** Each graph is tried in the first that can run it. */
+  browsers?: readonly BrowserName[]
   /** Whether to try something; paths are `model/graph/dtype/adapter`. */
   wanted?: (path: string) => boolean
   onRow?: (row: Row) => void
@@ -71,6 +72,7 @@ interface MadeExpert {
 
 export async function runCompat({
   zoo,
+  browsers: names = ['chromium'],
   wanted = () => true,
   onRow = () => {},
 }: CompatOptions): Promise<Row[]> {
@@ -84,12 +86,13 @@ export async function runCompat({
     configFile: join(ROOT, 'e2e/compat/vite.config.ts'),
     server: { port: Number(process.env.COMPAT_PORT ?? 4391), strictPort: false },
   })
-  let browser: Browser | undefined
+  const browsers: { name: BrowserName; browser: CompatBrowser; hasF16: boolean }[] = []
   try {
     await server.listen()
-    const url = `${server.resolvedUrls?.local[0]}e2e/compat/`
-    browser = await chromium.launch({ headless: true, ...chromiumLaunchOptions() })
-    const hasF16 = await inPage(browser, url, () => window.compat.hasF16())
+    for (const name of names) {
+      const browser = await openBrowser(name, server)
+      browsers.push({ name, browser, hasF16: await browser.hasF16() })
+    }
     for (const model of readZoo(zoo)) {
       const pathOf = ({ folder, dtype }: ZooGraph, adapter: string) =>
         [model.name, folder, dtype, adapter].join('/')
@@ -104,8 +107,10 @@ export async function runCompat({
       }
       for (const graph of graphs) {
         const chosen = experts.filter(({ name }) => wanted(pathOf(graph, name)))
-        const common = { model: model.name, graph: graph.folder, dtype: graph.dtype }
-        const result = await runGraph(browser, url, model, graph, chosen, join(out, model.name), hasF16)
+        const able = browsers.find(({ hasF16 }) => hasF16 || !/fp?16/.test(graph.dtype))
+        const { name: browser } = able ?? browsers[0]
+        const common = { model: model.name, graph: graph.folder, dtype: graph.dtype, browser }
+        const result = await runGraph(able?.browser, model, graph, chosen, join(out, model.name))
         add({ ...common, adapter: 'base', binding: BINDING, ...verdictOf(result.base) })
         for (const { name, refuse, refusal } of chosen) {
           const verdict =
@@ -121,7 +126,7 @@ export async function runCompat({
     }
     return rows
   } finally {
-    await browser?.close()
+    for (const { browser } of browsers) await browser.close()
     await server.close()
     rmSync(out, { recursive: true, force: true })
   }
@@ -168,15 +173,13 @@ function refusalVerdict(
 }
 
 async function runGraph(
-  browser: Browser,
-  url: string,
+  browser: CompatBrowser | undefined,
   model: ZooModel,
   { folder, dtype, externalData }: ZooGraph,
   experts: readonly MadeExpert[],
   out: string,
-  hasF16: boolean,
 ): Promise<JobResult & { bindings?: Record<string, 'side' | 'input'> }> {
-  if (!hasF16 && /fp?16/.test(dtype)) return skipped('this browser’s WebGPU lacks shader-f16', experts)
+  if (browser === undefined) return skipped('this browser’s WebGPU lacks shader-f16', experts)
   const prepared = join(out, folder, dtype)
   try {
     await tritswap('prepare', model.path, '--out', prepared, '--dtype', dtype, '--subfolder', folder)
@@ -206,7 +209,7 @@ async function runGraph(
         ],
       })),
     }
-    const result = await inPage(browser, url, (wanted) => window.compat.run(wanted), job)
+    const result = await browser.run(job)
     return { ...result, bindings }
   } catch (error) {
     const base: Outcome = { error: reasonOf(error) }
@@ -228,23 +231,6 @@ function skipped(reason: string, experts: readonly MadeExpert[]): JobResult {
     base: outcome,
     experts: Object.fromEntries(experts.map(({ name }) => [name, outcome])),
     beside: {},
-  }
-}
-
-/** A page of its own for each call: transformers.js does nothing any more once a session of a page has failed. */
-async function inPage<A, R>(
-  browser: Browser,
-  url: string,
-  call: (argument: A) => Promise<R>,
-  argument?: A,
-): Promise<R> {
-  const page = await browser.newPage()
-  try {
-    await page.goto(url)
-    await page.waitForFunction(() => 'compat' in window)
-    return await page.evaluate(call as (argument: unknown) => Promise<R>, argument)
-  } finally {
-    await page.close()
   }
 }
 
