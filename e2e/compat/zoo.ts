@@ -74,7 +74,10 @@ function expertsIn(model: string): ZooExpert[] {
       path: join(model, 'adapters', name),
       kind: 'adapter' as const,
       refuse: /^refuse_(.+)$/.exec(name)?.[1],
-      replaces: modulesToSave(join(model, 'adapters', name)),
+      replaces: [
+        ...modulesToSave(join(model, 'adapters', name)),
+        ...modulesWithWeights(join(model, 'adapters', name)),
+      ],
     })),
     ...checkpoints.map((name) => ({
       name,
@@ -90,6 +93,15 @@ function modulesToSave(adapter: string): readonly string[] {
     modules_to_save?: string[] | null
   }
   return config.modules_to_save ?? []
+}
+
+/** Modules whose own weights peft saved below their factors, and puts in the place of what is there. */
+function modulesWithWeights(adapter: string): readonly string[] {
+  const path = join(adapter, 'adapter_model.safetensors')
+  if (!existsSync(path)) return []
+  const bytes = readFileSync(path)
+  const head = JSON.parse(bytes.toString('utf8', 8, 8 + Number(bytes.readBigUInt64LE(0)))) as object
+  return Object.keys(head).flatMap((name) => /([^.]+)\.base_layer\.weight$/.exec(name)?.[1] ?? [])
 }
 
 function folders(path: string): string[] {
