@@ -151,6 +151,9 @@ export class PenChoice extends LitElement {
         line-height: 16px;
         color: var(--trit-muted);
       }
+      .size > :empty {
+        display: none;
+      }
       .scale {
         order: 1;
         width: 100%;
