@@ -236,14 +236,6 @@ test.describe
   })
 
 test.describe('without a GPU', () => {
-  test('a browser without WebGPU is told what to do', async ({ page }) => {
-    await page.addInitScript(() => Reflect.deleteProperty(Navigator.prototype, 'gpu'))
-    await page.goto('./')
-    await expect(page.getByRole('alert')).toContainText('This browser has no WebGPU')
-    await expect(page.getByRole('alert')).toContainText('Firefox')
-    await page.screenshot({ path: 'test-results/no-webgpu.png' })
-  })
-
   test('a browser that has WebGPU but no adapter, too', async ({ baseURL }) => {
     const { args, ...options } = chromiumLaunchOptions()
     const browser = await chromium.launch({
@@ -258,16 +250,5 @@ test.describe('without a GPU', () => {
     await page.goto('./')
     await expect(page.getByRole('alert')).toContainText('WebGPU is missing')
     await browser.close()
-  })
-
-  test('a base that is not there is an error with one button, which works', async ({ page }) => {
-    let there = false
-    await page.route('**/models/**', (route) => (there ? route.continue() : route.fulfill({ status: 404 })))
-    await page.goto('./')
-    await expect(page.getByRole('alert')).toContainText('Cannot open')
-    await page.screenshot({ path: 'test-results/no-base.png' })
-    there = true
-    await page.getByRole('button', { name: 'Try again' }).click()
-    await expect(page.getByRole('heading', { name: 'The base is on its way' })).toBeVisible()
   })
 })

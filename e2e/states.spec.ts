@@ -53,6 +53,7 @@ test('no WebGPU: what to do, in the visitor’s own browser first', async ({ bro
     await page.addInitScript(() => Reflect.deleteProperty(Navigator.prototype, 'gpu'))
     await page.goto('./')
     await expect(page.getByRole('alert')).toContainText('WebGPU is missing')
+    await expect(page.getByRole('alert')).toContainText('This browser has no WebGPU')
     await expect(page.getByRole('alert')).toContainText(`This browser, ${name}:`)
     if (userAgent === undefined) await look(page, 'no-webgpu')
     await context.close()
@@ -82,6 +83,7 @@ test('an error has one button, and it works', async ({ page }) => {
   await page.route('**/models/**', (route) => (there ? route.continue() : route.fulfill({ status: 404 })))
   await page.goto('./')
   await expect(page.getByRole('alert')).toContainText('The base could not be loaded')
+  await expect(page.getByRole('alert')).toContainText('Cannot open')
   await look(page, 'error')
   there = true
   await page.getByRole('button', { name: 'Try again' }).click()
@@ -235,6 +237,7 @@ test.describe
       await look(page, 'device-lost')
       await page.getByRole('button', { name: 'Start again' }).click()
       await ready(page)
+      await expect(card(page, 'Bard').getByText('in hand')).toBeVisible()
       await page.evaluate(() => {
         document.querySelector('expert-switcher')!.maxNewTokens = 2
       })
