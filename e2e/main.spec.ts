@@ -7,7 +7,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
-import { AxeBuilder } from '@axe-core/playwright'
 import { type BrowserContext, chromium, expect, type Page, test } from '@playwright/test'
 import { chromiumLaunchOptions } from '../scripts/chromium.mjs'
 import { readHead } from '../src/format/index.ts'
@@ -15,6 +14,7 @@ import type { GeneratedToken } from '../src/loader.ts'
 import { memorySource } from '../src/source/memory.ts'
 import { parseRegistry, type RegistryEntry } from '../src/source/registry.ts'
 import { foreignExpert } from './support/foreign_expert.ts'
+import { card, expectAccessible, pen, showSection } from './support/page.ts'
 
 const ROOT = new URL('..', import.meta.url).pathname
 const REGISTRY = join(ROOT, 'public/experts/experts.json')
@@ -48,9 +48,6 @@ const BROKEN: { id: string; says: RegExp; body?: Buffer }[] = [
 
 const rootHashOf = async (file: Uint8Array) =>
   (await readHead(memorySource(new Uint8Array(file), 'expert'))).rootHash
-
-const pen = (page: Page, label: string) => page.getByRole('radio', { name: label, exact: true })
-const card = (page: Page, label: string) => page.locator('.pen', { has: pen(page, label) })
 
 /** What the page shows of each token beside what the engine reported for it. */
 const inks = (page: Page) =>
@@ -199,6 +196,61 @@ test.describe
       for (const { shown, reported } of await inks(page)) expect(shown).toBe(reported)
     })
 
+    test('a card says what it weighs, what it replaces, what it keeps, and under which licence', async () => {
+      const shown = card(page, first.label)
+      await expect(shown).toContainText(/\d+ kB instead of 8\.9 MB/)
+      await expect(shown).toContainText(/keeps [\d.]+ % · LoRA: 449 kB · Apache-2\.0/)
+      await expect(pen(page, first.label)).toHaveAccessibleDescription(
+        /.+ (in VRAM|in hand).* \d+ kB instead of 8\.9 MB keeps .* % · LoRA: 449 kB · Apache-2\.0/,
+      )
+    })
+
+    test('strength and a second pen, by keyboard; the next token has them', async () => {
+      await pen(page, first.label).check()
+      await expect(card(page, first.label).getByText('in hand')).toBeVisible()
+      await page.locator('trit-mix summary').press('Enter')
+      await page.getByRole('slider', { name: 'Strength' }).press('ArrowLeft')
+      await expect(card(page, first.label).getByText('in hand × 0.95')).toBeVisible()
+      await page.getByRole('combobox', { name: 'Second pen' }).selectOption(second.label)
+      await page.getByRole('slider', { name: 'Its share' }).press('Home')
+      await page.getByRole('slider', { name: 'Its share' }).press('PageUp')
+      const share = Number(await page.getByRole('slider', { name: 'Its share' }).inputValue()) / 100
+      expect(share).toBeGreaterThan(0)
+      const weight = (part: number) => Number((0.95 * part).toFixed(4))
+      await expect(card(page, second.label).getByText(`in hand × ${weight(share)}`)).toBeVisible()
+      await write(page, 'It was a', 2)
+      const [token] = await page.evaluate(() => window.reported)
+      expect(new Map(token!.experts.map(({ expert, weight }) => [expert, weight]))).toEqual(
+        new Map([
+          [first.id, weight(1 - share)],
+          [second.id, weight(share)],
+        ]),
+      )
+      await expect(page.locator('.run.blend [data-token]')).toHaveCount(2)
+      await page.getByRole('slider', { name: 'Strength' }).press('ArrowRight')
+    })
+
+    test('all pens side by side, and bits per byte, by keyboard; both can be stopped; figures are saved', async () => {
+      await showSection(page, 'Measure')
+      await page.getByRole('button', { name: 'Try all pens' }).press('Enter')
+      const column = page.getByRole('region', { name: 'Base', exact: true })
+      await expect(column.locator('.written')).not.toBeEmpty()
+      await page.getByRole('button', { name: 'Stop all' }).press('Enter')
+      await expect(page.getByRole('button', { name: 'Try all pens' })).toBeEnabled()
+      await page.getByRole('button', { name: 'Measure' }).press('Enter')
+      const cell = page.getByRole('row', { name: 'Base' }).getByRole('cell').first()
+      await expect(cell).toHaveText(/^\d\.\d{3}$/, { timeout: 60_000 })
+      await page.getByRole('button', { name: 'Stop measuring' }).press('Enter')
+      await expect(page.getByRole('button', { name: 'Measure' })).toBeEnabled()
+      const [download] = await Promise.all([
+        page.waitForEvent('download'),
+        page.getByRole('button', { name: 'Save as JSON' }).press('Enter'),
+      ])
+      const { rows } = JSON.parse(readFileSync(await download.path(), 'utf8'))
+      expect(Object.values(rows[0].bitsPerByte)[0]).toBeCloseTo(Number(await cell.innerText()), 2)
+      await page.evaluate(() => window.scrollTo(0, 0))
+    })
+
     test('what is wrong with an expert is said at its card, and the base writes the same tokens', async () => {
       await pen(page, 'Base').check()
       await expect(card(page, 'Base').getByText('in hand')).toBeVisible()
@@ -218,12 +270,7 @@ test.describe
     })
 
     test('axe finds nothing serious, in light and in dark', async () => {
-      for (const colorScheme of ['light', 'dark'] as const) {
-        await page.emulateMedia({ colorScheme })
-        const { violations } = await new AxeBuilder({ page }).analyze()
-        const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')
-        expect(serious.map(({ id, nodes }) => ({ id, html: nodes[0]?.html }))).toEqual([])
-      }
+      await expectAccessible(page)
     })
 
     test('asks nothing of anyone else', async ({ baseURL }) => {

@@ -4,9 +4,9 @@
  * @module
  */
 import { join } from 'node:path'
-import { AxeBuilder } from '@axe-core/playwright'
 import { expect, test } from '@playwright/test'
 import { startStaticServer } from './servers/static_server.ts'
+import { expectAccessible, showSection } from './support/page.ts'
 
 const DIST = join(new URL('..', import.meta.url).pathname, 'dist')
 
@@ -32,15 +32,8 @@ test('at /x/y/ it loads, writes with the expert of the link, and has its lower h
     await expect(page.getByRole('button', { name: 'Write' })).toBeVisible()
     await expect(page.locator('.run[data-ink="6"] [data-token]')).toHaveCount(2)
 
-    await page.mouse.wheel(0, 10)
-    await page.locator('#below').scrollIntoViewIfNeeded()
-    await expect(page.getByRole('heading', { name: 'How it works' })).toBeAttached()
-    for (const colorScheme of ['light', 'dark'] as const) {
-      await page.emulateMedia({ colorScheme })
-      const { violations } = await new AxeBuilder({ page }).analyze()
-      const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')
-      expect(serious.map(({ id, nodes }) => ({ id, html: nodes[0]?.html }))).toEqual([])
-    }
+    await showSection(page, 'How it works')
+    await expectAccessible(page)
     expect(complaints).toEqual([])
     expect(outside).toEqual([])
   } finally {

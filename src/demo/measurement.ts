@@ -1,3 +1,4 @@
+import { orAborted } from '../element/or_aborted.ts'
 import type { Pen, SwitcherLoader, SwitcherState } from '../element/switcher_state.ts'
 import { TritswapError } from '../errors.ts'
 
@@ -66,7 +67,8 @@ export async function measure(
         const start = window * WINDOW_TOKENS
         const part = tokens[column]!.slice(start, start + WINDOW_TOKENS)
         if (part.length < 2) break
-        const score = await loader.score(part, experts)
+        // Who stops does not wait for the window that is being read.
+        const score = await orAborted(loader.score(part, experts), signal)
         bits += score.bits
         bytes += score.bytes
       }

@@ -1,4 +1,5 @@
 import type { ExpertLoader, FetchProgress, LoaderOptions, ProgressCallback } from '../loader.ts'
+import { orAborted } from './or_aborted.ts'
 
 /** The part of an {@link ExpertLoader} that the switcher drives. */
 export type SwitcherLoader = Pick<
@@ -113,14 +114,4 @@ function start(create: CreateLoader, options: Pick<LoaderOptions, 'model' | 'ort
   }
   const loading = create({ ...options, onProgress, signal: opening.signal })
   return { users, opening, loading, progress, turn: Promise.resolve() }
-}
-
-/** Waits with a signal of one's own: others may still want what is waited for. */
-function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise
-  return new Promise((resolve, reject) => {
-    const stop = () => reject(signal.reason as Error)
-    signal.addEventListener('abort', stop, { once: true })
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop))
-  })
 }
