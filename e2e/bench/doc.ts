@@ -56,7 +56,9 @@ Also measured: ${more.map(([name, value]) => `${name} ${value === null ? 'not me
 What a ratio is made of: \`reloadVsSwitch\` takes what disposing, loading and compiling add to the next first token, since a
 session that is ready has compiled nothing yet (\`reloadReadyVsSwitch\` leaves that out). \`denseVsApply\` is wall time with both
 deltas in VRAM already (\`…Kernels\`: GPU timestamps alone). \`bytesVsF16Delta\` is of the expert nearest to 5 % density.
-\`residentSpread\` compares, round by round, what each number of residents takes of the round's mean; 0 is no difference.
+\`residentSpread\` compares, round by round, what each number of residents takes of the round's mean (each the fastest of nine
+switches on and off, in orders that rotate: other work on the machine only adds); 0 is no difference. \`switchVsInTurn\` is
+A → B over the sum of going back to the base and on to A.
 
 ## Against what one would use instead
 
