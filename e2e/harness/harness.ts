@@ -273,7 +273,7 @@ const harness = {
   },
 
   /** A plain transformers.js session over the ONNX folder at `url`, on this thread. */
-  async plain(url: string, prompts: string[], newTokens: number) {
+  async plain(url: string, prompts: readonly string[], newTokens: readonly number[]) {
     const { device } = await requestGpu()
     const model = await TextModel.load({
       files: async (path) => {
@@ -285,15 +285,15 @@ const harness = {
       dtype: 'fp32',
     })
     const results = []
-    for (const prompt of prompts) {
+    for (const [i, prompt] of prompts.entries()) {
       const { data, vocabulary } = await model.logits(model.encode(prompt), model.sessions)
       const tokens: number[] = []
-      if (newTokens > 0) {
+      if (newTokens[i] > 0) {
         const stream = model.generate(
           prompt,
           model.sessions,
           { mark: () => undefined },
-          { maxNewTokens: newTokens },
+          { maxNewTokens: newTokens[i] },
         )
         for await (const { token } of stream) tokens.push(token)
       }
