@@ -82,7 +82,7 @@ async function openFirefoxes(url: string, server: ViteDevServer): Promise<Compat
     const answered = new Promise<Answer>((resolve) => {
       receive = resolve
     })
-    const firefox = openFirefox(`${url}asked.html`)
+    const firefox = openFirefox(`${url}?asked`)
     try {
       const ended = firefox.ended.then((code): Answer => ({ error: `Firefox ended with ${code}` }))
       const answer = await Promise.race([answered, ended])
