@@ -88,7 +88,7 @@ fn collect(stream: u32, is_new: bool, tile: Tile, first: u32, end: u32) {
   waiting[stream] = ready;
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WALKERS)
 fn blend(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,

@@ -2,6 +2,7 @@
 // ends. One invocation a block over all sections. Twin: src/gpu/reference/index_blocks.ts.
 #import section
 #import golomb
+#import walkers
 
 @group(0) @binding(1) var<storage, read_write> arena: array<u32>;
 
@@ -11,13 +12,13 @@ struct Range {
 }
 @group(0) @binding(3) var<uniform> params: Range;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WALKERS)
 fn index_blocks(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let global_block = params.first_block + (group.x + group.y * groups.x) * 64u + lane;
+  let global_block = params.first_block + walker_of(group, groups, lane);
   // Offsets that failed may be anything: do not walk them.
   if (global_block >= params.end_block || atomicLoad(&status[0]) != 0u) { return; }
 

@@ -8,7 +8,7 @@
 @group(0) @binding(0) var<uniform> params: Job;
 @group(0) @binding(2) var<storage, read> arena: array<u32>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WALKERS)
 fn revert(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,

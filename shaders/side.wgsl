@@ -7,7 +7,7 @@
 @group(0) @binding(1) var<storage, read_write> fields: array<atomic<u32>>;
 @group(0) @binding(2) var<storage, read> arena: array<u32>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WALKERS)
 fn side(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,

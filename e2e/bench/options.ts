@@ -10,7 +10,7 @@ const DEMO_CHECKPOINTS = join(ROOT, '../shared/demo-model')
 
 export const USAGE = `npm run bench -- [options]
   --only <text or glob>   cases or groups whose name has the text or matches the glob; may be given again
-  --runs <n>              samples of each case (12; slow cases take a share of them)
+  --runs <n>              samples of each case (12; slow cases take fewer, quick ones more)
   --model <folder>        another base: what "tritswap prepare" wrote, or an ONNX folder; needs --experts
   --experts <folder|files>  a folder with experts.json, or .trit files with commas between them; two full fine-tunings or more
   --demo-model <folder>   fine-tuned checkpoints of the base in finetuned/<expert>/model.safetensors; without them the

@@ -2,6 +2,7 @@
 // Twin: src/gpu/reference/job.ts.
 #import golomb
 #import half
+#import walkers
 
 const TERNARY = 0u;
 const DENSE_F16 = 1u;
@@ -104,6 +105,5 @@ fn dense_at(words: u32, codec: u32, flat: u32) -> f32 {
 
 /// Block number of this invocation.
 fn block_of(group: vec3u, groups: vec3u, lane: u32) -> u32 {
-  return params.first_block + (group.x + group.y * groups.x) * BLOCKS_PER_GROUP + lane;
+  return params.first_block + walker_of(group, groups, lane);
 }
-const BLOCKS_PER_GROUP = 64u;

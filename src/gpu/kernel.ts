@@ -26,6 +26,18 @@ const TARGETS = {
   float16: { target: 'target_f16', journal: 'journal_f16', displaced: 'displaced_f16' },
 } as const
 
+/** Workgroups of kernels where an invocation walks a block: see the modules. */
+function walkers({ adapter }: Gpu): Record<string, string> {
+  return { walkers_of: adapter.software ? 'walkers_of_8' : 'walkers_of_64' }
+}
+
+/** Invocations in a workgroup; a size may be the name of a constant. */
+function groupSizeOf(code: string): number {
+  const sizes = /@workgroup_size\(([\w, ]+)\)/.exec(code)?.[1].split(/, */) ?? []
+  const value = (size: string) => Number(new RegExp(`const ${size} = (\\d+)u`).exec(code)?.[1] ?? size)
+  return sizes.reduce((product, size) => product * value(size), 1)
+}
+
 /**
  * One compute pipeline. Bindings, struct layouts and workgroup size are read from its WGSL; its one uniform, if it
  * has one, is called `params`.
@@ -48,7 +60,7 @@ export class Kernel {
     sources: ShaderSources = SOURCES,
   ): Promise<Kernel> {
     const { device } = gpu
-    const code = assemble(name, aliases, sources)
+    const code = assemble(name, { ...walkers(gpu), ...aliases }, sources)
     const definitions = makeShaderDataDefinitions(code)
     const module = device.createShaderModule({ label: name, code })
     const pipeline = await device
@@ -76,8 +88,7 @@ export class Kernel {
         binding,
       ]),
     )
-    const groupSize = /@workgroup_size\((\d+)(?:, *(\d+))?\)/.exec(code)
-    return new Kernel(device, name, pipeline, slots, definitions, groupSize)
+    return new Kernel(device, name, pipeline, slots, definitions, groupSizeOf(code))
   }
 
   private constructor(
@@ -86,11 +97,11 @@ export class Kernel {
     pipeline: GPUComputePipeline,
     slots: ReadonlyMap<string, number>,
     definitions: ShaderDataDefinitions,
-    groupSize: RegExpExecArray | null,
+    groupSize: number,
   ) {
     this.name = name
     this.pipeline = pipeline
-    this.groupSize = Number(groupSize?.[1] ?? 1) * Number(groupSize?.[2] ?? 1)
+    this.groupSize = groupSize
     this.paramsBytes = definitions.uniforms.params?.size ?? 0
     this.#device = device
     this.#slots = slots
@@ -129,7 +140,7 @@ export function kernelOf(gpu: Gpu, name: string, target?: TargetDtype): Promise<
     kernels = new Map()
     compiled.set(gpu.device, kernels)
   }
-  const key = `${name} ${target}`
+  const key = `${name} ${target} ${gpu.adapter.software}`
   let kernel = kernels.get(key)
   if (kernel === undefined) {
     kernel = Kernel.create(gpu, name, target === undefined ? {} : TARGETS[target])

@@ -47,7 +47,9 @@ export async function runConformance(gpu: Gpu, cases: number, seed: number): Pro
     const numbers = Array.from({ length: Math.min(AT_ONCE, cases - first) }, (_, i) => first + i)
     await Promise.all(
       numbers.map(async (i) => {
-        const one = new Case(gpu, new Random(seed * 100_003 + i))
+        // The variants for software adapters and for GPUs, in turns.
+        const kind = { ...gpu, adapter: { ...gpu.adapter, software: i % 2 === 0 } }
+        const one = new Case(kind, new Random(seed * 100_003 + i))
         for (const { name, wrong } of await one.run()) {
           result.comparisons++
           if (wrong !== undefined) result.failures.push(`case ${i} (${one.description}), ${name}: ${wrong}`)

@@ -8,7 +8,7 @@ export interface Bench<S> {
   /** Names of its cases. */
   cases: readonly string[]
   unit: Unit
-  /** Of the runs asked for: less than 1 where one run takes long. */
+  /** Of the runs asked for: less than 1 where one run takes long, more where it takes next to nothing. */
   share?: number
   /** Once, before the warm-up. */
   setup?: (state: S) => Promise<void> | void
@@ -81,10 +81,11 @@ export async function runGroup<S>(
       await bench.setup?.(state)
       open.push(bench)
     }
-    for (let round = -1; round < runs; round++) {
+    const rounds = Math.max(...benches.map(runsOf))
+    for (let round = -1; round < rounds; round++) {
       for (const bench of round % 2 === 0 ? benches : [...benches].reverse()) {
         if (round >= runsOf(bench)) continue
-        say(round < 0 ? 'warm-up' : `run ${round + 1} of ${runs}`, bench.cases[0])
+        say(round < 0 ? 'warm-up' : `run ${round + 1} of ${rounds}`, bench.cases[0])
         await bench.before?.(state)
         const samples = await bench.bench(state)
         if (round >= 0) add(samples, bench.unit)

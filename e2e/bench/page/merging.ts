@@ -307,6 +307,7 @@ export const merging: Group<MergingState> = {
         '.trit on the GPU: back',
       ],
       unit: 'ms',
+      share: 3,
       async bench({ switcher, a, b }) {
         const on = await switcher.apply([{ expert: a, weight: 1 }])
         const over = await switcher.apply([{ expert: b, weight: 1 }])
@@ -328,6 +329,7 @@ export const merging: Group<MergingState> = {
         'dense f16 delta on the GPU: back',
       ],
       unit: 'ms',
+      share: 3,
       async bench({ gpu, dense: { a, b } }) {
         const on = await addDense(gpu, { parts: a, factor: 1 })
         const over = await addDense(gpu, { parts: a, factor: -1 }, { parts: b, factor: 1 })

@@ -30,6 +30,7 @@ function change(
   return {
     cases: phaseNames(name),
     unit: 'ms',
+    share: 3,
     before: async ({ loader, experts }) => {
       await loader.activate(from(experts))
     },

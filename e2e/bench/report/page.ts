@@ -26,7 +26,7 @@ export async function reportPage(report: BenchReport): Promise<string> {
     `<h1>tritswap benchmark</h1>`,
     `<p class="adapter">${escaped(adapterLine(report))}</p>`,
     `<p>${escaped(machineLine(report))}. ${escaped(date)}.</p>`,
-    `<p>Base ${escaped(run.model)}: ${model.weights.toLocaleString('en')} weights in ${escaped(model.dtype)}, of which an expert changes ${model.patchedWeights.toLocaleString('en')}. ${run.runs} runs of each case, in turns, after one that does not count; slow cases take a share. Medians; the spread is the interquartile range over the median.</p>`,
+    `<p>Base ${escaped(run.model)}: ${model.weights.toLocaleString('en')} weights in ${escaped(model.dtype)}, of which an expert changes ${model.patchedWeights.toLocaleString('en')}. ${run.runs} runs of each case, in turns, after one that does not count; slow cases take fewer, quick ones more. Medians; the spread is the interquartile range over the median.</p>`,
     `<h2>Ratios of this run, and their bars</h2>`,
     table(
       ['ratio', '', 'here', 'bar', ''],
