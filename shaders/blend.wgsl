@@ -5,6 +5,7 @@
 #import target
 #import displaced
 #import journal
+#import dense_entries
 
 @group(0) @binding(0) var<uniform> params: Job;
 @group(0) @binding(2) var<storage, read> arena: array<u32>;
@@ -30,12 +31,7 @@ fn entries_before(first: u32, end: u32, block_id: u32) -> u32 {
     if (params.streams[stream].codec == TERNARY) {
       entries += kept_before(stream, block_id);
     } else {
-      // Whole bands of tiles above, then the tiles to the left.
-      let band = block_id / params.across;
-      let row = min(band * params.tile_rows, params.rows);
-      let height = min(params.tile_rows, params.rows - row);
-      let col = min((block_id - band * params.across) * params.tile_cols, params.cols);
-      entries += row * params.cols + height * col;
+      entries += dense_before(block_id);
     }
   }
   return entries;

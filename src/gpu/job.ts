@@ -1,7 +1,7 @@
 import { golombCode } from '../format/golomb.ts'
 import { type TritTensor, tilingOf } from '../format/index.ts'
 import type { StreamPlace } from './expert_store.ts'
-import type { Params } from './kernel.ts'
+import type { Params, TargetDtype } from './kernel.ts'
 
 /** `codec` of shaders/shared/job.wgsl. */
 const CODECS = { ternary: 0, f16: 1, f32: 2 } as const
@@ -53,4 +53,11 @@ export function jobParams(
     news: streams.length - olds,
     streams,
   }
+}
+
+/** Invocations that the kernel `dense` has for a block: one for each word of the largest tile's journal. */
+export function wordsOfTile(shape: readonly number[], dtype: TargetDtype): number {
+  const { rows, cols, tileRows, tileCols } = tilingOf(shape)
+  const area = Math.min(rows, tileRows) * Math.min(cols, tileCols)
+  return Math.ceil(area / (dtype === 'float16' ? 2 : 1))
 }

@@ -3,7 +3,7 @@ import { BLOCK_WEIGHTS, type TritTable, tilingOf, weightsOf } from '../format/in
 import { Batch } from './batch.ts'
 import type { Gpu } from './device.ts'
 import type { ExpertStore, ResidentExpert } from './expert_store.ts'
-import { jobParams, streamParams } from './job.ts'
+import { jobParams, streamParams, wordsOfTile } from './job.ts'
 import { Journal } from './journal.ts'
 import { type Kernel, kernelOf, type Params, type TargetDtype, targetKernels } from './kernel.ts'
 import { createBuffers } from './memory.ts'
@@ -31,7 +31,7 @@ export interface SwitchTimings {
   journalBytes: number
 }
 
-const MERGE_KERNELS = ['apply', 'revert', 'fused', 'blend', 'save', 'restore', 'low_rank'] as const
+const MERGE_KERNELS = ['apply', 'revert', 'fused', 'blend', 'dense', 'save', 'restore', 'low_rank'] as const
 type SwitchKernels = Record<(typeof MERGE_KERNELS)[number], Record<TargetDtype, Kernel>> & { unpack: Kernel }
 
 /** A tensor that is not the base's now, in one of its places. */
@@ -270,7 +270,8 @@ export class Switcher {
       ...olds.map((part) => streamOf(before!.entries, part)),
       ...news.map((part) => streamOf(next.entries, part)),
     ]
-    const kernel = this.#kernels[kernelFor(olds, news)][place.dtype]
+    const name = kernelFor(olds, news)
+    const kernel = this.#kernels[name][place.dtype]
     const bindings = {
       weights: { buffer: place.buffer },
       arena: { buffer: this.#experts.arena.buffer },
@@ -279,12 +280,14 @@ export class Switcher {
       journal: to?.entries === undefined ? { buffer: this.#unused[1] } : next.journal.region(to.entries),
     }
     const { blocks } = tilingOf(shape)
+    const invocations = name === 'dense' ? wordsOfTile(shape, place.dtype) : 1
     // One dispatch is never cut, so a large tensor is several.
     const step = 16_384
     for (let first = 0; first < blocks; first += step) {
       const end = Math.min(blocks, first + step)
       const job = jobParams(shape, place, streams, olds.length, first, end)
-      batch.dispatch(kernel, bindings, job, end - first, (end - first) * BLOCK_WEIGHTS * streams.length)
+      const work = (end - first) * BLOCK_WEIGHTS * streams.length
+      batch.dispatch(kernel, bindings, job, (end - first) * invocations, work)
     }
     return streams.length
   }
@@ -385,12 +388,14 @@ export class Switcher {
   }
 }
 
-/** The narrowest kernel for a switch: the fast ones know exactly one ternary stream on a side. */
+/** The narrowest kernel for a switch: the fast ones know exactly one ternary stream on a side, or dense ones alone. */
 function kernelFor(
   olds: readonly Contribution[],
   news: readonly Contribution[],
-): 'apply' | 'revert' | 'fused' | 'blend' {
-  const ternary = [...olds, ...news].every(({ tensor }) => tensor.codec === 'ternary')
+): 'apply' | 'revert' | 'fused' | 'blend' | 'dense' {
+  const parts = [...olds, ...news]
+  if (parts.every(({ tensor }) => tensor.codec === 'dense')) return 'dense'
+  const ternary = parts.every(({ tensor }) => tensor.codec === 'ternary')
   if (!ternary || olds.length > 1 || news.length > 1) return 'blend'
   return olds.length === 0 ? 'apply' : news.length === 0 ? 'revert' : 'fused'
 }

@@ -4,10 +4,12 @@ import { golombCode } from '../../src/format/golomb.ts'
 import { encodeTernary, type TernaryEntries, tilingOf, weightsOf } from '../../src/format/index.ts'
 import { Batch } from '../../src/gpu/batch.ts'
 import type { Gpu } from '../../src/gpu/index.ts'
+import { wordsOfTile } from '../../src/gpu/job.ts'
 import { type Bindings, type Kernel, kernelOf, type Params, type TargetDtype } from '../../src/gpu/kernel.ts'
 import { apply } from '../../src/gpu/reference/apply.ts'
 import { blend } from '../../src/gpu/reference/blend.ts'
 import { checksum } from '../../src/gpu/reference/checksum.ts'
+import { dense } from '../../src/gpu/reference/dense.ts'
 import { dequantize } from '../../src/gpu/reference/dequantize.ts'
 import { expand } from '../../src/gpu/reference/expand.ts'
 import { fill } from '../../src/gpu/reference/fill.ts'
@@ -302,8 +304,8 @@ class Case {
     streams: readonly Stream[],
   ) {
     const touched = new Set(entries.flatMap(({ indices }) => [...indices]))
-    const dense = this.#random.unit() < 0.3
-    const { target, buffer, place } = this.#weights((flat) => dense || touched.has(flat))
+    const isDense = this.#random.unit() < 0.3
+    const { target, buffer, place } = this.#weights((flat) => isDense || touched.has(flat))
     const { rows, cols, tileRows, tileCols, across, blocks } = tilingOf(this.#shape)
     const jobOf = (olds: number[], news: number[]): Job => ({
       rows,
@@ -327,7 +329,7 @@ class Case {
     type Log = ReturnType<typeof journal>
     const none = journal()
     const run = async (
-      name: 'apply' | 'revert' | 'fused' | 'blend',
+      name: 'apply' | 'revert' | 'fused' | 'blend' | 'dense',
       olds: number[],
       news: number[],
       from: Log,
@@ -337,6 +339,7 @@ class Case {
       if (name === 'apply') apply(job, target, arena, to.words)
       else if (name === 'revert') revert(job, target, arena, from.words)
       else if (name === 'fused') fused(job, target, arena, from.words, to.words)
+      else if (name === 'dense') dense(job, target, arena, from.words, to.words)
       else blend(job, target, arena, from.words, to.words)
       const bindings = {
         weights: { buffer },
@@ -348,7 +351,7 @@ class Case {
         name,
         bindings,
         { ...job, streams: job.streams.map((stream) => ({ ...stream, code: { ...stream.code } })) },
-        blocks,
+        name === 'dense' ? blocks * wordsOfTile(this.#shape, this.#dtype) : blocks,
       )
       this.#compare(`${name} weights`, buffer, target.words)
       if (news.length > 0) this.#compare(`${name} journal`, to.buffer, to.words)
@@ -357,10 +360,20 @@ class Case {
     const original = target.words.slice()
     await run('apply', [], [0], none, first)
     await run('fused', [0], [1], first, second)
-    await run('blend', [1], dense ? [2, 4, 5, 3] : [2, 3, 0], second, third)
+    await run('blend', [1], isDense ? [2, 4, 5, 3] : [2, 3, 0], second, third)
     const fourth = journal()
-    await run('blend', dense ? [2, 4, 5, 3] : [2, 3, 0], [1], third, fourth)
+    await run('blend', isDense ? [2, 4, 5, 3] : [2, 3, 0], [1], third, fourth)
     await run('revert', [1], [], fourth, none)
+    if (isDense) {
+      // Two kernels, one journal: what `dense` displaced, `blend` puts back, and the other way around.
+      const [fifth, sixth, seventh] = [journal(), journal(), journal()]
+      await run('dense', [], [4], none, fifth)
+      await run('dense', [4], [5, 4], fifth, sixth)
+      await run('blend', [5, 4], [0, 5], sixth, seventh)
+      const eighth = journal()
+      await run('blend', [0, 5], [5], seventh, eighth)
+      await run('dense', [5], [], eighth, none)
+    }
     this.#compare('weights after all', buffer, original)
   }
 

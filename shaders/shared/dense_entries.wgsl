@@ -1,0 +1,10 @@
+// Dense streams as entries of a block: one for each weight, in the order of positions.
+
+/// Entries of a dense stream before weight 0 of a block: whole bands of tiles above, then the tiles to the left.
+fn dense_before(block_id: u32) -> u32 {
+  let band = block_id / params.across;
+  let row = min(band * params.tile_rows, params.rows);
+  let height = min(params.tile_rows, params.rows - row);
+  let col = min((block_id - band * params.across) * params.tile_cols, params.cols);
+  return row * params.cols + height * col;
+}
