@@ -2,7 +2,7 @@ import type { Gpu } from './device.ts'
 import type { Bindings, Kernel, Params } from './kernel.ts'
 
 /** Uniform memory is written once a submission, in pages of this size. */
-const PAGE_BYTES = 16_384
+const PAGE_BYTES = 65_536
 /** Alignment of uniform and storage offsets that every device accepts. */
 export const ALIGNMENT = 256
 const MAX_GROUPS = 65_535

@@ -27,8 +27,9 @@ const TARGETS = {
 } as const
 
 /** Workgroups of kernels where an invocation walks a block: see the modules. */
-function walkers({ adapter }: Gpu): Record<string, string> {
-  return { walkers_of: adapter.software ? 'walkers_of_8' : 'walkers_of_64' }
+function walkers({ adapter: { software, architecture } }: Gpu): Record<string, string> {
+  const size = !software ? 64 : architecture === 'swiftshader' ? 4 : 8
+  return { walkers_of: `walkers_of_${size}` }
 }
 
 /** Invocations in a workgroup; a size may be the name of a constant. */
@@ -50,6 +51,7 @@ export class Kernel {
   /** Bytes of `params`, 0 without. */
   readonly paramsBytes: number
   readonly #device: GPUDevice
+  readonly #layout: GPUBindGroupLayout
   readonly #slots: ReadonlyMap<string, number>
   readonly #definitions: ShaderDataDefinitions
 
@@ -104,6 +106,7 @@ export class Kernel {
     this.groupSize = groupSize
     this.paramsBytes = definitions.uniforms.params?.size ?? 0
     this.#device = device
+    this.#layout = pipeline.getBindGroupLayout(0)
     this.#slots = slots
     this.#definitions = definitions
   }
@@ -125,7 +128,7 @@ export class Kernel {
   bind(bindings: Bindings): GPUBindGroup {
     return this.#device.createBindGroup({
       label: this.name,
-      layout: this.pipeline.getBindGroupLayout(0),
+      layout: this.#layout,
       entries: Array.from(this.#slots, ([name, binding]) => ({ binding, resource: bindings[name] })),
     })
   }

@@ -1,0 +1,3 @@
+// Workgroups for SwiftShader, which gives each to one of its threads and has vectors of 4: a tensor of 64 blocks in one group
+// would keep the other threads idle.
+const WALKERS = 4u;
