@@ -87,12 +87,16 @@ test.each(['float32', 'float16'] as const)('sets of experts on %s weights, and b
   for (const expert of experts) residents.push(await engine.load(expert))
   const before = await weights.checksum()
 
-  for (let round = 0; round < 14; round++) {
-    const size = round < 6 ? 1 : random.integer(0, 4)
-    const set = Array.from({ length: size }, () => {
+  const some = (size: number) =>
+    Array.from({ length: size }, () => {
       const i = random.integer(0, experts.length - 1)
       return { i, weight: Math.fround(random.pick([1, 0.5, -1, 0.3])) }
     })
+  // The one with dense tensors by itself first: on, to another weight, off.
+  const sets = [[{ i: 4, weight: 1 }], [{ i: 4, weight: 0.5 }], []]
+  for (let round = 0; round < 14; round++) sets.push(some(round < 6 ? 1 : random.integer(0, 4)))
+
+  for (const [round, set] of sets.entries()) {
     await switcher.apply(set.map(({ i, weight }) => ({ expert: residents[i], weight })))
     for (const [t, [name, shape, layout]] of SHAPES.entries()) {
       const deltas = set
