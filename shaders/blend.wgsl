@@ -1,87 +1,167 @@
-// The general switch: from any set of up to 8 streams to any other, ternary or dense, chunk by
-// chunk of a block. Deltas are summed in f32 in the order of the set and the weight is rounded once.
-// Twin: src/gpu/reference/blend.ts.
+// The general switch: from any set of up to 8 streams to any other, ternary or dense. Deltas are summed in f32 in the
+// order of the set and a weight is rounded once. For that, span by span of a block, all new streams but the last are
+// summed first; then the streams are settled, the last one first: each entry that no later stream has journals its weight
+// and adds the sum there. Twin: src/gpu/reference/blend.ts.
 #import job
 #import target
 #import displaced
 #import journal
+#import take_off
 #import dense_entries
 
 @group(0) @binding(0) var<uniform> params: Job;
 @group(0) @binding(2) var<storage, read> arena: array<u32>;
 
-const MAX_STREAMS = 16u;
+const MAX_STREAMS = 8u;
 
-/// Positions of a tile that are worked through at a time.
-const CHUNK = 256u;
-const MASKS = CHUNK / 32u;
+/// What all new streams but the last add together. Between spans all are -0, the one number that changes neither zero when
+/// something is added to it.
+var<private> sums: array<f32, SPAN>;
+/// Positions that are settled, 16 to a word.
+var<private> settled: array<u32, SPAN / 16u>;
 
-var<private> cursors: array<Cursor, MAX_STREAMS>;
-/// An entry that was read but lies beyond the chunk at hand.
-var<private> waiting: array<bool, MAX_STREAMS>;
-/// Sums of the new deltas in this chunk, where `touched` has a bit.
-var<private> sums: array<f32, CHUNK>;
-var<private> touched: array<u32, MASKS>;
-var<private> displaced_bits: array<u32, MASKS>;
+/// Where each ternary new stream goes on: bits left and next position at a window's start, and entries before the span.
+struct Progress {
+  left: i32,
+  next: f32,
+  rank: u32,
+}
+var<private> progress: array<Progress, MAX_STREAMS>;
 
-/// Entries of the streams [from, to) before weight 0 of a block.
-fn entries_before(first: u32, end: u32, block_id: u32) -> u32 {
-  var entries = 0u;
-  for (var stream = first; stream < end; stream++) {
-    if (params.streams[stream].codec == TERNARY) {
-      entries += kept_before(stream, block_id);
-    } else {
-      entries += dense_before(block_id);
-    }
-  }
-  return entries;
+struct Span {
+  first: u32,
+  end: u32,
 }
 
-/// Adds `delta` at a place of the chunk; the first one is taken as it is, for 0 + -0 would lose its sign.
-fn add(at: u32, delta: f32) {
-  let mask = touched[at >> 5u];
-  let bit = 1u << (at & 31u);
-  sums[at] = select(delta, sums[at] + delta, (mask & bit) != 0u);
-  touched[at >> 5u] = mask | bit;
+/// An entry in a span.
+struct SpanEntry {
+  is_there: bool,
+  /// Position from the span's first; 0 for none.
+  place: u32,
+  element: u32,
+  rank: u32,
+  negative: bool,
 }
 
-/// Adds the entries of one new stream in [first, end), or marks those of an old one.
-fn collect(stream: u32, is_new: bool, tile: Tile, first: u32, end: u32) {
+/// The cursor of new stream `i` where it goes on.
+fn resume(i: u32, block_id: u32) -> Cursor {
+  let stream = params.olds + i;
+  let end = arena[params.streams[stream].index + 2u * block_id + 2u];
+  var cursor = cursor_at(code_of(stream), end - u32(progress[i].left), end);
+  cursor.next = progress[i].next;
+  return cursor;
+}
+
+/// The next entry in the window, and the rank after it; none where it is out of the span.
+fn entry_in(span: Span, cursor: ptr<function, Cursor>, rank: ptr<function, u32>, entries: Entries, tile: Tile) -> SpanEntry {
+  let is_whole = take(cursor, entries.decoder);
+  let position = (*cursor).position;
+  let before = *rank;
+  let is_in = (position >= f32(span.first)) & (position < f32(span.end));
+  let is_there = is_whole & is_in & (before < entries.capacity);
+  *rank = before + select(0u, 1u, is_there);
+  let place = select(0u, u32(whole_of(position)) - span.first, is_there);
+  let element = element_at(tile, select(f32(span.first), position, is_there));
+  return SpanEntry(is_there, place, element, before, (*cursor).negative);
+}
+
+/// The bit of a place in its word. As a float, for the reason given in `golomb`.
+fn bit_of(place: u32) -> u32 { return bitcast<u32>(whole_of(power_of_two(i32(place & 15u)))); }
+
+fn add_entry(entry: SpanEntry, value: f32) {
+  if (entry.is_there) { sums[entry.place] += signed_value(value, entry.negative); }
+}
+
+/// Adds ternary new stream `i` to the sums of a span.
+fn add_ternary(i: u32, block_id: u32, tile: Tile, span: Span) {
+  let stream = params.olds + i;
   let value = params.streams[stream].value;
-  let code = code_of(stream);
-  let codec = params.streams[stream].codec;
-  if (codec != TERNARY) {
-    for (var position = first; position < end; position++) {
-      let at = position - first;
-      if (is_new) {
-        add(at, value * dense_at(code.words, codec, flat_at(tile, f32(position))));
-      } else {
-        displaced_bits[at >> 5u] |= 1u << (at & 31u);
-      }
-    }
-    return;
+  let entries = entries_of(stream, block_id);
+  var cursor = resume(i, block_id);
+  var rank = progress[i].rank;
+  while (more(cursor) & (cursor.next < f32(span.end))) {
+    refill(&cursor);
+    let first = entry_in(span, &cursor, &rank, entries, tile);
+    let second = entry_in(span, &cursor, &rank, entries, tile);
+    let third = entry_in(span, &cursor, &rank, entries, tile);
+    add_entry(first, value);
+    add_entry(second, value);
+    add_entry(third, value);
   }
-  let decoder = decoder_of(code);
-  var cursor = cursors[stream];
-  var ready = waiting[stream];
-  loop {
-    if (!ready) {
-      if (!more(cursor)) { break; }
-      ready = step(&cursor, decoder);
-    }
-    if (ready) {
-      if (cursor.position >= f32(end)) { break; }
-      ready = false;
-      let at = u32(whole_of(cursor.position)) - first;
-      if (is_new) {
-        add(at, signed_value(value, cursor.negative));
-      } else {
-        displaced_bits[at >> 5u] |= 1u << (at & 31u);
-      }
-    }
+}
+
+/// Settles an entry of a new stream, which adds `own` if it is the last one, and is in the sum if it is not.
+fn settle(entry: SpanEntry, is_last: bool, own: f32, start: u32, raw: u32, pending: ptr<function, u32>) {
+  if (entry.is_there) {
+    let word = entry.place >> 4u;
+    let bit = bit_of(entry.place);
+    let before = settled[word];
+    settled[word] = before | bit;
+    let is_open = (before & bit) == 0u;
+    let sum = sums[entry.place];
+    sums[entry.place] = -0.0;
+    let changed = raw_of(value_of(raw) + select(sum, sum + own, is_last));
+    journal_write(start, entry.rank, select(0u, raw, is_open), pending);
+    store(entry.element, raw, select(raw, changed, is_open));
   }
-  cursors[stream] = cursor;
-  waiting[stream] = ready;
+}
+
+/// Settles ternary new stream `i` in a span.
+fn settle_ternary(i: u32, is_last: bool, block_id: u32, tile: Tile, span: Span) {
+  let stream = params.olds + i;
+  let value = params.streams[stream].value;
+  let entries = entries_of(stream, block_id);
+  var cursor = resume(i, block_id);
+  var rank = progress[i].rank;
+  var next = cursor.next;
+  var pending = journal_pending(entries.start, rank);
+  while (more(cursor) & (cursor.next < f32(span.end))) {
+    next = cursor.next;
+    refill(&cursor);
+    let first = entry_in(span, &cursor, &rank, entries, tile);
+    let second = entry_in(span, &cursor, &rank, entries, tile);
+    let third = entry_in(span, &cursor, &rank, entries, tile);
+    let first_raw = load(first.element);
+    let second_raw = load(second.element);
+    let third_raw = load(third.element);
+    settle(first, is_last, signed_value(value, first.negative), entries.start, first_raw, &pending);
+    settle(second, is_last, signed_value(value, second.negative), entries.start, second_raw, &pending);
+    settle(third, is_last, signed_value(value, third.negative), entries.start, third_raw, &pending);
+  }
+  // The last window may reach beyond the span: the next span begins with it once more.
+  progress[i] = Progress(cursor.left, next, rank);
+}
+
+/// What a dense stream adds at a position.
+fn dense_delta(stream: u32, tile: Tile, position: u32) -> f32 {
+  let flat = flat_at(tile, f32(position));
+  let value = params.streams[stream].value;
+  return value * dense_at(params.streams[stream].code.words, params.streams[stream].codec, flat);
+}
+
+fn add_dense(i: u32, tile: Tile, span: Span) {
+  for (var position = span.first; position < span.end; position++) {
+    sums[position - span.first] += dense_delta(params.olds + i, tile, position);
+  }
+}
+
+fn settle_dense(i: u32, is_last: bool, block_id: u32, tile: Tile, span: Span) {
+  let stream = params.olds + i;
+  let start = dense_start(stream, block_id);
+  var pending = journal_pending(start, span.first);
+  for (var position = span.first; position < span.end; position++) {
+    let element = element_at(tile, f32(position));
+    let entry = SpanEntry(true, position - span.first, element, position, false);
+    settle(entry, is_last, dense_delta(stream, tile, position), start, load(element), &pending);
+  }
+}
+
+/// Puts back what a dense stream displaced in one block.
+fn take_off_dense(stream: u32, block_id: u32, tile: Tile) {
+  let start = dense_start(stream, block_id);
+  for (var position = 0u; position < tile.area; position++) {
+    overwrite(element_at(tile, f32(position)), displaced_at(start, position));
+  }
 }
 
 @compute @workgroup_size(WALKERS)
@@ -93,50 +173,39 @@ fn blend(
   let block_id = block_of(group, groups, lane);
   if (block_id >= params.end_block) { return; }
   let tile = tile_of(block_id);
-  let olds = min(params.olds, MAX_STREAMS / 2u);
-  let all = olds + min(params.news, MAX_STREAMS / 2u);
-  let old_start = journal_start(entries_before(0u, olds, block_id), block_id);
-  let kept = entries_before(olds, all, block_id);
-  let capacity = entries_before(olds, all, block_id + 1u) - kept;
-  let start = journal_start(kept, block_id);
-  for (var stream = 0u; stream < all; stream++) {
-    if (params.streams[stream].codec == TERNARY) { cursors[stream] = open(stream, block_id); }
-  }
-  var old_rank = 0u;
-  var rank = 0u;
-  var pending = 0u;
-  for (var first = 0u; first < tile.area; first += CHUNK) {
-    let end = min(first + CHUNK, tile.area);
-    for (var mask = 0u; mask < MASKS; mask++) {
-      touched[mask] = 0u;
-      displaced_bits[mask] = 0u;
+  // The last stream with an entry at a weight has what was displaced there.
+  for (var stream = 0u; stream < min(params.olds, MAX_STREAMS); stream++) {
+    if (params.streams[stream].codec == TERNARY) {
+      take_off(stream, block_id, tile);
+    } else {
+      take_off_dense(stream, block_id, tile);
     }
-    for (var stream = 0u; stream < all; stream++) { collect(stream, stream >= olds, tile, first, end); }
-    // Every position that either set has, in ascending order.
-    var mask = 0u;
-    var bits = touched[0] | displaced_bits[0];
-    while (mask < MASKS) {
-      if (bits == 0u) {
-        mask += 1u;
-        if (mask < MASKS) { bits = touched[mask] | displaced_bits[mask]; }
-        continue;
+  }
+  let news = min(params.news, MAX_STREAMS);
+  for (var i = 0u; i < news; i++) {
+    if (params.streams[params.olds + i].codec == TERNARY) {
+      let at = params.streams[params.olds + i].index + 2u * block_id;
+      progress[i] = Progress(i32(arena[at + 2u] - arena[at]), 0.0, 0u);
+    }
+  }
+  for (var at = 0u; at < SPAN; at++) { sums[at] = -0.0; }
+  for (var first = 0u; (first < tile.area) & (news > 0u); first += SPAN) {
+    let span = Span(first, min(first + SPAN, tile.area));
+    for (var word = 0u; word < SPAN / 16u; word++) { settled[word] = 0u; }
+    for (var i = 0u; i + 1u < news; i++) {
+      if (params.streams[params.olds + i].codec == TERNARY) {
+        add_ternary(i, block_id, tile, span);
+      } else {
+        add_dense(i, tile, span);
       }
-      let bit = trailing_zeros(bits);
-      bits &= bits - 1u;
-      let at = mask * 32u + bit;
-      let element = element_at(tile, f32(first + at));
-      let current = load(element);
-      var raw = current;
-      if (((displaced_bits[mask] >> bit) & 1u) == 1u) {
-        raw = displaced_at(old_start, old_rank);
-        old_rank += 1u;
+    }
+    for (var left = news; left > 0u; left--) {
+      let i = left - 1u;
+      if (params.streams[params.olds + i].codec == TERNARY) {
+        settle_ternary(i, left == news, block_id, tile, span);
+      } else {
+        settle_dense(i, left == news, block_id, tile, span);
       }
-      if (((touched[mask] >> bit) & 1u) == 1u && rank < capacity) {
-        journal_write(start, rank, raw, &pending);
-        rank += 1u;
-        raw = raw_of(value_of(raw) + sums[at]);
-      }
-      store(element, current, raw);
     }
   }
 }

@@ -34,10 +34,10 @@ fn dense(
   let block_id = params.first_block + word / words;
   if (block_id >= params.end_block) { return; }
   let tile = tile_of(block_id);
-  let before = dense_before(block_id);
-  let old_start = journal_start(params.olds * before, block_id);
-  let start = journal_start(params.news * before, block_id);
   let first = (word % words) * PER_WORD;
+  // The last stream of a set has what was displaced.
+  let old_start = dense_start(max(params.olds, 1u) - 1u, block_id);
+  let start = dense_start(params.olds + max(params.news, 1u) - 1u, block_id);
   let end = min(first + PER_WORD, tile.area);
   var pending = 0u;
   for (var position = first; position < end; position++) {

@@ -8,3 +8,8 @@ fn dense_before(block_id: u32) -> u32 {
   let col = min((block_id - band * params.across) * params.tile_cols, params.cols);
   return row * params.cols + height * col;
 }
+
+/// First journal word of a dense stream in a block.
+fn dense_start(stream: u32, block_id: u32) -> u32 {
+  return params.streams[stream].journal + journal_start(dense_before(block_id), block_id);
+}

@@ -20,7 +20,8 @@ struct Entry {
 fn entries_of(stream: u32, block_id: u32) -> Entries {
   let kept = kept_before(stream, block_id);
   let capacity = kept_before(stream, block_id + 1u) - kept;
-  return Entries(decoder_of(code_of(stream)), journal_start(kept, block_id), capacity);
+  let start = params.streams[stream].journal + journal_start(kept, block_id);
+  return Entries(decoder_of(code_of(stream)), start, capacity);
 }
 
 /// The next entry in the window, and the rank after it; where there is none, the element is the first of the tile.

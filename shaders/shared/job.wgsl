@@ -15,8 +15,8 @@ struct Stream {
   codec: u32,
   /// Ternary: weight * scale, the worth of a kept entry. Dense: the weight.
   value: f32,
-  // Some compilers want uniform arrays to have a stride of whole 16 bytes.
-  unused: u32,
+  /// First word of what it displaces, in the journal of its set.
+  journal: u32,
 }
 
 struct Job {

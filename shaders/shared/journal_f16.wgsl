@@ -9,3 +9,6 @@ fn journal_write(start: u32, rank: u32, raw: u32, pending: ptr<function, u32>) {
   *pending = word;
   journal[start + (rank >> 1u)] = word;
 }
+
+/// `pending` of a block's journal that goes on at entry `rank`.
+fn journal_pending(start: u32, rank: u32) -> u32 { return journal[start + (rank >> 1u)]; }

@@ -6,8 +6,11 @@ import type { Params, TargetDtype } from './kernel.ts'
 /** `codec` of shaders/shared/job.wgsl. */
 const CODECS = { ternary: 0, f16: 1, f32: 2 } as const
 
-/** `Stream` of shaders/shared/job.wgsl: a tensor in the arena, its values multiplied with `weight`. */
-export function streamParams(tensor: TritTensor, place: StreamPlace, weight: number): Params {
+/**
+ * `Stream` of shaders/shared/job.wgsl: a tensor in the arena, its values multiplied with `weight`, what it displaces at
+ * word `journal` of its set's.
+ */
+export function streamParams(tensor: TritTensor, place: StreamPlace, weight: number, journal = 0): Params {
   const ternary = tensor.codec === 'ternary'
   return {
     code: { words: place.words, ...(ternary ? golombCode(tensor.m) : { m: 0, low: 0, cut: 0 }) },
@@ -15,6 +18,7 @@ export function streamParams(tensor: TritTensor, place: StreamPlace, weight: num
     // No expert has blocks: a reader refuses them.
     codec: CODECS[ternary ? 'ternary' : tensor.dtype],
     value: ternary ? weight * tensor.scale : weight,
+    journal,
   }
 }
 

@@ -26,7 +26,7 @@ const TARGETS = {
   float16: { target: 'target_f16', journal: 'journal_f16', displaced: 'displaced_f16' },
 } as const
 
-/** Workgroups of kernels where an invocation walks a block: see the modules. */
+/** Sizes of kernels where an invocation walks a block: see the modules. */
 function walkers({ adapter: { software, architecture } }: Gpu): Record<string, string> {
   const size = !software ? 64 : architecture === 'swiftshader' ? 4 : 8
   return { walkers_of: `walkers_of_${size}` }

@@ -42,6 +42,8 @@ interface Changed {
   /** Regions of the set's journal. */
   entries?: number
   saved?: number
+  /** Word of `entries` where each of the deltas starts. */
+  starts: readonly number[]
 }
 
 interface ActiveSet {
@@ -205,13 +207,16 @@ export class Switcher {
       const shape = this.#weights.shapeOf(plan.target)
       for (const [i, place] of this.#weights.floatPlacesOf(plan.target).entries()) {
         const wordBytes = place.dtype === 'float16' ? 2 : 4
-        const change: Changed = { place, shape, deltas: plan.deltas }
-        if (plan.deltas.length > 0) {
-          const kept = plan.deltas.reduce((sum, { tensor }) => sum + keptOf(tensor), 0)
+        const starts: number[] = []
+        let words = 0
+        for (const { tensor } of plan.deltas) {
+          starts.push(words)
+          const kept = keptOf(tensor)
           // Halves: one spare for each block, so that every block starts on a word of its own.
-          const spare = place.dtype === 'float16' ? tilingOf(shape).blocks + 2 : 0
-          change.entries = sizes.push((kept + spare) * wordBytes) - 1
+          words += place.dtype === 'float16' ? Math.ceil((kept + tilingOf(shape).blocks) / 2) : kept
         }
+        const change: Changed = { place, shape, deltas: plan.deltas, starts }
+        if (plan.deltas.length > 0) change.entries = sizes.push(words * 4) - 1
         if (isWhole(plan)) change.saved = sizes.push(weightsOf(shape) * wordBytes) - 1
         changed.set(`${plan.target} ${i}`, change)
       }
@@ -267,8 +272,8 @@ export class Switcher {
     const olds = from?.deltas ?? []
     const news = to?.deltas ?? []
     const streams = [
-      ...olds.map((part) => streamOf(before!.entries, part)),
-      ...news.map((part) => streamOf(next.entries, part)),
+      ...olds.map((part, i) => streamOf(before!.entries, part, from!.starts[i])),
+      ...news.map((part, i) => streamOf(next.entries, part, to!.starts[i])),
     ]
     const name = kernelFor(olds, news)
     const kernel = this.#kernels[name][place.dtype]
@@ -392,7 +397,7 @@ export class Switcher {
 function kernelFor(
   olds: readonly Contribution[],
   news: readonly Contribution[],
-): 'apply' | 'revert' | 'fused' | 'blend' | 'dense' {
+): (typeof MERGE_KERNELS)[number] {
   const parts = [...olds, ...news]
   if (parts.every(({ tensor }) => tensor.codec === 'dense')) return 'dense'
   const ternary = parts.every(({ tensor }) => tensor.codec === 'ternary')
@@ -410,7 +415,11 @@ function rankOf(left: Contribution, transposed: boolean): number {
   return transposed ? rows : cols
 }
 
-/** A contribution's stream where it lies now. */
-function streamOf(entries: readonly SetEntry[], { entry, index, tensor, weight }: Contribution): Params {
-  return streamParams(tensor, entries[entry].expert.placeOf(index), weight)
+/** A contribution's stream where it lies now, its journal from word `journal` on. */
+function streamOf(
+  entries: readonly SetEntry[],
+  { entry, index, tensor, weight }: Contribution,
+  journal?: number,
+): Params {
+  return streamParams(tensor, entries[entry].expert.placeOf(index), weight, journal)
 }

@@ -204,7 +204,8 @@ class Case {
     this.#compare('index', buffer, arena)
     const streams = placed.map(({ tensor, place }): Stream => {
       const value = Math.fround((0.5 + random.unit()) * 2 ** random.integer(-9, -5))
-      return { code: { words: place.words, ...golombCode(tensor.m) }, index: place.index, codec: 0, value }
+      const code = { words: place.words, ...golombCode(tensor.m) }
+      return { code, index: place.index, codec: 0, value, journal: 0 }
     })
     for (const codec of [1, 2]) {
       const values = random.floats(denseWords)
@@ -217,6 +218,7 @@ class Case {
         index: 0,
         codec,
         value: random.pick([1, 0.5, -0.25]),
+        journal: 0,
       })
       at += denseWords
     }
@@ -307,6 +309,9 @@ class Case {
     const isDense = this.#random.unit() < 0.3
     const { target, buffer, place } = this.#weights((flat) => isDense || touched.has(flat))
     const { rows, cols, tileRows, tileCols, across, blocks } = tilingOf(this.#shape)
+    // Room for all that a stream may displace, halves with a spare for each block.
+    const span = weightsOf(this.#shape) + blocks + 1
+    const setOf = (set: number[]) => set.map((i, n) => ({ ...streams[i], journal: 3 + n * span }))
     const jobOf = (olds: number[], news: number[]): Job => ({
       rows,
       cols,
@@ -320,10 +325,10 @@ class Case {
       col_stride: place.col_stride,
       olds: olds.length,
       news: news.length,
-      streams: [...olds, ...news].map((i) => streams[i]),
+      streams: [...setOf(olds), ...setOf(news)],
     })
     const journal = () => {
-      const words = new Uint32Array(6 * weightsOf(this.#shape) + blocks + 4)
+      const words = new Uint32Array(3 + 4 * span)
       return { words, buffer: this.#upload(words) }
     }
     type Log = ReturnType<typeof journal>
@@ -360,19 +365,25 @@ class Case {
     const original = target.words.slice()
     await run('apply', [], [0], none, first)
     await run('fused', [0], [1], first, second)
-    await run('blend', [1], isDense ? [2, 4, 5, 3] : [2, 3, 0], second, third)
-    const fourth = journal()
-    await run('blend', isDense ? [2, 4, 5, 3] : [2, 3, 0], [1], third, fourth)
-    await run('revert', [1], [], fourth, none)
+    const [fourth, fifth] = [journal(), journal()]
+    if (isDense) {
+      await run('blend', [1], [2, 4, 5, 3], second, third)
+      await run('blend', [2, 4, 5, 3], [4, 1], third, fourth)
+      await run('blend', [4, 1], [1], fourth, fifth)
+    } else {
+      await run('blend', [1], [2, 3, 0], second, third)
+      await run('blend', [2, 3, 0], [3, 1], third, fourth)
+      await run('blend', [3, 1], [1], fourth, fifth)
+    }
+    await run('revert', [1], [], fifth, none)
     if (isDense) {
       // Two kernels, one journal: what `dense` displaced, `blend` puts back, and the other way around.
-      const [fifth, sixth, seventh] = [journal(), journal(), journal()]
-      await run('dense', [], [4], none, fifth)
-      await run('dense', [4], [5, 4], fifth, sixth)
-      await run('blend', [5, 4], [0, 5], sixth, seventh)
-      const eighth = journal()
-      await run('blend', [0, 5], [5], seventh, eighth)
-      await run('dense', [5], [], eighth, none)
+      const [sixth, seventh, eighth, ninth] = [journal(), journal(), journal(), journal()]
+      await run('dense', [], [4], none, sixth)
+      await run('dense', [4], [5, 4], sixth, seventh)
+      await run('blend', [5, 4], [0, 5], seventh, eighth)
+      await run('blend', [0, 5], [5], eighth, ninth)
+      await run('dense', [5], [], ninth, none)
     }
     this.#compare('weights after all', buffer, original)
   }

@@ -1,6 +1,7 @@
 import type { Cursor } from './golomb.ts'
 import {
   denseAt,
+  denseStart,
   elementAt,
   type Job,
   keptBefore,
@@ -25,29 +26,41 @@ export function blend(
   const news = job.streams.slice(job.olds, job.olds + job.news)
   for (let block = job.first_block; block < job.end_block; block++) {
     const tile = tileOf(job, block)
-    const oldStart = target.journalStart(entriesBefore(job, arena, olds, block), block)
-    const start = target.journalStart(entriesBefore(job, arena, news, block), block)
-    const reverted = olds.map((stream) => deltasOf(job, arena, tile, stream, block))
-    const applied = news.map((stream) => deltasOf(job, arena, tile, stream, block))
-    let oldRank = 0
-    let rank = 0
-    for (let position = 0; position < tile.area; position++) {
-      const { element } = elementAt(job, tile, position)
-      let raw = target.load(element)
-      if (reverted.some((deltas) => deltas.has(position)))
-        raw = target.displacedAt(displaced, oldStart, oldRank++)
-      const parts = applied.flatMap((deltas) => deltas.get(position) ?? [])
-      if (parts.length > 0) {
-        target.journalWrite(journal, start, rank++, raw)
-        const delta = parts.reduce((sum, part) => Math.fround(sum + part))
-        raw = target.rawOf(target.valueOf(raw) + delta)
+    const elementOf = (position: number) => elementAt(job, tile, position).element
+    for (const stream of olds) {
+      const start = startOf(job, target, arena, stream, block)
+      const positions = deltasOf(job, arena, tile, stream, block).keys()
+      for (const [rank, position] of [...positions].entries()) {
+        target.store(elementOf(position), target.displacedAt(displaced, start, rank))
       }
-      target.store(element, raw)
+    }
+    const sums = new Map<number, { sum: number; last: number }>()
+    const parts = news.map((stream) => deltasOf(job, arena, tile, stream, block))
+    for (const [i, deltas] of parts.entries()) {
+      for (const [position, delta] of deltas) {
+        const before = sums.get(position)
+        const sum = before === undefined ? delta : Math.fround(before.sum + delta)
+        sums.set(position, { sum, last: i })
+      }
+    }
+    for (const [i, deltas] of parts.entries()) {
+      const start = startOf(job, target, arena, news[i], block)
+      for (const [rank, position] of [...deltas.keys()].entries()) {
+        const { sum, last } = sums.get(position)!
+        const raw = target.load(elementOf(position))
+        target.journalWrite(journal, start, rank, last === i ? raw : 0)
+        if (last === i) target.store(elementOf(position), target.rawOf(target.valueOf(raw) + sum))
+      }
     }
   }
 }
 
-/** What a stream adds to the positions of a tile. */
+function startOf(job: Job, target: Target, arena: Uint32Array, stream: Stream, block: number): number {
+  if (stream.codec !== TERNARY) return denseStart(job, target, stream, block)
+  return stream.journal + target.journalStart(keptBefore(arena, stream, block), block)
+}
+
+/** What a stream adds to the positions of a tile, in ascending order. */
 function deltasOf(
   job: Job,
   arena: Uint32Array,
@@ -67,13 +80,4 @@ function deltasOf(
     }
   }
   return deltas
-}
-
-function entriesBefore(job: Job, arena: Uint32Array, streams: readonly Stream[], block: number): number {
-  const { row, col, height } = tileOf(job, block)
-  return streams.reduce(
-    (sum, stream) =>
-      sum + (stream.codec === TERNARY ? keptBefore(arena, stream, block) : row * job.cols + height * col),
-    0,
-  )
 }

@@ -1,4 +1,4 @@
-import { denseAt, elementAt, type Job, tileOf } from './job.ts'
+import { denseAt, denseStart, elementAt, type Job, tileOf } from './job.ts'
 import type { Target } from './target.ts'
 
 /** Twin of shaders/dense.wgsl. */
@@ -9,15 +9,16 @@ export function dense(
   displaced: Uint32Array,
   journal: Uint32Array,
 ): void {
+  const olds = job.streams.slice(0, job.olds)
   const news = job.streams.slice(job.olds, job.olds + job.news)
   for (let block = job.first_block; block < job.end_block; block++) {
     const tile = tileOf(job, block)
-    const before = tile.row * job.cols + tile.height * tile.col
-    const oldStart = target.journalStart(job.olds * before, block)
-    const start = target.journalStart(job.news * before, block)
+    const [oldStart, start] = [olds, news].map((streams) =>
+      streams.length > 0 ? denseStart(job, target, streams[streams.length - 1], block) : 0,
+    )
     for (let position = 0; position < tile.area; position++) {
       const { element, flat } = elementAt(job, tile, position)
-      let raw = job.olds > 0 ? target.displacedAt(displaced, oldStart, position) : target.load(element)
+      let raw = olds.length > 0 ? target.displacedAt(displaced, oldStart, position) : target.load(element)
       if (news.length > 0) {
         target.journalWrite(journal, start, position, raw)
         const deltas = news.map((stream) => Math.fround(stream.value * denseAt(arena, stream, flat)))

@@ -1,6 +1,6 @@
 import { fromHalf } from '../../format/float16.ts'
 import { type Code, Cursor } from './golomb.ts'
-import { floatOf } from './target.ts'
+import { floatOf, type Target } from './target.ts'
 
 /** `Stream` of shaders/shared/job.wgsl. */
 export interface Stream {
@@ -8,6 +8,7 @@ export interface Stream {
   index: number
   codec: number
   value: number
+  journal: number
 }
 
 /** `Job` of shaders/shared/job.wgsl. */
@@ -65,6 +66,12 @@ export function open(arena: Uint32Array, stream: Stream, block: number): Cursor 
 
 export function signedValue(value: number, negative: number): number {
   return negative === 1 ? -value : value
+}
+
+/** First journal word of a dense stream in a block: shaders/shared/dense_entries.wgsl. */
+export function denseStart(job: Job, target: Target, stream: Stream, block: number): number {
+  const { row, col, height } = tileOf(job, block)
+  return stream.journal + target.journalStart(row * job.cols + height * col, block)
 }
 
 /** Value `flat` of a dense section. */

@@ -8,7 +8,7 @@ export function revert(job: Job, target: Target, arena: Uint32Array, displaced: 
     const tile = tileOf(job, block)
     const kept = keptBefore(arena, stream, block)
     const capacity = keptBefore(arena, stream, block + 1) - kept
-    const start = target.journalStart(kept, block)
+    const start = stream.journal + target.journalStart(kept, block)
     const cursor = open(arena, stream, block)
     let rank = 0
     while (cursor.more && rank < capacity) {
