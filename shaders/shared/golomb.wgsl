@@ -56,12 +56,6 @@ fn whole_of(x: f32) -> i32 { return bitcast<i32>(floor(x) + 8388608.0) - 0x4b000
 /// 2^exponent of a normal number.
 fn power_of_two(exponent: i32) -> f32 { return bitcast<f32>((exponent + 127) * 0x800000); }
 
-/// Trailing zeros of a word, 32 for 0: the exponent of its lowest bit as f32, which is exact.
-fn trailing_zeros(word: u32) -> u32 {
-  let exponent = (bitcast<u32>(f32(word & (~word + 1u))) >> 23u) - 127u;
-  return select(exponent, 32u, word == 0u);
-}
-
 fn decoder_of(code: Code) -> Decoder {
   let size = 1 << code.low;
   return Decoder(
