@@ -182,6 +182,7 @@ fn blend(
     }
   }
   let news = min(params.news, MAX_STREAMS);
+  if (news == 0u) { return; }
   for (var i = 0u; i < news; i++) {
     if (params.streams[params.olds + i].codec == TERNARY) {
       let at = params.streams[params.olds + i].index + 2u * block_id;
@@ -189,7 +190,7 @@ fn blend(
     }
   }
   for (var at = 0u; at < SPAN; at++) { sums[at] = -0.0; }
-  for (var first = 0u; (first < tile.area) & (news > 0u); first += SPAN) {
+  for (var first = 0u; first < tile.area; first += SPAN) {
     let span = Span(first, min(first + SPAN, tile.area));
     for (var word = 0u; word < SPAN / 16u; word++) { settled[word] = 0u; }
     for (var i = 0u; i + 1u < news; i++) {
