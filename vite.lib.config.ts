@@ -18,7 +18,7 @@ export default defineConfig({
     outDir: 'lib',
     lib: {
       entry: {
-        tritswap: entry('src/loader.ts'),
+        tritswap: entry('src/loader/index.ts'),
         element: entry('src/element/define.ts'),
         format: entry('src/format/index.ts'),
         compress: entry('src/compress/index.ts'),

@@ -6,7 +6,7 @@
  */
 import { expect, test } from '@playwright/test'
 import type { MeasuredSwitch } from '../src/element/switcher_state.ts'
-import type { GeneratedToken } from '../src/loader.ts'
+import type { GeneratedToken } from '../src/loader/index.ts'
 import { Random } from '../tests/gpu/random.ts'
 import { ready } from './support/page.ts'
 

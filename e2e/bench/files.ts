@@ -25,7 +25,7 @@ import {
   toHalf,
   weightsOf,
 } from '../../src/format/index.ts'
-import { parseModel, serializeModel } from '../../src/onnx/model.ts'
+import { parseModel, serializeModel } from '../../src/onnx/proto/model.ts'
 import {
   type GraphProto,
   NodeProtoSchema,
@@ -36,7 +36,7 @@ import {
   TypeProto_TensorSchema,
   TypeProtoSchema,
   ValueInfoProtoSchema,
-} from '../../src/onnx/onnx_pb.ts'
+} from '../../src/onnx/proto/onnx_pb.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import type { ByteSource } from '../../src/source/source.ts'
 import { type BenchOptions, expertName } from './options.ts'

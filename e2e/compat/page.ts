@@ -14,9 +14,9 @@ import {
   ExpertLoader,
   isTritswapError,
   type LoaderOptions,
-} from '../../src/loader.ts'
+} from '../../src/loader/index.ts'
 import type { OrtSession } from '../../src/model/hoisted_session.ts'
-import { ReferenceWeights } from '../../src/model/reference_weights.ts'
+import { ReferenceWeights } from '../../src/reference/weights.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import { CpuReference, type SessionClass } from './cpu_reference.ts'
 import type { Job, JobExpert, JobResult, Outcome } from './protocol.ts'
@@ -278,9 +278,13 @@ const compat = {
     const result: JobResult = { base: {}, experts: {}, beside: {} }
     const tolerance = TOLERANCES[job.dtype] ?? QUANTIZED_TOLERANCE
     const { inputs, references } = await expectedOf(job)
-    const isKept = /^q4/.test(job.dtype)
+    const isQuantized = /^q4/.test(job.dtype)
     const isInteger = job.dtype === 'q8'
-    const [model, second, third] = [await load(job), await load(job), isKept ? await load(job) : undefined]
+    const [model, second, third] = [
+      await load(job),
+      await load(job),
+      isQuantized ? await load(job) : undefined,
+    ]
     const plain = await outputOf(model, inputs)
     const sessions = { ...model.sessions } as Record<string, { config?: unknown }>
     const InferenceSession = Object.values(sessions)[0].constructor as unknown as SessionClass
@@ -301,7 +305,7 @@ const compat = {
       result.base.maxDiff = worst
       // Torch was run on f32 weights and on dequantized ones: its outputs count where the plain session meets those of
       // its own kind. To be near the others is no more than chance, and an expert that is large ends it.
-      const suffix = [isKept ? '.q4' : ''].find((end) => {
+      const suffix = [isQuantized ? '.q4' : ''].find((end) => {
         const reference = references.get(`base${end}`)
         return reference !== undefined && difference(plain, reference) <= tolerance
       })

@@ -5,7 +5,7 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { parseGraphFile } from '../../src/onnx/files.ts'
+import { parseGraphFile } from '../../src/onnx/graph/graph_files.ts'
 
 export interface ZooModel {
   name: string

@@ -16,7 +16,7 @@ import {
   type ExpertRequest,
   isTritswapError,
   type LoaderOptions,
-} from '../../src/loader.ts'
+} from '../../src/loader/index.ts'
 import { fetchGraph, hoistIntoVram } from '../../src/model/base_source.ts'
 import { ExpertHost } from '../../src/model/expert_host.ts'
 

@@ -6,7 +6,7 @@
  */
 import { FetchPool } from '../../src/fetcher/pool.ts'
 import { receiveFile } from '../../src/fetcher/receive.ts'
-import { isAbortError } from '../../src/loader.ts'
+import { isAbortError } from '../../src/loader/index.ts'
 
 export interface WantedFile {
   source: string

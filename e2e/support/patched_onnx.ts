@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { bindingsFrom, decodeValues, readHead, readSection, tilingOf } from '../../src/format/index.ts'
-import { parseModel, serializeModel } from '../../src/onnx/model.ts'
+import { parseModel, serializeModel } from '../../src/onnx/proto/model.ts'
 import { memorySource } from '../../src/source/memory.ts'
 
 /** A file with the interface of a source. */

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { create } from '@bufbuild/protobuf'
-import { ReferenceWeights } from '../../src/model/reference_weights.ts'
-import { parseModel, serializeModel } from '../../src/onnx/model.ts'
-import { TensorProto_DataType, TensorProtoSchema } from '../../src/onnx/onnx_pb.ts'
+import { parseModel, serializeModel } from '../../src/onnx/proto/model.ts'
+import { TensorProto_DataType, TensorProtoSchema } from '../../src/onnx/proto/onnx_pb.ts'
+import { ReferenceWeights } from '../../src/reference/weights.ts'
 import { fileSource } from './patched_onnx.ts'
 
 const GRAPH = 'onnx/model.onnx'

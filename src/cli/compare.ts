@@ -2,8 +2,8 @@ import { basename } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type Comparison, compareExperts, type Similarity } from '../compress/algebra.ts'
 import { UsageError } from './command.ts'
-import { withExperts } from './experts.ts'
 import { formatNumber, formatTable } from './format_text.ts'
+import { withExpertFiles } from './open_experts.ts'
 
 export const help = `
 tritswap compare <a.trit> <b.trit> … [--tensors] [--json]
@@ -31,7 +31,7 @@ export async function run(argv: string[]): Promise<number> {
   if (positionals.length < 2) {
     throw new UsageError(`Cannot compare: expected at least two files, found ${positionals.length}`)
   }
-  const comparison = await withExperts(positionals, (experts) => compareExperts(experts))
+  const comparison = await withExpertFiles(positionals, (experts) => compareExperts(experts))
   const names = positionals.map((path) => basename(path, '.trit'))
   process.stdout.write(
     values.json === true

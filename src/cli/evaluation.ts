@@ -9,10 +9,10 @@ import { openCheckpoint } from '../compress/checkpoint.ts'
 import { isFloat } from '../compress/dtypes.ts'
 import { readFloats } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
-import { type PlacedBeside, placeBeside, readExpert } from '../model/reference_beside.ts'
-import { ReferenceWeights, type TensorValues } from '../model/reference_weights.ts'
 import { closeness, scoreWindow, type WindowLogits, windowsOf } from '../model/score.ts'
 import { matchName } from '../onnx/index.ts'
+import { bypassOnCpu, type CpuBypass, readExpert } from '../reference/bypass.ts'
+import { ReferenceWeights, type TensorValues } from '../reference/weights.ts'
 import { openFile, openPath } from './file_source.ts'
 import { type Feeds, NodeSession } from './node_session.ts'
 import type { PreparedManifest } from './prepare.ts'
@@ -57,11 +57,11 @@ interface Scored {
 }
 
 /** A variant of the base's weights, or experts beside those that stay quantized. */
-export type Variant = TensorValues | BesideVariant
+export type Variant = TensorValues | BypassVariant
 
-interface BesideVariant {
+interface BypassVariant {
   changed: TensorValues
-  placed: PlacedBeside
+  placed: CpuBypass
 }
 
 export class Evaluation {
@@ -212,7 +212,7 @@ export class Evaluation {
         tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])),
       }
       const experts = [{ expert: await readExpert(source), weight }]
-      const { variants, merged } = await placeBeside([graph], experts, 'auto', this.reference)
+      const { variants, merged } = await bypassOnCpu([graph], experts, 'auto', this.reference)
       const changed = await this.reference.patched(source, weight, merged[0])
       const placed = variants.get(this.#graph)
       return placed === undefined ? changed : { changed, placed }

@@ -2,10 +2,10 @@ import { parseArgs } from 'node:util'
 import type { CompressReport } from '../compress/compress.ts'
 import { MERGE_METHODS, type MergeMethod, type MergeOptions, mergeExperts } from '../compress/merge.ts'
 import { UsageError } from './command.ts'
-import { withExperts } from './experts.ts'
 import { formatBytes, formatNumber } from './format_text.ts'
 import { ruleOptions } from './inputs.ts'
 import { inspectFile } from './inspect.ts'
+import { withExpertFiles } from './open_experts.ts'
 import { writeTrit } from './output.ts'
 import { progressBar } from './progress.ts'
 
@@ -76,7 +76,7 @@ export async function run(argv: string[]): Promise<number> {
   const bar = progressBar('merging')
   let report: CompressReport
   try {
-    report = await withExperts(positionals, (experts) =>
+    report = await withExpertFiles(positionals, (experts) =>
       writeTrit(out, (spool) =>
         mergeExperts(experts, merge, { spool, onProgress: ({ done, total }) => bar.update(done, total) }),
       ),

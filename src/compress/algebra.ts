@@ -9,10 +9,10 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { decodeTernary, type TernaryEntries } from '../format/codecs/ternary.ts'
 import type { TritHead } from '../format/head.ts'
 import { decodeValues, readSection, ternarySection } from '../format/section.ts'
 import type { TritTensor } from '../format/table.ts'
-import { decodeTernary, type TernaryEntries } from '../format/ternary.ts'
 import { weightsOf } from '../format/tiling.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
 

@@ -4,9 +4,9 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { encodeBlocks } from '../format/codecs/ternary.ts'
 import { MAX_TENSOR_WEIGHTS } from '../format/limits.ts'
 import type { CompressionRecord } from '../format/table.ts'
-import { encodeBlocks } from '../format/ternary.ts'
 import { tilingOf } from '../format/tiling.ts'
 import { type PayloadSpool, TritWriter } from '../format/writer.ts'
 import type { ByteSource } from '../source/source.ts'

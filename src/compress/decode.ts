@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { decodeDense } from '../format/dense.ts'
+import { decodeDense } from '../format/codecs/dense.ts'
+import { decodeTernary, type TernaryEntries } from '../format/codecs/ternary.ts'
 import type { TritHead } from '../format/head.ts'
 import { decodeValues, readSection, ternarySection } from '../format/section.ts'
 import type { DenseTensor, TernaryTensor, TritTensor } from '../format/table.ts'
-import { decodeTernary, type TernaryEntries } from '../format/ternary.ts'
 import { tilingOf, weightsOf } from '../format/tiling.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
 

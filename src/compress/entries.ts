@@ -1,4 +1,4 @@
-import type { BlockedEntries } from '../format/ternary.ts'
+import type { BlockedEntries } from '../format/codecs/ternary.ts'
 import { tilingOf } from '../format/tiling.ts'
 import { inOrder } from './in_order.ts'
 import type { RunJob, SliceScore, TauOf } from './jobs.ts'

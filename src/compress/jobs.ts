@@ -5,7 +5,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
-import { encodeDense } from '../format/dense.ts'
+import { encodeDense } from '../format/codecs/dense.ts'
 import { HASH_SLICE, hashSlices } from '../format/fingerprint.ts'
 import { tilingOf } from '../format/tiling.ts'
 import { readBytes, type StoredTensor } from './safetensors.ts'

@@ -5,11 +5,11 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { decodeTernary } from '../format/codecs/ternary.ts'
 import { fromHalf } from '../format/float16.ts'
 import { decodeValues, readSection, ternarySection } from '../format/section.ts'
 import { compareSketch } from '../format/sketch.ts'
 import { type BaseRecord, SKETCH_VALUES, type TritTensor, targetsOf } from '../format/table.ts'
-import { decodeTernary } from '../format/ternary.ts'
 import { weightsOf } from '../format/tiling.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
 import { type OpenExpert, sameTensors, tensorNames } from './algebra.ts'

@@ -1,5 +1,5 @@
 import { TritswapError } from '../errors.ts'
-import { encodeBlocks } from '../format/ternary.ts'
+import { encodeBlocks } from '../format/codecs/ternary.ts'
 import { TritWriter } from '../format/writer.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import {

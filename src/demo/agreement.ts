@@ -1,5 +1,5 @@
 import type { SwitcherLoader } from '../element/switcher_state.ts'
-import type { Closeness, Expert } from '../loader.ts'
+import type { Closeness, Expert } from '../loader/index.ts'
 import type { HeldOutText } from './measurement.ts'
 
 /** Tokens of a window: short, so that a slow device has a first figure soon. */

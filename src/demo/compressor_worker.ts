@@ -1,5 +1,5 @@
 /** Entry of the worker that compresses what a visitor brings. */
-import { serve } from '../rpc.ts'
+import { serve } from '../rpc/index.ts'
 import { Compressor } from './compressor.ts'
 
 serve(new Compressor())

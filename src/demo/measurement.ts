@@ -1,4 +1,4 @@
-import { orAborted } from '../element/or_aborted.ts'
+import { orAborted } from '../async/or_aborted.ts'
 import type { Pen, SwitcherLoader, SwitcherState } from '../element/switcher_state.ts'
 import { TritswapError } from '../errors.ts'
 

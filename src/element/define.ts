@@ -3,7 +3,7 @@
  *
  * @module element
  */
-import { ExpertLoader } from '../loader.ts'
+import { ExpertLoader } from '../loader/index.ts'
 import { ExpertSwitcher } from './expert_switcher.ts'
 import { Manuscript } from './manuscript.ts'
 import { Mix } from './mix.ts'

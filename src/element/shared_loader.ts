@@ -1,5 +1,5 @@
-import type { ExpertLoader, FetchProgress, LoaderOptions, ProgressCallback } from '../loader.ts'
-import { orAborted } from './or_aborted.ts'
+import { orAborted } from '../async/or_aborted.ts'
+import type { ExpertLoader, FetchProgress, LoaderOptions, ProgressCallback } from '../loader/index.ts'
 
 /** The part of an {@link ExpertLoader} that the switcher drives. */
 export type SwitcherLoader = Pick<

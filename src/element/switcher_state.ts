@@ -7,7 +7,7 @@ import type {
   GenerateOptions,
   ModelInfo,
   SwitchReport,
-} from '../loader.ts'
+} from '../loader/index.ts'
 import { openChunkCache } from '../source/cache.ts'
 import type { RegistryEntry } from '../source/registry.ts'
 import { type CreateLoader, type Lease, leaseLoader, type SwitcherLoader } from './shared_loader.ts'

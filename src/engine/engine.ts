@@ -15,7 +15,7 @@ import type { BindingChoice } from '../model/expert_bindings.ts'
 import { ExpertHost, type FilledBase, type LoadedInfo } from '../model/expert_host.ts'
 import { type Closeness, closeness, scoreWindow } from '../model/score.ts'
 import { externalFilesOf, type QuantizedChoice } from '../onnx/index.ts'
-import { keptFile, type UseOfCopies } from '../source/kept.ts'
+import { fileWithCopy, type UseOfCopies } from '../source/offline_copy.ts'
 import type {
   ActiveExpert,
   EngineStats,
@@ -385,7 +385,7 @@ function modelFiles(
     let response: Response
     try {
       const get = () => fetch(url)
-      response = await (copies ? keptFile(url.href, copies, get) : get())
+      response = await (copies ? fileWithCopy(url.href, copies, get) : get())
     } catch (cause) {
       throw new TritswapError('network', `Cannot fetch ${url}: ${(cause as Error).message}`, {
         fields: { url: url.href },

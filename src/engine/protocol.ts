@@ -3,9 +3,9 @@
  *
  * @module
  */
-import type { ActiveSet, AdapterInfo } from '../model/reports.ts'
+import type { ActiveSet, AdapterInfo } from '../model/expert_info.ts'
 
-export type * from '../model/reports.ts'
+export type * from '../model/expert_info.ts'
 
 export interface ModelInfo {
   name: string

@@ -12,10 +12,10 @@ import {
   type PreTrainedTokenizer,
   Tensor,
 } from '@xenova/transformers'
+import { channel } from '../async/channel.ts'
 import { abortError, TritswapError } from '../errors.ts'
 import { GRAPH_FOLDER } from '../model/base_source.ts'
 import type { OrtSession } from '../model/hoisted_session.ts'
-import { channel } from './channel.ts'
 import type { GenerateOptions } from './protocol.ts'
 
 /** Reads a file of the model folder; `undefined` where there is none. */

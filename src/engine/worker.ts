@@ -1,5 +1,5 @@
 /** Entry of the engine worker. */
-import { serve } from '../rpc.ts'
+import { serve } from '../rpc/index.ts'
 import { Engine } from './engine.ts'
 
 export type EngineApi = Engine

@@ -7,7 +7,7 @@ import { openSource } from '../source/open.ts'
 import { type RetryPolicy, withRetry } from '../source/retry.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
 import { type StreamedSource, withStream } from '../source/stream.ts'
-import type { HeldFile, HeldFiles } from './held.ts'
+import type { FileChunks, MemoryChunks } from './memory_chunks.ts'
 import { progressReporter } from './progress.ts'
 import type { FetchedFile, FetchProgress, FetchRequest, FetchStats, PayloadChunk } from './protocol.ts'
 
@@ -25,7 +25,7 @@ export interface FetchContext {
   sink?: ChunkSink
   cache?: ChunkCache
   /** Takes the chunks that the cache does not. */
-  held?: HeldFiles
+  held?: MemoryChunks
   signal?: AbortSignal
   priority?: 'high' | 'low'
   retry?: Partial<RetryPolicy>
@@ -52,7 +52,7 @@ class FileFetch {
   readonly #request: FetchRequest
   readonly #context: FetchContext
   readonly #cache: ChunkCache | undefined
-  readonly #held: HeldFiles | undefined
+  readonly #held: MemoryChunks | undefined
   readonly #source: ByteSource
   /** For the head and what follows it, in one request. */
   readonly #front: StreamedSource
@@ -381,7 +381,7 @@ class FileFetch {
 /** Where chunks of one file are kept on this machine. */
 interface Stores {
   cached: CachedFile | undefined
-  held: HeldFile | undefined
+  held: FileChunks | undefined
 }
 
 async function chunksIn({ cached, held }: Stores): Promise<Set<number>> {

@@ -1,5 +1,5 @@
 import { TritswapError } from '../errors.ts'
-import { isCopy, keptFile } from '../source/kept.ts'
+import { fileWithCopy, isCopy } from '../source/offline_copy.ts'
 
 /** `tritswap.json` of a prepared base: where its weights are and what authenticates them. */
 export interface ModelManifest {
@@ -34,7 +34,7 @@ export async function readModelManifest(
   let response: Response
   try {
     const get = () => fetch(url, { signal })
-    response = await (keep ? keptFile(url, 'unreachable', get) : get())
+    response = await (keep ? fileWithCopy(url, 'unreachable', get) : get())
   } catch (cause) {
     signal?.throwIfAborted()
     throw new TritswapError(

@@ -1,5 +1,5 @@
 import { abortError, isAbortError, packError, TritswapError } from '../errors.ts'
-import { connectWorker, transfer, type WorkerLink } from '../rpc.ts'
+import { connectWorker, transfer, type WorkerLink } from '../rpc/index.ts'
 import { type CachedFileInfo, type ChunkCache, openChunkCache } from '../source/cache.ts'
 import { isHubName } from '../source/hf.ts'
 import {
@@ -59,7 +59,7 @@ interface Slot {
   link: WorkerLink<FetchWorkerApi>
   busy: boolean
   /** The next load of the file that it had last: whatever the cache did not take is still there. */
-  heir: Job | undefined
+  nextWaiter: Job | undefined
   idleTimer: ReturnType<typeof setTimeout> | undefined
 }
 
@@ -160,7 +160,7 @@ export class FetchPool {
       const onAbort = () => {
         const at = this.#queue.indexOf(job)
         if (at >= 0) this.#queue.splice(at, 1)
-        for (const slot of this.#slots) if (slot.heir === job) this.#forget(slot)
+        for (const slot of this.#slots) if (slot.nextWaiter === job) this.#forget(slot)
         if (job.running) job.running.abort(abortError(signal))
         else this.#fail(job, abortError(signal))
       }
@@ -250,18 +250,18 @@ export class FetchPool {
   /** Ends a job in its worker: what it fetched goes to who waits for the same file, or away. */
   #leave(slot: Slot, job: Job): void {
     this.#rest(slot)
-    const [heir] = this.#heirs(job)
-    if (!heir) {
+    const [nextWaiter] = this.#heirs(job)
+    if (!nextWaiter) {
       this.#forget(slot)
       return
     }
-    slot.heir = heir
-    this.#queue.splice(this.#queue.indexOf(heir), 1)
-    this.#queue.unshift(heir)
+    slot.nextWaiter = nextWaiter
+    this.#queue.splice(this.#queue.indexOf(nextWaiter), 1)
+    this.#queue.unshift(nextWaiter)
   }
 
   #forget(slot: Slot): void {
-    slot.heir = undefined
+    slot.nextWaiter = undefined
     if (!slot.link.dead.aborted) slot.link.api.forget().catch(() => {})
   }
 
@@ -269,10 +269,13 @@ export class FetchPool {
   #slot(job: Job): Slot {
     const idle = [...this.#slots].filter(({ busy }) => !busy)
     const slot =
-      idle.find(({ heir }) => heir === job) ?? idle.find(({ heir }) => !heir) ?? idle[0] ?? this.#start()
+      idle.find(({ nextWaiter }) => nextWaiter === job) ??
+      idle.find(({ nextWaiter }) => !nextWaiter) ??
+      idle[0] ??
+      this.#start()
     clearTimeout(slot.idleTimer)
     slot.busy = true
-    slot.heir = undefined
+    slot.nextWaiter = undefined
     return slot
   }
 
@@ -286,7 +289,7 @@ export class FetchPool {
       })
     }
     const link = connectWorker<FetchWorkerApi>(worker, 'fetch worker')
-    const slot: Slot = { link, busy: false, heir: undefined, idleTimer: undefined }
+    const slot: Slot = { link, busy: false, nextWaiter: undefined, idleTimer: undefined }
     link.dead.addEventListener('abort', () => this.#slots.delete(slot), { once: true })
     this.#slots.add(slot)
     return slot

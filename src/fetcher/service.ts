@@ -1,14 +1,14 @@
-import { release } from '../rpc.ts'
+import { release } from '../rpc/index.ts'
 import { type ChunkCache, openChunkCache } from '../source/cache.ts'
 import { fetchFile } from './fetcher.ts'
-import { HeldFiles } from './held.ts'
+import { MemoryChunks } from './memory_chunks.ts'
 import type { FetchWorkerApi } from './protocol.ts'
 import { portSink } from './send.ts'
 
 /** What a fetch worker does, on whichever thread: `worker.ts` serves it. */
 export function fetchService(): FetchWorkerApi {
   const caches = new Map<number | undefined, ChunkCache>()
-  const held = new HeldFiles()
+  const held = new MemoryChunks()
   const cacheOf = (budget: number | undefined) => {
     if (budget === 0) return undefined
     const cache = caches.get(budget) ?? openChunkCache({ budget })

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type BlocksCode, type BlocksComponent, blocksLayout } from './blocks.ts'
+import { type BlocksCode, type BlocksComponent, blocksLayout } from './codecs/nbits.ts'
 import { array, integer, invalid, object, oneOf, shapeOf, text } from './fields.ts'
 import {
   MAX_GRAPHS,

@@ -11,6 +11,7 @@ export {
   type HoistedInput,
   type Placement,
 } from './bindings.ts'
+export { decodeDense, encodeDense } from './codecs/dense.ts'
 export {
   type BlocksCode,
   type BlocksComponent,
@@ -19,8 +20,16 @@ export {
   blocksReader,
   type ComponentLayout,
   decodeBlocks,
-} from './blocks.ts'
-export { decodeDense, encodeDense } from './dense.ts'
+} from './codecs/nbits.ts'
+export {
+  type BlockedEntries,
+  decodeTernary,
+  encodeBlocks,
+  encodeTernary,
+  type TernaryEntries,
+  type TernarySection,
+  ternaryDecodeCalls,
+} from './codecs/ternary.ts'
 export { type FingerprintEntry, fingerprintOf, HASH_SLICE, hashSlices } from './fingerprint.ts'
 export { fromHalf, toHalf } from './float16.ts'
 export {
@@ -39,14 +48,5 @@ export { decodeValues, readSection, ternarySection } from './section.ts'
 export { sha256, toHex } from './sha256.ts'
 export { compareSketch, sketchOf, sketchPositions, type WeightDtype } from './sketch.ts'
 export * from './table.ts'
-export {
-  type BlockedEntries,
-  decodeTernary,
-  encodeBlocks,
-  encodeTernary,
-  type TernaryEntries,
-  type TernarySection,
-  ternaryDecodeCalls,
-} from './ternary.ts'
 export { type Tile, type Tiling, tileAt, tilingOf, weightsOf } from './tiling.ts'
 export { memorySpool, type NewTensorWithoutBytes, type PayloadSpool, TritWriter } from './writer.ts'

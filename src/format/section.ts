@@ -1,10 +1,10 @@
 import { TritswapError } from '../errors.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
-import { decodeBlocks } from './blocks.ts'
-import { decodeDense } from './dense.ts'
+import { decodeDense } from './codecs/dense.ts'
+import { decodeBlocks } from './codecs/nbits.ts'
+import { decodeTernary, type TernarySection } from './codecs/ternary.ts'
 import { chunkLength, type TritHead, verifyChunk } from './head.ts'
 import type { TernaryTensor, TritTensor } from './table.ts'
-import { decodeTernary, type TernarySection } from './ternary.ts'
 import { weightsOf } from './tiling.ts'
 
 /**

@@ -7,7 +7,8 @@
 import { TritswapError } from '../errors.ts'
 import { type BaseBindings, bindingsFrom } from './bindings.ts'
 import { wordsFor } from './bits.ts'
-import { type BlocksCode, blocksLayout } from './blocks.ts'
+import { type BlocksCode, blocksLayout } from './codecs/nbits.ts'
+import type { TernaryCode } from './codecs/ternary.ts'
 import {
   array,
   integer,
@@ -35,7 +36,6 @@ import {
   MAX_TENSORS,
   MIN_BLOCK_SIZE,
 } from './limits.ts'
-import type { TernaryCode } from './ternary.ts'
 import { tilingOf, weightsOf } from './tiling.ts'
 
 /** `expert`: a task vector. `base`: the weights of a prepared base model, every tensor `dense` or `blocks`. */

@@ -11,7 +11,12 @@ export {
   type ExpertStoreStats,
   type ExpertUpload,
   type ResidentExpert,
-} from './expert_store.ts'
-export { type SetEntry, Switcher, type SwitchTimings } from './switcher.ts'
-export { type UnpackedPart, Unpacker, type UnpackRequest } from './unpacker.ts'
-export { type KeptPlace, type Placed, type WeightFeed, WeightStore } from './weight_store.ts'
+} from './experts/expert_store.ts'
+export { type UnpackedPart, Unpacker, type UnpackRequest } from './experts/unpacker.ts'
+export { type SetEntry, Switcher, type SwitchTimings } from './switch/switcher.ts'
+export {
+  type BufferPlacement,
+  type QuantizedPlacement,
+  type WeightFeed,
+  WeightStore,
+} from './weights/weight_store.ts'

@@ -1,6 +1,6 @@
 import { golombCode } from '../format/golomb.ts'
 import { type TritTensor, tilingOf } from '../format/index.ts'
-import type { StreamPlace } from './expert_store.ts'
+import type { StreamSpan } from './experts/expert_store.ts'
 import type { Params, TargetDtype } from './kernel.ts'
 
 /** `codec` of shaders/shared/job.wgsl. */
@@ -10,7 +10,7 @@ const CODECS = { ternary: 0, f16: 1, f32: 2 } as const
  * `Stream` of shaders/shared/job.wgsl: a tensor in the arena, its values multiplied with `weight`, what it displaces at
  * word `journal` of its set's.
  */
-export function streamParams(tensor: TritTensor, place: StreamPlace, weight: number, journal = 0): Params {
+export function streamParams(tensor: TritTensor, place: StreamSpan, weight: number, journal = 0): Params {
   const ternary = tensor.codec === 'ternary'
   return {
     code: { words: place.words, ...(ternary ? golombCode(tensor.m) : { m: 0, low: 0, cut: 0 }) },

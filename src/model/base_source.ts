@@ -19,8 +19,8 @@ import {
   weightTable,
 } from '../onnx/index.ts'
 import { httpSource, type Meter } from '../source/http.ts'
-import { keptFile, type UseOfCopies } from '../source/kept.ts'
 import { memorySource } from '../source/memory.ts'
+import { fileWithCopy, type UseOfCopies } from '../source/offline_copy.ts'
 import { withRetry } from '../source/retry.ts'
 import type { ByteSource } from '../source/source.ts'
 import type { FilledBase } from './expert_host.ts'
@@ -146,7 +146,7 @@ async function keptWhole(
   signal?: AbortSignal,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const get = async () => new Response(await fetchWhole(url, { signal }))
-  return new Uint8Array(await (await keptFile(url, copies, get)).arrayBuffer())
+  return new Uint8Array(await (await fileWithCopy(url, copies, get)).arrayBuffer())
 }
 
 /** `model_type` of the configuration of a model folder; undefined where there is none. */

@@ -6,7 +6,7 @@
  */
 import { TritswapError } from '../errors.ts'
 import { type TritTable, type TritTensor, tilingOf, weightsOf } from '../format/index.ts'
-import { matchName, type Site, type SitePart, type SlotGraph, sitesOf } from '../onnx/index.ts'
+import { type BypassGraph, matchName, type Site, type SitePart, sitesOf } from '../onnx/index.ts'
 
 /**
  * `merge`: added to weights in place. `side`: ternary, beside the weights. `input`: the adapter's own tensors, beside
@@ -36,7 +36,7 @@ interface SiteUse {
 type TensorUse = 'side' | 'delta' | 'inputScale' | 'outputScale' | 'bias'
 
 /** What one tensor of an expert, or a pair of them, is beside a site. */
-export type BesideUse =
+export type BypassUse =
   | { [K in TensorUse]: SiteUse & { kind: K; index: number } }[TensorUse]
   | (SiteUse & { kind: 'lowRank'; down: Factor; up: Factor; rank: number; scaling: number })
 
@@ -44,15 +44,15 @@ export type BesideUse =
 export interface ExpertBinding {
   /** Tensors of its table that are merged. */
   merged: ReadonlySet<number>
-  beside: readonly BesideUse[]
+  beside: readonly BypassUse[]
 }
 
 /** What of the weights in VRAM decides. */
 export interface BoundWeights {
   /** Places of a target that hold floats. */
-  floatPlacesOf(target: string): readonly { input: string; dtype: 'float32' | 'float16' }[]
+  floatPlacementsOf(target: string): readonly { input: string; dtype: 'float32' | 'float16' }[]
   /** Whether a target is quantized in one of its places. */
-  isKept(target: string): boolean
+  isQuantized(target: string): boolean
 }
 
 /** Tokens that a switch has to pay for itself in. */
@@ -74,7 +74,7 @@ export class SiteIndex {
   readonly #uncovered = new Set<string>()
 
   /** @param graphs - by the names of their sessions */
-  constructor(graphs: readonly (readonly [name: string, graph: SlotGraph])[]) {
+  constructor(graphs: readonly (readonly [name: string, graph: BypassGraph])[]) {
     for (const [graph, source] of graphs) {
       const sites = sitesOf(source)
       for (const site of sites) {
@@ -134,12 +134,12 @@ export function bindExpert(
   unused: ReadonlySet<string> = new Set(),
 ): ExpertBinding {
   const merged = new Set<number>()
-  const beside: BesideUse[] = []
+  const beside: BypassUse[] = []
   const rest = choice === 'auto' && prefersInput(table, weights, sites) ? 'input' : choice
   for (const { target, tensors, uses, isPartial } of contributions(table, sites, weights, rest)) {
     if (unused.has(target)) continue
-    const floats = weights.floatPlacesOf(target)
-    const kept = weights.isKept(target)
+    const floats = weights.floatPlacementsOf(target)
+    const kept = weights.isQuantized(target)
     // A bias is in floats, whatever the weight beside it is in.
     const quantized = uses.filter(({ site, kind }) => site.quantized && kind !== 'bias')
     const first = table.tensors[tensors[0]]
@@ -184,7 +184,7 @@ export function bindExpert(
 interface Contribution {
   target: string
   tensors: number[]
-  uses: BesideUse[]
+  uses: BypassUse[]
   /** It changes one of two modules that share a weight: the embedding, or the output layer that is tied to it. */
   isPartial?: boolean
 }
@@ -203,7 +203,7 @@ function* contributions(
     // Two modules that share a weight may have a pair each.
     const key = `${target} ${layout === 'embedding'}`
     if (role === 'delta') {
-      const uses = places.map((place): BesideUse => {
+      const uses = places.map((place): BypassUse => {
         const isSide = place.site.kind === 'linear' && tensor.codec === 'ternary' && choice !== 'input'
         return { ...place, kind: isSide ? 'side' : 'delta', index }
       })
@@ -232,17 +232,17 @@ function* contributions(
   }
 }
 
-function biasUses(index: number, target: string, sites: SiteIndex): BesideUse[] {
+function biasUses(index: number, target: string, sites: SiteIndex): BypassUse[] {
   const places = sites.ofBias(target)
   if (places.length !== 1) return []
   return places.map(({ graph, site, firstOutput, outputs }) => {
-    const part = { target, rows: 1, cols: outputs, firstOutput, turned: false }
+    const part = { target, rows: 1, cols: outputs, firstOutput, transposed: false }
     return { graph, site, part, kind: 'bias', index }
   })
 }
 
 /** (IA)³ scales what goes into a module or what comes out of it, its bias included. */
-function scaleUse(place: SiteUse, tensor: TritTensor, index: number, weights: BoundWeights): BesideUse[] {
+function scaleUse(place: SiteUse, tensor: TritTensor, index: number, weights: BoundWeights): BypassUse[] {
   const { site, part } = place
   const length = weightsOf(tensor.shape)
   if (site.kind === 'embedding') return []
@@ -252,15 +252,15 @@ function scaleUse(place: SiteUse, tensor: TritTensor, index: number, weights: Bo
   }
   const bias = part.target.replace(/\.weight$/, '.bias')
   const isBiasApart =
-    weights.floatPlacesOf(bias).length > 0 && !site.bias.some(({ target }) => target === bias)
+    weights.floatPlacementsOf(bias).length > 0 && !site.bias.some(({ target }) => target === bias)
   return outputsOf(part) === length && !isBiasApart ? [{ ...place, kind: 'outputScale', index }] : []
 }
 
-function outputsOf({ rows, cols, turned }: SitePart): number {
-  return turned ? cols : rows
+function outputsOf({ rows, cols, transposed }: SitePart): number {
+  return transposed ? cols : rows
 }
 
-function lowRankUses(table: TritTable, a: number, b: number, sites: SiteIndex): BesideUse[] {
+function lowRankUses(table: TritTable, a: number, b: number, sites: SiteIndex): BypassUse[] {
   const { layout, scaling = 1, target } = table.tensors[b]
   const { rows: rank } = tilingOf(table.tensors[a].shape)
   // The matrix is left · right: B · A, or its transpose for modules that keep [in, out].
@@ -279,7 +279,7 @@ function lowRankUses(table: TritTable, a: number, b: number, sites: SiteIndex): 
     .of(target)
     .filter(({ site }) => (site.kind === 'embedding') === (layout === 'embedding'))
   return places.map((place) => {
-    const [down, up] = place.part.turned ? [left, right] : [right, left]
+    const [down, up] = place.part.transposed ? [left, right] : [right, left]
     return { ...place, kind: 'lowRank', down, up, rank, scaling }
   })
 }
@@ -294,7 +294,7 @@ function prefersInput(table: TritTable, weights: BoundWeights, sites: SiteIndex)
   let input = 0
   for (const { target, role, shape } of table.tensors) {
     if (role === 'loraA' || role === 'delta') continue
-    for (const { dtype } of weights.floatPlacesOf(target)) {
+    for (const { dtype } of weights.floatPlacementsOf(target)) {
       const places = sites.of(target)
       const weightsOfTarget = places.length > 0 ? places[0].part.rows * places[0].part.cols : weightsOf(shape)
       merge += PASSES_OF_MERGE * weightsOfTarget * (dtype === 'float16' ? 2 : 4)

@@ -24,9 +24,10 @@ import {
 } from '../gpu/index.ts'
 import { type IntegerSite, integersOf, unusedIn } from '../onnx/index.ts'
 import type { BaseIdentity } from './base_check.ts'
-import { BesideBuffers } from './beside.ts'
+import { BypassBuffers } from './bypass_buffers.ts'
 import { createLike, type ReadyGraph } from './create_session.ts'
 import type { BindingChoice, ExpertBinding } from './expert_bindings.ts'
+import type { ActiveExpert, BoundExpert, EngineStats, ExpertInfo, SwitchReport } from './expert_info.ts'
 import {
   countWeights,
   ExpertRuntime,
@@ -35,7 +36,6 @@ import {
   type PayloadPieces,
 } from './expert_runtime.ts'
 import type { VariantSource } from './graph_variants.ts'
-import type { ActiveExpert, BoundExpert, EngineStats, ExpertInfo, SwitchReport } from './reports.ts'
 
 /** A base whose weights are in VRAM, and no expert has touched them yet. */
 export interface FilledBase {
@@ -69,7 +69,7 @@ export class ExpertHost {
   readonly #weights: WeightStore
   readonly #experts: ExpertStore
   readonly #switcher: Switcher
-  readonly #beside: BesideBuffers
+  readonly #beside: BypassBuffers
   readonly #loaded = new Map<string, LoadedExpert>()
   /** Sets by the ids of their experts. */
   readonly #named = new WeakMap<ExpertSet, readonly ActiveExpert[]>()
@@ -104,7 +104,7 @@ export class ExpertHost {
       isUnused: unusedIn(Object.values(options.graphs ?? {})),
     }
     const base = withIntegers(await identify(weights, identity, table.tensors), integers)
-    const beside = new BesideBuffers(await Unpacker.create({ gpu, experts }), options.expertBudget)
+    const beside = new BypassBuffers(await Unpacker.create({ gpu, experts }), options.expertBudget)
     const tensors = new Map(table.tensors.map((tensor) => [tensor.name, tensor]))
     const graphs = Object.entries(options.graphs ?? {}).map(
       ([name, { file, bytes, externalFiles, external }]): [string, VariantSource] => {
@@ -138,7 +138,7 @@ export class ExpertHost {
     weights: WeightStore,
     experts: ExpertStore,
     switcher: Switcher,
-    beside: BesideBuffers,
+    beside: BypassBuffers,
     runtime: ExpertRuntime,
     dtype: 'f32' | 'f16',
     weightCount: number,

@@ -5,16 +5,17 @@
  *
  * @module
  */
+
+import { SerialQueue } from '../async/serial_queue.ts'
 import { abortError, TritswapError } from '../errors.ts'
 import { SKETCH_VALUES, type TritHead, type TritTable, weightsOf } from '../format/index.ts'
 import type { ExpertStore, ResidentExpert, SetEntry, Switcher, WeightStore } from '../gpu/index.ts'
 import { type BaseIdentity, checkBase, unusedTargets } from './base_check.ts'
-import { type BesideBuffers, type BesideFeeds, type GraphPlan, planBeside } from './beside.ts'
+import { type BypassBuffers, type BypassFeeds, type GraphPlan, planBypass } from './bypass_buffers.ts'
 import { type BindingChoice, bindExpert, type ExpertBinding, SiteIndex } from './expert_bindings.ts'
 import { GraphVariants, type VariantSource } from './graph_variants.ts'
 import { type GpuTensor, hoistedSession, type OrtSession, type SessionVariant } from './hoisted_session.ts'
 import { renameTargets } from './target_names.ts'
-import { Turnstile } from './turnstile.ts'
 
 /** An expert of a set, and how it meets the base; all of it is merged where nothing is said. */
 export interface BoundEntry {
@@ -35,7 +36,7 @@ export const BASE_SET: ExpertSet = { id: 0, experts: [] }
 export type PayloadPieces = AsyncIterable<{ offset: number; bytes: Uint8Array<ArrayBuffer> }>
 
 /** One line of forward passes (a generation, a pipeline): which experts it wants and which it last ran with. */
-export interface SessionLine {
+export interface PassContext {
   /** The set that the last forward pass ran with. */
   readonly ran: ExpertSet
   /** Makes the line stay with the set that is the default now; true if it had another one. */
@@ -56,7 +57,7 @@ export interface RuntimeParts {
   base: BaseIdentity
   /** What it takes to have experts beside the weights. */
   beside?: {
-    buffers: BesideBuffers
+    buffers: BypassBuffers
     /** By the names of their sessions. */
     graphs: ReadonlyMap<string, VariantSource>
   }
@@ -66,7 +67,7 @@ export interface RuntimeParts {
 interface SetState {
   holders: number
   plans: ReadonlyMap<string, GraphPlan>
-  feeds?: Promise<BesideFeeds<GPUBuffer>>
+  feeds?: Promise<BypassFeeds<GPUBuffer>>
   /** VRAM of the feeds, once they are there. */
   bytes: number
 }
@@ -77,11 +78,11 @@ export class ExpertRuntime {
   readonly #switcher: Switcher
   readonly #base: BaseIdentity
   readonly #feeds: ReadonlyMap<string, GpuTensor>
-  readonly #buffers: BesideBuffers | undefined
+  readonly #buffers: BypassBuffers | undefined
   readonly #variants = new Map<string, GraphVariants>()
   readonly #sites: SiteIndex
-  readonly #turnstile = new Turnstile()
-  readonly #lines = new WeakMap<SessionLine, LineState>()
+  readonly #queue = new SerialQueue()
+  readonly #lines = new WeakMap<PassContext, LineState>()
   readonly #states = new Map<ExpertSet, SetState>()
   /** Sessions that have run: a switch makes the variants of these ready. */
   readonly #sessions = new Map<string, OrtSession>()
@@ -133,10 +134,10 @@ export class ExpertRuntime {
    * A line with experts of its own, which it holds in VRAM, or one that follows `activate`.
    * @throws {TritswapError} `released` if one of its experts was evicted
    */
-  line(own?: ExpertSet): SessionLine {
+  line(own?: ExpertSet): PassContext {
     if (own) this.#hold(own)
     const state: LineState = { own, ran: BASE_SET }
-    const line: SessionLine = {
+    const line: PassContext = {
       get ran() {
         return state.ran
       },
@@ -157,13 +158,13 @@ export class ExpertRuntime {
   }
 
   /** Sessions that run with the experts of `line`. */
-  sessions<S extends OrtSession>(sessions: Record<string, S>, line: SessionLine): Record<string, S> {
+  sessions<S extends OrtSession>(sessions: Record<string, S>, line: PassContext): Record<string, S> {
     const state = this.#lines.get(line) as LineState
     return Object.fromEntries(
       Object.entries(sessions).map(([name, session]) => {
         this.#sessions.set(name, session)
         const proxy = hoistedSession(session, this.#feeds, (run) =>
-          this.#turnstile.pass(async () => {
+          this.#queue.run(async () => {
             const set = state.own ?? this.#default
             await this.#merge(set)
             const variant = await this.#variantFor(set, name, session)
@@ -217,7 +218,7 @@ export class ExpertRuntime {
 
   /** Sketch values of the base itself, whatever is active. */
   #sketchOfBase(tensors: readonly string[], seeds: readonly string[]): Promise<Float32Array> {
-    return this.#turnstile.pass(async () => {
+    return this.#queue.run(async () => {
       const before = this.#merged
       await this.#apply([])
       try {
@@ -261,7 +262,7 @@ export class ExpertRuntime {
   async activate(set: ExpertSet, signal?: AbortSignal): Promise<{ totalMs: number } | undefined> {
     signal?.throwIfAborted()
     const ticket = ++this.#tickets
-    return this.#turnstile.pass(async () => {
+    return this.#queue.run(async () => {
       if (signal?.aborted) throw abortError(signal)
       if (ticket !== this.#tickets) throw new DOMException('A later switch overtook this one', 'AbortError')
       const before = this.#default
@@ -285,7 +286,7 @@ export class ExpertRuntime {
 
   /** Runs `task` while no forward pass and no switch runs. */
   exclusively<T>(task: () => Promise<T>): Promise<T> {
-    return this.#turnstile.pass(task)
+    return this.#queue.run(task)
   }
 
   /** Gives back the sessions that experts beside the weights run in. Nothing may run any more. */
@@ -314,12 +315,12 @@ export class ExpertRuntime {
     }
   }
 
-  #fill(state: SetState): Promise<BesideFeeds<GPUBuffer>> {
+  #fill(state: SetState): Promise<BypassFeeds<GPUBuffer>> {
     const plans = Array.from(state.plans, ([name, plan]) => {
       const { inputs } = (this.#variants.get(name) as GraphVariants).inputsOf(plan.slots)
       return [name, { plan, inputs }] as const
     })
-    const feeds = (this.#buffers as BesideBuffers).fill(new Map(plans))
+    const feeds = (this.#buffers as BypassBuffers).fill(new Map(plans))
     feeds.then(
       ({ bytes }) => {
         state.bytes = bytes
@@ -378,7 +379,7 @@ export class ExpertRuntime {
 }
 
 function planOf(experts: readonly BoundEntry[]): Map<string, GraphPlan> {
-  return planBeside(experts.flatMap(({ binding, ...entry }) => (binding ? [{ ...entry, binding }] : [])))
+  return planBypass(experts.flatMap(({ binding, ...entry }) => (binding ? [{ ...entry, binding }] : [])))
 }
 
 function isSame(a: readonly SetEntry[], b: readonly SetEntry[]): boolean {

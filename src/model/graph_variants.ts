@@ -3,12 +3,12 @@
  *
  * @module
  */
-import { addSlots, type SiteSlots, type SlotGraph, type SlotInput } from '../onnx/index.ts'
+import { addBypass, type BypassGraph, type BypassInput, type SiteBypass } from '../onnx/index.ts'
 import type { OrtSession } from './hoisted_session.ts'
 
 /** A hoisted graph, and how sessions of its variants are made. */
 export interface VariantSource {
-  graph: SlotGraph
+  graph: BypassGraph
   /** A session like `base`, of another graph. */
   create(base: OrtSession, bytes: Uint8Array<ArrayBuffer>): Promise<OrtSession>
 }
@@ -17,7 +17,7 @@ export interface VariantSource {
 const MAX_SESSIONS = 16
 
 interface Variant {
-  inputs: readonly SlotInput[]
+  inputs: readonly BypassInput[]
   /** Until its session is made. */
   bytes?: Uint8Array<ArrayBuffer>
 }
@@ -32,30 +32,30 @@ export class GraphVariants {
     this.#source = source
   }
 
-  get graph(): SlotGraph {
+  get graph(): BypassGraph {
     return this.#source.graph
   }
 
   /** The inputs of the variant with these slots, and its key. */
-  inputsOf(slots: ReadonlyMap<string, SiteSlots>): { key: string; inputs: readonly SlotInput[] } {
+  inputsOf(slots: ReadonlyMap<string, SiteBypass>): { key: string; inputs: readonly BypassInput[] } {
     const key = keyOf(slots)
     let variant = this.#variants.get(key)
     if (variant === undefined) {
-      variant = addSlots(this.#source.graph, slots)
+      variant = addBypass(this.#source.graph, slots)
       this.#variants.set(key, variant)
     }
     return { key, inputs: variant.inputs }
   }
 
   /** The session of a variant. Only to be called while nothing runs: onnxruntime-web does one thing at a time. */
-  async session(base: OrtSession, slots: ReadonlyMap<string, SiteSlots>): Promise<OrtSession> {
+  async session(base: OrtSession, slots: ReadonlyMap<string, SiteBypass>): Promise<OrtSession> {
     const { key } = this.inputsOf(slots)
     const sessions = this.#sessions.get(base) ?? new Map<string, OrtSession>()
     this.#sessions.set(base, sessions)
     let session = sessions.get(key)
     if (session === undefined) {
       const variant = this.#variants.get(key) as Variant
-      const bytes = variant.bytes ?? addSlots(this.#source.graph, slots).bytes
+      const bytes = variant.bytes ?? addBypass(this.#source.graph, slots).bytes
       session = await this.#source.create(base, bytes)
       variant.bytes = undefined
       const [oldest] = sessions
@@ -77,6 +77,6 @@ export class GraphVariants {
   }
 }
 
-function keyOf(slots: ReadonlyMap<string, SiteSlots>): string {
+function keyOf(slots: ReadonlyMap<string, SiteBypass>): string {
   return JSON.stringify([...slots].sort(([a], [b]) => (a < b ? -1 : 1)))
 }

@@ -33,7 +33,7 @@ export type RunSession = (variant?: SessionVariant) => Promise<Record<string, un
  * Wraps a session so that its hoisted inputs are fed on every run and seen by nobody: transformers.js picks its
  * feeds by `inputNames` and takes cache shapes from `inputMetadata`.
  *
- * @param around - called with each run; decides when it happens (see {@link Turnstile})
+ * @param around - called with each run; decides when it happens (see {@link SerialQueue})
  */
 export function hoistedSession<S extends OrtSession>(
   session: S,

@@ -3,10 +3,28 @@
  *
  * @module
  */
-export { type Storage, writeBaseWeights } from './base_weights.ts'
-export type { Checkpoint } from './checkpoint.ts'
-export { DTYPE_SUFFIX, graphFiles, isModelDtype, type ModelDtype, parseGraphFile } from './files.ts'
-export type { HoistedWeight } from './hoist.ts'
+
+export type { Site, SiteKind, SitePart, SiteTensors } from './bypass/sites.ts'
+export {
+  addBypass,
+  type BypassGraph,
+  type BypassInput,
+  type BypassInputKind,
+  type GraphVariant,
+  type SiteBypass,
+  sideBlockSize,
+  sideBlocks,
+  sitesOf,
+} from './bypass/variants.ts'
+export {
+  DTYPE_SUFFIX,
+  graphFiles,
+  isModelDtype,
+  type ModelDtype,
+  parseGraphFile,
+} from './graph/graph_files.ts'
+export { type Storage, writeBaseWeights } from './hoist/base_weights.ts'
+export type { HoistedWeight } from './hoist/hoist.ts'
 export {
   bindingsOf,
   externalFilesOf,
@@ -17,21 +35,10 @@ export {
   type HoistOptions,
   hoistModel,
   type QuantizedChoice,
-} from './hoisted_model.ts'
-export { type ExternalFiles, type InitializerData, readElements } from './initializer.ts'
-export { type IntegerSite, integersOf } from './integers.ts'
-export { unusedIn } from './modules.ts'
-export { matchName } from './names.ts'
-export type { Site, SiteKind, SitePart, SiteTensors } from './sites.ts'
-export {
-  addSlots,
-  type GraphVariant,
-  type SiteSlots,
-  type SlotGraph,
-  type SlotInput,
-  type SlotKind,
-  sideBlockSize,
-  sideBlocks,
-  sitesOf,
-} from './slots.ts'
-export { type WeightPiece, weightBytes, weightPieces, weightTable } from './weight_bytes.ts'
+} from './hoist/hoisted_model.ts'
+export { type WeightPiece, weightBytes, weightPieces, weightTable } from './hoist/weight_bytes.ts'
+export { type ExternalFiles, type InitializerData, readElements } from './proto/initializer.ts'
+export { type IntegerSite, integersOf } from './quantized/integers.ts'
+export type { Checkpoint } from './resolve/checkpoint.ts'
+export { matchName } from './resolve/names.ts'
+export { unusedIn } from './resolve/unused_parameters.ts'

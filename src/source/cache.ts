@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { KEPT_FILES } from './kept.ts'
+import { COPIES_CACHE } from './offline_copy.ts'
 
 /** What `list` tells of a file. */
 export interface CachedFileInfo {
@@ -266,7 +266,7 @@ export function openChunkCache({
     delete: remove,
     async clear() {
       for (const rootHash of await hashes()) await remove(rootHash)
-      if (await available()) await Promise.all([URLS, KEPT_FILES].map((name) => storage!.delete(name)))
+      if (await available()) await Promise.all([URLS, COPIES_CACHE].map((name) => storage!.delete(name)))
     },
     async usage() {
       const files = await list()

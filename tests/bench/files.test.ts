@@ -3,7 +3,7 @@ import { beforeAll, expect, test } from 'vitest'
 import { type PreparedFiles, prepareFiles } from '../../e2e/bench/files.ts'
 import { benchOptions } from '../../e2e/bench/options.ts'
 import { fromHalf } from '../../src/format/index.ts'
-import { parseModel } from '../../src/onnx/model.ts'
+import { parseModel } from '../../src/onnx/proto/model.ts'
 
 let prepared: PreparedFiles
 beforeAll(async () => {

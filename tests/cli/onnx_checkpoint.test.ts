@@ -10,7 +10,7 @@ import { compressTaskVector } from '../../src/compress/compress.ts'
 import { fullTaskVector } from '../../src/compress/full.ts'
 import { readFloats } from '../../src/compress/safetensors.ts'
 import { memorySpool } from '../../src/format/index.ts'
-import { parseModel, serializeModel } from '../../src/onnx/model.ts'
+import { parseModel, serializeModel } from '../../src/onnx/proto/model.ts'
 import { opened } from '../compress/checkpoints.ts'
 
 const ZOO = '../shared/onnx-zoo'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { connectWorker } from '../../src/rpc.ts'
+import { connectWorker } from '../../src/rpc/index.ts'
 import { SAMPLE_SHA256 } from './portable.ts'
 import type { CompressApi } from './portable.worker.ts'
 

@@ -1,4 +1,4 @@
-import { serve } from '../../src/rpc.ts'
+import { serve } from '../../src/rpc/index.ts'
 import { compressSample } from './portable.ts'
 
 const api = { compressSample }

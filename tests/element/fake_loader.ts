@@ -9,7 +9,7 @@ import type {
   GeneratedToken,
   ProgressCallback,
   SwitchReport,
-} from '../../src/loader.ts'
+} from '../../src/loader/index.ts'
 
 export interface FakeOptions {
   /** ms of the base's download, of an expert's, of a token. */

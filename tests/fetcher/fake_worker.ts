@@ -1,5 +1,5 @@
 import type { Endpoint } from 'comlink'
-import { serve } from '../../src/rpc.ts'
+import { serve } from '../../src/rpc/index.ts'
 
 /** A worker on this thread: `serve` on one end of a channel, the `Worker` interface on the other. */
 export interface FakeWorker {

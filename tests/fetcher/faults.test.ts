@@ -7,7 +7,7 @@ import {
 } from '../../e2e/servers/fault_server.ts'
 import { isTritswapError, type TritswapError } from '../../src/errors.ts'
 import { type FetchContext, fetchFile } from '../../src/fetcher/fetcher.ts'
-import { HeldFiles } from '../../src/fetcher/held.ts'
+import { MemoryChunks } from '../../src/fetcher/memory_chunks.ts'
 import type { FetchedFile, FetchRequest } from '../../src/fetcher/protocol.ts'
 import { openChunkCache } from '../../src/source/cache.ts'
 import { type MemoryCacheStorage, memoryCacheStorage } from '../source/memory_cache_storage.ts'
@@ -538,7 +538,7 @@ describe('memory', () => {
       end: () => {},
     }
     const cache = openChunkCache({ storage: storage.storage })
-    await fetchFile(request, { cache, sink, held: new HeldFiles() }).finally(() => vi.unstubAllGlobals())
+    await fetchFile(request, { cache, sink, held: new MemoryChunks() }).finally(() => vi.unstubAllGlobals())
     expect(lives.every(({ from }) => from >= 0)).toBe(true)
     return Math.max(
       ...lives.map(({ to: at }) => lives.filter(({ from, to }) => from < at && at <= to).length),

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { TritswapError } from '../../src/errors.ts'
-import { connectWorker, type WorkerLink } from '../../src/rpc.ts'
+import { connectWorker, type WorkerLink } from '../../src/rpc/index.ts'
 import type { TestApi } from './rpc.worker.ts'
 
 function connect(): WorkerLink<TestApi> {

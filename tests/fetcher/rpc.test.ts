@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { TritswapError } from '../../src/errors.ts'
-import { connectWorker, release } from '../../src/rpc.ts'
+import { connectWorker, release } from '../../src/rpc/index.ts'
 import { fakeWorker } from './fake_worker.ts'
 
 let closed = 0

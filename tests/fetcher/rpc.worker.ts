@@ -1,5 +1,5 @@
 import { TritswapError } from '../../src/errors.ts'
-import { serve } from '../../src/rpc.ts'
+import { serve } from '../../src/rpc/index.ts'
 
 const api = {
   add: (a: number, b: number) => a + b,

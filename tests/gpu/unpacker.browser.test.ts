@@ -16,11 +16,11 @@ test('a ternary delta becomes 2-bit weights that MatMulNBits reads as −1, 0 an
   const resident = await engine.load(expert)
   const unpacker = await Unpacker.create(engine)
   const part = { expert: resident, index: 0, offset: 0, rowStride: 128, colStride: 1 }
-  const turned = { ...part, offset: 1, rowStride: 1, colStride: 64 }
+  const transposed = { ...part, offset: 1, rowStride: 1, colStride: 64 }
   const floats = { kind: 'floats', dtype: 'float16', count: 3700, from: 1 } as const
   const [codes, columns, halves, values] = await unpacker.unpack([
     { kind: 'codes', fields: 37 * 128, parts: [part] },
-    { kind: 'codes', fields: 100 * 64, parts: [turned] },
+    { kind: 'codes', fields: 100 * 64, parts: [transposed] },
     { ...floats, parts: [2, -3].map((weight) => ({ ...part, rowStride: 100, weight })) },
     { kind: 'values', dtype: 'float16', values: [1, -2, 0.5] },
   ])

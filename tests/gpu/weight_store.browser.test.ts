@@ -3,9 +3,9 @@ import type { HoistedInput } from '../../src/format/bindings.ts'
 import { floatsToHalves, toHalf } from '../../src/format/float16.ts'
 import { blocksLayout, compareSketch, sketchOf } from '../../src/format/index.ts'
 import { WeightStore } from '../../src/gpu/index.ts'
-import { checksum } from '../../src/gpu/reference/checksum.ts'
 import { blocksOf, container, deltaOf, denseOf, testGpu } from './fixtures.ts'
 import { Random } from './random.ts'
+import { checksum } from './twins/checksum.ts'
 
 const random = new Random(11)
 const base = await container('base', [
@@ -109,22 +109,22 @@ describe('quantized tensors', () => {
     'become %s weights, whatever the order of bytes',
     async (dtype) => {
       const quantized = await container('base', sections)
-      const turned = (tensor: string, offset: number, pitch: number) => ({
+      const transposed = (tensor: string, offset: number, pitch: number) => ({
         tensor,
         offset,
         rowStride: 1,
         colStride: pitch,
       })
       const hoisted: HoistedInput[] = [
-        { name: 'qk', dtype, dims: [COLS, 64], parts: [turned('q', 0, 64), turned('k', 48, 64)] },
-        { name: 'plain', dtype, dims: [COLS, 33], parts: [turned('plain', 0, 33)] },
+        { name: 'qk', dtype, dims: [COLS, 64], parts: [transposed('q', 0, 64), transposed('k', 48, 64)] },
+        { name: 'plain', dtype, dims: [COLS, 33], parts: [transposed('plain', 0, 33)] },
         {
           name: 'plain.rows',
           dtype,
           dims: [33, COLS],
           parts: [{ tensor: 'plain', offset: 0, rowStride: COLS, colStride: 1 }],
         },
-        { name: 'half', dtype, dims: [COLS, 7], parts: [turned('half', 0, 7)] },
+        { name: 'half', dtype, dims: [COLS, 7], parts: [transposed('half', 0, 7)] },
         {
           name: 't',
           dtype,
@@ -188,7 +188,7 @@ describe('quantized tensors', () => {
       })
       expect([...new Uint8Array(await store.read(name))], name).toEqual(bytes)
     }
-    expect(store.isKept('q')).toBe(true)
+    expect(store.isQuantized('q')).toBe(true)
     expect(store.shapeOf('q')).toEqual([48, COLS])
     expect(() => store.placementsOf('q')).toThrow(/quantized there/)
     const names = ['q', 'k', 'half', 't']
@@ -210,8 +210,8 @@ test('a tied tensor that is quantized on one side has two roundings, each with a
     dims: shape,
     parts: [{ tensor: 'embed', offset: 0, rowStride: 48, colStride: 1 }],
   }
-  const turned = { tensor: 'embed@head', offset: 0, rowStride: 1, colStride: 20 }
-  const head: HoistedInput = { name: 'head', dtype: 'float32', dims: [48, 20], parts: [turned] }
+  const transposed = { tensor: 'embed@head', offset: 0, rowStride: 1, colStride: 20 }
+  const head: HoistedInput = { name: 'head', dtype: 'float32', dims: [48, 20], parts: [transposed] }
   const raw = (
     name: string,
     dtype: HoistedInput['dtype'],

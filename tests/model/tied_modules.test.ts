@@ -9,13 +9,13 @@ const WEIGHT = 'model.embed_tokens.weight'
 /** A model whose output layer multiplies with its embedding, which lies turned in an initializer of its own. */
 async function tied() {
   const [rows, cols] = [12, 4]
-  const turned = (i: number) => Math.sin((i % rows) * cols + Math.floor(i / rows) + 1)
+  const transposed = (i: number) => Math.sin((i % rows) * cols + Math.floor(i / rows) + 1)
   const { graphs, tensors } = await hoistModel([
     modelOf({
       input: [{ name: 'ids' }],
       initializer: [
         floats(WEIGHT, [rows, cols], (i) => Math.sin(i + 1)),
-        floats('onnx::MatMul_9', [cols, rows], turned),
+        floats('onnx::MatMul_9', [cols, rows], transposed),
       ],
       node: [
         { opType: 'Gather', name: '/model/embed_tokens/Gather', input: [WEIGHT, 'ids'], output: ['h'] },
@@ -32,7 +32,7 @@ async function tied() {
   const places = inputs.map(({ name }) => ({ input: name, dtype: 'float32' as const }))
   return {
     sites: new SiteIndex([['model', { file, bytes, inputs, tensors: table }]]),
-    weights: { floatPlacesOf: () => places, isKept: () => false },
+    weights: { floatPlacementsOf: () => places, isQuantized: () => false },
   }
 }
 

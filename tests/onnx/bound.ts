@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BindingChoice } from '../../src/model/expert_bindings.ts'
-import { placeBeside, readExpert } from '../../src/model/reference_beside.ts'
+import { bypassOnCpu, readExpert } from '../../src/reference/bypass.ts'
 import type { ByteSource } from '../../src/source/source.ts'
 import { outputsOf, type prepared } from './graphs.ts'
 
@@ -24,7 +24,7 @@ export async function bound(
   const read = await Promise.all(
     experts.map(async ({ file, weight }) => ({ expert: await readExpert(file), weight })),
   )
-  const { variants, merged } = await placeBeside(graphs, read, choice, base.weights)
+  const { variants, merged } = await bypassOnCpu(graphs, read, choice, base.weights)
   let changed = new Map<string, Float32Array<ArrayBuffer>>()
   for (const [i, { file, weight }] of experts.entries()) {
     const own = await base.weights.patched(file, weight, merged[i])

@@ -7,8 +7,8 @@ import { loadOrt } from '../../src/cli/node_session.ts'
 import { type PrepareOptions, prepareModel } from '../../src/cli/prepare.ts'
 import { openCheckpoint } from '../../src/compress/checkpoint.ts'
 import { readBytes, readFloats } from '../../src/compress/safetensors.ts'
-import type { BesideCpuFeed } from '../../src/model/reference_beside.ts'
-import { ReferenceWeights, type TensorValues } from '../../src/model/reference_weights.ts'
+import type { BypassCpuFeed } from '../../src/reference/bypass.ts'
+import { ReferenceWeights, type TensorValues } from '../../src/reference/weights.ts'
 
 export const SHARED = join(import.meta.dirname, '../../../shared')
 export const ZOO = join(SHARED, 'onnx-zoo')
@@ -104,7 +104,7 @@ export interface GraphWeights {
   file: string
   changed?: TensorValues
   /** A variant of the graph, and what its own inputs are fed with. */
-  beside?: { bytes: Uint8Array; feeds: ReadonlyMap<string, BesideCpuFeed> }
+  beside?: { bytes: Uint8Array; feeds: ReadonlyMap<string, BypassCpuFeed> }
 }
 
 async function weightFeeds({ reference, file, changed, beside }: GraphWeights) {

@@ -1,7 +1,7 @@
 /** Synthetic graphs. */
 import { create, toBinary } from '@bufbuild/protobuf'
 import type { GraphFile } from '../../src/onnx/index.ts'
-import { ModelProtoSchema, TensorProto_DataType } from '../../src/onnx/onnx_pb.ts'
+import { ModelProtoSchema, TensorProto_DataType } from '../../src/onnx/proto/onnx_pb.ts'
 import { memorySource } from '../../src/source/memory.ts'
 
 type Init = NonNullable<Parameters<typeof create<typeof ModelProtoSchema>>[1]>

@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { isTritswapError } from '../../src/errors.ts'
 import { type Checkpoint, hoistModel, readElements } from '../../src/onnx/index.ts'
-import { parseModel } from '../../src/onnx/model.ts'
+import { parseModel } from '../../src/onnx/proto/model.ts'
 import {
   AttributeProto_AttributeType,
   type GraphProto,
   TensorProto_DataLocation,
   TensorProto_DataType,
-} from '../../src/onnx/onnx_pb.ts'
+} from '../../src/onnx/proto/onnx_pb.ts'
 import type { ByteSource } from '../../src/source/source.ts'
 import { floats, modelOf, noFiles } from './models.ts'
 

@@ -1,6 +1,6 @@
 import type { TextModel } from '../../../src/engine/text_model.ts'
 import { type Gpu, requestGpu } from '../../../src/gpu/index.ts'
-import { type AttachedExpert, type AttachedExperts, attachExperts } from '../../../src/loader.ts'
+import { type AttachedExpert, type AttachedExperts, attachExperts } from '../../../src/loader/index.ts'
 import type { PageConfig } from '../protocol.ts'
 import { type Bench, type Group, timed } from './bench.ts'
 import { loadPlain, speedOf } from './tokens.ts'

@@ -1,4 +1,4 @@
-import { type Expert, ExpertLoader } from '../../../src/loader.ts'
+import { type Expert, ExpertLoader } from '../../../src/loader/index.ts'
 import type { BenchExpert, PageConfig } from '../protocol.ts'
 import { type Group, timed } from './bench.ts'
 

@@ -1,4 +1,4 @@
-import type { Expert, ExpertLoader, SwitchReport } from '../../../src/loader.ts'
+import type { Expert, ExpertLoader, SwitchReport } from '../../../src/loader/index.ts'
 import type { BenchExpert, GroupResult, PageConfig } from '../protocol.ts'
 import { type Bench, type Group, timed } from './bench.ts'
 import { openLoader, takeFresh } from './loading.ts'

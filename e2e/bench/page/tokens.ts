@@ -1,6 +1,6 @@
 import { TextModel } from '../../../src/engine/text_model.ts'
 import { type Gpu, requestGpu } from '../../../src/gpu/index.ts'
-import { type AttachedExpert, type AttachedExperts, attachExperts } from '../../../src/loader.ts'
+import { type AttachedExpert, type AttachedExperts, attachExperts } from '../../../src/loader/index.ts'
 import { type GpuTensor, hoistedSession, type OrtSession } from '../../../src/model/hoisted_session.ts'
 import type { PageConfig } from '../protocol.ts'
 import type { Bench, Group } from './bench.ts'

@@ -1,0 +1,136 @@
+import { TritswapError } from '../../errors.ts'
+import { BLOCK_WEIGHTS, type TritTable } from '../../format/index.ts'
+import { ALIGNMENT, Batch, readBuffer, WORK_LIMIT } from '../batch.ts'
+import type { Gpu } from '../device.ts'
+import { type Kernel, kernelOf } from '../kernel.ts'
+import { createBuffers } from '../memory.ts'
+import { blocksOf, SECTION_FAILURES, sectionParams } from './sections.ts'
+
+/** A tensor whose stream is in the arena, in words from the first one of its expert. */
+export interface IndexedTensor {
+  tensor: Extract<TritTable['tensors'][number], { codec: 'ternary' }>
+  place: { words: number; index: number }
+}
+
+/** Enough to keep a GPU busy, little enough to be done before the next chunk of a usual line arrives. */
+const INDEX_BLOCKS = 64
+/** `Section` and `status` of shaders/shared/section.wgsl. */
+const SECTION_BYTES = 64
+const STATUS_BYTES = 8
+
+export interface IndexKernels {
+  offsets: Kernel
+  blocks: Kernel
+  counts: Kernel
+}
+
+export async function indexKernels(gpu: Gpu): Promise<IndexKernels> {
+  const [offsets, blocks, counts] = await Promise.all([
+    kernelOf(gpu, 'index_offsets'),
+    kernelOf(gpu, 'index_blocks'),
+    kernelOf(gpu, 'index_counts'),
+  ])
+  return { offsets, blocks, counts }
+}
+
+/**
+ * Fills the block indexes of one expert on the GPU, stream by stream as they become whole, and checks every block. No
+ * step waits for the GPU but the last one, which looks at what all of them found.
+ */
+export class StreamIndex {
+  readonly #gpu: Gpu
+  readonly #kernels: IndexKernels
+  /** Sections of all batches, and a status for each; nothing where no tensor is ternary. */
+  readonly #buffers: readonly GPUBuffer[]
+  #sectionsUsed = 0
+  #batches: (readonly IndexedTensor[])[] = []
+  #waiting: IndexedTensor[] = []
+  #waitingBlocks = 0
+
+  /** @throws {TritswapError} `memory` */
+  static async create(
+    gpu: Gpu,
+    kernels: IndexKernels,
+    { tensors }: Pick<TritTable, 'tensors'>,
+  ): Promise<StreamIndex> {
+    const ternary = tensors.filter((tensor) => tensor.codec === 'ternary')
+    if (ternary.length === 0) return new StreamIndex(gpu, kernels, [])
+    const blocks = ternary.reduce((sum, tensor) => sum + blocksOf(tensor), 0)
+    const batches = Math.min(ternary.length, Math.floor(blocks / INDEX_BLOCKS) + 1)
+    const sizes = [ternary.length * SECTION_BYTES + batches * ALIGNMENT, batches * ALIGNMENT]
+    return new StreamIndex(gpu, kernels, await createBuffers(gpu, 'the section tables', sizes))
+  }
+
+  private constructor(gpu: Gpu, kernels: IndexKernels, buffers: readonly GPUBuffer[]) {
+    this.#gpu = gpu
+    this.#kernels = kernels
+    this.#buffers = buffers
+  }
+
+  /**
+   * Takes a stream that is in the arena as a whole. Those that wait are indexed once they are enough.
+   * @param first - arena word of the expert, now
+   */
+  add(stream: IndexedTensor, arena: GPUBuffer, first: number): void {
+    this.#waiting.push(stream)
+    this.#waitingBlocks += blocksOf(stream.tensor)
+    if (this.#waitingBlocks >= INDEX_BLOCKS) this.flush(arena, first)
+  }
+
+  /** Indexes those that wait. */
+  flush(arena: GPUBuffer, first: number): void {
+    const ternary = this.#waiting
+    const blocks = this.#waitingBlocks
+    if (ternary.length === 0) return
+    this.#waiting = []
+    this.#waitingBlocks = 0
+    const [sections, status] = this.#buffers
+    const [sectionsAt, statusAt] = [this.#sectionsUsed, this.#batches.length * ALIGNMENT]
+    const packed = this.#kernels.blocks.packArray('sections', sectionParams(ternary, first))
+    this.#sectionsUsed += Math.ceil(packed.byteLength / ALIGNMENT) * ALIGNMENT
+    this.#batches.push(ternary)
+    const { queue } = this.#gpu.device
+    queue.writeBuffer(sections, sectionsAt, packed)
+    queue.writeBuffer(status, statusAt, Uint32Array.of(0, 0xffffffff))
+    const bindings = {
+      sections: { buffer: sections, offset: sectionsAt, size: packed.byteLength },
+      arena: { buffer: arena },
+      status: { buffer: status, offset: statusAt, size: STATUS_BYTES },
+    }
+    const batch = new Batch(this.#gpu)
+    batch.dispatchGroups(this.#kernels.offsets, bindings, {}, ternary.length, blocks)
+    const step = WORK_LIMIT / BLOCK_WEIGHTS
+    for (let from = 0; from < blocks; from += step) {
+      const end = Math.min(blocks, from + step)
+      const params = { first_block: from, end_block: end }
+      batch.dispatch(this.#kernels.blocks, bindings, params, end - from, (end - from) * BLOCK_WEIGHTS)
+    }
+    batch.dispatchGroups(this.#kernels.counts, bindings, {}, ternary.length, blocks)
+    batch.submit()
+  }
+
+  /**
+   * Waits until the GPU has indexed all that was flushed.
+   * @throws {TritswapError} `format` for the first stream that contradicts the table
+   */
+  async check(): Promise<void> {
+    if (this.#batches.length === 0) return
+    const found = await readBuffer(this.#gpu, this.#buffers[1], 0, this.#batches.length * ALIGNMENT)
+    for (const [i, ternary] of this.#batches.entries()) {
+      const [failures, section] = new Uint32Array(found, i * ALIGNMENT, 2)
+      if (failures === 0) continue
+      const { name } = ternary[section].tensor
+      const why = SECTION_FAILURES.filter(({ bit }) => (failures & bit) !== 0).map(({ text }) => text)
+      throw new TritswapError(
+        'format',
+        `Cannot use the expert: in ${name}, ${why.join(' and ')}; the file is broken, get another copy`,
+        { fields: { tensor: name, failures: why } },
+      )
+    }
+  }
+
+  /** Gives its buffers back; what was submitted still runs. */
+  destroy(): void {
+    for (const buffer of this.#buffers) buffer.destroy()
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * The weights file of a prepared base: tensors in checkpoint names, shapes and order, taken from the initializers
+ * that held them, so that a hoisted session computes exactly what the plain one did.
+ *
+ * @module
+ */
+import { floatsToHalves, halvesToFloats, toHalf } from '../../format/float16.ts'
+import {
+  type BlocksComponent,
+  blocksLayout,
+  blocksReader,
+  type PayloadSpool,
+  type Placement,
+  sketchPositions,
+  type TritTable,
+  TritWriter,
+  tilingOf,
+  weightsOf,
+} from '../../format/index.ts'
+import { readElements } from '../proto/initializer.ts'
+import { bindingsOf, type HoistedModel, type TensorBlocks } from './hoisted_model.ts'
+import { componentSlices } from './weight_bytes.ts'
+
+/**
+ * `auto`: quantized tensors as they were quantized, f16 for others that lose nothing by it, f32 for the rest. `f16` and
+ * `f32` are dequantized and cannot feed inputs that stay quantized.
+ */
+export type Storage = 'f16' | 'f32' | 'auto'
+
+/** Few hashes, and still a progress bar that moves. */
+const CHUNK_LOG2 = 19
+/** Elements converted at a time. */
+const SLICE = 1 << 20
+
+/**
+ * Writes all tensors of a hoisted model. At most one initializer is in memory at a time.
+ *
+ * @returns the head of the file; the payload went to `spool`
+ */
+export async function writeBaseWeights(
+  model: HoistedModel,
+  spool: PayloadSpool,
+  {
+    storage = 'auto',
+    onTensor,
+    ...table
+  }: Pick<TritTable, 'base'> &
+    Partial<Pick<TritTable, 'sources' | 'licence' | 'createdWith'>> & {
+      storage?: Storage
+      onTensor?: (name: string, weights: number) => void
+    },
+): Promise<Uint8Array<ArrayBuffer>> {
+  const writer = new TritWriter(spool, { chunkLog2: CHUNK_LOG2 })
+  const sketches = new Map<string, number[]>()
+  for (const [name, { shape, target, home, blocks }] of model.tensors) {
+    const { data, part } = home
+    const weights = weightsOf(shape)
+    const positions = sketchPositions(target, weights)
+    if (blocks !== undefined && storage === 'auto') {
+      const sections = await componentsOf(shape, blocks)
+      const { bytes } = blocksLayout(shape, blocks.code)
+      if (!sketches.has(target)) sketches.set(target, positions.map(halfAt(shape, blocks, sections)))
+      writer.begin({ name, shape, role: 'delta', target, codec: 'blocks', ...blocks.code }, bytes)
+      for (const section of Object.values(sections)) {
+        await writer.append(section)
+        await writer.append(new Uint8Array((4 - (section.length % 4)) % 4))
+      }
+      await writer.end()
+      onTensor?.(name, weights)
+      continue
+    }
+    const stored = await readElements(data, 0, data.length)
+    const slice = (start: number) => gather(stored, shape, part, start, Math.min(SLICE, weights - start))
+    let dtype: 'f16' | 'f32' = storage === 'f32' ? 'f32' : 'f16'
+    if (storage === 'auto' && stored instanceof Float32Array && !data.quantized) {
+      for (let start = 0; start < weights && dtype === 'f16'; start += SLICE) {
+        if (!exactInHalf(slice(start) as Float32Array)) dtype = 'f32'
+      }
+    }
+    const { cols } = tilingOf(shape)
+    const at = (position: number) => {
+      const row = Math.floor(position / cols)
+      const value = stored[part.offset + row * part.rowStride + (position - row * cols) * part.colStride]
+      return stored instanceof Float32Array ? toHalf(value) : value
+    }
+    if (!sketches.has(target)) sketches.set(target, positions.map(at))
+    writer.begin(
+      { name, shape, role: 'delta', target, codec: 'dense', dtype },
+      weights * (dtype === 'f16' ? 2 : 4),
+    )
+    for (let start = 0; start < weights; start += SLICE) await writer.append(converted(slice(start), dtype))
+    await writer.end()
+    onTensor?.(name, weights)
+  }
+  return writer.finish({
+    kind: 'base',
+    method: 'full',
+    compression: {},
+    sources: table.sources ?? [],
+    bindings: bindingsOf(model),
+    ...table,
+    base: { ...table.base, sketch: Uint16Array.from([...sketches.values()].flat()) },
+  })
+}
+
+/** Bytes of the components of a quantized tensor, in the order of its section. */
+async function componentsOf(shape: readonly number[], blocks: TensorBlocks) {
+  const sections: Partial<Record<BlocksComponent, Uint8Array>> = {}
+  for (const { component, source, offset, bytes } of componentSlices(shape, blocks))
+    sections[component] = await source.read(offset, bytes)
+  return sections as Required<typeof sections>
+}
+
+/** The weight at a flat position of a quantized tensor, as bits of a binary16. */
+function halfAt(
+  shape: readonly number[],
+  { code }: TensorBlocks,
+  components: Parameters<typeof blocksReader>[2],
+): (position: number) => number {
+  const read = blocksReader(code, blocksLayout(shape, code).cols, components)
+  const { cols } = tilingOf(shape)
+  return (position) => {
+    const row = Math.floor(position / cols)
+    const col = position - row * cols
+    return toHalf(code.transposed ? read(col, row) : read(row, col))
+  }
+}
+
+/** Elements `[start, start + count)` of a tensor, in row-major order, out of the buffer it is placed in. */
+function gather<T extends Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>>(
+  buffer: T,
+  shape: readonly number[],
+  { offset, rowStride, colStride }: Placement,
+  start: number,
+  count: number,
+): T {
+  const { cols } = tilingOf(shape)
+  const values = buffer.slice(0, count) as T
+  let row = Math.floor(start / cols)
+  let col = start - row * cols
+  for (let i = 0; i < count; i++) {
+    values[i] = buffer[offset + row * rowStride + col * colStride]
+    if (++col === cols) {
+      col = 0
+      row++
+    }
+  }
+  return values
+}
+
+function converted(
+  values: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>,
+  dtype: 'f16' | 'f32',
+): ArrayBufferView {
+  if (dtype === 'f16') return values instanceof Uint16Array ? values : floatsToHalves(values)
+  return values instanceof Float32Array ? values : halvesToFloats(values)
+}
+
+/** Whether f16 holds every value, bit for bit (−0 included). */
+function exactInHalf(values: Float32Array): boolean {
+  const back = halvesToFloats(floatsToHalves(values))
+  return back.every((value, i) => Object.is(value, values[i]))
+}

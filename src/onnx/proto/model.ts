@@ -1,0 +1,31 @@
+import { fromBinary, toBinary } from '@bufbuild/protobuf'
+import { TritswapError } from '../../errors.ts'
+import { type ModelProto, ModelProtoSchema } from './onnx_pb.ts'
+
+/**
+ * Parses an ONNX file. Tensor bytes are views of `bytes`, which must not change afterwards; fields this schema
+ * does not know are kept and written back.
+ * @throws {TritswapError} `input` when the bytes are not an ONNX model
+ */
+export function parseModel(bytes: Uint8Array, name: string): ModelProto {
+  let model: ModelProto
+  try {
+    // A plain array: the slices of Node's Buffer are views that keep its odd offsets.
+    model = fromBinary(ModelProtoSchema, new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength))
+  } catch (cause) {
+    throw new TritswapError('input', `Cannot read ${name} as an ONNX model: its protobuf is malformed`, {
+      fields: { name },
+      cause,
+    })
+  }
+  if (model.graph === undefined || model.graph.output.length === 0) {
+    throw new TritswapError('input', `Cannot read ${name} as an ONNX model: it has no graph`, {
+      fields: { name },
+    })
+  }
+  return model
+}
+
+export function serializeModel(model: ModelProto): Uint8Array<ArrayBuffer> {
+  return toBinary(ModelProtoSchema, model) as Uint8Array<ArrayBuffer>
+}

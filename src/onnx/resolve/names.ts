@@ -1,0 +1,99 @@
+/**
+ * Names: from what exporters call initializers and nodes to the dotted parameter names of checkpoints.
+ * docs/NAMES.md lists the rules with examples.
+ *
+ * @module
+ */
+
+import type { NodeProto } from '../proto/onnx_pb.ts'
+
+/** A parameter of the model itself, held by none of its modules: `logit_scale`. Exporters number their own values. */
+const TOP_LEVEL = /^[a-z]+(_[a-z]+)+$/
+
+/**
+ * The parameter that an initializer's own name states, or undefined for anonymous ones (`onnx::MatMul_733`,
+ * `/model/Constant_3_output_0`, `val_12`). `transposed` when the name says that the exporter turned it.
+ */
+export function parameterOfInitializer(name: string): { name: string; transposed: boolean } | undefined {
+  const plain = name.replace(/_merged_\d+$/, '')
+  if (plain.includes('::') || plain.includes('/')) return undefined
+  if (!plain.includes('.') && !TOP_LEVEL.test(plain)) return undefined
+  const stripped = plain.replace(/\.(MatMul|Add)\.(weight|bias)$/, '.$2')
+  return { name: checkpointName(stripped), transposed: /\.MatMul\.weight$/.test(plain) }
+}
+
+/** Where torch's newer exporter, whose nodes have numbers for names, says which modules one lies in, outermost first. */
+const SCOPES = 'pkg.torch.onnx.name_scopes'
+
+/**
+ * The module that a node belongs to: `/model/layers.0/self_attn/q_proj/MatMul_Q4` is part of
+ * `model.layers.0.self_attn.q_proj`. Undefined for nodes outside any module (`Transpose_540`).
+ */
+export function moduleOfNode({
+  name,
+  metadataProps,
+}: Pick<NodeProto, 'name' | 'metadataProps'>): string | undefined {
+  const scopes = metadataProps.find(({ key }) => key === SCOPES)?.value.match(/'[^']*'/g)
+  // The last one is the operation.
+  if (scopes !== undefined && scopes !== null && scopes.length > 1)
+    return scopes.at(-2)!.slice(1, -1) || undefined
+  const parts = name.replace(/^\//, '').split('/')
+  parts.pop()
+  if (parts.length === 0) return undefined
+  // torch writes children of a Sequential as `head/head.0`: the list's own component is said twice.
+  const path = parts.filter((part, i) => !parts[i + 1]?.startsWith(`${part}.`))
+  return checkpointName(path.join('.'))
+}
+
+/** The onnxruntime-genai builder renames two things. */
+function checkpointName(path: string): string {
+  return path
+    .replace(/(layers\.\d+)\.attn\.((q|k|v|qkv|o)_proj|[qk]_norm|sinks)\b/, '$1.self_attn.$2')
+    .replace(/layers\.\d+\.final_norm_layernorm/, 'norm')
+}
+
+/** Names of the parts of a fused projection, e.g. `…self_attn.qkv_proj.weight` → q, k and v. */
+export function partsOfFused(name: string): string[] | undefined {
+  const match = /^(.*\.)?qkv_proj\.(weight|bias)$/.exec(name)
+  if (match === null) return undefined
+  const [, prefix = '', kind] = match
+  return ['q_proj', 'k_proj', 'v_proj'].map((part) => `${prefix}${part}.${kind}`)
+}
+
+/** Trailing dotted components that two names share. */
+export function sharedSuffix(a: string, b: string): number {
+  const left = a.split('.')
+  const right = b.split('.')
+  let count = 0
+  while (
+    count < left.length &&
+    count < right.length &&
+    left[left.length - 1 - count] === right[right.length - 1 - count]
+  ) {
+    count++
+  }
+  return count
+}
+
+/**
+ * The one of `names` that `target` means: itself, or the only name that differs from it by leading components
+ * alone (exporters drop `model.` or `encoder.`; peft prepends `base_model.model.`). Undefined when there is none,
+ * or more than one of the same length.
+ */
+export function matchName(target: string, names: Iterable<string>): string | undefined {
+  let best: string | undefined
+  let length = 0
+  let ambiguous = false
+  for (const name of names) {
+    if (name === target) return name
+    if (!target.endsWith(`.${name}`) && !name.endsWith(`.${target}`)) continue
+    const shared = sharedSuffix(target, name)
+    if (shared === length) ambiguous = true
+    if (shared > length) {
+      best = name
+      length = shared
+      ambiguous = false
+    }
+  }
+  return ambiguous || length < 2 ? undefined : best
+}

@@ -1,0 +1,27 @@
+/**
+ * Where a model folder is and what to call it: all that a page needs to know of it before a worker opens it.
+ *
+ * @module
+ */
+import { hubFolderUrl, isHubName } from './hf.ts'
+
+/**
+ * URL of a model folder, absolute, with a slash at its end.
+ * @param model - a URL, a path, or `hf:owner/repo@revision`
+ * @param hub - where `hf:` leads
+ */
+export function folderUrl(model: string | URL, base: string, hub?: string): string {
+  const name = String(model)
+  return isHubName(name) ? hubFolderUrl(name, hub) : new URL(`${name.replace(/\/+$/, '')}/`, base).href
+}
+
+/** What people would call the model at a folder's URL. */
+export function folderName(url: string): string {
+  const { pathname, hostname } = new URL(url)
+  const parts = pathname.split('/').filter(Boolean)
+  const resolve = parts.indexOf('resolve')
+  return (
+    (hostname === 'huggingface.co' && resolve > 0 ? parts.slice(0, resolve) : parts.slice(-1)).join('/') ||
+    url
+  )
+}

@@ -1,0 +1,17 @@
+import type { SectionParams } from '../../../src/gpu/experts/sections.ts'
+import { fail, type Status } from './index_offsets.ts'
+
+/** Twin of shaders/index_counts.wgsl. */
+export function indexCounts(sections: readonly SectionParams[], arena: Uint32Array, status: Status): void {
+  for (const [i, section] of sections.entries()) {
+    let total = 0
+    for (let block = 0; block < section.blocks; block++) {
+      const at = section.index + 2 * block + 1
+      const entries = arena[at]
+      arena[at] = total
+      total = Math.min(total + entries, 2 ** 32 - 1)
+    }
+    arena[section.index + 2 * section.blocks + 1] = total
+    if (total !== section.kept) fail(status, i, 4)
+  }
+}

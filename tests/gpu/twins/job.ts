@@ -1,0 +1,81 @@
+import { fromHalf } from '../../../src/format/float16.ts'
+import { type Code, Cursor } from './golomb.ts'
+import { floatOf, type Target } from './target.ts'
+
+/** `Stream` of shaders/shared/job.wgsl. */
+export interface Stream {
+  code: Code
+  index: number
+  codec: number
+  value: number
+  journal: number
+}
+
+/** `Job` of shaders/shared/job.wgsl. */
+export interface Job {
+  rows: number
+  cols: number
+  tile_rows: number
+  tile_cols: number
+  across: number
+  first_block: number
+  end_block: number
+  offset: number
+  row_stride: number
+  col_stride: number
+  olds: number
+  news: number
+  streams: readonly Stream[]
+}
+
+export const TERNARY = 0
+export const DENSE_F32 = 2
+
+export interface Tile {
+  row: number
+  col: number
+  height: number
+  width: number
+  area: number
+}
+
+export function tileOf(job: Job, block: number): Tile {
+  const band = Math.floor(block / job.across)
+  const row = band * job.tile_rows
+  const col = (block - band * job.across) * job.tile_cols
+  const height = Math.min(job.tile_rows, job.rows - row)
+  const width = Math.min(job.tile_cols, job.cols - col)
+  return { row, col, height, width, area: height * width }
+}
+
+/** Element of a position in a tile, and its flat row-major index. */
+export function elementAt(job: Job, tile: Tile, position: number): { element: number; flat: number } {
+  const row = tile.row + Math.floor(position / tile.width)
+  const col = tile.col + (position % tile.width)
+  return { element: job.offset + row * job.row_stride + col * job.col_stride, flat: row * job.cols + col }
+}
+
+export function keptBefore(arena: Uint32Array, stream: Stream, block: number): number {
+  return arena[stream.index + 2 * block + 1]
+}
+
+export function open(arena: Uint32Array, stream: Stream, block: number): Cursor {
+  const at = stream.index + 2 * block
+  return new Cursor(arena, stream.code, arena[at], arena[at + 2])
+}
+
+export function signedValue(value: number, negative: number): number {
+  return negative === 1 ? -value : value
+}
+
+/** First journal word of a dense stream in a block: shaders/shared/dense_entries.wgsl. */
+export function denseStart(job: Job, target: Target, stream: Stream, block: number): number {
+  const { row, col, height } = tileOf(job, block)
+  return stream.journal + target.journalStart(row * job.cols + height * col, block)
+}
+
+/** Value `flat` of a dense section. */
+export function denseAt(arena: Uint32Array, { code, codec }: Stream, flat: number): number {
+  if (codec === DENSE_F32) return floatOf(arena[code.words + flat])
+  return fromHalf((arena[code.words + (flat >>> 1)] >>> ((flat & 1) << 4)) & 0xffff)
+}
