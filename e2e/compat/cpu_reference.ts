@@ -1,5 +1,5 @@
 import { Tensor } from '@xenova/transformers'
-import { graphPath, moduleOf } from '../../src/model/base_source.ts'
+import { graphPath, moduleOf } from '../../src/model/graph_files.ts'
 import { type GpuTensor, hoistedSession, type OrtSession } from '../../src/model/hoisted_session.ts'
 import { ReferenceWeights } from '../../src/reference/weights.ts'
 import { memorySource } from '../../src/source/memory.ts'

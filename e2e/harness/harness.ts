@@ -7,7 +7,6 @@
 import { env, pipeline } from '@xenova/transformers'
 import { TextModel } from '../../src/engine/text_model.ts'
 import { LocalFetches } from '../../src/fetcher/local.ts'
-import { receiveFile } from '../../src/fetcher/receive.ts'
 import { requestGpu } from '../../src/gpu/index.ts'
 import {
   attachExperts,
@@ -17,8 +16,9 @@ import {
   isTritswapError,
   type LoaderOptions,
 } from '../../src/loader/index.ts'
-import { fetchGraph, hoistIntoVram } from '../../src/model/base_source.ts'
 import { ExpertHost } from '../../src/model/expert_host.ts'
+import { hoistIntoVram } from '../../src/model/filled_base.ts'
+import { fetchGraph } from '../../src/model/graph_files.ts'
 
 const ORT = new URL('/ort/', location.href).href
 const ORT_FILES = {
@@ -223,22 +223,22 @@ const harness = {
     const fetches = new LocalFetches({ cacheBudget: 0 })
     for (const id of experts) {
       const { port, signal } = fetches.load({ source: id, kind: 'expert', name: id }, {})
-      await host.load(id, id, await receiveFile(port, signal))
+      await host.loaded.load(id, id, port, signal)
     }
-    const { runtime } = host
-    await host.activate([{ expert: experts[0], weight: 1 }])
+    const { runtime, loaded } = host
+    await loaded.activate([{ expert: experts[0], weight: 1 }])
     const first = runtime.current
-    const line = runtime.line()
-    if (kv === 'recompute') line.pin()
+    const context = runtime.passContext()
+    if (kv === 'recompute') context.pin()
     let seen: { read: number; logits: number[] } | undefined
-    const { model } = runtime.sessions(text.sessions, line)
+    const { model } = runtime.sessions(text.sessions, context)
     const spied = new Proxy(model, {
       get(target, key) {
         const value: unknown = Reflect.get(target, key, target)
         if (key !== 'run') return value
         return async (feeds: Record<string, { dims: number[] }>, ...rest: unknown[]) => {
           const output = await target.run(feeds, ...rest)
-          if (seen === undefined && line.ran !== first) {
+          if (seen === undefined && context.ran !== first) {
             const { data, dims } = output.logits as { data: Float32Array; dims: number[] }
             seen = { read: feeds.input_ids.dims[1], logits: Array.from(data.slice(-dims[2])) }
           }
@@ -247,29 +247,25 @@ const harness = {
       },
     })
     const tokens: number[] = []
-    // Of the context that the first pass with the second expert saw.
-    let context = 0
-    const hooks = {
-      mark: () => line.ran,
-      reread: () => kv === 'recompute' && line.pin(),
-    }
+    /** Tokens that the first pass with the second expert saw. */
+    let seenTokens = 0
     let switched: Promise<unknown> | undefined
     const prompted = text.encode(prompt)
-    for await (const { token, mark } of text.generate(prompt, { model: spied }, hooks, {
-      maxNewTokens: newTokens,
-    })) {
-      if (mark !== first && context === 0) context = prompted.length + tokens.length
+    const onToken = (token: number) => {
+      if (context.ran !== first && seenTokens === 0) seenTokens = prompted.length + tokens.length
       tokens.push(token)
-      if (tokens.length === after) switched = host.activate([{ expert: experts[1], weight: 1 }])
+      if (tokens.length === after) switched = loaded.activate([{ expert: experts[1], weight: 1 }])
+      return kv === 'recompute' && context.pin()
     }
+    await text.generate(prompt, { model: spied }, onToken, { maxNewTokens: newTokens })
     await switched
-    line.end()
-    await runtime.release()
+    context.end()
+    await runtime.releaseSessions()
     await text.dispose()
     host.destroy()
     gpu.device.destroy()
     fetches.dispose()
-    return { ids: [...prompted, ...tokens].slice(0, context), ...seen }
+    return { ids: [...prompted, ...tokens].slice(0, seenTokens), ...seen }
   },
 
   /** A plain transformers.js session over the ONNX folder at `url`, on this thread. */
@@ -289,13 +285,11 @@ const harness = {
       const { data, vocabulary } = await model.logits(model.encode(prompt), model.sessions)
       const tokens: number[] = []
       if (newTokens[i] > 0) {
-        const stream = model.generate(
-          prompt,
-          model.sessions,
-          { mark: () => undefined },
-          { maxNewTokens: newTokens[i] },
-        )
-        for await (const { token } of stream) tokens.push(token)
+        const onToken = (token: number) => {
+          tokens.push(token)
+          return false
+        }
+        await model.generate(prompt, model.sessions, onToken, { maxNewTokens: newTokens[i] })
       }
       results.push({ logits: Array.from(data.slice(-vocabulary)), tokens })
     }

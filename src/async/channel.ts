@@ -1,36 +1,79 @@
-/** An async iterable that one side pushes to and the other reads: callbacks turned into a `for await`. */
-export interface Channel<T> extends AsyncIterable<T> {
-  push(value: T): void
-  /** Ends the iteration after what was pushed, with an error if one is given. */
-  close(error?: unknown): void
-}
+/**
+ * A bounded queue between a producer that pushes and one reader: callbacks turned into a `for await`. The producer
+ * waits for {@link ready} before it makes the next value; `push` itself never waits.
+ */
+export class Channel<T> implements AsyncIterableIterator<T, undefined> {
+  readonly #capacity: number
+  readonly #onReturn: () => unknown
+  #values: T[] = []
+  #end: { error?: unknown } | undefined
+  #wake = () => {}
+  #changed = this.#nextChange()
 
-export function channel<T>(): Channel<T> {
-  const waiting: T[] = []
-  let wake = () => {}
-  let end: { error?: unknown } | undefined
-  return {
-    push(value) {
-      waiting.push(value)
-      wake()
-    },
-    close(error) {
-      end ??= { error }
-      wake()
-    },
-    async *[Symbol.asyncIterator]() {
-      for (;;) {
-        const value = waiting.shift()
-        if (value !== undefined) yield value
-        else if (end !== undefined) {
-          if (end.error !== undefined) throw end.error
-          return
-        } else {
-          await new Promise<void>((resolve) => {
-            wake = resolve
-          })
-        }
-      }
-    },
+  /**
+   * @param capacity - values that may wait for the reader
+   * @param onReturn - called when the reader leaves early, which waits for the result
+   */
+  constructor(capacity: number, onReturn: () => unknown = () => {}) {
+    this.#capacity = capacity
+    this.#onReturn = onReturn
+  }
+
+  push(value: T): void {
+    this.#values.push(value)
+    this.#change()
+  }
+
+  /** Resolves when there is room for a value. */
+  async ready(): Promise<void> {
+    while (this.#values.length >= this.#capacity) await this.#changed
+  }
+
+  /** Drops what waits for the reader. */
+  clear(): void {
+    this.#values = []
+    this.#change()
+  }
+
+  /** Ends the iteration after what was pushed, with an error if one is given. */
+  close(error?: unknown): void {
+    this.#end ??= { error }
+    this.#change()
+  }
+
+  async next(): Promise<IteratorResult<T, undefined>> {
+    while (this.#values.length === 0 && this.#end === undefined) await this.#changed
+    if (this.#values.length > 0) {
+      const value = this.#values.shift() as T
+      this.#change()
+      return { done: false, value }
+    }
+    const { error } = this.#end as { error?: unknown }
+    this.#end = {}
+    if (error !== undefined) throw error
+    return { done: true, value: undefined }
+  }
+
+  async return(): Promise<IteratorResult<T, undefined>> {
+    this.#end = {}
+    this.clear()
+    await this.#onReturn()
+    this.clear()
+    return { done: true, value: undefined }
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  #change(): void {
+    this.#wake()
+    this.#changed = this.#nextChange()
+  }
+
+  #nextChange(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve
+    })
   }
 }

@@ -1,5 +1,5 @@
 /**
- * A causal language model driven by unmodified transformers.js over sessions whose weights are ours.
+ * A causal language model driven by unmodified transformers.js, over sessions that its caller chooses for each call.
  *
  * @module
  */
@@ -12,10 +12,10 @@ import {
   type PreTrainedTokenizer,
   Tensor,
 } from '@xenova/transformers'
-import { channel } from '../async/channel.ts'
 import { abortError, TritswapError } from '../errors.ts'
-import { GRAPH_FOLDER } from '../model/base_source.ts'
+import { GRAPH_FOLDER } from '../model/graph_files.ts'
 import type { OrtSession } from '../model/hoisted_session.ts'
+import { IncrementalText } from './incremental_text.ts'
 import type { GenerateOptions } from './protocol.ts'
 
 /** Reads a file of the model folder; `undefined` where there is none. */
@@ -27,25 +27,14 @@ export interface OrtPaths {
   wasm: string
 }
 
-/** A token as the sampler chose it, with a mark that the caller made at that moment. */
-export interface SampledToken<M> {
-  token: number
-  text: string
-  mark: M
-}
-
-/** What a caller of {@link TextModel.generate} decides at every token. */
-export interface GenerateHooks<M> {
-  /** Called as a token is sampled, before the next forward pass begins. */
-  mark: () => M
-  /** Called after `mark`: whether the next token should come from a fresh reading of the whole context. */
-  reread?: () => boolean
-}
-
 /**
- * transformers.js asks for `<localModelPath><id>/<file>`; with this pair every such path is ours to answer, from
- * any origin or none.
+ * Called with each token as it is sampled, before the next forward pass begins. `true` asks for a fresh reading of the
+ * whole context before the next token. `text` may be empty where a character spans tokens; it then comes with a later
+ * one.
  */
+export type OnToken = (token: number, text: string) => boolean
+
+/** transformers.js asks for `<localModelPath><id>/<file>`: from this pair its `fetch` tells the files of the model. */
 const LOCAL_ROOT = '/tritswap-model/'
 const MODEL_ID = 'model'
 const DEFAULT_CONTEXT = 2048
@@ -75,8 +64,8 @@ export class TextModel {
   }
 
   /**
-   * Loads tokenizer, configuration and graph. The weights that the graph lacks are fed later, by the sessions that
-   * {@link bind} puts in place.
+   * Loads tokenizer, configuration and graph. The weights that the graph lacks are fed later, by the sessions that a call
+   * brings.
    */
   static async load(options: {
     files: ModelFiles
@@ -94,7 +83,7 @@ export class TextModel {
     const model = await AutoModelForCausalLM.from_pretrained(MODEL_ID, {
       device: 'webgpu',
       dtype: options.dtype as 'fp32',
-      // Our own device: experts and weights live on it, and onnxruntime-web only borrows it.
+      // The device that experts and weights are on: onnxruntime-web only borrows it.
       session_options: {
         executionProviders: [{ name: 'webgpu', device: options.device } as never],
         // A string instead of bytes is a path that transformers.js reads.
@@ -111,7 +100,7 @@ export class TextModel {
     return this.#model.sessions as Sessions
   }
 
-  /** The same model over other sessions: every call binds its own, so that each knows its experts. */
+  /** The same model over other sessions: every call brings its own, so that each has its experts. */
   #over(sessions: Sessions): PreTrainedModel {
     return Object.create(this.#model, { sessions: { value: sessions } }) as PreTrainedModel
   }
@@ -131,17 +120,17 @@ export class TextModel {
   }
 
   /**
-   * Streams tokens as they are sampled. The prompt is cut at its start where prompt and new tokens would not fit
-   * the context; at least half of it stays.
-   * @throws {DOMException} `AbortError` once the signal is aborted, at the next token
+   * Writes on from a prompt, which is cut at its start where prompt and new tokens would not fit the context; at least
+   * half of it stays.
+   * @throws {DOMException} `AbortError` once the signal is aborted, after the forward pass under way
    */
-  async *generate<M>(
+  async generate(
     prompt: string,
     sessions: Sessions,
-    { mark, reread = () => false }: GenerateHooks<M>,
+    onToken: OnToken,
     { maxNewTokens = 128, temperature = 0, topK = 0 }: GenerateOptions,
     signal?: AbortSignal,
-  ): AsyncGenerator<SampledToken<M>, void, void> {
+  ): Promise<void> {
     signal?.throwIfAborted()
     const room = Math.max(this.contextLength - maxNewTokens, Math.ceil(this.contextLength / 2))
     const ids = this.encode(prompt).slice(-room)
@@ -153,65 +142,48 @@ export class TextModel {
     const sampling = { do_sample: temperature > 0, ...(temperature > 0 ? { temperature, top_k: topK } : {}) }
     // Once for each time that the context is read from its start.
     while (ids.length < end) {
-      const pass = this.#pass(ids, end - ids.length, sessions, { mark, reread }, sampling, signal)
-      let last: number | undefined
-      for await (const { token, mark: made } of pass) {
+      const before = ids.length
+      const take = (token: number) => {
         ids.push(token)
-        last = token
-        yield { token, text: text.next(token), mark: made }
+        return onToken(token, text.next(token))
       }
-      if (last === undefined || this.#isEnd(last)) return
+      await this.#read(ids, end - before, sessions, take, sampling, signal)
+      if (ids.length === before || this.#isEnd(ids[ids.length - 1])) return
     }
   }
 
   /** One uninterrupted run of transformers.js' own loop over one KV cache. */
-  async *#pass<M>(
+  async #read(
     ids: readonly number[],
     newTokens: number,
     sessions: Sessions,
-    { mark, reread }: Required<GenerateHooks<M>>,
+    onToken: (token: number) => boolean,
     sampling: object,
     signal: AbortSignal | undefined,
-  ): AsyncGenerator<{ token: number; mark: M }, void, void> {
+  ): Promise<void> {
     const stop = new InterruptableStoppingCriteria()
-    const tokens = channel<{ token: number; mark: M }>()
     let isPrompt = true
     const streamer = {
       put(batch: bigint[][]) {
-        if (!isPrompt) {
-          tokens.push({ token: Number(batch[0][0]), mark: mark() })
-          if (reread()) stop.interrupt()
-        }
+        if (!isPrompt && !signal?.aborted && onToken(Number(batch[0][0]))) stop.interrupt()
         isPrompt = false
       },
       end() {},
     }
     const interrupt = () => stop.interrupt()
     signal?.addEventListener('abort', interrupt)
-    const finished = this.#over(sessions)
-      .generate({
+    try {
+      await this.#over(sessions).generate({
         ...batchOfOne(ids),
         max_new_tokens: newTokens,
         ...sampling,
         streamer,
         stopping_criteria: stop,
       } as never)
-      .then(
-        () => tokens.close(),
-        (error: unknown) => tokens.close(error),
-      )
-    try {
-      for await (const sampled of tokens) {
-        if (signal?.aborted) throw abortError(signal)
-        yield sampled
-      }
-      if (signal?.aborted) throw abortError(signal)
     } finally {
       signal?.removeEventListener('abort', interrupt)
-      // A forward pass cannot be taken back: wait for it, so that nothing of this call runs after it has ended.
-      stop.interrupt()
-      await finished
     }
+    if (signal?.aborted) throw abortError(signal)
   }
 
   #isEnd(token: number): boolean {
@@ -251,7 +223,7 @@ function batchOfOne(ids: readonly number[]) {
   }
 }
 
-/** Points transformers.js at our files and nowhere else. */
+/** Points transformers.js at the files of the model and nowhere else. */
 function configure(files: ModelFiles, ort: OrtPaths): void {
   env.allowRemoteModels = false
   env.allowLocalModels = true
@@ -274,30 +246,5 @@ function configure(files: ModelFiles, ort: OrtPaths): void {
     wasm.wasmPaths = { ...ort }
     // More threads need SharedArrayBuffer, hence COOP and COEP headers, and the work is on the GPU.
     wasm.numThreads = 1
-  }
-}
-
-/**
- * Text of a growing token list, piece by piece. Only the last two pieces are decoded again (a tokenizer's decoder
- * looks at its neighbours); a piece waits while it ends inside a UTF-8 sequence.
- */
-class IncrementalText {
-  readonly #decode: (tokens: number[]) => string
-  readonly #tokens: number[] = []
-  #context = 0
-  #shown = 0
-
-  constructor(decode: (tokens: number[]) => string) {
-    this.#decode = decode
-  }
-
-  next(token: number): string {
-    this.#tokens.push(token)
-    const before = this.#decode(this.#tokens.slice(this.#context, this.#shown))
-    const text = this.#decode(this.#tokens.slice(this.#context))
-    if (text.endsWith('\ufffd')) return ''
-    this.#context = this.#shown
-    this.#shown = this.#tokens.length
-    return text.slice(before.length)
   }
 }

@@ -1,7 +1,6 @@
 /** Entry of the engine worker. */
 import { serve } from '../rpc/index.ts'
 import { Engine } from './engine.ts'
+import { openPrepared, openUnprepared } from './open_model.ts'
 
-export type EngineApi = Engine
-
-serve(new Engine())
+serve(new Engine({ openPrepared, openUnprepared }))

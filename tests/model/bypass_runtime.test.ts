@@ -3,7 +3,9 @@ import { beforeEach, expect, test } from 'vitest'
 import type { TritTable } from '../../src/format/index.ts'
 import type { ResidentExpert } from '../../src/gpu/index.ts'
 import type { BypassBuffers, BypassFeeds, GraphPlan } from '../../src/model/bypass_buffers.ts'
-import { BASE_SET, ExpertRuntime } from '../../src/model/expert_runtime.ts'
+import { bindExpert, SiteIndex } from '../../src/model/expert_bindings.ts'
+import { ExpertRuntime } from '../../src/model/expert_runtime.ts'
+import { BASE_SET } from '../../src/model/expert_set.ts'
 import type { OrtSession } from '../../src/model/hoisted_session.ts'
 import type { BypassGraph, BypassInput } from '../../src/onnx/index.ts'
 import { serializeModel } from '../../src/onnx/proto/model.ts'
@@ -96,21 +98,14 @@ beforeEach(() => {
     },
   }
   runtime = new ExpertRuntime({
-    weights: {
-      feeds: () => [{ name: 'W', buffer: {}, dtype: 'float32', dims }],
-      floatPlacementsOf: () => [{ input: 'W', dtype: 'float32' }],
-      isQuantized: () => false,
-    } as never,
-    experts: {} as never,
+    weights: weights as never,
     switcher: {
       apply: async (set: readonly { expert: ResidentExpert }[]) => {
         log.push(`merge ${set.map(({ expert }) => expert.rootHash).join('+') || 'base'}`)
         return {}
       },
-      check: () => {},
     } as never,
-    base: { shapes: new Map() } as never,
-    beside: {
+    bypass: {
       buffers: buffers as unknown as BypassBuffers,
       graphs: new Map([
         ['model', { graph, create: async (_: OrtSession, bytes: Uint8Array) => created(session, bytes) }],
@@ -126,33 +121,41 @@ function created(session: (name: string, inputs: string[]) => OrtSession, bytes:
   return session('variant', [])
 }
 
+const weights = {
+  feeds: () => [{ name: 'W', buffer: {}, dtype: 'float32', dims }],
+  floatPlacementsOf: () => [{ input: 'W', dtype: 'float32' as const }],
+  isQuantized: () => false,
+}
+const sites = new SiteIndex([['model', graph]])
+
 function setOf(name: string, choice: 'side' | 'merge') {
   const expert = expertOf(name)
-  return runtime.set([{ expert, weight: 1, binding: runtime.bind(expert.table, choice) }])
+  return runtime.set([{ expert, weight: 1, binding: bindExpert(expert.table, choice, weights, sites) }])
 }
 
 test('calls with experts beside the weights take turns without a switch, each with its own feeds', async () => {
   sessions = 0
-  const lines = ['a', 'b'].map((name) => runtime.line(setOf(name, 'side')))
-  const plain = runtime.line()
-  const run = (line: (typeof lines)[0]) => runtime.sessions({ model: base }, line).model.run({ x: 1 })
-  await Promise.all([run(lines[0]), run(lines[1]), run(plain), run(lines[0]), run(lines[1])])
+  const contexts = ['a', 'b'].map((name) => runtime.passContext(setOf(name, 'side')))
+  const plain = runtime.passContext()
+  const run = (context: (typeof contexts)[0]) =>
+    runtime.sessions({ model: base }, context).model.run({ x: 1 })
+  await Promise.all([run(contexts[0]), run(contexts[1]), run(plain), run(contexts[0]), run(contexts[1])])
   expect(log).toEqual(['variant a', 'variant b', 'plain', 'variant a', 'variant b'])
   // Both sets have room at the same place, so one session serves them.
   expect(sessions).toBe(1)
   expect(runtime.switches).toBe(0)
-  lines[0].end()
+  contexts[0].end()
   await Promise.resolve()
   expect([...open]).toEqual(['b'])
-  lines[1].end()
+  contexts[1].end()
   await Promise.resolve()
   expect(open.size).toBe(0)
 })
 
 test('a merged default goes on and off around a call that has its expert beside the weights', async () => {
-  const { model: byDefault } = runtime.sessions({ model: base }, runtime.line())
+  const { model: byDefault } = runtime.sessions({ model: base }, runtime.passContext())
   await runtime.activate(setOf('m', 'merge'))
-  const own = runtime.line(setOf('a', 'side'))
+  const own = runtime.passContext(setOf('a', 'side'))
   const { model: bySide } = runtime.sessions({ model: base }, own)
   await byDefault.run({ x: 1 })
   await bySide.run({ x: 1 })
@@ -161,7 +164,7 @@ test('a merged default goes on and off around a call that has its expert beside 
 })
 
 test('what is active beside the weights is let go when it is not the default any more', async () => {
-  const { model } = runtime.sessions({ model: base }, runtime.line())
+  const { model } = runtime.sessions({ model: base }, runtime.passContext())
   await runtime.activate(setOf('a', 'side'))
   await runtime.activate(setOf('b', 'side'))
   await model.run({ x: 1 })
@@ -175,7 +178,7 @@ test('what is active beside the weights is let go when it is not the default any
 })
 
 test('an activation without room leaves what was active, and the next one can succeed', async () => {
-  const { model } = runtime.sessions({ model: base }, runtime.line())
+  const { model } = runtime.sessions({ model: base }, runtime.passContext())
   const first = setOf('a', 'side')
   await runtime.activate(first)
   failing = true

@@ -1,7 +1,8 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import { isAbortError } from '../../src/errors.ts'
 import type { ResidentExpert, SetEntry, SwitchTimings } from '../../src/gpu/index.ts'
-import { BASE_SET, ExpertRuntime } from '../../src/model/expert_runtime.ts'
+import { ExpertRuntime } from '../../src/model/expert_runtime.ts'
+import { BASE_SET } from '../../src/model/expert_set.ts'
 
 /** A GPU that only remembers: what is applied, and whether two things were ever under way at once. */
 class FakeGpu {
@@ -38,13 +39,10 @@ beforeEach(() => {
   gpu = new FakeGpu()
   runtime = new ExpertRuntime({
     weights: { feeds: () => [] } as never,
-    experts: {} as never,
     switcher: {
       apply: (set: readonly SetEntry[]) =>
         gpu.alone(`apply ${set.map(({ expert }) => expert.rootHash).join('+') || 'base'}`, timings),
-      check: () => {},
     } as never,
-    base: {} as never,
   })
 })
 
@@ -52,16 +50,16 @@ const session = () => ({ inputNames: ['x'], run: (_feeds: object) => gpu.alone('
 
 describe('ExpertRuntime', () => {
   test('a switch lands between two forward passes', async () => {
-    const line = runtime.line()
-    const { model } = runtime.sessions({ model: session() }, line)
+    const context = runtime.passContext()
+    const { model } = runtime.sessions({ model: session() }, context)
     const set = runtime.set([{ expert: gpu.expert('a'), weight: 1 }])
     const first = model.run({})
     const switched = runtime.activate(set)
     const second = model.run({})
     await first
-    expect(line.ran).toBe(BASE_SET)
+    expect(context.ran).toBe(BASE_SET)
     await Promise.all([switched, second])
-    expect(line.ran).toBe(set)
+    expect(context.ran).toBe(set)
     expect(gpu.log).toEqual(['run', 'apply a', 'run'])
   })
 
@@ -79,10 +77,10 @@ describe('ExpertRuntime', () => {
     expect(gpu.references).toEqual(new Map([['c', 1]]))
   })
 
-  test('a line with experts of its own keeps them, and the default comes back for the others', async () => {
+  test('a context with experts of its own keeps them, and the default comes back for the others', async () => {
     const wanted = runtime.set([{ expert: gpu.expert('own'), weight: 1 }])
-    const own = runtime.line(wanted)
-    const other = runtime.line()
+    const own = runtime.passContext(wanted)
+    const other = runtime.passContext()
     const mine = runtime.sessions({ model: session() }, own).model
     const theirs = runtime.sessions({ model: session() }, other).model
     await Promise.all([mine.run({}), theirs.run({}), mine.run({}), mine.run({})])
@@ -94,20 +92,20 @@ describe('ExpertRuntime', () => {
     expect(gpu.references.get('own')).toBe(0)
   })
 
-  test('a pinned line stays with its set through a switch, until it is pinned again', async () => {
-    const line = runtime.line()
-    expect(line.pin()).toBe(true)
-    const { model } = runtime.sessions({ model: session() }, line)
+  test('a pinned context stays with its set through a switch, until it is pinned again', async () => {
+    const context = runtime.passContext()
+    expect(context.pin()).toBe(true)
+    const { model } = runtime.sessions({ model: session() }, context)
     const set = runtime.set([{ expert: gpu.expert('a'), weight: 1 }])
     await runtime.activate(set)
     await model.run({})
-    expect(line.ran).toBe(BASE_SET)
-    expect(line.pin()).toBe(true)
+    expect(context.ran).toBe(BASE_SET)
+    expect(context.pin()).toBe(true)
     await model.run({})
-    expect(line.ran).toBe(set)
-    expect(line.pin()).toBe(false)
+    expect(context.ran).toBe(set)
+    expect(context.pin()).toBe(false)
     expect(gpu.log).toEqual(['apply a', 'apply base', 'run', 'apply a', 'run'])
-    line.end()
+    context.end()
     await runtime.activate(runtime.set([]))
     expect(gpu.references.get('a')).toBe(0)
   })

@@ -48,8 +48,11 @@ export async function speedOf(
   sessions: Record<string, OrtSession> = model.sessions,
 ): Promise<number> {
   const times: number[] = []
-  const stream = model.generate(prompt, sessions, { mark: () => undefined }, { maxNewTokens: newTokens + 1 })
-  for await (const _ of stream) times.push(performance.now())
+  const onToken = () => {
+    times.push(performance.now())
+    return false
+  }
+  await model.generate(prompt, sessions, onToken, { maxNewTokens: newTokens + 1 })
   return tokensPerSecond(times)
 }
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { isTritswapError } from '../../src/errors.ts'
 import { attachExperts } from '../../src/loader/attach.ts'
-import { graphPath, moduleOf } from '../../src/model/base_source.ts'
+import { graphPath, moduleOf } from '../../src/model/graph_files.ts'
 import { folderName, folderUrl } from '../../src/source/model_folder.ts'
 
 const PAGE = 'https://site.example/app/index.html'

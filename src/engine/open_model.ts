@@ -1,0 +1,214 @@
+/**
+ * How a model is opened in the engine worker: its weights go into VRAM, its graph into onnxruntime-web by way of
+ * transformers.js.
+ *
+ * @module
+ */
+import { isTritswapError, TritswapError } from '../errors.ts'
+import { progressReporter } from '../fetcher/progress.ts'
+import type { FetchProgress } from '../fetcher/protocol.ts'
+import { receiveFile } from '../fetcher/receive.ts'
+import { type Gpu, requestGpu } from '../gpu/index.ts'
+import type { ReadyGraph } from '../model/create_session.ts'
+import { ExpertHost } from '../model/expert_host.ts'
+import { type FilledBase, hoistIntoVram, readIntoVram } from '../model/filled_base.ts'
+import { fetchGraph, graphPath, modelTypeOf } from '../model/graph_files.ts'
+import { externalFilesOf, type QuantizedChoice } from '../onnx/index.ts'
+import { fileWithCopy, type UseOfCopies } from '../source/offline_copy.ts'
+import type { ModelInfo } from './protocol.ts'
+import { type ModelFiles, type OrtPaths, TextModel } from './text_model.ts'
+
+interface OpenCommon {
+  /** Folder of the model, absolute, with a slash at its end. */
+  modelUrl: string
+  /** For messages. */
+  name: string
+  ort: OrtPaths
+  /** VRAM for compressed experts. */
+  expertBudget: number
+}
+
+/** A base made by `tritswap prepare`; its weights file comes over a port. */
+export interface OpenRequest extends OpenCommon {
+  /** The graph's dtype as transformers.js names it. */
+  dtype: string
+  fingerprint?: string
+  /** Copies of its small files are kept, and taken as its manifest was; none by default. */
+  copies?: UseOfCopies
+}
+
+/** A base as it lies on the hub: the engine rewrites its graph. */
+export interface OpenUnpreparedRequest extends OpenCommon {
+  /** f32, or f16 where there is no f32, by default. */
+  dtype?: string
+  /** What becomes of weights that are quantized by blocks. */
+  quantized?: QuantizedChoice
+  subfolder?: string
+}
+
+/** A model as calls need it. */
+export interface OpenModel {
+  gpu: Gpu
+  host: ExpertHost
+  text: TextModel
+  info: ModelInfo
+}
+
+/** The session that transformers.js makes of a causal language model. */
+const GRAPH_MODULE = 'model'
+
+/**
+ * Brings a prepared base into VRAM and its graph into onnxruntime-web.
+ * @param port - the weights file, from a fetch worker
+ * @param onLost - called once if the device is lost; nothing works after that
+ */
+export async function openPrepared(
+  request: OpenRequest,
+  port: MessagePort,
+  signal: AbortSignal,
+  onLost: (message: string) => void,
+): Promise<OpenModel> {
+  const { modelUrl, ort, dtype, copies } = request
+  const gpu = await openDevice(onLost)
+  const [graph] = await Promise.all([
+    fetchGraph(modelUrl, graphPath(GRAPH_MODULE, dtype), { signal, copies }),
+    checkType(request, signal, copies),
+  ])
+  // The graph compiles while the weights stream.
+  const files = modelFiles(modelUrl, new Map([[graph.file, graph.bytes as Uint8Array<ArrayBuffer>]]), copies)
+  const externalFiles = externalFilesOf(graph.bytes, graph.file)
+  const text = TextModel.load({ files, ort, device: gpu.device, dtype, externalFiles })
+  text.catch(() => {})
+  const base = await readIntoVram(gpu, await receiveFile(port, signal), dtype)
+  return assemble(base, text, request, { ...graph, externalFiles })
+}
+
+/**
+ * Brings a base that is not prepared into VRAM: its graph is rewritten here, before transformers.js sees it.
+ * @throws {TritswapError} `network`, `input` for a graph that cannot be rewritten, `webgpu`, `memory`
+ */
+export async function openUnprepared(
+  request: OpenUnpreparedRequest,
+  signal: AbortSignal,
+  onLost: (message: string) => void,
+  onProgress: (progress: FetchProgress) => void,
+): Promise<OpenModel> {
+  const { modelUrl, name, subfolder } = request
+  const gpu = await openDevice(onLost)
+  const modelType = await checkType(request, signal)
+  const report = (file: string) => {
+    const progress = progressReporter(name, file, onProgress)
+    return (loaded: number, total: number | undefined) => progress('progress', 'network', loaded, total)
+  }
+  const { graph, dtype } = await firstGraph(request, (file) =>
+    fetchGraph(modelUrl, file, { signal, onBytes: report(file) }),
+  )
+  const { quantized } = request
+  const base = await hoistIntoVram(gpu, [graph], {
+    signal,
+    quantized,
+    modelType,
+    onBytes: report('weights'),
+  })
+  const [hoisted] = base.graphs
+  const text = TextModel.load({
+    files: modelFiles(modelUrl, new Map([[hoisted.file, hoisted.bytes]])),
+    ort: request.ort,
+    device: gpu.device,
+    dtype,
+    subfolder,
+    externalFiles: hoisted.externalFiles,
+  })
+  return assemble(base, text, request, { ...hoisted, external: graph.external })
+}
+
+function openDevice(onLost: (message: string) => void): Promise<Gpu> {
+  return requestGpu({ powerPreference: 'high-performance', onLost: ({ message }) => onLost(message) })
+}
+
+async function assemble(
+  base: FilledBase,
+  loading: Promise<TextModel>,
+  request: OpenCommon & { fingerprint?: string },
+  graph: ReadyGraph,
+): Promise<OpenModel> {
+  const { gpu } = base
+  const host = await ExpertHost.create(base, { ...request, graphs: { [GRAPH_MODULE]: graph } })
+  const text = await loading
+  // The runtime learns of the sessions, so that the first switch prepares what forward passes will run in.
+  host.runtime.sessions(text.sessions, host.runtime.passContext())
+  const info: ModelInfo = {
+    name: request.name,
+    adapter: gpu.adapter,
+    dtype: host.dtype,
+    weights: host.weightCount,
+    contextLength: text.contextLength,
+    fingerprint: base.table.base.fingerprint ?? request.fingerprint,
+  }
+  return { gpu, host, text, info }
+}
+
+/**
+ * Refuses a model that text cannot be generated with, before any of its weights are fetched.
+ * @returns its type, where its configuration tells
+ */
+async function checkType(
+  { modelUrl, name }: OpenCommon,
+  signal: AbortSignal,
+  copies?: UseOfCopies,
+): Promise<string | undefined> {
+  const modelType = await modelTypeOf(modelUrl, signal, copies)
+  if (modelType !== undefined) TextModel.check(modelType, name)
+  return modelType
+}
+
+/** The graph of the dtype asked for, or of the first that there is. */
+async function firstGraph<G>(
+  { modelUrl, dtype, subfolder }: OpenUnpreparedRequest,
+  fetchGraphAt: (file: string) => Promise<G>,
+): Promise<{ graph: G; dtype: string }> {
+  const dtypes = dtype === undefined ? ['fp32', 'fp16'] : [dtype]
+  const files = dtypes.map((candidate) => graphPath(GRAPH_MODULE, candidate, subfolder))
+  for (const [i, file] of files.entries()) {
+    try {
+      return { graph: await fetchGraphAt(file), dtype: dtypes[i] }
+    } catch (error) {
+      if (!isTritswapError(error, 'network') || error.fields.status !== 404) throw error
+    }
+  }
+  throw new TritswapError(
+    'input',
+    `Cannot open ${modelUrl}: it has no tritswap.json, and no ${files.join(' or ')} to prepare here`,
+    { fields: { model: modelUrl, files } },
+  )
+}
+
+/** Files of the model folder for transformers.js: configuration, tokenizer, graph. Some may be at hand already. */
+function modelFiles(
+  root: string,
+  ready: Map<string, Uint8Array<ArrayBuffer>> = new Map(),
+  copies?: UseOfCopies,
+): ModelFiles {
+  return async (path) => {
+    const bytes = ready.get(path)
+    if (bytes !== undefined) return new Response(bytes)
+    const url = new URL(path, root)
+    let response: Response
+    try {
+      const get = () => fetch(url)
+      response = await (copies ? fileWithCopy(url.href, copies, get) : get())
+    } catch (cause) {
+      throw new TritswapError('network', `Cannot fetch ${url}: ${(cause as Error).message}`, {
+        fields: { url: url.href },
+        cause,
+      })
+    }
+    if (response.status === 404) return undefined
+    if (!response.ok) {
+      throw new TritswapError('network', `Cannot fetch ${url}: the server answered ${response.status}`, {
+        fields: { url: url.href, status: response.status },
+      })
+    }
+    return response
+  }
+}

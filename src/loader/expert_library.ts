@@ -1,0 +1,327 @@
+/**
+ * The experts of one model as its user sees them: ids, handles and the set that was chosen. Wherever they live (the
+ * engine worker, or a host on this thread), an expert that is not in VRAM any more is loaded again when a call needs it.
+ *
+ * @module
+ */
+import { isAbortError, isTritswapError, TritswapError } from '../errors.ts'
+import type { FetchHandle, FetchOptions } from '../fetcher/pool.ts'
+import type { FetchProgress, FetchRequest, SourceSpec } from '../fetcher/protocol.ts'
+import { evictedIn } from '../model/evicted.ts'
+import type { ActiveExpert, BindingChoice, ExpertInfo, SwitchReport } from '../model/expert_info.ts'
+import { overtaken, type Switched } from '../model/expert_runtime.ts'
+import type { LoadedInfo } from '../model/loaded_experts.ts'
+import { transfer } from '../rpc/index.ts'
+
+export type ProgressCallback = (progress: FetchProgress) => void
+
+/** Where an expert is, and what is known of it: a registry entry will do. */
+export interface ExpertRequest {
+  source: SourceSpec
+  /** What to call it in tokens and reports; unique in this loader. */
+  id?: string
+  label?: string
+  /** Known from a registry, it authenticates every byte before it is used. */
+  rootHash?: string
+  /**
+   * How it meets the base, unless an activation says otherwise: `auto` (the default) takes what costs least, `merge`
+   * changes the weights in place, `side` and `input` leave them alone.
+   */
+  binding?: BindingChoice
+}
+
+export interface LoadOptions {
+  onProgress?: ProgressCallback
+  signal?: AbortSignal
+}
+
+/** An expert that was loaded: resident in VRAM, or fetched again from the cache when it is needed. */
+export interface Expert extends ExpertInfo {
+  /** Gives its VRAM back once no set holds it. @throws {TritswapError} `released` the second time */
+  release(): Promise<void>
+}
+
+/** One expert, several with weights, or none for the base. */
+export type ExpertChoice = Expert | readonly { expert: Expert; weight: number; binding?: BindingChoice }[]
+
+/** Where experts live: the engine behind its link, or `LoadedExperts` on this thread. */
+export interface ExpertHome {
+  load(
+    id: string,
+    label: string | undefined,
+    port: MessagePort,
+    signal: AbortSignal,
+    binding?: BindingChoice,
+    pinned?: readonly string[],
+  ): Promise<LoadedInfo>
+  adopt(
+    id: string,
+    label: string | undefined,
+    rootHash: string,
+    binding?: BindingChoice,
+  ): Promise<LoadedInfo | undefined> | LoadedInfo | undefined
+  activate(active: readonly ActiveExpert[], signal: AbortSignal): Promise<Switched>
+  unload(id: string): Promise<void> | void
+}
+
+/** What starts loads of files: a `FetchPool`, or `LocalFetches`. */
+export interface ExpertFetches {
+  load(request: FetchRequest, options: FetchOptions): FetchHandle
+}
+
+interface Handle<H> {
+  request: ExpertRequest
+  expert: Expert
+  /** The home that it was loaded into last; any other one must load it first. */
+  home: H
+  /** It was evicted from there. */
+  isLost?: boolean
+  /** A load of it under way, for all calls that wait for it. */
+  reload?: Promise<void>
+  /** Phases of its load in ms, until a switch has reported them. */
+  unreported?: LoadPhases
+}
+
+type LoadPhases = Pick<SwitchReport['phases'], 'fetch' | 'verify' | 'upload'>
+
+/** Other calls may evict what was just loaded again; a call that loses its experts so often gives up. */
+const MAX_ATTEMPTS = 4
+
+export class ExpertLibrary<H extends ExpertHome> {
+  readonly #fetches: ExpertFetches
+  readonly #home: () => Promise<H>
+  readonly #handles = new Map<string, Handle<H>>()
+  /** Ids of experts on their way. */
+  readonly #loading = new Set<string>()
+  /** The set that `activate` asked for last: a new home starts with it. */
+  #chosen: readonly ActiveExpert[] = []
+  #tickets = 0
+  #lastSwitch: SwitchReport | undefined
+
+  /** @param home - where experts live now; it may be another one after each call */
+  constructor(fetches: ExpertFetches, home: () => Promise<H>) {
+    this.#fetches = fetches
+    this.#home = home
+  }
+
+  get lastSwitch(): SwitchReport | undefined {
+    return this.#lastSwitch
+  }
+
+  /**
+   * Fetches an expert and keeps it in VRAM, compressed.
+   * @throws {TritswapError} `network`, `integrity`, `format`, `limit`, `base`, `mapping`, `memory`; the base and what
+   * is loaded stay as they were
+   */
+  async load(source: SourceSpec | ExpertRequest, options: LoadOptions = {}): Promise<Expert> {
+    const request = requestOf(source)
+    const home = await this.#home()
+    const id = this.#freeId(request)
+    this.#loading.add(id)
+    try {
+      const { info, phases } = await this.#fetch(home, id, request, options)
+      const expert: Expert = { ...info, release: () => this.#release(id) }
+      this.#handles.set(id, { request, expert, home, unreported: phases })
+      return expert
+    } finally {
+      this.#loading.delete(id)
+    }
+  }
+
+  /**
+   * Makes a set of experts current, between two tokens. Of several quick calls the last one wins.
+   * @throws {DOMException} `AbortError` if a later call overtook this one
+   */
+  async activate(
+    active: readonly ActiveExpert[],
+    signal: AbortSignal = new AbortController().signal,
+  ): Promise<SwitchReport> {
+    const ticket = ++this.#tickets
+    const isOvertaken = () => ticket !== this.#tickets
+    const switched = await this.run(
+      [active],
+      (home) => {
+        // Loading experts again takes time, in which a later call may have switched already.
+        if (isOvertaken()) throw overtaken()
+        return home.activate(active, signal)
+      },
+      async (home) => {
+        if (isOvertaken() || this.#chosen.length === 0) return false
+        // The set before this one holds the room: it goes first.
+        await home.activate([], signal)
+        this.#chosen = []
+        return true
+      },
+    )
+    this.#chosen = active
+    this.#lastSwitch = this.#report(active, switched)
+    return this.#lastSwitch
+  }
+
+  /**
+   * Calls the home with sets of experts. Those that are not there any more are loaded again and the call is repeated;
+   * while one of them is loaded, none of the others is evicted for it.
+   * @param makeRoom - called where only what is active leaves no room for the sets; whether it is worth another try
+   */
+  async run<T>(
+    sets: readonly (readonly ActiveExpert[])[],
+    call: (home: H) => Promise<T>,
+    makeRoom?: (home: H) => Promise<boolean>,
+  ): Promise<T> {
+    const ids = [...new Set(sets.flatMap((set) => set.map(({ expert }) => expert)))]
+    for (const id of ids) this.#handle(id)
+    for (let attempt = 1; ; attempt++) {
+      const home = await this.#home()
+      try {
+        await this.#bring(home, ids)
+      } catch (error) {
+        if (attempt < MAX_ATTEMPTS && this.#couldFit(ids, error) && (await makeRoom?.(home))) continue
+        throw error
+      }
+      try {
+        return await call(home)
+      } catch (error) {
+        const evicted = evictedIn(error)
+        if (evicted === undefined || attempt === MAX_ATTEMPTS) throw error
+        for (const id of evicted) this.#handle(id).isLost = true
+      }
+    }
+  }
+
+  /** Brings a new home to where the last one was: to the base if an expert of its set was released since. */
+  async restore(home: H): Promise<void> {
+    const ids = this.#chosen.map(({ expert }) => expert)
+    if (ids.some((id) => !this.#handles.has(id))) this.#chosen = []
+    if (this.#chosen.length === 0) return
+    await this.#bring(home, ids)
+    await home.activate(this.#chosen, new AbortController().signal)
+  }
+
+  /** Loads what a home does not have, or has evicted. */
+  async #bring(home: H, ids: readonly string[]): Promise<void> {
+    for (const id of ids) {
+      const handle = this.#handle(id)
+      while (handle.home !== home || handle.isLost) {
+        handle.reload ??= this.#reload(home, id, handle, ids).finally(() => {
+          handle.reload = undefined
+        })
+        await handle.reload
+      }
+    }
+  }
+
+  async #reload(home: H, id: string, handle: Handle<H>, pinned: readonly string[]): Promise<void> {
+    const request = { ...handle.request, rootHash: handle.expert.rootHash }
+    const { phases } = await this.#fetch(home, id, request, {}, pinned)
+    handle.home = home
+    handle.isLost = false
+    handle.unreported = phases
+    // Released while it was on its way: its id may be another expert's by now.
+    if (!this.#handles.has(id)) await home.unload(id)
+  }
+
+  async #fetch(
+    home: H,
+    id: string,
+    { source, rootHash, label, binding }: ExpertRequest,
+    { onProgress, signal }: LoadOptions,
+    pinned: readonly string[] = [],
+  ): Promise<{ info: ExpertInfo; phases: LoadPhases }> {
+    const hasTwin = [...this.#handles].some(
+      ([other, handle]) => other !== id && handle.home === home && handle.expert.rootHash === rootHash,
+    )
+    const adopted = hasTwin && rootHash && (await home.adopt(id, label, rootHash, binding))
+    if (adopted) {
+      const { uploadMs: upload, ...info } = adopted
+      const phases = { fetch: 0, verify: 0, upload }
+      return {
+        info: { ...info, timings: { ...phases, networkBytes: 0, cacheBytes: 0, requests: 0 } },
+        phases,
+      }
+    }
+    const file = this.#fetches.load(
+      { source, rootHash, kind: 'expert', name: label ?? id },
+      { onProgress, signal },
+    )
+    const loaded = home.load(id, label, transfer(file.port, [file.port]), file.signal, binding, pinned)
+    try {
+      const [{ uploadMs: upload, ...info }, { stats }] = await Promise.all([loaded, file.done])
+      const phases = { fetch: stats.fetchMs + stats.cacheMs, verify: stats.verifyMs, upload }
+      const { networkBytes, cacheBytes, requests } = stats
+      return { info: { ...info, timings: { ...phases, networkBytes, cacheBytes, requests } }, phases }
+    } catch (error) {
+      // Both ends of a load settle before it is reported, so that nothing of it goes on.
+      await Promise.allSettled([loaded, file.done])
+      throw isAbortError(error) && signal?.aborted ? (signal.reason as Error) : error
+    }
+  }
+
+  /** The report of a switch, with the load phases that no switch before it has reported. */
+  #report(active: readonly ActiveExpert[], { set, apply, total }: Switched): SwitchReport {
+    const phases = { fetch: 0, verify: 0, upload: 0, apply }
+    for (const { expert } of active) {
+      const handle = this.#handles.get(expert)
+      if (handle?.unreported === undefined) continue
+      phases.fetch += handle.unreported.fetch
+      phases.verify += handle.unreported.verify
+      phases.upload += handle.unreported.upload
+      handle.unreported = undefined
+    }
+    return { set, experts: active, phases, total: phases.fetch + phases.verify + phases.upload + total }
+  }
+
+  /** Whether experts that were refused for want of room would have it if no others were in use. */
+  #couldFit(ids: readonly string[], error: unknown): boolean {
+    if (!isTritswapError(error, 'memory') || typeof error.fields.budget !== 'number') return false
+    const bytes = ids.reduce((sum, id) => sum + this.#handle(id).expert.residentBytes, 0)
+    return bytes <= error.fields.budget
+  }
+
+  async #release(id: string): Promise<void> {
+    const { home } = this.#handle(id)
+    this.#handles.delete(id)
+    try {
+      await home.unload(id)
+    } catch {
+      // A home that is gone holds nothing any more.
+    }
+  }
+
+  #handle(id: string): Handle<H> {
+    const handle = this.#handles.get(id)
+    if (!handle)
+      throw new TritswapError('released', `Cannot use expert ${id}: it was released`, { fields: { id } })
+    return handle
+  }
+
+  #freeId({ id, label, source }: ExpertRequest): string {
+    const wanted = id ?? label ?? (fileName(source) || 'expert')
+    let free = wanted
+    for (let n = 2; this.#handles.has(free) || this.#loading.has(free); n++) free = `${wanted}#${n}`
+    return free
+  }
+}
+
+/** A choice as plain data. */
+export function activeOf(choice: ExpertChoice): ActiveExpert[] {
+  return 'release' in choice
+    ? [{ expert: choice.id, weight: 1 }]
+    : choice.map(({ expert, weight, binding }) => ({
+        expert: expert.id,
+        weight,
+        ...(binding && { binding }),
+      }))
+}
+
+export function requestOf(source: SourceSpec | ExpertRequest): ExpertRequest {
+  return typeof source === 'object' && 'source' in source ? source : { source }
+}
+
+/** The last part of an address, without `.trit`. */
+function fileName(source: SourceSpec): string | undefined {
+  if (typeof source !== 'string' && !(source instanceof URL)) return undefined
+  return String(source)
+    .split('/')
+    .at(-1)
+    ?.replace(/\.trit$/, '')
+}

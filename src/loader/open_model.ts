@@ -1,0 +1,132 @@
+/**
+ * How the page opens a model in an engine worker: what `tritswap prepare` wrote comes from a fetch worker, any other
+ * folder is fetched and rewritten by the engine itself.
+ *
+ * @module
+ */
+import type { Engine } from '../engine/engine.ts'
+import type { OpenUnpreparedRequest } from '../engine/open_model.ts'
+import type { ModelInfo } from '../engine/protocol.ts'
+import { TritswapError } from '../errors.ts'
+import { type ReadManifest, readModelManifest } from '../fetcher/manifest.ts'
+import type { FetchPool } from '../fetcher/pool.ts'
+import type { FetchSettings } from '../fetcher/protocol.ts'
+import { transfer, type WorkerLink } from '../rpc/index.ts'
+import { folderName, folderUrl } from '../source/model_folder.ts'
+import type { LoadOptions, ProgressCallback } from './expert_library.ts'
+
+export interface LoaderOptions {
+  /**
+   * Folder of the base: a URL, absolute or relative to the page, or `hf:owner/name@revision`. What `tritswap prepare`
+   * wrote is loaded as it is; any other ONNX folder as transformers.js takes it is rewritten on the way.
+   */
+  model: string | URL
+  /** Of a folder that is not prepared: which of its graphs, as transformers.js names them; `fp32`, else `fp16`. */
+  dtype?: string
+  /** Of a folder that is not prepared: where its graphs are; `onnx` by default. */
+  subfolder?: string
+  /**
+   * Of a folder that is not prepared: what becomes of weights that are quantized by blocks (q4, q4f16). `float`
+   * dequantizes them in VRAM, so that experts can be merged into them (the default); `keep` leaves them as small as they
+   * are, and experts go beside them.
+   */
+  quantized?: 'float' | 'keep'
+  onProgress?: ProgressCallback
+  signal?: AbortSignal
+  /**
+   * Folder with onnxruntime-web's wasm and glue, relative to the page; by default the `ort/` that comes with this
+   * library, beside its script. Needed where a bundler moved the script away from it.
+   */
+  ort?: string | URL
+  /** VRAM for compressed experts, in bytes; the least recently used go first. */
+  expertBudget?: number
+  fetch?: FetchSettings
+  /** Told once of each thing that makes loads slower but not wrong, and of every restart of the engine. */
+  onWarning?: (message: string) => void
+}
+
+/** VRAM for compressed experts, in bytes, where the caller names no budget. */
+export const DEFAULT_EXPERT_BUDGET = 256 << 20
+
+/**
+ * Loads the base into VRAM.
+ * @throws {TritswapError} `webgpu`, `network`, `integrity`, `format`, `memory`; or the signal's `AbortError`
+ */
+export async function openModel(
+  link: WorkerLink<Engine>,
+  pool: FetchPool,
+  options: LoaderOptions,
+  signal: AbortSignal,
+): Promise<ModelInfo> {
+  pool.warm()
+  const base = document.baseURI
+  const { fetch: settings, onProgress } = options
+  const modelUrl = folderUrl(options.model, base, settings?.hub)
+  const ort = ortFolder(options.ort, base)
+  const common: CommonRequest = {
+    modelUrl,
+    name: folderName(modelUrl),
+    ort: {
+      mjs: `${ort}ort-wasm-simd-threaded.asyncify.mjs`,
+      wasm: `${ort}ort-wasm-simd-threaded.asyncify.wasm`,
+    },
+    expertBudget: options.expertBudget ?? DEFAULT_EXPERT_BUDGET,
+  }
+  const lost = (message: string) =>
+    link.terminate(
+      new TritswapError(
+        'device-lost',
+        `Cannot go on: the GPU device was lost (${message}); the next call starts a new one`,
+      ),
+    )
+  const usesCopies = settings?.cacheBudget !== 0
+  const manifest = await readModelManifest(modelUrl, signal, usesCopies)
+  if (manifest === undefined) {
+    const { dtype, subfolder, quantized } = options
+    const report = onProgress ?? (() => {})
+    const request = { ...common, dtype, subfolder, quantized }
+    const info = await link.api.openUnprepared(request, signal, lost, report)
+    report({ status: 'ready', name: common.name, file: 'weights' })
+    return info
+  }
+  if (manifest.isCopy)
+    options.onWarning?.(
+      `${modelUrl} cannot be reached: using the copies in the cache, which may be out of date`,
+    )
+  return openPrepared(link, pool, common, manifest, usesCopies, lost, { onProgress, signal })
+}
+
+type CommonRequest = Pick<OpenUnpreparedRequest, 'modelUrl' | 'name' | 'ort' | 'expertBudget'>
+
+async function openPrepared(
+  link: WorkerLink<Engine>,
+  pool: FetchPool,
+  common: CommonRequest,
+  { weights, dtype, fingerprint, isCopy }: ReadManifest,
+  usesCopies: boolean,
+  lost: (message: string) => void,
+  options: LoadOptions,
+): Promise<ModelInfo> {
+  const { modelUrl, name } = common
+  const file = pool.load(
+    { source: new URL(weights.file, modelUrl), rootHash: weights.rootHash, kind: 'base', name },
+    options,
+  )
+  // Files that belong together come from one place: all from the server, or all from the copies.
+  const copies = usesCopies ? (isCopy ? 'first' : 'never') : undefined
+  const request = { ...common, dtype, fingerprint, copies } as const
+  const opened = link.api.open(request, transfer(file.port, [file.port]), file.signal, lost)
+  // The one that fails first tells the reason; the other one fails because of it.
+  const [info] = await Promise.all([opened, file.done])
+  const { file: path, bytes } = weights
+  options.onProgress?.({ status: 'ready', name, file: path, loaded: bytes, total: bytes, progress: 100 })
+  return info
+}
+
+/** Where the build puts onnxruntime-web's files, as seen from its scripts. */
+declare const __TRITSWAP_ORT__: string
+
+function ortFolder(given: string | URL | undefined, base: string): string {
+  if (given === undefined) return new URL(__TRITSWAP_ORT__, import.meta.url).href
+  return new URL(`${String(given).replace(/\/+$/, '')}/`, base).href
+}

@@ -1,0 +1,101 @@
+import type { Engine } from '../engine/engine.ts'
+import type { ModelInfo } from '../engine/protocol.ts'
+import { TritswapError } from '../errors.ts'
+import { connectWorker, type RemoteApi, startWorker, type WorkerLink } from '../rpc/index.ts'
+
+export type EngineApi = RemoteApi<Engine>
+
+export interface EngineParts {
+  /** Opens the model in a worker that was just started. */
+  open: (link: WorkerLink<Engine>, signal: AbortSignal) => Promise<ModelInfo>
+  /** Brings a new engine to where the one before it was. */
+  restore: (api: EngineApi) => Promise<void>
+  onWarning?: (message: string) => void
+}
+
+/** The engine worker of a loader: started once, and again by the first call after it died. */
+export class RunningEngine {
+  readonly #parts: EngineParts
+  /** Ends a start under way. */
+  readonly #ended = new AbortController()
+  #running: Promise<WorkerLink<Engine>> | undefined
+  #info!: ModelInfo
+
+  constructor(parts: EngineParts) {
+    this.#parts = parts
+  }
+
+  get info(): ModelInfo {
+    return this.#info
+  }
+
+  /** The engine's API; another object after each restart. @throws {TritswapError} `released` after `dispose` */
+  async api(): Promise<EngineApi> {
+    this.#ended.signal.throwIfAborted()
+    this.#running ??= this.#begin(async () => {
+      const link = await this.#start()
+      try {
+        await this.#parts.restore(link.api)
+      } catch (error) {
+        link.terminate(error as Error)
+        throw error
+      }
+      return link
+    })
+    return (await this.#running).api
+  }
+
+  /** The first start. @param signal - ends it */
+  async start(signal?: AbortSignal): Promise<void> {
+    this.#running = this.#begin(() => this.#start(signal))
+    await this.#running
+  }
+
+  /** Frees VRAM once the forward passes under way are over, and ends the worker. */
+  async dispose(): Promise<void> {
+    this.#ended.abort(
+      new TritswapError('released', 'Cannot use this loader: it was disposed; create a new one'),
+    )
+    const link = await this.#running?.catch(() => undefined)
+    if (!link) return
+    await link.api.dispose().catch(() => {})
+    link.terminate(new TritswapError('released', 'Cannot go on: the loader was disposed'))
+  }
+
+  /** A start that makes way for another one if it fails. */
+  #begin(start: () => Promise<WorkerLink<Engine>>): Promise<WorkerLink<Engine>> {
+    const running: Promise<WorkerLink<Engine>> = start().catch((error) => {
+      if (this.#running === running) this.#running = undefined
+      throw error
+    })
+    return running
+  }
+
+  async #start(signal?: AbortSignal): Promise<WorkerLink<Engine>> {
+    const ended = AbortSignal.any([this.#ended.signal, ...(signal ? [signal] : [])])
+    ended.throwIfAborted()
+    const worker = startWorker(
+      (Worker) => new Worker(new URL('../engine/worker.ts', import.meta.url), { type: 'module' }),
+    )
+    const link = connectWorker<Engine>(worker, 'engine worker')
+    const stop = () => link.terminate(ended.reason as Error)
+    ended.addEventListener('abort', stop, { once: true })
+    try {
+      this.#info = await this.#parts.open(link, ended)
+      link.dead.addEventListener('abort', () => this.#onDeath(link), { once: true })
+      link.dead.throwIfAborted()
+      return link
+    } catch (error) {
+      link.terminate(error as Error)
+      throw error
+    } finally {
+      ended.removeEventListener('abort', stop)
+    }
+  }
+
+  #onDeath({ dead }: WorkerLink<Engine>): void {
+    if (this.#ended.signal.aborted) return
+    this.#parts.onWarning?.(`The engine stopped: ${(dead.reason as Error).message}`)
+    this.#running = undefined
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * How the weights of a base get into VRAM: from the weights file of a prepared folder, or out of the graphs of any
+ * other.
+ *
+ * @module
+ */
+import { TritswapError } from '../errors.ts'
+import type { IncomingFile } from '../fetcher/receive.ts'
+import { type BaseBindings, bindingsFrom, type TritTable, type WeightDtype } from '../format/index.ts'
+import { type Gpu, WeightStore } from '../gpu/index.ts'
+import {
+  type HoistedGraphFile,
+  type HoistedModel,
+  hoistModel,
+  type QuantizedChoice,
+  weightBytes,
+  weightPieces,
+  weightTable,
+} from '../onnx/index.ts'
+import type { BytesReport, GraphSource } from './graph_files.ts'
+
+/** Weight bytes that may wait in the GPU's queue: the browser holds a copy of each. */
+const MAX_BYTES_IN_FLIGHT = 32 << 20
+
+/** A base whose weights are in VRAM, before any expert has changed them. */
+export interface FilledBase {
+  gpu: Gpu
+  weights: WeightStore
+  table: TritTable
+  bindings: BaseBindings
+  /** Set where the weights come from coarser ones than VRAM holds: how far they may be from their checkpoint's. */
+  precision?: WeightDtype
+}
+
+/** An unprepared model in VRAM, with the graphs that are fed from there. */
+export interface HoistedBase extends FilledBase {
+  graphs: readonly HoistedGraphFile[]
+}
+
+/**
+ * Takes the weights out of graphs and into VRAM, without a copy of them in between that is larger than 4 MB.
+ * @throws {TritswapError} `input` for graphs that are malformed or have no float weights, `memory`, `network`,
+ * `webgpu` for f16 weights on a GPU without f16
+ */
+export async function hoistIntoVram(
+  gpu: Gpu,
+  sources: readonly GraphSource[],
+  {
+    signal,
+    onBytes,
+    quantized = 'float',
+    modelType,
+  }: {
+    signal?: AbortSignal
+    onBytes?: BytesReport
+    quantized?: QuantizedChoice
+    /** Of the model's configuration: see {@link modelTypeOf}. */
+    modelType?: string
+  } = {},
+): Promise<HoistedBase> {
+  const model = await hoistModel(sources, { quantized, modelType })
+  signal?.throwIfAborted()
+  const table = weightTable(model)
+  const bindings = bindingsFrom(table.bindings, table.tensors)
+  const weights = await openStore({ gpu, table, bindings })
+  try {
+    await fill(gpu, weights, model, signal, onBytes)
+    return { gpu, weights, table, bindings, graphs: model.graphs, precision: precisionOf(table) }
+  } catch (error) {
+    weights.destroy()
+    throw error
+  }
+}
+
+async function fill(
+  { device }: Gpu,
+  weights: WeightStore,
+  model: HoistedModel,
+  signal?: AbortSignal,
+  onBytes?: BytesReport,
+): Promise<void> {
+  const buffers = new Map(weights.feeds().map(({ name, buffer }) => [name, buffer]))
+  const total = weightBytes(model)
+  let loaded = 0
+  let inFlight = 0
+  for await (const { input, offset, bytes } of weightPieces(model, { signal })) {
+    if (input === undefined) await weights.write(offset, bytes)
+    else device.queue.writeBuffer(buffers.get(input) as GPUBuffer, offset, inWords(bytes))
+    loaded += bytes.length
+    inFlight += bytes.length
+    onBytes?.(loaded, total)
+    if (inFlight < MAX_BYTES_IN_FLIGHT) continue
+    inFlight = 0
+    await device.queue.onSubmittedWorkDone()
+  }
+}
+
+/** WebGPU writes whole words; buffers have room for the last one. */
+function inWords(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  if (bytes.length % 4 === 0) return bytes
+  const padded = new Uint8Array(Math.ceil(bytes.length / 4) * 4)
+  padded.set(bytes)
+  return padded
+}
+
+/** How near weights are to those of their checkpoint, by the coarsest among them; undefined for float weights. */
+function precisionOf({ tensors }: TritTable): WeightDtype | undefined {
+  const bits = tensors.flatMap((tensor) => (tensor.codec === 'blocks' ? [tensor.bits] : []))
+  if (bits.length === 0) return undefined
+  return bits.some((width) => width < 8) ? 'q4' : 'q8'
+}
+
+/**
+ * Brings the weights file of a prepared base into VRAM: dense tensors and, by what its graphs have inputs for,
+ * quantized ones as they are or dequantized there.
+ * @param quantized - how the caller needs quantized weights; by default as the base was prepared
+ * @throws {TritswapError} `input` for a base that was prepared for the other choice, `format`, `memory`, `webgpu`, and
+ * what the load fails with
+ */
+export async function readIntoVram(
+  gpu: Gpu,
+  { head, chunks }: IncomingFile,
+  dtype: string,
+  { quantized }: { quantized?: QuantizedChoice } = {},
+): Promise<FilledBase> {
+  const { table } = head
+  const bindings = bindingsFrom(table.bindings, table.tensors)
+  checkChoice(bindings, table, quantized)
+  const weights = await openStore({ gpu, table, bindings })
+  try {
+    for await (const { offset, bytes } of chunks) await weights.write(offset, bytes)
+    const precision = precisionOf(table) ?? (/4/.test(dtype) ? 'q4' : undefined)
+    return { gpu, weights, table, bindings, precision }
+  } catch (error) {
+    weights.destroy()
+    throw error
+  }
+}
+
+/** The graphs of a prepared base have either kind of inputs: the choice was made when it was prepared. */
+function checkChoice(
+  { graphs }: BaseBindings,
+  { tensors }: TritTable,
+  wanted: QuantizedChoice | undefined,
+): void {
+  if (wanted === undefined || !tensors.some(({ codec }) => codec === 'blocks')) return
+  const kept = graphs.some(({ inputs }) => inputs.some(({ raw }) => raw !== undefined))
+  const found = kept ? 'keep' : 'float'
+  if (found === wanted) return
+  throw new TritswapError(
+    'input',
+    `Cannot open this base with quantized: '${wanted}': it was prepared with --quantized ${found}; prepare it again, or open the folder that it was prepared from`,
+    { fields: { wanted, found } },
+  )
+}
+
+async function openStore({
+  gpu,
+  table,
+  bindings,
+}: Pick<FilledBase, 'gpu' | 'table' | 'bindings'>): Promise<WeightStore> {
+  const inputs = bindings.graphs.flatMap((graph) => graph.inputs)
+  if (!gpu.features.f16 && inputs.some(({ dtype }) => dtype === 'float16')) {
+    throw new TritswapError(
+      'webgpu',
+      'Cannot run a graph with f16 weights: this GPU, or the browser for it, lacks shader-f16; use another dtype',
+      { fields: { missing: 'shader-f16' } },
+    )
+  }
+  const byName = new Map(inputs.map((input) => [input.name, input]))
+  return WeightStore.create({ gpu, inputs: [...byName.values()], table })
+}

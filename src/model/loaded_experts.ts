@@ -1,0 +1,189 @@
+/**
+ * The experts of one base by the ids that their user gave them.
+ *
+ * @module
+ */
+import { TritswapError } from '../errors.ts'
+import { receiveFile } from '../fetcher/receive.ts'
+import { type TritTable, weightsOf } from '../format/index.ts'
+import type { ExpertStore, ResidentExpert } from '../gpu/index.ts'
+import { evictedError } from './evicted.ts'
+import type { ExpertAdmission } from './expert_admission.ts'
+import type { BindingChoice, ExpertBinding } from './expert_bindings.ts'
+import type { ActiveExpert, ExpertInfo } from './expert_info.ts'
+import type { ExpertRuntime, Switched } from './expert_runtime.ts'
+import type { ExpertSet } from './expert_set.ts'
+
+/** An expert as its load left it; the thread that fetched it adds where its bytes came from. */
+export type LoadedInfo = Omit<ExpertInfo, 'timings'> & { uploadMs: number }
+
+interface LoadedExpert {
+  id: string
+  headBytes: number
+  resident: ResidentExpert
+  binding: BindingChoice
+}
+
+/** What an id stands for is replaced, not changed: an expert that was evicted is loaded again under its id. */
+export class LoadedExperts {
+  readonly #store: Pick<ExpertStore, 'find'>
+  readonly #admission: Pick<ExpertAdmission, 'load' | 'bind'>
+  readonly #runtime: ExpertRuntime
+  readonly #loaded = new Map<string, LoadedExpert>()
+  readonly #named = new WeakMap<ExpertSet, readonly ActiveExpert[]>()
+  readonly #bindings = new WeakMap<ResidentExpert, Map<BindingChoice, ExpertBinding>>()
+
+  constructor(
+    store: Pick<ExpertStore, 'find'>,
+    admission: Pick<ExpertAdmission, 'load' | 'bind'>,
+    runtime: ExpertRuntime,
+  ) {
+    this.#store = store
+    this.#admission = admission
+    this.#runtime = runtime
+  }
+
+  /**
+   * Takes an expert from a fetch worker into VRAM.
+   * @param id - what it is called from now on
+   * @param port - its file, as {@link receiveFile} reads it
+   * @param binding - how it meets the base where an activation does not say
+   * @param pinned - ids of experts that must not be evicted to make room for it
+   * @throws {TritswapError} as {@link ExpertAdmission.load}
+   */
+  async load(
+    id: string,
+    label: string | undefined,
+    port: MessagePort,
+    signal: AbortSignal,
+    binding: BindingChoice = 'auto',
+    pinned: readonly string[] = [],
+  ): Promise<LoadedInfo> {
+    const held = pinned.flatMap((other) => {
+      const resident = this.#loaded.get(other)?.resident
+      return resident === undefined || resident.evicted ? [] : [resident.retain()]
+    })
+    try {
+      const { head, name, chunks, cancel } = await receiveFile(port, signal)
+      let uploadMs = 0
+      // Time spent on chunks, not waiting for the next one.
+      async function* timed() {
+        for await (const chunk of chunks) {
+          const start = performance.now()
+          yield chunk
+          uploadMs += performance.now() - start
+        }
+      }
+      try {
+        const resident = await this.#admission.load(head, label ?? name, timed(), binding)
+        // The store keeps it until its space is needed; sets hold what is active.
+        resident.release()
+        this.#loaded.set(id, { id, headBytes: head.headBytes, resident, binding })
+        return { ...describe(id, label, head.headBytes, resident), uploadMs }
+      } finally {
+        cancel()
+      }
+    } finally {
+      for (const resident of held) resident.release()
+    }
+  }
+
+  /** Takes an expert that is in VRAM under another id already; undefined if there is none. */
+  adopt(
+    id: string,
+    label: string | undefined,
+    rootHash: string,
+    binding: BindingChoice = 'auto',
+  ): LoadedInfo | undefined {
+    const resident = this.#store.find(rootHash)
+    const twin = [...this.#loaded.values()].find((loaded) => loaded.resident === resident)
+    if (resident === undefined || twin === undefined) return undefined
+    this.#bindingOf(resident, binding)
+    const { headBytes } = twin
+    this.#loaded.set(id, { id, headBytes, resident, binding })
+    return { ...describe(id, label, headBytes, resident), uploadMs: 0 }
+  }
+
+  /** Forgets an expert; its VRAM is free for others once no set holds it. */
+  unload(id: string): void {
+    this.#loaded.delete(id)
+  }
+
+  /**
+   * Makes a set the one that calls without experts of their own use; an empty set is the base.
+   * @throws {TritswapError} as {@link set}; and as {@link ExpertRuntime.activate}
+   */
+  async activate(active: readonly ActiveExpert[], signal?: AbortSignal): Promise<Switched> {
+    return this.#runtime.activate(this.set(active), signal)
+  }
+
+  /** @throws {TritswapError} `released` with `fields.evicted` if experts have to be loaded again first */
+  set(active: readonly ActiveExpert[]): ExpertSet {
+    const loaded = active.map(({ expert }) => {
+      const found = this.#loaded.get(expert)
+      if (!found)
+        throw new TritswapError('released', `Cannot activate ${expert}: it was released, or never loaded`)
+      return found
+    })
+    const evicted = loaded.filter(({ resident }) => resident.evicted).map(({ id }) => id)
+    if (evicted.length > 0) throw evictedError(evicted)
+    const set = this.#runtime.set(
+      loaded.map(({ resident, binding }, i) => ({
+        expert: resident,
+        weight: active[i].weight,
+        binding: this.#bindingOf(resident, active[i].binding ?? binding),
+      })),
+    )
+    this.#named.set(set, active)
+    return set
+  }
+
+  /** The experts of a set, by id. */
+  namesOf(set: ExpertSet): readonly ActiveExpert[] {
+    return this.#named.get(set) ?? []
+  }
+
+  #bindingOf(resident: ResidentExpert, choice: BindingChoice): ExpertBinding {
+    const known = this.#bindings.get(resident) ?? new Map<BindingChoice, ExpertBinding>()
+    this.#bindings.set(resident, known)
+    const binding = known.get(choice) ?? this.#admission.bind(resident.table, choice)
+    known.set(choice, binding)
+    return binding
+  }
+}
+
+/** Weights in a list of tensors. */
+export function countWeights(tensors: readonly { shape: readonly number[] }[]): number {
+  return tensors.reduce((sum, { shape }) => sum + weightsOf(shape), 0)
+}
+
+function describe(
+  id: string,
+  label: string | undefined,
+  headBytes: number,
+  { table, rootHash, bytes }: ResidentExpert,
+): Omit<ExpertInfo, 'timings'> {
+  const { tensors, compression } = table
+  return {
+    id,
+    label: label ?? table.label ?? id,
+    description: table.description,
+    prompt: table.prompt,
+    licence: table.licence,
+    method: table.method,
+    bytes: headBytes + tensors.reduce((sum, tensor) => sum + tensor.bytes, 0),
+    rootHash,
+    weights: countWeights(tensors),
+    kept: keptWeights(table),
+    density: compression.density,
+    alpha: compression.alpha,
+    residentBytes: bytes,
+  }
+}
+
+function keptWeights({ tensors }: TritTable): number {
+  return tensors.reduce(
+    (sum, tensor) => sum + (tensor.codec === 'ternary' ? tensor.kept : weightsOf(tensor.shape)),
+    0,
+  )
+}
