@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { isTritswapError } from '../errors.ts'
 import { SKETCH_VALUES, type TritHead, type TritTable } from '../format/index.ts'
 import type { ExpertStore, ResidentExpert, Switcher, WeightStore } from '../gpu/index.ts'
 import { type BaseIdentity, checkBase, unusedTargets } from './base_check.ts'
@@ -15,9 +16,9 @@ import { renameTargets } from './target_names.ts'
 export type PayloadPieces = AsyncIterable<{ offset: number; bytes: Uint8Array<ArrayBuffer> }>
 
 export interface AdmissionParts {
-  weights: WeightStore
-  experts: ExpertStore
-  switcher: Switcher
+  weights: Pick<WeightStore, 'knows' | 'sketchValues' | 'floatPlacementsOf' | 'isQuantized'>
+  experts: Pick<ExpertStore, 'begin'>
+  switcher: Pick<Switcher, 'check'>
   runtime: ExpertRuntime
   base: BaseIdentity
   sites: SiteIndex
@@ -41,7 +42,7 @@ export class ExpertAdmission {
     pieces: PayloadPieces,
     choice: BindingChoice,
   ): Promise<ResidentExpert> {
-    const { experts, switcher, sites } = this.#parts
+    const { experts, switcher, sites, runtime } = this.#parts
     const { renamed, base } = await renameTargets(
       head.table,
       this.#parts.base,
@@ -55,7 +56,12 @@ export class ExpertAdmission {
     }))
     const table = { ...head.table, tensors }
     switcher.check(table, this.bind(table, choice).merged)
-    const upload = await experts.begin({ ...head, table })
+    const begin = () => experts.begin({ ...head, table })
+    const upload = await begin().catch(async (error: unknown) => {
+      if (!isTritswapError(error, 'memory')) throw error
+      await runtime.settle()
+      return begin()
+    })
     try {
       for await (const { offset, bytes } of pieces) upload.write(offset, bytes)
       return await upload.finish()

@@ -165,21 +165,20 @@ export class ExpertRuntime {
       if (ticket !== this.#tickets) throw overtaken()
       const start = performance.now()
       const before = this.#default
-      if (set !== before) {
-        this.#sets.hold(set)
-        try {
-          for (const [name, session] of this.#sessions) await this.#sets.variantOf(set, name, session)
-          await this.#merged.bring(set)
-        } catch (error) {
-          this.#sets.release(set)
-          throw error
-        }
-        this.#default = set
-        this.#switches++
-        this.#sets.release(before)
+      this.#sets.hold(set)
+      let changed: boolean
+      try {
+        for (const [name, session] of this.#sessions) await this.#sets.variantOf(set, name, session)
+        changed = await this.#merged.bring(set)
+      } catch (error) {
+        this.#sets.release(set)
+        throw error
       }
+      this.#default = set
+      this.#sets.release(before)
+      if (changed || set !== before) this.#switches++
       const now = performance.now()
-      return { set: set.id, apply: set === before ? 0 : now - start, total: now - called }
+      return { set: set.id, apply: now - start, total: now - called }
     })
   }
 
@@ -191,6 +190,11 @@ export class ExpertRuntime {
   /** Runs a task like {@link exclusively}, on the weights of the base. */
   onBase<T>(task: () => Promise<T>): Promise<T> {
     return this.#queue.run(() => this.#merged.withBase(task))
+  }
+
+  /** Merges the default set now, so that the experts of a context that has ended need not wait in VRAM for the next pass. */
+  settle(): Promise<unknown> {
+    return this.#queue.run(() => this.#merged.bring(this.#default))
   }
 
   /** Gives back the sessions that experts beside the weights run in. Nothing may run any more. */

@@ -1,0 +1,197 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { isAbortError, isTritswapError } from '../../src/errors.ts'
+import { type Expert, ExpertLoader } from '../../src/loader/index.ts'
+import { type FakePage, fakePage } from './fake_page.ts'
+
+let page: FakePage
+let loader: ExpertLoader
+let warnings: string[]
+
+beforeEach(() => {
+  page = fakePage()
+  warnings = []
+})
+afterEach(async () => {
+  await loader?.dispose()
+  vi.unstubAllGlobals()
+})
+
+async function open(budget = Number.POSITIVE_INFINITY) {
+  page.budget = budget
+  loader = await ExpertLoader.create({ model: './m', onWarning: (message) => warnings.push(message) })
+}
+
+const load = (name: string) => loader.load(`https://x.example/${name}.trit`)
+const engine = () => page.engines[page.engines.length - 1]
+const failsWith = (tag: string) => (error: unknown) => isTritswapError(error) && error.tag === tag
+
+async function write(experts?: Expert, maxNewTokens = 2) {
+  const tokens = []
+  for await (const token of loader.generate('x', { experts, maxNewTokens })) tokens.push(token)
+  return tokens
+}
+
+test('a load is one message to the engine, and so is a switch', async () => {
+  await open()
+  const a = await load('a')
+  await loader.activate(a)
+  expect(engine().calls).toEqual(['open', 'load', 'activate'])
+  await loader.load({ source: 'a.trit', id: 'again', rootHash: a.rootHash })
+  expect(engine().calls.slice(3)).toEqual(['adopt'])
+  expect(await loader.stats()).toMatchObject({ lastSwitch: { phases: { fetch: 5, verify: 2 } } })
+})
+
+test('tokens say what wrote them; a page that stops reading holds the engine back', async () => {
+  await open()
+  const a = await load('a')
+  expect((await write(a)).map(({ text, experts }) => [text, experts])).toEqual([
+    ['0', [{ expert: 'a', weight: 1 }]],
+    ['1', [{ expert: 'a', weight: 1 }]],
+  ])
+  const { passes } = engine()
+  const before = passes.length
+  const tokens = loader.generate('x', { maxNewTokens: 100 })
+  await tokens.next()
+  await new Promise((resolve) => setTimeout(resolve, 30))
+  expect(passes.length - before).toBeLessThanOrEqual(6)
+  await tokens.return()
+  expect(passes.length - before).toBeLessThanOrEqual(7)
+})
+
+test('every call loads again what it needs and was evicted', async () => {
+  await open(1000)
+  const experts = [await load('a'), await load('b')]
+  for (const [i, call] of [
+    (expert: Expert) => loader.activate(expert),
+    (expert: Expert) => write(expert),
+    (expert: Expert) => loader.logits('x', expert),
+    (expert: Expert) => loader.score([0, 1], expert),
+    (expert: Expert) => loader.compare([0, 1], expert, [expert]),
+  ].entries()) {
+    await loader.deactivate()
+    const { rootHash } = experts[i % 2]
+    page.files.fetched.length = 0
+    await call(experts[i % 2])
+    expect(page.files.fetched, `call ${i}`).toEqual([rootHash])
+  }
+})
+
+describe('after the engine died', () => {
+  test('the next call starts another one with the set that was active', async () => {
+    await open()
+    const [a, b] = [await load('a'), await load('b')]
+    await loader.activate(a)
+    engine().crash()
+    expect(warnings).toEqual([expect.stringMatching(/The engine stopped: .*out of memory/)])
+    expect(await write()).toMatchObject([{ experts: [{ expert: 'a' }] }, {}])
+    expect(await write(b)).toMatchObject([{ experts: [{ expert: 'b' }] }, {}])
+    expect(page.engines.map(({ terminated }) => terminated)).toEqual([true, false])
+    expect(page.files.fetched).toEqual(['base', 'a', 'b', 'base', 'a', 'b'])
+  })
+
+  test('several calls at once start one', async () => {
+    await open()
+    engine().crash()
+    await Promise.all([loader.tokenize('x'), loader.logits('x'), load('a')])
+    expect(page.engines).toHaveLength(2)
+  })
+
+  test('a start that fails ends its worker, and the next call tries again', async () => {
+    await open()
+    await loader.activate(await load('a'))
+    engine().crash()
+    page.files.before = (name) => (name === 'a' ? Promise.reject(new Error('no network')) : undefined)
+    await expect(loader.tokenize('x')).rejects.toThrow('no network')
+    page.files.before = () => undefined
+    expect(await write()).toMatchObject([{ experts: [{ expert: 'a' }] }, {}])
+    expect(page.engines.map(({ terminated }) => terminated)).toEqual([true, true, false])
+  })
+})
+
+describe('a lost device', () => {
+  const hold = () => {
+    let go = () => {}
+    const held = new Promise<void>((resolve) => {
+      go = resolve
+    })
+    return { held, go }
+  }
+
+  test('ends a load, and the next one starts anew', async () => {
+    await open()
+    const { held, go } = hold()
+    page.files.before = () => held
+    const loading = load('a')
+    await expect.poll(() => engine().calls.includes('load')).toBe(true)
+    engine().loseDevice()
+    go()
+    await expect(loading).rejects.toSatisfy(failsWith('device-lost'))
+    expect((await load('a')).id).toBe('a')
+    expect(page.engines).toHaveLength(2)
+  })
+
+  test('ends a switch, which can be asked for again', async () => {
+    await open()
+    const [a, b] = [await load('a'), await load('b')]
+    await loader.activate(a)
+    const { held } = hold()
+    engine().beforeSwitch = held
+    const switching = loader.activate(b)
+    await expect.poll(() => engine().calls.filter((call) => call === 'activate')).toHaveLength(2)
+    engine().loseDevice()
+    await expect(switching).rejects.toSatisfy(failsWith('device-lost'))
+    await loader.activate(b)
+    expect(engine().log).toEqual(['switch a', 'switch b'])
+  })
+
+  test('ends a generation', async () => {
+    await open()
+    const tokens = loader.generate('x', { maxNewTokens: 100 })
+    await tokens.next()
+    engine().loseDevice()
+    const rest = async () => {
+      for await (const _ of tokens);
+    }
+    await expect(rest()).rejects.toSatisfy(failsWith('device-lost'))
+  })
+})
+
+describe('dispose', () => {
+  test('ends loads under way, the worker, and every later call', async () => {
+    await open()
+    page.files.before = () => new Promise(() => {})
+    const loading = load('a')
+    await expect.poll(() => page.files.fetched.includes('a')).toBe(true)
+    const ended = expect(loading).rejects.toSatisfy(failsWith('released'))
+    await loader.dispose()
+    await ended
+    expect(engine()).toMatchObject({ terminated: true, destroyed: true })
+    await expect(load('b')).rejects.toSatisfy(failsWith('released'))
+    await expect(loader.tokenize('x')).rejects.toSatisfy(failsWith('released'))
+    await loader.dispose()
+    expect(warnings).toEqual([])
+  })
+
+  test('of a restart under way ends it', async () => {
+    await open()
+    engine().crash()
+    page.beforeOpen = new Promise(() => {})
+    const restarting = loader.tokenize('x')
+    const ended = expect(restarting).rejects.toSatisfy(failsWith('released'))
+    await expect.poll(() => engine().calls.includes('open')).toBe(true)
+    await loader.dispose()
+    await ended
+    expect(page.engines.map(({ terminated }) => terminated)).toEqual([true, true])
+  })
+})
+
+test('a start that is aborted rejects with its reason and leaves no worker', async () => {
+  page.beforeOpen = new Promise(() => {})
+  const abort = new AbortController()
+  const opening = ExpertLoader.create({ model: './m', signal: abort.signal })
+  const ended = expect(opening).rejects.toSatisfy(isAbortError)
+  await expect.poll(() => page.engines[0]?.calls.includes('open')).toBe(true)
+  abort.abort()
+  await ended
+  expect(engine().terminated).toBe(true)
+})
