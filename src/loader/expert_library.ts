@@ -84,7 +84,7 @@ interface Handle<H> {
 
 type LoadPhases = Pick<SwitchReport['phases'], 'fetch' | 'verify' | 'upload'>
 
-/** Other calls may evict what was just loaded again; a call that loses its experts so often gives up. */
+/** Calls at the same time can evict each other's experts: a call that loses its own so often gives up. */
 const MAX_ATTEMPTS = 4
 
 export class ExpertLibrary<H extends ExpertHome> {
@@ -137,53 +137,35 @@ export class ExpertLibrary<H extends ExpertHome> {
     signal: AbortSignal = new AbortController().signal,
   ): Promise<SwitchReport> {
     const ticket = ++this.#tickets
-    const isOvertaken = () => ticket !== this.#tickets
-    const switched = await this.run(
-      [active],
-      (home) => {
-        // Loading experts again takes time, in which a later call may have switched already.
-        if (isOvertaken()) throw overtaken()
-        return home.activate(active, signal)
-      },
-      async (home) => {
-        if (isOvertaken() || this.#chosen.length === 0) return false
+    for (let attempt = 1; ; attempt++) {
+      const home = await this.#homeWith([active], async (full) => {
+        if (ticket !== this.#tickets || this.#chosen.length === 0) return false
         // The set before this one holds the room: it goes first.
-        await home.activate([], signal)
+        await full.activate([], signal)
         this.#chosen = []
         return true
-      },
-    )
-    this.#chosen = active
-    this.#lastSwitch = this.#report(active, switched)
-    return this.#lastSwitch
+      })
+      // Loading experts again takes time, in which a later call may have switched already.
+      if (ticket !== this.#tickets) throw overtaken()
+      try {
+        const switched = await home.activate(active, signal)
+        this.#chosen = active
+        this.#lastSwitch = this.#report(active, switched)
+        return this.#lastSwitch
+      } catch (error) {
+        this.#noteEvicted(error, attempt)
+      }
+    }
   }
 
-  /**
-   * Calls the home with sets of experts. Those that are not there any more are loaded again and the call is repeated;
-   * while one of them is loaded, none of the others is evicted for it.
-   * @param makeRoom - called where only what is active leaves no room for the sets; whether it is worth another try
-   */
-  async run<T>(
-    sets: readonly (readonly ActiveExpert[])[],
-    call: (home: H) => Promise<T>,
-    makeRoom?: (home: H) => Promise<boolean>,
-  ): Promise<T> {
-    const ids = [...new Set(sets.flatMap((set) => set.map(({ expert }) => expert)))]
-    for (const id of ids) this.#handle(id)
+  /** Calls the home with sets of experts, and again once those are loaded that it has evicted. */
+  async run<T>(sets: readonly (readonly ActiveExpert[])[], call: (home: H) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
-      const home = await this.#home()
-      try {
-        await this.#bring(home, ids)
-      } catch (error) {
-        if (attempt < MAX_ATTEMPTS && this.#couldFit(ids, error) && (await makeRoom?.(home))) continue
-        throw error
-      }
+      const home = await this.#homeWith(sets)
       try {
         return await call(home)
       } catch (error) {
-        const evicted = evictedIn(error)
-        if (evicted === undefined || attempt === MAX_ATTEMPTS) throw error
-        for (const id of evicted) this.#handle(id).isLost = true
+        this.#noteEvicted(error, attempt)
       }
     }
   }
@@ -197,7 +179,34 @@ export class ExpertLibrary<H extends ExpertHome> {
     await home.activate(this.#chosen, new AbortController().signal)
   }
 
-  /** Loads what a home does not have, or has evicted. */
+  /**
+   * The home, with all experts of some sets in it as far as is known here.
+   * @param makeRoom - called where only what is active leaves no room for them; whether it is worth another try
+   */
+  async #homeWith(
+    sets: readonly (readonly ActiveExpert[])[],
+    makeRoom?: (home: H) => Promise<boolean>,
+  ): Promise<H> {
+    const ids = [...new Set(sets.flatMap((set) => set.map(({ expert }) => expert)))]
+    for (const id of ids) this.#handle(id)
+    const home = await this.#home()
+    try {
+      await this.#bring(home, ids)
+    } catch (error) {
+      if (!this.#couldFit(ids, error) || !(await makeRoom?.(home))) throw error
+      await this.#bring(home, ids)
+    }
+    return home
+  }
+
+  /** Notes which experts are to be loaded again. @throws the error, if it says something else, or has said so too often */
+  #noteEvicted(error: unknown, attempt: number): void {
+    const evicted = evictedIn(error)
+    if (evicted === undefined || attempt === MAX_ATTEMPTS) throw error
+    for (const id of evicted) this.#handle(id).isLost = true
+  }
+
+  /** Loads what a home does not have; while one of the experts is loaded, none of the others is evicted for it. */
   async #bring(home: H, ids: readonly string[]): Promise<void> {
     for (const id of ids) {
       const handle = this.#handle(id)

@@ -1,5 +1,5 @@
 /**
- * Sessions like one that transformers.js or its user made, of another graph.
+ * Creates a session of another graph with the settings of one that transformers.js or its user made.
  *
  * @module
  */

@@ -1,6 +1,20 @@
 /**
  * A base in VRAM and all that it takes to have experts on it: what the engine worker and `attachExperts` build on.
  *
+ * The files of this folder; each imports only from its own line and those above:
+ *
+ * - `graph_files`, `filled_base`: model folders, and how their weights get into VRAM
+ * - `base_check`, `base_identity`, `target_names`: whether an expert was made for this base
+ * - `expert_bindings` and the `bypass_…` files: what its tensors change, and what lies beside the weights
+ * - `expert_info`, `evicted`: what users are told, and what a call is told of experts that are gone
+ * - `hoisted_session`, `create_session`, `graph_variants`: sessions
+ * - `expert_set`, `merged_weights`, `sets_in_use`: what a set of experts takes
+ * - `expert_runtime`: the order of forward passes and switches
+ * - `expert_admission`, `loaded_experts`: experts on their way into VRAM, and by id
+ * - `expert_host`: all of it together
+ *
+ * `score` and `onnx_checkpoint` stand by themselves.
+ *
  * @module
  */
 import { type BaseBindings, sha256, ternaryDecodeCalls, toHex } from '../format/index.ts'

@@ -1,5 +1,5 @@
 /**
- * What is told of experts and switches: plain data, the same on every thread.
+ * What users are told of experts and switches: plain data, the same on every thread.
  *
  * @module
  */
@@ -49,7 +49,7 @@ export interface ActiveExpert {
   /** `ExpertInfo.id` */
   expert: string
   weight: number
-  /** How it is to meet the base, where that is not as its load said. */
+  /** How it meets the base, where that differs from what its load asked for. */
   binding?: BindingChoice
 }
 

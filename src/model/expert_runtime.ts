@@ -3,9 +3,6 @@
  * switches wins. Before a pass, the runtime merges what the set of that pass wants merged; what lies beside the weights
  * comes with the feeds of the pass.
  *
- * Within `model` imports go one way: files and identities, then sets and sessions, then this runtime, then
- * `loaded_experts` (ids), then `expert_host`, which puts all of it together.
- *
  * @module
  */
 import { SerialQueue } from '../async/serial_queue.ts'

@@ -103,7 +103,7 @@ function inWords(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   return padded
 }
 
-/** How near weights are to those of their checkpoint, by the coarsest among them; undefined for float weights. */
+/** How near weights are to those of their checkpoint, judged by the coarsest of them; undefined for float weights. */
 function precisionOf({ tensors }: TritTable): WeightDtype | undefined {
   const bits = tensors.flatMap((tensor) => (tensor.codec === 'blocks' ? [tensor.bits] : []))
   if (bits.length === 0) return undefined
@@ -144,8 +144,8 @@ function checkChoice(
   wanted: QuantizedChoice | undefined,
 ): void {
   if (wanted === undefined || !tensors.some(({ codec }) => codec === 'blocks')) return
-  const kept = graphs.some(({ inputs }) => inputs.some(({ raw }) => raw !== undefined))
-  const found = kept ? 'keep' : 'float'
+  const staysQuantized = graphs.some(({ inputs }) => inputs.some(({ raw }) => raw !== undefined))
+  const found = staysQuantized ? 'keep' : 'float'
   if (found === wanted) return
   throw new TritswapError(
     'input',

@@ -54,7 +54,7 @@ export async function fetchGraph(
   { signal, onBytes, copies }: { signal?: AbortSignal; onBytes?: BytesReport; copies?: UseOfCopies } = {},
 ): Promise<GraphSource> {
   const url = new URL(file, folder).href
-  const bytes = await (copies ? keptWhole(url, copies, signal) : fetchWhole(url, { signal, onBytes }))
+  const bytes = await (copies ? fetchWithCopy(url, copies, signal) : fetchWhole(url, { signal, onBytes }))
   return { file, bytes, external: externalFiles(url) }
 }
 
@@ -123,7 +123,7 @@ async function fetchWhole(
   return (bytes ?? new Uint8Array()).subarray(0, length)
 }
 
-async function keptWhole(
+async function fetchWithCopy(
   url: string,
   copies: UseOfCopies,
   signal?: AbortSignal,
@@ -140,7 +140,7 @@ export async function modelTypeOf(
 ): Promise<string | undefined> {
   try {
     const url = new URL('config.json', folder).href
-    const bytes = await (copies ? keptWhole(url, copies, signal) : fetchWhole(url, { signal }))
+    const bytes = await (copies ? fetchWithCopy(url, copies, signal) : fetchWhole(url, { signal }))
     const config = JSON.parse(new TextDecoder().decode(bytes)) as { model_type?: unknown }
     return typeof config?.model_type === 'string' ? config.model_type : undefined
   } catch (error) {

@@ -1,5 +1,6 @@
 /**
- * Sessions over one set of weights: of a hoisted graph, those of its variants are created when they are first needed.
+ * The variants of a hoisted graph that take inputs beside its weights. A session of a variant is created when a forward
+ * pass first needs it.
  *
  * @module
  */
@@ -13,7 +14,7 @@ export interface VariantSource {
   create(base: OrtSession, bytes: Uint8Array<ArrayBuffer>): Promise<OrtSession>
 }
 
-/** Sessions beyond this are given back, the least recently used first. */
+/** Sessions of one graph that are kept open; beyond it the least recently used is released. */
 const MAX_SESSIONS = 16
 
 interface Variant {
@@ -30,10 +31,6 @@ export class GraphVariants {
 
   constructor(source: VariantSource) {
     this.#source = source
-  }
-
-  get graph(): BypassGraph {
-    return this.#source.graph
   }
 
   /** The inputs of the variant with these slots, and its key. */

@@ -1,10 +1,11 @@
 /**
- * The seam to onnxruntime-web: a session whose weights are graph inputs, seen as the session it used to be.
+ * The seam to onnxruntime-web: a session whose weights are graph inputs looks like the session with weights that it
+ * replaces.
  *
  * @module
  */
 
-/** What we use of an onnxruntime-web `InferenceSession`; typed here so that no copy of it is imported. */
+/** The part of an onnxruntime-web `InferenceSession` that tritswap uses; typed here so that no copy of it is imported. */
 export interface OrtSession {
   readonly inputNames: readonly string[]
   readonly inputMetadata?: readonly { readonly name: string }[]
@@ -12,7 +13,7 @@ export interface OrtSession {
   release?(): Promise<void>
 }
 
-/** A tensor over a GPU buffer of ours. onnxruntime-web takes any object of this form. */
+/** A tensor over one of tritswap's GPU buffers. onnxruntime-web takes any object of this form. */
 export interface GpuTensor {
   readonly location: 'gpu-buffer'
   readonly type: 'float32' | 'float16' | 'uint8'
@@ -30,7 +31,7 @@ export interface SessionVariant {
 export type RunSession = (variant?: SessionVariant) => Promise<Record<string, unknown>>
 
 /**
- * Wraps a session so that its hoisted inputs are fed on every run and seen by nobody: transformers.js picks its
+ * Wraps a session so that its hoisted inputs are fed on every run and hidden from its caller: transformers.js picks its
  * feeds by `inputNames` and takes cache shapes from `inputMetadata`.
  *
  * @param around - called with each run; decides when it happens (see {@link SerialQueue})
