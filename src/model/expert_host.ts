@@ -306,7 +306,7 @@ export class ExpertHost {
     const { current } = this.runtime
     return this.namesOf(current).map((active, i) => {
       const { expert, binding } = current.experts[i]
-      const uses = binding?.beside ?? []
+      const uses = binding?.bypass ?? []
       const side = new Set(uses.flatMap((use) => (use.kind === 'side' ? [use.index] : [])))
       const input = new Set(
         uses.flatMap((use) => {

@@ -11,10 +11,12 @@ import { abortError, TritswapError } from '../errors.ts'
 import { SKETCH_VALUES, type TritHead, type TritTable, weightsOf } from '../format/index.ts'
 import type { ExpertStore, ResidentExpert, SetEntry, Switcher, WeightStore } from '../gpu/index.ts'
 import { type BaseIdentity, checkBase, unusedTargets } from './base_check.ts'
-import { type BypassBuffers, type BypassFeeds, type GraphPlan, planBypass } from './bypass_buffers.ts'
-import { type BindingChoice, bindExpert, type ExpertBinding, SiteIndex } from './expert_bindings.ts'
+import type { BypassBuffers, BypassFeeds } from './bypass_buffers.ts'
+import { type GraphPlan, planBypass } from './bypass_plan.ts'
+import { type BindingChoice, bindExpert, type ExpertBinding } from './expert_bindings.ts'
 import { GraphVariants, type VariantSource } from './graph_variants.ts'
 import { type GpuTensor, hoistedSession, type OrtSession, type SessionVariant } from './hoisted_session.ts'
+import { SiteIndex } from './site_index.ts'
 import { renameTargets } from './target_names.ts'
 
 /** An expert of a set, and how it meets the base; all of it is merged where nothing is said. */
@@ -310,14 +312,14 @@ export class ExpertRuntime {
       ],
     )
     return {
-      session: await variants.session(session, plan.slots),
+      session: await variants.session(session, plan.bypasses),
       feeds: Object.fromEntries(tensors),
     }
   }
 
   #fill(state: SetState): Promise<BypassFeeds<GPUBuffer>> {
     const plans = Array.from(state.plans, ([name, plan]) => {
-      const { inputs } = (this.#variants.get(name) as GraphVariants).inputsOf(plan.slots)
+      const { inputs } = (this.#variants.get(name) as GraphVariants).inputsOf(plan.bypasses)
       return [name, { plan, inputs }] as const
     })
     const feeds = (this.#buffers as BypassBuffers).fill(new Map(plans))

@@ -2,7 +2,8 @@ import { create } from '@bufbuild/protobuf'
 import { beforeEach, expect, test } from 'vitest'
 import type { TritTable } from '../../src/format/index.ts'
 import type { ResidentExpert } from '../../src/gpu/index.ts'
-import type { BypassBuffers, BypassFeeds, GraphPlan } from '../../src/model/bypass_buffers.ts'
+import type { BypassBuffers, BypassFeeds } from '../../src/model/bypass_buffers.ts'
+import type { GraphPlan } from '../../src/model/bypass_plan.ts'
 import { BASE_SET, ExpertRuntime } from '../../src/model/expert_runtime.ts'
 import type { OrtSession } from '../../src/model/hoisted_session.ts'
 import type { BypassGraph, BypassInput } from '../../src/onnx/index.ts'
@@ -85,7 +86,7 @@ beforeEach(() => {
       if (failing) throw new Error('no memory')
       const [[name, { plan, inputs }]] = plans
       const [site] = plan.sites.values()
-      const id = site.sides.map(([{ expert }]) => expert.rootHash).join('+')
+      const id = site.side.map(([{ expert }]) => expert.rootHash).join('+')
       open.add(id)
       const feeds = inputs.map((input) => [input.name, { dtype: input.dtype, dims: [], buffer: id }] as const)
       return {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BindingChoice } from '../../src/model/expert_bindings.ts'
-import { bypassOnCpu, readExpert } from '../../src/reference/bypass.ts'
+import { bypassOnCpu, readExpert } from '../../src/reference/index.ts'
 import type { ByteSource } from '../../src/source/source.ts'
 import { outputsOf, type prepared } from './graphs.ts'
 
