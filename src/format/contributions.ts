@@ -188,18 +188,17 @@ export function misfitOf<T extends AdapterTensor>(
     if (length === expected) return undefined
     return { tensor, expected: `a vector of ${expected}`, found: `${length}` }
   }
-  const { left, right, rank } = contribution
-  const sides = [left, right].map(({ tensor, rankFirst }) => {
+  const factors = [contribution.left, contribution.right].map(({ tensor, rankFirst }) => {
     const matrix = tilingOf(tensor.shape)
-    const [along, other] = rankFirst ? [matrix.rows, matrix.cols] : [matrix.cols, matrix.rows]
-    return { isOfRank: along === rank, size: other }
+    return rankFirst ? { rank: matrix.rows, size: matrix.cols } : { rank: matrix.cols, size: matrix.rows }
   })
-  const found = sides.map(({ size }) => size)
-  if (sides.every(({ isOfRank }) => isOfRank) && found[0] === rows && found[1] === cols) return undefined
+  const [left, right] = factors
+  if (left.rank === right.rank && left.size === rows && right.size === cols) return undefined
+  const ranks = left.rank === right.rank ? `rank ${left.rank}` : `ranks ${left.rank} and ${right.rank}`
   return {
-    tensor: (left.rankFirst ? right : left).tensor,
+    tensor: (contribution.left.rankFirst ? contribution.right : contribution.left).tensor,
     expected: `factors of a ${rows} × ${cols} weight`,
-    found: `${times(found)} of rank ${rank}`,
+    found: `${left.size} × ${right.size} of ${ranks}`,
   }
 }
 

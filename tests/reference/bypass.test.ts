@@ -1,7 +1,8 @@
 import { create, toBinary } from '@bufbuild/protobuf'
 import fc from 'fast-check'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { loadOrt } from '../../src/cli/node_session.ts'
+import { floatsToHalves, halvesToFloats } from '../../src/format/float16.ts'
 import type { BypassGraph } from '../../src/onnx/index.ts'
 import {
   AttributeProto_AttributeType,
@@ -16,7 +17,12 @@ const RUNS = process.env.LONG === '1' ? 200 : 12
 const TOKENS = 3
 const SIDE = 4
 
-const { FLOAT, INT64 } = TensorProto_DataType
+const { FLOAT, FLOAT16, INT64 } = TensorProto_DataType
+
+type Dtype = 'float32' | 'float16'
+const ELEMENT = { float32: FLOAT, float16: FLOAT16 } as const
+/** f32 in another order of sums; in f16 the merged weights and every value of the bypass are rounded. */
+const TOLERANCE = { float32: 1e-5, float16: 2e-2 }
 
 function value(name: string, elemType: number, dims: readonly number[]) {
   const dim = dims.map((size) => ({ value: { case: 'dimValue' as const, value: BigInt(size) } }))
@@ -53,12 +59,12 @@ function nodesOf({ name, layout, placement, hasBias, shape }: Module) {
   ]
 }
 
-function dataOf({ layout, inputs }: Module): { elemType: number; dims: number[] } {
+function dataOf({ layout, inputs }: Module, dtype: Dtype): { elemType: number; dims: number[] } {
   if (layout === 'embedding') return { elemType: INT64, dims: [TOKENS] }
-  return { elemType: FLOAT, dims: layout === 'conv2d' ? [1, inputs, SIDE, SIDE] : [TOKENS, inputs] }
+  return { elemType: ELEMENT[dtype], dims: layout === 'conv2d' ? [1, inputs, SIDE, SIDE] : [TOKENS, inputs] }
 }
 
-function graphOf(modules: readonly Module[], weights: BypassGraph['inputs']): Uint8Array {
+function graphOf(modules: readonly Module[], weights: BypassGraph['inputs'], dtype: Dtype): Uint8Array {
   return toBinary(
     ModelProtoSchema,
     create(ModelProtoSchema, {
@@ -69,23 +75,34 @@ function graphOf(modules: readonly Module[], weights: BypassGraph['inputs']): Ui
         node: modules.flatMap(nodesOf),
         input: [
           ...modules.map((module) => {
-            const { elemType, dims } = dataOf(module)
+            const { elemType, dims } = dataOf(module, dtype)
             return value(`x_${module.name}`, elemType, dims)
           }),
-          ...weights.map(({ name, dims }) => value(name, FLOAT, dims)),
+          ...weights.map(({ name, dims }) => value(name, ELEMENT[dtype], dims)),
         ],
         output: modules.map(({ name, layout, outputs }) =>
-          value(`y_${name}`, FLOAT, layout === 'conv2d' ? [1, outputs, SIDE, SIDE] : [TOKENS, outputs]),
+          value(
+            `y_${name}`,
+            ELEMENT[dtype],
+            layout === 'conv2d' ? [1, outputs, SIDE, SIDE] : [TOKENS, outputs],
+          ),
         ),
       },
     } as never),
   )
 }
 
-async function run(bytes: Uint8Array, modules: readonly Module[], feeds: ReadonlyMap<string, CpuFeed>) {
+async function run(
+  bytes: Uint8Array,
+  modules: readonly Module[],
+  feeds: ReadonlyMap<string, CpuFeed>,
+  dtype: Dtype,
+): Promise<Record<string, Float32Array>> {
   const { Tensor, InferenceSession } = await loadOrt()
+  const stored = (floats: Float32Array<ArrayBuffer>) =>
+    (dtype === 'float32' ? floats : floatsToHalves(floats)) as Float32Array
   const data = modules.map((module) => {
-    const { elemType, dims } = dataOf(module)
+    const { elemType, dims } = dataOf(module, dtype)
     const count = dims.reduce((product, size) => product * size, 1)
     const tensor =
       elemType === INT64
@@ -94,11 +111,7 @@ async function run(bytes: Uint8Array, modules: readonly Module[], feeds: Readonl
             BigInt64Array.from({ length: count }, (_, i) => BigInt(i % module.inputs)),
             dims,
           )
-        : new Tensor(
-            'float32',
-            Float32Array.from({ length: count }, (_, i) => Math.sin(i + 1)),
-            dims,
-          )
+        : new Tensor(dtype, stored(Float32Array.from({ length: count }, (_, i) => Math.sin(i + 1))), dims)
     return [`x_${module.name}`, tensor] as const
   })
   const weights = Array.from(feeds, ([name, feed]) => {
@@ -107,7 +120,12 @@ async function run(bytes: Uint8Array, modules: readonly Module[], feeds: Readonl
   const session = await InferenceSession.create(bytes, { executionProviders: ['wasm'] })
   const outputs = await session.run(Object.fromEntries([...data, ...weights]))
   await session.release()
-  return outputs
+  return Object.fromEntries(
+    Object.entries(outputs).map(([name, output]) => {
+      const data = output.data as Float32Array
+      return [name, dtype === 'float32' ? data : halvesToFloats(new Uint16Array(data.buffer))]
+    }),
+  )
 }
 
 /** What a set needs to be bound by `side` at all. */
@@ -117,43 +135,49 @@ function hasSides({ experts }: ExpertSet): boolean {
   )
 }
 
-const seen = { input: 0, side: 0 }
-afterAll(() => expect(Math.min(seen.input, seen.side)).toBeGreaterThan(0))
-
-test(`${RUNS} sets give through bypasses what they give merged`, async () => {
-  await fc.assert(
-    fc.asyncProperty(
-      expertSets((layout) => layout === 'linear' || layout === 'conv1d'),
-      async (set) => {
-        const { modules } = set
-        const { base, inputs } = await baseOf(set, 'float32')
-        const weights = await ReferenceWeights.open(memorySource(base.file, 'base.trit'))
-        const experts = await Promise.all(
-          (await expertsOf(set)).map(async ({ file, weight }) => ({
-            expert: await readExpert(memorySource(file.file, 'expert.trit')),
-            weight,
-          })),
-        )
-        const tensors = new Map(base.head.table.tensors.map((tensor) => [tensor.name, tensor]))
-        const graph = { file: 'model.onnx', bytes: graphOf(modules, inputs), inputs, tensors }
-        const wanted = await run(graph.bytes, modules, weights.feeds(graph.file, weights.merged(experts)))
-        for (const choice of hasSides(set) ? (['input', 'side'] as const) : (['input'] as const)) {
-          seen[choice]++
-          const { variants, merged } = await bypassOnCpu([graph], experts, choice, weights)
-          if (choice === 'input') expect(merged.map(({ size }) => size)).toEqual(merged.map(() => 0))
-          const rest = weights.merged(experts.map((entry, i) => ({ ...entry, only: merged[i] })))
-          const variant = variants.get(graph.file) ?? { bytes: graph.bytes, feeds: new Map() }
-          const feeds = new Map([...weights.feeds(graph.file, rest), ...variant.feeds])
-          const found = await run(variant.bytes, modules, feeds)
-          for (const [name, { data }] of Object.entries(wanted)) {
-            const own = found[name].data as Float32Array
-            const size = (data as Float32Array).reduce((most, y) => Math.max(most, Math.abs(y)), 1)
-            for (const [i, y] of (data as Float32Array).entries())
-              expect(Math.abs(own[i] - y), `${choice} ${name}[${i}]`).toBeLessThan(1e-5 * size)
+test.each(['float32', 'float16'] as const)(
+  `${RUNS} sets give through bypasses what they give merged in %s`,
+  async (dtype) => {
+    const seen = { input: 0, side: 0 }
+    await fc.assert(
+      fc.asyncProperty(
+        expertSets((layout) => layout === 'linear' || layout === 'conv1d'),
+        async (set) => {
+          const { modules } = set
+          const { base, inputs } = await baseOf(set, dtype)
+          const weights = await ReferenceWeights.open(memorySource(base.file, 'base.trit'))
+          const experts = await Promise.all(
+            (await expertsOf(set)).map(async ({ file, weight }) => ({
+              expert: await readExpert(memorySource(file.file, 'expert.trit')),
+              weight,
+            })),
+          )
+          const tensors = new Map(base.head.table.tensors.map((tensor) => [tensor.name, tensor]))
+          const graph = { file: 'model.onnx', bytes: graphOf(modules, inputs, dtype), inputs, tensors }
+          const wanted = await run(
+            graph.bytes,
+            modules,
+            weights.feeds(graph.file, weights.merged(experts)),
+            dtype,
+          )
+          for (const choice of hasSides(set) ? (['input', 'side'] as const) : (['input'] as const)) {
+            seen[choice]++
+            const { variants, merged } = await bypassOnCpu([graph], experts, choice, weights)
+            if (choice === 'input') expect(merged.map(({ size }) => size)).toEqual(merged.map(() => 0))
+            const rest = weights.merged(experts.map((entry, i) => ({ ...entry, only: merged[i] })))
+            const variant = variants.get(graph.file) ?? { bytes: graph.bytes, feeds: new Map() }
+            const feeds = new Map([...weights.feeds(graph.file, rest), ...variant.feeds])
+            const found = await run(variant.bytes, modules, feeds, dtype)
+            for (const [name, values] of Object.entries(wanted)) {
+              const size = Math.max(1, ...values.map(Math.abs))
+              const off = values.map((value, i) => Math.abs(found[name][i] - value))
+              expect(Math.max(...off) / size, `${choice} ${name}`).toBeLessThan(TOLERANCE[dtype])
+            }
           }
-        }
-      },
-    ),
-    { numRuns: RUNS },
-  )
-})
+        },
+      ),
+      { numRuns: RUNS },
+    )
+    expect(Math.min(seen.input, seen.side)).toBeGreaterThan(0)
+  },
+)
