@@ -38,6 +38,8 @@ export interface Factor<T extends AdapterTensor = TritTensor> extends TensorRef<
 export interface Delta<T extends AdapterTensor = TritTensor> extends TensorRef<T> {
   kind: 'delta'
   target: string
+  /** As of a pair; undefined for a delta of all modules that share the weight. */
+  ofEmbedding?: boolean
 }
 
 /**
@@ -92,9 +94,10 @@ export function contributionsOf<T extends AdapterTensor>(
   const contributions: Contribution<T>[] = []
   const pairs = new Map<string, Partial<Record<'loraA' | 'loraB', TensorRef<T>>>>()
   for (const [index, tensor] of tensors.entries()) {
-    const { target, role, name } = tensor
+    const { target, role, name, layout } = tensor
     if (role === 'delta') {
-      contributions.push({ kind: 'delta', target, index, tensor })
+      const module = layout === undefined ? {} : { ofEmbedding: layout === 'embedding' }
+      contributions.push({ kind: 'delta', target, index, tensor, ...module })
       continue
     }
     if (role === 'ia3') {
@@ -102,7 +105,7 @@ export function contributionsOf<T extends AdapterTensor>(
       continue
     }
     // An embedding and the output layer that shares its weight may have a pair each.
-    const key = `${target} ${tensor.layout === 'embedding'}`
+    const key = `${target} ${layout === 'embedding'}`
     const pair = pairs.get(key) ?? {}
     if (pair[role] !== undefined) {
       const fields = { tensor: name, target }

@@ -1,5 +1,7 @@
 /**
  * What a contribution to a weight is beside the weight: terms that the sites holding it compute from their inputs.
+ * They settle as a merge does, but for one case: scales of a bypass also scale what other experts of the set have
+ * merged into the weight.
  *
  * @module
  */
@@ -29,26 +31,29 @@ export interface SiteTerms {
  * @param inFloats - whether ternary deltas too come as floats
  */
 export function termsOf(contribution: Contribution, sites: SiteIndex, inFloats: boolean): SiteTerms {
-  if (contribution.kind === 'delta')
-    return { terms: deltaTerms(contribution, sites, inFloats), isPartial: false }
   const all = sites.of(contribution.target)
-  const ofEmbedding = contribution.kind === 'lowRank' && contribution.ofEmbedding
-  const own = all.filter(({ site }) => (site.kind === 'embedding') === ofEmbedding)
-  const terms =
-    contribution.kind === 'lowRank'
-      ? own.map((at) => lowRankTerm(at, contribution))
-      : own.flatMap((at) => scaleTerm(at, contribution) ?? [])
+  const ofEmbedding = contribution.kind === 'scale' ? false : contribution.ofEmbedding
+  const own = all.filter(
+    ({ site }) => (site.kind === 'embedding') === (ofEmbedding ?? site.kind === 'embedding'),
+  )
+  const terms = own.flatMap((at) => {
+    if (contribution.kind === 'delta') return deltaTerm(at, contribution, inFloats)
+    return contribution.kind === 'lowRank' ? lowRankTerm(at, contribution) : scaleTerm(at, contribution)
+  })
+  if (all.length === 0 && contribution.kind === 'delta') terms.push(...biasTerm(contribution, sites))
   return { terms, isPartial: own.length > 0 && own.length < all.length }
 }
 
-function deltaTerms({ target, index, tensor }: Delta, sites: SiteIndex, inFloats: boolean): BypassTerm[] {
-  const terms = sites.of(target).map((at): BypassTerm => {
-    const isSide = at.site.kind === 'linear' && tensor.codec === 'ternary' && !inFloats
-    return { ...at, kind: isSide ? 'side' : 'delta', index }
-  })
-  const biases = sites.ofBias(target)
-  if (terms.length > 0 || biases.length !== 1) return terms
-  const [{ graph, site, firstOutput, outputs }] = biases
+function deltaTerm(at: TargetSite, { index, tensor }: Delta, inFloats: boolean): BypassTerm {
+  const isSide = at.site.kind === 'linear' && tensor.codec === 'ternary' && !inFloats
+  return { ...at, kind: isSide ? 'side' : 'delta', index }
+}
+
+/** A bias that one site alone adds. */
+function biasTerm({ target, index }: Delta, sites: SiteIndex): BypassTerm[] {
+  const found = sites.ofBias(target)
+  if (found.length !== 1) return []
+  const [{ graph, site, firstOutput, outputs }] = found
   const part = { target, rows: 1, cols: outputs, firstOutput, transposed: false }
   return [{ graph, site, part, kind: 'bias', index }]
 }
@@ -59,12 +64,12 @@ function lowRankTerm(at: TargetSite, { left, right, rank, scaling }: LowRank): B
   return { ...at, kind: 'lowRank', down, up, rank, scaling }
 }
 
-function scaleTerm(at: TargetSite, { over, index, bias }: Scale): BypassTerm | undefined {
+function scaleTerm(at: TargetSite, { over, index, bias }: Scale): BypassTerm[] {
   const { site, part } = at
   // The parts of a fused site share their inputs.
   if ((over === 'rows') === part.transposed)
-    return site.parts.length === 1 ? { ...at, kind: 'inputScale', index } : undefined
+    return site.parts.length === 1 ? [{ ...at, kind: 'inputScale', index }] : []
   // The outputs of a site are scaled with the bias that they hold, and it must be the module's.
   const hasBias = bias === undefined || site.bias.some(({ target }) => target === bias.target)
-  return hasBias ? { ...at, kind: 'outputScale', index } : undefined
+  return hasBias ? [{ ...at, kind: 'outputScale', index }] : []
 }

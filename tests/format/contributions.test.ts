@@ -1,3 +1,5 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import {
   type AdapterTensor,
@@ -119,4 +121,13 @@ test('a delta fits its own shape alone', () => {
     expected: `the shape 5 × 7 × 1 of ${TARGET}`,
     found: '5 × 7',
   })
+})
+
+test('no other file decides by the role of a tensor', () => {
+  const src = join(import.meta.dirname, '../../src')
+  // The table itself knows the default, and that a base has nothing else.
+  const allowed = [join('format', 'contributions.ts'), join('format', 'table.ts')]
+  const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
+  const deciding = files.filter((file) => /\brole [!=]== '/.test(readFileSync(join(src, file), 'utf8')))
+  expect(deciding.filter((file) => !allowed.includes(file))).toEqual([])
 })

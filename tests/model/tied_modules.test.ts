@@ -30,10 +30,13 @@ async function tied() {
   ])
   const [{ file, bytes, weights }] = graphs
   const inputs = weights.map(({ input }) => input)
-  const places = inputs.map(({ name }) => ({ input: name, dtype: 'float32' as const }))
+  const placements = inputs.map(({ name }) => ({ input: name, dtype: 'float32' as const }))
   return {
     sites: new SiteIndex([['model', { file, bytes, inputs, tensors: table }]]),
-    weights: { floatPlacementsOf: () => places, isQuantized: () => false },
+    weights: {
+      floatPlacementsOf: (target: string) => (target === WEIGHT ? placements : []),
+      isQuantized: () => false,
+    },
   }
 }
 
@@ -68,6 +71,26 @@ test('a change of the weight itself changes both', async () => {
   }
   expect(kinds('merge')).toEqual([1, []])
   expect(kinds('input')).toEqual([0, ['embedding', 'linear']])
+})
+
+test.each(['embedding', 'linear'] as const)(
+  'a change of the %s alone leaves the other at the base',
+  async (layout) => {
+    const { sites, weights } = await tied()
+    const delta = { name: WEIGHT, target: WEIGHT, shape: [12, 4], role: 'delta', codec: 'dense', layout }
+    const expert = { method: 'full', tensors: [delta] } as unknown as TritTable
+    const { merged, bypass } = bindExpert(expert, 'merge', weights, sites)
+    expect([merged.size, bypass.map(({ site }) => site.kind)]).toEqual([0, [layout]])
+  },
+)
+
+test('(IA)³ of the output layer leaves the embedding at the base', async () => {
+  const { sites, weights } = await tied()
+  const vector = { name: 'l', target: WEIGHT, shape: [12, 1], role: 'ia3', codec: 'dense', layout: 'linear' }
+  const expert = { method: 'ia3', tensors: [vector] } as unknown as TritTable
+  const { merged, bypass } = bindExpert(expert, 'merge', weights, sites)
+  expect(merged.size).toBe(0)
+  expect(bypass.map(({ kind, site }) => [kind, site.kind])).toEqual([['outputScale', 'linear']])
 })
 
 test('the output layer is known by its own name too', async () => {
