@@ -15,7 +15,7 @@ import { adapterTaskVector } from '../src/compress/adapter.ts'
 import { openCheckpoint } from '../src/compress/checkpoint.ts'
 import { compressTaskVector } from '../src/compress/compress.ts'
 import { memorySpool, readHead, weightsOf } from '../src/format/index.ts'
-import { ReferenceWeights } from '../src/reference/weights.ts'
+import { ReferenceWeights } from '../src/reference/index.ts'
 import type { Registry } from '../src/source/registry.ts'
 import type { HarnessSet } from './harness/harness.ts'
 

@@ -1,7 +1,7 @@
 import { Tensor } from '@xenova/transformers'
 import { graphPath, moduleOf } from '../../src/model/graph_files.ts'
 import { type GpuTensor, hoistedSession, type OrtSession } from '../../src/model/hoisted_session.ts'
-import { ReferenceWeights } from '../../src/reference/weights.ts'
+import { ReferenceWeights } from '../../src/reference/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import type { Job } from './protocol.ts'
 

@@ -16,7 +16,7 @@ import {
   type LoaderOptions,
 } from '../../src/loader/index.ts'
 import type { OrtSession } from '../../src/model/hoisted_session.ts'
-import { ReferenceWeights } from '../../src/reference/weights.ts'
+import { ReferenceWeights } from '../../src/reference/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import { CpuReference, type SessionClass } from './cpu_reference.ts'
 import type { Job, JobExpert, JobResult, Outcome } from './protocol.ts'

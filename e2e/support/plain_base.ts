@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { create } from '@bufbuild/protobuf'
 import { parseModel, serializeModel } from '../../src/onnx/proto/model.ts'
 import { TensorProto_DataType, TensorProtoSchema } from '../../src/onnx/proto/onnx_pb.ts'
-import { ReferenceWeights } from '../../src/reference/weights.ts'
+import { ReferenceWeights } from '../../src/reference/index.ts'
 import { fileSource } from './patched_onnx.ts'
 
 const GRAPH = 'onnx/model.onnx'

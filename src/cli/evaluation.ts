@@ -11,8 +11,13 @@ import { readFloats } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
 import { closeness, scoreWindow, type WindowLogits, windowsOf } from '../model/score.ts'
 import { matchName } from '../onnx/index.ts'
-import { bypassOnCpu, type CpuBypass, readExpert } from '../reference/bypass.ts'
-import { ReferenceWeights, type TensorValues } from '../reference/weights.ts'
+import {
+  bypassOnCpu,
+  type CpuBypass,
+  ReferenceWeights,
+  readExpert,
+  type TensorValues,
+} from '../reference/index.ts'
 import { openFile, openPath } from './file_source.ts'
 import { type Feeds, NodeSession } from './node_session.ts'
 import type { PreparedManifest } from './prepare.ts'

@@ -4,8 +4,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
-import type { BypassCpuFeed } from '../reference/bypass.ts'
-import type { CpuFeed } from '../reference/weights.ts'
+import type { CpuFeed } from '../reference/index.ts'
 
 type Ort = typeof import('onnxruntime-web')
 type Session = import('onnxruntime-web').InferenceSession
@@ -51,7 +50,7 @@ export class NodeSession {
   }
 
   /** Weights as this runtime takes them; make them once and pass them to every run. */
-  weights(feeds: ReadonlyMap<string, CpuFeed | BypassCpuFeed>): Feeds {
+  weights(feeds: ReadonlyMap<string, CpuFeed>): Feeds {
     return Object.fromEntries(
       Array.from(feeds, ([name, { dtype, dims, data }]) => [
         name,

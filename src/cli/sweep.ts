@@ -13,7 +13,7 @@ import {
 } from '../compress/sweep.ts'
 import type { TaskVector } from '../compress/task_vector.ts'
 import { memorySpool } from '../format/writer.ts'
-import type { TensorValues } from '../reference/weights.ts'
+import type { TensorValues } from '../reference/index.ts'
 import { UsageError } from './command.ts'
 import type { Evaluation, EvaluationText } from './evaluation.ts'
 import { formatBytes, formatNumber, formatTable } from './format_text.ts'

@@ -5,6 +5,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { contributionsOf, misfitOf, tensorsOf } from '../format/contributions.ts'
 import type { ModuleLayout } from '../format/table.ts'
 import { type Checkpoint, type FileFolder, pickle, readJson } from './checkpoint.ts'
 import { isFloat } from './dtypes.ts'
@@ -68,15 +69,17 @@ export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): 
   const byName = new Map(stored.map((tensor) => [tensor.name, tensor]))
   const notes: string[] = []
   const tensors: TaskTensor[] = []
+  let hasAdapter = false
   for (const tensor of stored) {
     const task =
       settings.kind === 'lora'
         ? loraTensor(tensor, byName, settings, base)
         : ia3Tensor(tensor, settings, base)
+    hasAdapter ||= task !== undefined
     const found = task ?? (await deltaTensor(tensor, byName, folder.name, base, notes))
     if (found !== undefined) tensors.push(found)
   }
-  if (!tensors.some(({ role }) => role !== 'delta')) {
+  if (!hasAdapter) {
     throw new TritswapError(
       'input',
       `Cannot compress ${folder.name}: ${WEIGHTS} holds no ${settings.kind === 'lora' ? 'LoRA factors' : '(IA)³ vectors'}`,
@@ -293,29 +296,21 @@ const EMBEDDING = /(embed|wte|shared)/
 
 /** @throws {TritswapError} `base` where a LoRA or (IA)³ tensor has no weight to act on, or one of another size */
 function checkTargets(tensors: readonly TaskTensor[], base: Checkpoint, notes: string[]): void {
-  for (const tensor of tensors) {
-    if (tensor.role === 'delta') continue
-    const target = base.tensors.get(tensor.target)
-    if (target === undefined) {
-      const isTied = [...base.tensors].some(
-        ([name, { shape }]) => EMBEDDING.test(name) && shape.length === 2 && fits(tensor, shape),
-      )
-      if (!isTied) throw noTarget(tensor, base, 'none')
-      const note = `${tensor.target} is not in ${base.name}, which ties it to its embedding: no sketch is stored`
-      if (!notes.includes(note)) notes.push(note)
-    } else if (!fits(tensor, target.shape)) {
-      throw noTarget(tensor, base, `[${target.shape}]`)
-    }
+  for (const contribution of contributionsOf(tensors)) {
+    if (contribution.kind === 'delta') continue
+    const { target } = contribution
+    const found = base.tensors.get(target)
+    const misfit = found && misfitOf(contribution, found.shape)
+    if (found !== undefined && misfit !== undefined) throw noTarget(misfit.tensor, base, `[${found.shape}]`)
+    if (found !== undefined) continue
+    const isTied = [...base.tensors].some(
+      ([name, { shape }]) =>
+        EMBEDDING.test(name) && shape.length === 2 && misfitOf(contribution, shape) === undefined,
+    )
+    if (!isTied) throw noTarget(tensorsOf(contribution)[0].tensor, base, 'none')
+    const note = `${target} is not in ${base.name}, which ties it to its embedding: no sketch is stored`
+    if (!notes.includes(note)) notes.push(note)
   }
-}
-
-function fits({ role, layout, shape, feedforward, theta }: TaskTensor, target: readonly number[]): boolean {
-  const [out, into] = layout === 'conv1d' ? [target[1], target[0]] : target
-  if (role === 'ia3') return theta.weights === (feedforward ? into : out)
-  // An embedding is looked up by rows: A is [r, vocabulary], B is [dim, r].
-  if (layout === 'embedding') return role === 'loraA' ? shape[1] === target[0] : shape[0] === target[1]
-  if (role === 'loraB') return shape[0] === out
-  return shape[1] === into && shape.slice(2).join() === target.slice(2).join()
 }
 
 function noTarget(tensor: TaskTensor, base: Checkpoint, found: string): TritswapError {

@@ -1,4 +1,5 @@
 import { TritswapError } from '../errors.ts'
+import { contributionsOf, misfitOf } from '../format/contributions.ts'
 import { chunkLength, type TritHead, verifyChunk } from '../format/head.ts'
 import { compareSketch, sketchPositions } from '../format/sketch.ts'
 import { SKETCH_VALUES, targetsOf } from '../format/table.ts'
@@ -80,13 +81,18 @@ export async function verifyBase(
       `Cannot use ${name} with ${base.name}: ${why}; give the base that it was made for`,
       { fields: { name, base: base.name, ...fields } },
     )
-  for (const { role, target, shape } of table.tensors) {
+  for (const contribution of contributionsOf(table.tensors)) {
+    const { kind, target } = contribution
     const found = base.tensors.get(target)
-    if (role !== 'delta' || found?.shape.join() === shape.join()) continue
-    throw other(
-      `expected ${target} of shape [${shape}], found ${found === undefined ? 'none' : `[${found.shape}]`}`,
-      { target },
-    )
+    // A checkpoint that ties the weight of a module has it under another name only.
+    if (found === undefined) {
+      if (kind !== 'delta') continue
+      throw other(`expected a tensor ${target}, found none`, { target })
+    }
+    const misfit = misfitOf(contribution, found.shape)
+    if (misfit === undefined) continue
+    const { name, shape } = misfit.tensor
+    throw other(`its ${name} is [${shape}] and ${target} there is [${found.shape}]`, { target })
   }
   const check: BaseCheck = { fingerprint: 'unknown' }
   const { sketch, fingerprint } = table.base

@@ -1,12 +1,6 @@
 import { TritswapError } from '../errors.ts'
-import {
-  compareSketch,
-  SKETCH_VALUES,
-  type TritTable,
-  targetsOf,
-  type WeightDtype,
-  weightsOf,
-} from '../format/index.ts'
+import { contributionsOf, misfitOf } from '../format/contributions.ts'
+import { compareSketch, SKETCH_VALUES, type TritTable, targetsOf, type WeightDtype } from '../format/index.ts'
 
 /** Where a sketch has no value, in f16. */
 const HALF_NAN = 0x7e00
@@ -35,8 +29,8 @@ export function unusedTargets(table: TritTable, { shapes, isUnused }: BaseIdenti
 /**
  * Refuses an expert that was made for another base, before any of it reaches a weight.
  *
- * @throws {TritswapError} `mapping` if a tensor has no place in this model, `base` if shapes, fingerprint or sketch
- * say that it belongs to another one
+ * @throws {TritswapError} `mapping` if this model lacks a target, `base` if shapes, fingerprint or sketch say that the
+ * expert belongs to another one; and as {@link contributionsOf}
  */
 export function checkBase(table: TritTable, expert: string, base: BaseIdentity): void {
   const { fingerprint } = table.base
@@ -60,20 +54,18 @@ export function checkBase(table: TritTable, expert: string, base: BaseIdentity):
       { fields: { expert, base: base.name, unmapped, nearest } },
     )
   }
-  for (const tensor of table.tensors) {
-    if (unused.has(tensor.target)) continue
-    const shape = base.shapes.get(tensor.target) as readonly number[]
-    if (!fits(tensor, shape)) {
-      throw wrongBase(
-        expert,
-        base,
-        `its ${tensor.name} is [${tensor.shape}] and ${tensor.target} here is [${shape}]`,
-        {
-          tensor: tensor.name,
-          expected: tensor.shape,
-          found: shape,
-        },
-      )
+  for (const contribution of contributionsOf(table.tensors)) {
+    const { target } = contribution
+    if (unused.has(target)) continue
+    const found = base.shapes.get(target) as readonly number[]
+    const misfit = misfitOf(contribution, found)
+    if (misfit !== undefined) {
+      const { name, shape } = misfit.tensor
+      throw wrongBase(expert, base, `its ${name} is [${shape}] and ${target} here is [${found}]`, {
+        tensor: name,
+        expected: shape,
+        found,
+      })
     }
   }
   if (table.base.sketch !== undefined) {
@@ -94,16 +86,6 @@ export function checkBase(table: TritTable, expert: string, base: BaseIdentity):
       )
     }
   }
-}
-
-function fits(tensor: TritTable['tensors'][number], shape: readonly number[]): boolean {
-  const weights = weightsOf(tensor.shape)
-  if (tensor.role === 'delta')
-    return weights === weightsOf(shape) && (shape.length < 2 || tensor.shape[0] === shape[0])
-  if (tensor.role === 'ia3')
-    return shape.includes(weights) || shape.slice(1).reduce((a, b) => a * b, 1) === weights
-  // A factor shares one side with its target; the pair is checked against each other where it is multiplied.
-  return tensor.shape.some((size) => shape.includes(size))
 }
 
 function wrongBase(

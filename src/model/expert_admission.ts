@@ -8,8 +8,9 @@ import { isTritswapError } from '../errors.ts'
 import { SKETCH_VALUES, type TritHead, type TritTable } from '../format/index.ts'
 import type { ExpertStore, ResidentExpert, Switcher, WeightStore } from '../gpu/index.ts'
 import { type BaseIdentity, checkBase, unusedTargets } from './base_check.ts'
-import { type BindingChoice, bindExpert, type ExpertBinding, type SiteIndex } from './expert_bindings.ts'
+import { type BindingChoice, bindExpert, type ExpertBinding } from './expert_bindings.ts'
 import type { ExpertRuntime } from './expert_runtime.ts'
+import type { SiteIndex } from './site_index.ts'
 import { renameTargets } from './target_names.ts'
 
 /** Verified pieces of a payload, in any order. */

@@ -24,12 +24,12 @@ import { identify } from './base_identity.ts'
 import { BypassBuffers } from './bypass_buffers.ts'
 import { createLike, type ReadyGraph } from './create_session.ts'
 import { ExpertAdmission } from './expert_admission.ts'
-import { SiteIndex } from './expert_bindings.ts'
 import type { BoundExpert, EngineStats } from './expert_info.ts'
 import { ExpertRuntime } from './expert_runtime.ts'
 import type { FilledBase } from './filled_base.ts'
 import type { VariantSource } from './graph_variants.ts'
 import { countWeights, LoadedExperts } from './loaded_experts.ts'
+import { SiteIndex } from './site_index.ts'
 
 interface HostParts {
   gpu: Gpu
@@ -146,7 +146,7 @@ export class ExpertHost {
     const { current } = this.runtime
     return this.loaded.namesOf(current).map((active, i) => {
       const { expert, binding } = current.experts[i]
-      const uses = binding?.beside ?? []
+      const uses = binding?.bypass ?? []
       const side = new Set(uses.flatMap((use) => (use.kind === 'side' ? [use.index] : [])))
       const input = new Set(
         uses.flatMap((use) => {

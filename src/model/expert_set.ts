@@ -1,6 +1,6 @@
 import { TritswapError } from '../errors.ts'
 import type { ResidentExpert, SetEntry } from '../gpu/index.ts'
-import { type GraphPlan, planBypass } from './bypass_buffers.ts'
+import { type GraphPlan, planBypass } from './bypass_plan.ts'
 import type { ExpertBinding } from './expert_bindings.ts'
 
 /** An expert of a set, and how it meets the base; without a binding all of it is merged. */

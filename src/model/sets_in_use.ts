@@ -5,7 +5,8 @@
  * @module
  */
 import type { ResidentExpert } from '../gpu/index.ts'
-import type { BypassBuffers, BypassFeeds, GraphPlan } from './bypass_buffers.ts'
+import type { BypassBuffers, BypassFeeds } from './bypass_buffers.ts'
+import type { GraphPlan } from './bypass_plan.ts'
 import { bypassPart, type ExpertSet } from './expert_set.ts'
 import { GraphVariants, type VariantSource } from './graph_variants.ts'
 import type { GpuTensor, OrtSession, SessionVariant } from './hoisted_session.ts'
@@ -90,7 +91,7 @@ export class SetsInUse {
       ],
     )
     return {
-      session: await variants.session(session, plan.slots),
+      session: await variants.session(session, plan.bypasses),
       feeds: Object.fromEntries(tensors),
     }
   }
@@ -102,7 +103,7 @@ export class SetsInUse {
 
   #fill(state: SetState): Promise<BypassFeeds<GPUBuffer>> {
     const plans = Array.from(state.plans, ([name, plan]) => {
-      const { inputs } = (this.#variants.get(name) as GraphVariants).inputsOf(plan.slots)
+      const { inputs } = (this.#variants.get(name) as GraphVariants).inputsOf(plan.bypasses)
       return [name, { plan, inputs }] as const
     })
     const feeds = (this.#buffers as BypassBuffers).fill(new Map(plans))

@@ -4,14 +4,8 @@
  *
  * @module
  */
-import {
-  compareSketch,
-  fromHalf,
-  SKETCH_VALUES,
-  type TritTable,
-  type TritTensor,
-  targetsOf,
-} from '../format/index.ts'
+import { type Contribution, contributionsOf, misfitOf } from '../format/contributions.ts'
+import { compareSketch, fromHalf, SKETCH_VALUES, type TritTable, targetsOf } from '../format/index.ts'
 import { matchName } from '../onnx/index.ts'
 import type { BaseIdentity } from './base_check.ts'
 
@@ -36,12 +30,10 @@ export async function renameTargets(
   sharedBy: (target: string) => string | undefined = () => undefined,
 ): Promise<{ renamed: ReadonlyMap<string, string>; base: BaseIdentity }> {
   const targets = targetsOf(table.tensors)
-  const shared = sharedTargets(table, targets, base, sharedBy)
-  const pairs = candidatesOf(
-    table,
-    targets.filter((target) => !shared.has(target)),
-    base,
-  )
+  const contributions = byTarget(table)
+  const shared = sharedTargets(contributions, base, sharedBy)
+  for (const target of shared.keys()) contributions.delete(target)
+  const pairs = candidatesOf(contributions, targets, base, table.base.sketch !== undefined)
   if (pairs.length === 0 && shared.size === 0) return { renamed: new Map(), base }
   const values = await read(
     pairs.map(({ name }) => name),
@@ -79,53 +71,66 @@ export async function renameTargets(
   return { renamed, base: { ...base, shapes, sketches } }
 }
 
+/** What the tensors of a table contribute, by the name that it has for the target. */
+type ByTarget = ReadonlyMap<string, readonly Contribution[]>
+
+function byTarget(table: TritTable): Map<string, Contribution[]> {
+  const contributions = new Map<string, Contribution[]>()
+  for (const contribution of contributionsOf(table.tensors)) {
+    const { target } = contribution
+    contributions.set(target, [...(contributions.get(target) ?? []), contribution])
+  }
+  return contributions
+}
+
 /**
- * What a low-rank pair changes of a weight that goes by the name of another module. A checkpoint that ties the two has
- * no tensor of that name, so there is no sketch.
+ * Targets of LoRA and (IA)³ whose module shares the weight that goes by another module's name. A checkpoint that ties
+ * the two has no tensor of that name, so there is no sketch.
  */
 function sharedTargets(
-  table: TritTable,
-  targets: readonly string[],
+  contributions: ByTarget,
   { shapes }: BaseIdentity,
   sharedBy: (target: string) => string | undefined,
 ): ReadonlyMap<string, string> {
   const shared = new Map<string, string>()
-  for (const target of targets) {
+  for (const [target, own] of contributions) {
     if (shapes.has(target) || matchName(target, shapes.keys()) !== undefined) continue
-    const own = table.tensors.filter((tensor) => tensor.target === target)
-    const name = own.every(({ role }) => role === 'loraA' || role === 'loraB') ? sharedBy(target) : undefined
+    const name = own.every(({ kind }) => kind !== 'delta') ? sharedBy(target) : undefined
     if (name !== undefined && shapes.has(name)) shared.set(target, name)
   }
   return shared
 }
 
+/**
+ * @param targets - all that the table names, which no other target can be
+ * @param hasSketch - whether there is a sketch to compare with
+ */
 function candidatesOf(
-  table: TritTable,
+  contributions: ByTarget,
   targets: readonly string[],
   { shapes }: BaseIdentity,
+  hasSketch: boolean,
 ): { target: string; name: string; byName: boolean }[] {
   const taken = new Set(targets)
   const pairs: { target: string; name: string; byName: boolean }[] = []
   const byContent: typeof pairs = []
-  for (const target of targets) {
+  for (const [target, own] of contributions) {
     if (shapes.has(target)) continue
     const name = matchName(target, shapes.keys())
     if (name !== undefined) {
       pairs.push({ target, name, byName: true })
       continue
     }
-    if (table.base.sketch === undefined) continue
-    const own = table.tensors.filter((tensor) => tensor.target === target)
+    if (!hasSketch) continue
     for (const [candidate, shape] of shapes) {
-      if (!taken.has(candidate) && own.every((tensor) => couldChange(tensor, shape)))
+      if (!taken.has(candidate) && own.every((contribution) => couldChange(contribution, shape)))
         byContent.push({ target, name: candidate, byName: false })
     }
   }
   return pairs.length + byContent.length > MAX_COMPARISONS ? pairs : [...pairs, ...byContent]
 }
 
-/** Whether a tensor of this shape could be what another changes: a factor shares a side with it, a delta all. */
-function couldChange({ role, shape }: TritTensor, target: readonly number[]): boolean {
-  if (role === 'delta') return shape.join() === target.join()
-  return target.length >= 2 && shape.some((size) => size > 1 && target.includes(size))
+/** LoRA and (IA)³ are of weights, which are no vectors. */
+function couldChange(contribution: Contribution, shape: readonly number[]): boolean {
+  return (contribution.kind === 'delta' || shape.length >= 2) && misfitOf(contribution, shape) === undefined
 }

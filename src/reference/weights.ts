@@ -1,9 +1,3 @@
-/**
- * A prepared base in ordinary memory, patched by the reference decoder: what results on a GPU are compared with,
- * and what evaluation in Node runs on. The page never imports it.
- *
- * @module
- */
 import { TritswapError } from '../errors.ts'
 import { floatsToHalves } from '../format/float16.ts'
 import {
@@ -22,9 +16,8 @@ import {
   weightsOf,
 } from '../format/index.ts'
 import type { ByteSource } from '../source/source.ts'
-
-/** Values of tensors in checkpoint order, by checkpoint name. */
-export type TensorValues = ReadonlyMap<string, Float32Array<ArrayBuffer>>
+import { readExpert } from './expert.ts'
+import { type MergeEntry, mergedTensors, type TensorValues } from './merge.ts'
 
 /** A graph input as an onnxruntime tensor on the CPU takes it; f16 as raw bits. */
 export interface CpuFeed {
@@ -33,12 +26,15 @@ export interface CpuFeed {
   data: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer> | Uint8Array<ArrayBuffer>
 }
 
+/** A prepared base in ordinary memory. */
 export class ReferenceWeights {
   readonly head: TritHead
   readonly bindings: BaseBindings
   readonly tensors: TensorValues
-  /** Of quantized tensors. */
+  readonly #byName: ReadonlyMap<string, TritTensor>
+  /** Of quantized tensors, by name. */
   readonly #sections: ReadonlyMap<string, Uint8Array<ArrayBuffer>>
+  /** Feeds of the untouched base, by graph input. */
   readonly #base = new Map<string, CpuFeed>()
 
   private constructor(
@@ -47,6 +43,7 @@ export class ReferenceWeights {
     tensors: TensorValues,
     sections: ReadonlyMap<string, Uint8Array<ArrayBuffer>>,
   ) {
+    this.#byName = new Map(head.table.tensors.map((tensor) => [tensor.name, tensor]))
     this.#sections = sections
     this.head = head
     this.bindings = bindings
@@ -75,13 +72,13 @@ export class ReferenceWeights {
 
   /**
    * Feeds of one graph with `changed` tensors in place of the base's own.
-   * @param kept - what becomes of changes of quantized weights: refused, or left out where they are made beside them
+   * @param quantized - what becomes of changes of quantized weights: refused, or left to a bypass
    * @throws {TritswapError} `mapping` for a change that is refused
    */
   feeds(
     file: string,
     changed: TensorValues = new Map(),
-    kept: 'refuse' | 'leave' = 'refuse',
+    quantized: 'refuse' | 'leave' = 'refuse',
   ): Map<string, CpuFeed> {
     const graph = this.bindings.graphs.find((candidate) => candidate.file === file)
     const feeds = new Map<string, CpuFeed>()
@@ -91,7 +88,7 @@ export class ReferenceWeights {
         base = this.#fill(input, new Map())
         this.#base.set(input.name, base)
       }
-      const isLeft = kept === 'leave' && input.raw !== undefined
+      const isLeft = quantized === 'leave' && input.raw !== undefined
       const touched = !isLeft && input.parts.some(({ tensor }) => changed.has(this.#targetOf(tensor)))
       feeds.set(input.name, touched ? this.#fill(input, changed) : base)
     }
@@ -113,11 +110,11 @@ export class ReferenceWeights {
     return { dtype, dims, data: dtype === 'float32' ? floats : floatsToHalves(floats) }
   }
 
-  /** @throws {TritswapError} `mapping` where one of its tensors is changed: quantized weights cannot be */
+  /** @throws {TritswapError} `mapping` where one of its tensors is changed, as quantized weights cannot be */
   #fillRaw({ dtype, dims, parts }: HoistedInput, raw: BlocksComponent, changed: TensorValues): CpuFeed {
     const bytes = new Uint8Array(weightsOf(dims) * ELEMENT_BYTES[dtype])
     for (const { tensor: name, offset } of parts) {
-      const tensor = this.head.table.tensors.find((candidate) => candidate.name === name)
+      const tensor = this.#byName.get(name)
       if (changed.has(this.#targetOf(name)) || tensor?.codec !== 'blocks') {
         throw new TritswapError('mapping', `Cannot change ${name}: its weights stay quantized in this base`, {
           fields: { tensor: name, kept: true },
@@ -135,10 +132,10 @@ export class ReferenceWeights {
   }
 
   #targetOf(tensor: string): string {
-    return this.head.table.tensors.find(({ name }) => name === tensor)!.target
+    return this.#byName.get(tensor)!.target
   }
 
-  /** Another rounding of a changed tensor moves by what that moved. */
+  /** A tensor that is another rounding of its target moves by as much as the target does. */
   #valuesOf(tensor: string, changed: TensorValues): Float32Array<ArrayBuffer> {
     const target = this.#targetOf(tensor)
     const own = this.tensors.get(tensor)!
@@ -155,7 +152,7 @@ export class ReferenceWeights {
     )
   }
 
-  /** Whether a target is quantized in one of its places. */
+  /** Whether a target is quantized in one of its inputs. */
   isQuantized(target: string): boolean {
     return this.#inputsOf(target).some(({ raw }) => raw !== undefined)
   }
@@ -168,7 +165,7 @@ export class ReferenceWeights {
 
   /** @throws {TritswapError} `mapping` for a tensor that this base does not have */
   shapeOf(tensor: string): readonly number[] {
-    const found = this.head.table.tensors.find(({ name }) => name === tensor)
+    const found = this.#byName.get(tensor)
     if (found === undefined) {
       throw new TritswapError('mapping', `Cannot change ${tensor}: this base has no such tensor`, {
         fields: { tensor },
@@ -178,110 +175,23 @@ export class ReferenceWeights {
   }
 
   /**
-   * The tensors that an expert changes, as f32 base + weight·delta, rounded once per weight and expert.
+   * The tensors that a set of experts changes.
+   * @throws {TritswapError} as {@link mergedTensors}
+   */
+  merged(set: readonly MergeEntry[]): Map<string, Float32Array<ArrayBuffer>> {
+    return mergedTensors(this, set)
+  }
+
+  /**
+   * The tensors that one expert changes.
    * @param only - which tensors of its table to merge; all by default
-   * @throws {TritswapError} `mapping` for tensors that this base does not have
+   * @throws {TritswapError} as {@link mergedTensors}, and what reading a `.trit` file throws
    */
   async patched(
     expert: ByteSource,
     weight = 1,
     only?: ReadonlySet<number>,
   ): Promise<Map<string, Float32Array<ArrayBuffer>>> {
-    const head = await readHead(expert)
-    const changed = new Map<string, Float32Array<ArrayBuffer>>()
-    const factors = new Map<string, { a?: Factor; b?: Factor }>()
-    for (const [index, tensor] of head.table.tensors.entries()) {
-      if (only !== undefined && !only.has(index)) continue
-      const { target, role } = tensor
-      this.shapeOf(target)
-      const values = await readValues(expert, head, tensor)
-      if (role === 'loraA' || role === 'loraB') {
-        const pair = factors.get(target) ?? {}
-        pair[role === 'loraA' ? 'a' : 'b'] = { tensor, values }
-        factors.set(target, pair)
-        continue
-      }
-      const current = (name: string) => (changed.get(name) ?? this.tensors.get(name)!).slice()
-      const out = current(target)
-      if (role === 'delta') for (let i = 0; i < out.length; i++) out[i] += weight * values[i]
-      else scaleModule(out, this.shapeOf(target), tensor, values, weight)
-      changed.set(target, out)
-      // (IA)³ scales what a module puts out, and its bias is part of that.
-      const bias = target.replace(/\.weight$/, '.bias')
-      if (role === 'ia3' && tensor.feedforward !== true && bias !== target && this.tensors.has(bias)) {
-        const scaled = current(bias)
-        for (let i = 0; i < scaled.length; i++) scaled[i] *= 1 + weight * values[i]
-        changed.set(bias, scaled)
-      }
-    }
-    for (const [target, { a, b }] of factors) {
-      if (a === undefined || b === undefined) {
-        throw new TritswapError(
-          'format',
-          `Cannot merge the LoRA factors of ${target}: one of the two is missing`,
-        )
-      }
-      const out = (changed.get(target) ?? this.tensors.get(target)!).slice()
-      addProduct(out, this.shapeOf(target), a, b, weight)
-      changed.set(target, out)
-    }
-    return changed
-  }
-}
-
-interface Factor {
-  tensor: TritTensor
-  values: Float32Array
-}
-
-/** Values of one tensor of a `.trit` file; a ternary one as 0 and ±scale. */
-export async function readValues(
-  source: ByteSource,
-  head: TritHead,
-  tensor: TritTensor,
-): Promise<Float32Array<ArrayBuffer>> {
-  return decodeValues(tensor, await readSection(source, head, tensor))
-}
-
-/** W += weight·scaling·B·A, in the layout of the module: Conv1D and embeddings keep the transpose. */
-function addProduct(out: Float32Array, shape: readonly number[], a: Factor, b: Factor, weight: number): void {
-  const { rows, cols } = tilingOf(shape)
-  const transposed = a.tensor.layout === 'conv1d' || a.tensor.layout === 'embedding'
-  const rank = a.tensor.shape[0]
-  const [outs, ins] = transposed ? [cols, rows] : [rows, cols]
-  if (a.values.length !== rank * ins || b.values.length !== outs * rank) {
-    throw new TritswapError(
-      'base',
-      `Cannot merge ${b.tensor.name}: its factors do not make a matrix of ${shape.join('×')}`,
-    )
-  }
-  const factor = weight * (b.tensor.scaling ?? 1)
-  for (let o = 0; o < outs; o++) {
-    for (let i = 0; i < ins; i++) {
-      let sum = 0
-      for (let r = 0; r < rank; r++) sum += b.values[o * rank + r] * a.values[r * ins + i]
-      out[transposed ? i * cols + o : o * cols + i] += factor * sum
-    }
-  }
-}
-
-/** (IA)³: scales the outputs of a module, or with `feedforward` its inputs, by 1 + weight·v. */
-function scaleModule(
-  out: Float32Array,
-  shape: readonly number[],
-  tensor: TritTensor,
-  values: Float32Array,
-  weight: number,
-): void {
-  const { rows, cols } = tilingOf(shape)
-  const byRow = (tensor.feedforward === true) === (tensor.layout === 'conv1d')
-  if (values.length !== (byRow ? rows : cols)) {
-    throw new TritswapError(
-      'base',
-      `Cannot merge ${tensor.name}: ${values.length} values for a matrix of ${shape.join('×')}`,
-    )
-  }
-  for (let row = 0; row < rows; row++) {
-    for (let col = 0; col < cols; col++) out[row * cols + col] *= 1 + weight * values[byRow ? row : col]
+    return this.merged([{ expert: await readExpert(expert), weight, only }])
   }
 }

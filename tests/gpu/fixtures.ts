@@ -1,4 +1,4 @@
-import type { HoistedInput, Placement } from '../../src/format/bindings.ts'
+import type { BaseBindings, HoistedInput, Placement } from '../../src/format/bindings.ts'
 import { floatsToHalves } from '../../src/format/float16.ts'
 import {
   type BlocksCode,
@@ -83,20 +83,29 @@ export function blocksOf(
 export interface Container {
   head: TritHead
   payload: Uint8Array<ArrayBuffer>
+  file: Uint8Array<ArrayBuffer>
 }
 
 /** A container as it would come from a file. */
 export async function container(
   kind: 'base' | 'expert',
   sections: readonly NewSection[],
+  bindings?: BaseBindings,
 ): Promise<Container> {
   const spool = memorySpool()
   const writer = new TritWriter(spool)
   for (const { tensor, section } of sections) await writer.add(tensor, section)
-  const bytes = await writer.finish({ kind, method: 'full', base: {}, compression: {}, sources: [] })
+  const bytes = await writer.finish({
+    kind,
+    method: 'full',
+    base: {},
+    compression: {},
+    sources: [],
+    bindings,
+  })
   const file = spool.join(bytes)
   const head = await parseHead(file, 'test')
-  return { head, payload: file.slice(head.headBytes) }
+  return { head, payload: file.slice(head.headBytes), file }
 }
 
 /** What an expert adds to a tensor, in flat order, by the reference decoder. */

@@ -19,14 +19,14 @@ interface Target {
   name: string
   shape: number[]
   layout: 'linear' | 'conv1d' | 'conv2d' | 'embedding'
-  kept: Layout
+  placement: Layout
 }
 
 const TARGETS: Target[] = [
-  { name: 'linear.weight', shape: [48, 70], layout: 'linear', kept: 'transposed' },
-  { name: 'conv1d.weight', shape: [70, 33], layout: 'conv1d', kept: 'rows' },
-  { name: 'conv2d.weight', shape: [12, 5, 3, 3], layout: 'conv2d', kept: 'rows' },
-  { name: 'embedding.weight', shape: [90, 32], layout: 'embedding', kept: 'rows' },
+  { name: 'linear.weight', shape: [48, 70], layout: 'linear', placement: 'transposed' },
+  { name: 'conv1d.weight', shape: [70, 33], layout: 'conv1d', placement: 'rows' },
+  { name: 'conv2d.weight', shape: [12, 5, 3, 3], layout: 'conv2d', placement: 'rows' },
+  { name: 'embedding.weight', shape: [90, 32], layout: 'embedding', placement: 'rows' },
 ]
 const BIAS = { name: 'linear.bias', shape: [48] }
 
@@ -37,11 +37,11 @@ const base = await container('base', [
 ])
 
 function inputs(dtype: 'float32' | 'float16'): HoistedInput[] {
-  return [...TARGETS, { ...BIAS, kept: 'rows' as Layout }].map(({ name, shape, kept }) => ({
+  return [...TARGETS, { ...BIAS, placement: 'rows' as Layout }].map(({ name, shape, placement }) => ({
     name,
     dtype,
     dims: [weightsOf(shape)],
-    parts: [placementOf(name, shape, kept)],
+    parts: [placementOf(name, shape, placement)],
   }))
 }
 
@@ -62,12 +62,12 @@ async function valuesOf(
   name: string,
   dtype: 'float32' | 'float16',
 ): Promise<Float32Array> {
-  const [place] = weights.placementsOf(name)
+  const [{ offset, rowStride, colStride }] = weights.placementsOf(name)
   const bytes = await weights.read(name)
   const raw = dtype === 'float32' ? new Float32Array(bytes) : halvesToFloats(new Uint16Array(bytes))
   const { rows, cols } = tilingOf(weights.shapeOf(name))
   return Float32Array.from({ length: rows * cols }, (_, flat) => {
-    return raw[place.offset + Math.floor(flat / cols) * place.rowStride + (flat % cols) * place.colStride]
+    return raw[offset + Math.floor(flat / cols) * rowStride + (flat % cols) * colStride]
   })
 }
 

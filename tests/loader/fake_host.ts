@@ -8,10 +8,10 @@ import type { FetchedFile, FetchRequest, FileMessage } from '../../src/fetcher/p
 import type { TritHead } from '../../src/format/index.ts'
 import type { SetEntry } from '../../src/gpu/index.ts'
 import { ExpertAdmission } from '../../src/model/expert_admission.ts'
-import { SiteIndex } from '../../src/model/expert_bindings.ts'
 import type { ExpertHost } from '../../src/model/expert_host.ts'
 import { ExpertRuntime } from '../../src/model/expert_runtime.ts'
 import { LoadedExperts } from '../../src/model/loaded_experts.ts'
+import { SiteIndex } from '../../src/model/site_index.ts'
 
 class FakeExpert {
   references = 1

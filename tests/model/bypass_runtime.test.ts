@@ -2,11 +2,13 @@ import { create } from '@bufbuild/protobuf'
 import { beforeEach, expect, test } from 'vitest'
 import type { TritTable } from '../../src/format/index.ts'
 import type { ResidentExpert } from '../../src/gpu/index.ts'
-import type { BypassBuffers, BypassFeeds, GraphPlan } from '../../src/model/bypass_buffers.ts'
-import { bindExpert, SiteIndex } from '../../src/model/expert_bindings.ts'
+import type { BypassBuffers, BypassFeeds } from '../../src/model/bypass_buffers.ts'
+import type { GraphPlan } from '../../src/model/bypass_plan.ts'
+import { bindExpert } from '../../src/model/expert_bindings.ts'
 import { ExpertRuntime } from '../../src/model/expert_runtime.ts'
 import { BASE_SET } from '../../src/model/expert_set.ts'
 import type { OrtSession } from '../../src/model/hoisted_session.ts'
+import { SiteIndex } from '../../src/model/site_index.ts'
 import type { BypassGraph, BypassInput } from '../../src/onnx/index.ts'
 import { serializeModel } from '../../src/onnx/proto/model.ts'
 import {
@@ -87,7 +89,7 @@ beforeEach(() => {
       if (failing) throw new Error('no memory')
       const [[name, { plan, inputs }]] = plans
       const [site] = plan.sites.values()
-      const id = site.sides.map(([{ expert }]) => expert.rootHash).join('+')
+      const id = site.side.map(([{ expert }]) => expert.rootHash).join('+')
       open.add(id)
       const feeds = inputs.map((input) => [input.name, { dtype: input.dtype, dims: [], buffer: id }] as const)
       return {

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import type { TritTable, TritTensor } from '../../src/format/index.ts'
-import { bindExpert, SiteIndex } from '../../src/model/expert_bindings.ts'
+import { bindExpert } from '../../src/model/expert_bindings.ts'
+import { SiteIndex } from '../../src/model/site_index.ts'
 import { hoistModel } from '../../src/onnx/index.ts'
 import { floats, modelOf } from '../onnx/models.ts'
 
@@ -29,10 +30,13 @@ async function tied() {
   ])
   const [{ file, bytes, weights }] = graphs
   const inputs = weights.map(({ input }) => input)
-  const places = inputs.map(({ name }) => ({ input: name, dtype: 'float32' as const }))
+  const placements = inputs.map(({ name }) => ({ input: name, dtype: 'float32' as const }))
   return {
     sites: new SiteIndex([['model', { file, bytes, inputs, tensors: table }]]),
-    weights: { floatPlacementsOf: () => places, isQuantized: () => false },
+    weights: {
+      floatPlacementsOf: (target: string) => (target === WEIGHT ? placements : []),
+      isQuantized: () => false,
+    },
   }
 }
 
@@ -51,9 +55,9 @@ test.each([
 ] as const)('a low-rank pair of an %s leaves what is tied to it alone', async (layout, a, b) => {
   const { sites, weights } = await tied()
   for (const choice of ['merge', 'input', 'auto'] as const) {
-    const { merged, beside } = bindExpert(pair(layout, [...a], [...b]), choice, weights, sites)
+    const { merged, bypass } = bindExpert(pair(layout, [...a], [...b]), choice, weights, sites)
     expect([...merged], choice).toEqual([])
-    expect(beside.map(({ kind, site }) => [kind, site.kind])).toEqual([['lowRank', layout]])
+    expect(bypass.map(({ kind, site }) => [kind, site.kind])).toEqual([['lowRank', layout]])
   }
 })
 
@@ -62,11 +66,31 @@ test('a change of the weight itself changes both', async () => {
   const delta = { name: WEIGHT, target: WEIGHT, shape: [12, 4], role: 'delta', codec: 'dense' }
   const expert = { method: 'full', tensors: [delta] } as unknown as TritTable
   const kinds = (choice: 'merge' | 'input') => {
-    const { merged, beside } = bindExpert(expert, choice, weights, sites)
-    return [merged.size, beside.map(({ site }) => site.kind).sort()]
+    const { merged, bypass } = bindExpert(expert, choice, weights, sites)
+    return [merged.size, bypass.map(({ site }) => site.kind).sort()]
   }
   expect(kinds('merge')).toEqual([1, []])
   expect(kinds('input')).toEqual([0, ['embedding', 'linear']])
+})
+
+test.each(['embedding', 'linear'] as const)(
+  'a change of the %s alone leaves the other at the base',
+  async (layout) => {
+    const { sites, weights } = await tied()
+    const delta = { name: WEIGHT, target: WEIGHT, shape: [12, 4], role: 'delta', codec: 'dense', layout }
+    const expert = { method: 'full', tensors: [delta] } as unknown as TritTable
+    const { merged, bypass } = bindExpert(expert, 'merge', weights, sites)
+    expect([merged.size, bypass.map(({ site }) => site.kind)]).toEqual([0, [layout]])
+  },
+)
+
+test('(IA)³ of the output layer leaves the embedding at the base', async () => {
+  const { sites, weights } = await tied()
+  const vector = { name: 'l', target: WEIGHT, shape: [12, 1], role: 'ia3', codec: 'dense', layout: 'linear' }
+  const expert = { method: 'ia3', tensors: [vector] } as unknown as TritTable
+  const { merged, bypass } = bindExpert(expert, 'merge', weights, sites)
+  expect(merged.size).toBe(0)
+  expect(bypass.map(({ kind, site }) => [kind, site.kind])).toEqual([['outputScale', 'linear']])
 })
 
 test('the output layer is known by its own name too', async () => {
@@ -81,6 +105,6 @@ test('pairs of both modules stay apart', async () => {
     method: 'lora',
     tensors: [...pair('embedding', [2, 12], [4, 2]).tensors, ...pair('linear', [2, 4], [12, 2]).tensors],
   } as unknown as TritTable
-  const { beside } = bindExpert(both, 'merge', weights, sites)
-  expect(beside.map(({ site }) => site.kind)).toEqual(['embedding', 'linear'])
+  const { bypass } = bindExpert(both, 'merge', weights, sites)
+  expect(bypass.map(({ site }) => site.kind)).toEqual(['embedding', 'linear'])
 })

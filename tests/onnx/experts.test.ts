@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { RuleOptions } from '../../src/compress/rules.ts'
-import type { TensorValues } from '../../src/reference/weights.ts'
+import type { TensorValues } from '../../src/reference/index.ts'
 import { COMPRESSED, expertFile, expertsOf, UNCOMPRESSED } from './expert_files.ts'
 import { lastDifference, outputsOf, prepared, torchOutputs, ZOO } from './graphs.ts'
 

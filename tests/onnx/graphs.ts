@@ -7,8 +7,7 @@ import { loadOrt } from '../../src/cli/node_session.ts'
 import { type PrepareOptions, prepareModel } from '../../src/cli/prepare.ts'
 import { openCheckpoint } from '../../src/compress/checkpoint.ts'
 import { readBytes, readFloats } from '../../src/compress/safetensors.ts'
-import type { BypassCpuFeed } from '../../src/reference/bypass.ts'
-import { ReferenceWeights, type TensorValues } from '../../src/reference/weights.ts'
+import { type CpuFeed, ReferenceWeights, type TensorValues } from '../../src/reference/index.ts'
 
 export const SHARED = join(import.meta.dirname, '../../../shared')
 export const ZOO = join(SHARED, 'onnx-zoo')
@@ -104,7 +103,7 @@ export interface GraphWeights {
   file: string
   changed?: TensorValues
   /** A variant of the graph, and what its own inputs are fed with. */
-  beside?: { bytes: Uint8Array; feeds: ReadonlyMap<string, BypassCpuFeed> }
+  beside?: { bytes: Uint8Array; feeds: ReadonlyMap<string, CpuFeed> }
 }
 
 async function weightFeeds({ reference, file, changed, beside }: GraphWeights) {

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import type { TensorValues } from '../../src/reference/weights.ts'
+import type { TensorValues } from '../../src/reference/index.ts'
 import {
   checkpointValues,
   difference,

@@ -2,7 +2,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { NodeSession } from '../../src/cli/node_session.ts'
-import type { TensorValues } from '../../src/reference/weights.ts'
+import type { TensorValues } from '../../src/reference/index.ts'
 import { difference, prepared, range, runGraph, SHARED, ZOO } from './graphs.ts'
 
 const CASES = [

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { bound, sumOf } from './bound.ts'
+import { bound, mergedOutputs } from './bound.ts'
 import { COMPRESSED, expertFile, expertsOf, UNCOMPRESSED } from './expert_files.ts'
 import { difference, lastDifference, outputsOf, prepared, range, torchOutputs, ZOO } from './graphs.ts'
 
@@ -63,14 +63,12 @@ describe('several experts beside one base', () => {
   test('are the sum of what they are worth, low-rank pairs and ternary deltas together', async () => {
     const weights = { finetuned: 0.5, lora: 1.5, lora_rslora_patterns: -1, lora_modules_to_save: 0.25 }
     const experts = []
-    let changed = new Map<string, Float32Array<ArrayBuffer>>()
     for (const [name, weight] of Object.entries(weights)) {
       const file = await expertFile(model, name, COMPRESSED)
       experts.push({ file, weight })
-      changed = sumOf(dequantized, changed, await dequantized.weights.patched(file, weight))
     }
     const { outputs } = await bound(model, q4, experts, 'auto')
-    const merged = await outputsOf(model, dequantized, changed)
+    const merged = await mergedOutputs(model, dequantized, experts)
     expect(difference(outputs, merged) / range(merged.logits.data)).toBeLessThan(1e-3)
     // A slot that has no expert adds nothing: three deltas take room for four.
     const three = await Promise.all(

@@ -8,7 +8,7 @@ import { type Kernel, kernelOf, type Params, type TargetDtype, targetKernels } f
 import { createBuffers } from '../memory.ts'
 import { type BufferPlacement, placementParams, type WeightStore } from '../weights/weight_store.ts'
 import { Journal } from './journal.ts'
-import { type Contribution, isWhole, MAX_EXPERTS, planOf, type TargetPlan } from './plan.ts'
+import { MAX_EXPERTS, planOf, type TargetPlan, type WeightedTensor } from './plan.ts'
 
 export interface SetEntry {
   expert: ResidentExpert
@@ -38,7 +38,7 @@ type SwitchKernels = Record<(typeof MERGE_KERNELS)[number], Record<TargetDtype, 
 interface Changed {
   place: BufferPlacement
   shape: readonly number[]
-  deltas: readonly Contribution[]
+  deltas: readonly WeightedTensor[]
   /** Regions of the set's journal. */
   entries?: number
   saved?: number
@@ -217,7 +217,7 @@ export class Switcher {
         }
         const change: Changed = { place, shape, deltas: plan.deltas, starts }
         if (plan.deltas.length > 0) change.entries = sizes.push(words * 4) - 1
-        if (isWhole(plan)) change.saved = sizes.push(weightsOf(shape) * wordBytes) - 1
+        if (plan.isWhole) change.saved = sizes.push(weightsOf(shape) * wordBytes) - 1
         changed.set(`${plan.target} ${i}`, change)
       }
     }
@@ -317,7 +317,7 @@ export class Switcher {
   /** Where the dense factors of one target lie in the scratch buffer, in values. */
   #scratchOf({ target, pairs, rowScales, colScales }: TargetPlan) {
     const { rows, cols } = tilingOf(this.#weights.shapeOf(target))
-    const rank = pairs.reduce((sum, pair) => sum + rankOf(pair.left, pair.transposed), 0)
+    const rank = pairs.reduce((sum, pair) => sum + pair.rank, 0)
     const right = rows * rank
     const rowScale = right + rank * cols
     const colScale = rowScale + (rowScales.length > 0 ? rows : 0)
@@ -343,7 +343,7 @@ export class Switcher {
     const { rows, cols, rank, right, rowScale, colScale } = this.#scratchOf(plan)
     batch.clear(scratch)
     let decodes = 0
-    const unpack = (part: Contribution, offset: number, rowStride: number, colStride: number) => {
+    const unpack = (part: WeightedTensor, offset: number, rowStride: number, colStride: number) => {
       const { shape } = part.tensor
       const { blocks } = tilingOf(shape)
       const job = jobParams(
@@ -359,13 +359,13 @@ export class Switcher {
       decodes++
     }
     let at = 0
-    for (const { left, right: second, transposed } of plan.pairs) {
-      // Left is rows × rank, right is rank × cols; a transposed pair comes as their transposes.
-      unpack(left, at, transposed ? 1 : rank, transposed ? rank : 1)
-      unpack(second, right + at * cols, transposed ? 1 : cols, transposed ? cols : 1)
-      at += rankOf(left, transposed)
+    for (const { left, right: second, rank: own } of plan.pairs) {
+      // The kernel reads left as rows × rank and right as rank × cols.
+      unpack(left, at, left.rankFirst ? 1 : rank, left.rankFirst ? rank : 1)
+      unpack(second, right + at * cols, second.rankFirst ? cols : 1, second.rankFirst ? 1 : cols)
+      at += own
     }
-    const group = (parts: readonly Contribution[], axis: number) =>
+    const group = (parts: readonly WeightedTensor[], axis: number) =>
       parts.length === 0 ? 0 : axis / weightsOf(parts[0].tensor.shape)
     for (const part of plan.rowScales) unpack(part, rowScale, tilingOf(part.tensor.shape).cols, 1)
     for (const part of plan.colScales) unpack(part, colScale, tilingOf(part.tensor.shape).cols, 1)
@@ -395,8 +395,8 @@ export class Switcher {
 
 /** The narrowest kernel for a switch: the fast ones know exactly one ternary stream on a side, or dense ones alone. */
 function kernelFor(
-  olds: readonly Contribution[],
-  news: readonly Contribution[],
+  olds: readonly WeightedTensor[],
+  news: readonly WeightedTensor[],
 ): (typeof MERGE_KERNELS)[number] {
   const parts = [...olds, ...news]
   if (parts.every(({ tensor }) => tensor.codec === 'dense')) return 'dense'
@@ -405,20 +405,14 @@ function kernelFor(
   return olds.length === 0 ? 'apply' : news.length === 0 ? 'revert' : 'fused'
 }
 
-function keptOf(tensor: Contribution['tensor']): number {
+function keptOf(tensor: WeightedTensor['tensor']): number {
   return tensor.codec === 'ternary' ? tensor.kept : weightsOf(tensor.shape)
-}
-
-/** Rank of a pair from its left factor: B is [out, r], Aᵀ comes as A, [r, in]. */
-function rankOf(left: Contribution, transposed: boolean): number {
-  const { rows, cols } = tilingOf(left.tensor.shape)
-  return transposed ? rows : cols
 }
 
 /** A contribution's stream where it lies now, its journal from word `journal` on. */
 function streamOf(
   entries: readonly SetEntry[],
-  { entry, index, tensor, weight }: Contribution,
+  { entry, index, tensor, weight }: WeightedTensor,
   journal?: number,
 ): Params {
   return streamParams(tensor, entries[entry].expert.spanOf(index), weight, journal)

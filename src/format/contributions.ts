@@ -1,0 +1,222 @@
+/**
+ * What the tensors of an expert do to the tensors of a base: the one place that knows what a LoRA pair, an (IA)³ vector
+ * or a delta means. The GPU's plan, the bindings, the CPU reference and the checks of a base all read this list.
+ *
+ * A target is seen as a matrix W of rows × cols (`tilingOf`). What a set of experts contributes to it settles as
+ *
+ *     W′ = W ⊙ (1 + Σ w·v over rows) ⊙ (1 + Σ w·v over columns) + Σ w·scaling·(left · right) + Σ w·delta
+ *
+ * where w is the weight of each contribution's expert: first the scales, then the low-rank pairs, then the deltas
+ * ({@link SETTLING_ORDER}), in whatever order the experts and their tensors come. So scales never reach what other
+ * experts add, and the scales of one axis add up instead of multiplying. Meanings are those of Hugging Face peft.
+ *
+ * @module
+ */
+import { TritswapError } from '../errors.ts'
+import type { TritTensor } from './table.ts'
+import { tilingOf, weightsOf } from './tiling.ts'
+
+/** What says how a tensor acts: the tensors of a table have it, and those that are still to be compressed. */
+export type AdapterTensor = Pick<
+  TritTensor,
+  'name' | 'shape' | 'role' | 'target' | 'scaling' | 'layout' | 'feedforward'
+>
+
+/** A tensor of a table, and its position there. */
+export interface TensorRef<T extends AdapterTensor = TritTensor> {
+  index: number
+  tensor: T
+}
+
+/** One factor of a low-rank pair. */
+export interface Factor<T extends AdapterTensor = TritTensor> extends TensorRef<T> {
+  /** The rank runs along its rows, as in LoRA's A [r, in]; along its columns in B [out, r]. */
+  rankFirst: boolean
+}
+
+/** Values that are added to the target, element by element. */
+export interface Delta<T extends AdapterTensor = TritTensor> extends TensorRef<T> {
+  kind: 'delta'
+  target: string
+  /** As of a pair; undefined for a delta of all modules that share the weight. */
+  ofEmbedding?: boolean
+}
+
+/**
+ * A LoRA pair: scaling · left · right, `left` rows × rank and `right` rank × cols. That is B·A, or (B·A)ᵀ where the
+ * module keeps its weight as [in, out]; a factor with the other orientation is read transposed.
+ */
+export interface LowRank<T extends AdapterTensor = TritTensor> {
+  kind: 'lowRank'
+  target: string
+  left: Factor<T>
+  right: Factor<T>
+  rank: number
+  scaling: number
+  /** It belongs to an embedding, and not to an output layer that shares the weight. */
+  ofEmbedding: boolean
+}
+
+/** An (IA)³ vector, stored as l − 1: row r, or column c, is multiplied with 1 + w·v. */
+export interface Scale<T extends AdapterTensor = TritTensor> extends TensorRef<T> {
+  kind: 'scale'
+  target: string
+  over: 'rows' | 'cols'
+  /** The bias of the module, which is scaled along with its outputs; only where the base has one. */
+  bias?: Scale<T>
+}
+
+export type Contribution<T extends AdapterTensor = TritTensor> = Delta<T> | LowRank<T> | Scale<T>
+
+/** The order in which contributions to one target are applied. */
+export const SETTLING_ORDER = ['scale', 'lowRank', 'delta'] as const satisfies Contribution['kind'][]
+
+/** Whether a contribution changes every weight of its target, so that the whole tensor has to be saved. */
+export function isWholeTensor({ kind }: Contribution<AdapterTensor>): boolean {
+  return kind !== 'delta'
+}
+
+/** The tensors that a contribution is made of. */
+export function tensorsOf<T extends AdapterTensor>(contribution: Contribution<T>): readonly TensorRef<T>[] {
+  return contribution.kind === 'lowRank' ? [contribution.left, contribution.right] : [contribution]
+}
+
+/**
+ * What a table's tensors contribute, in table order; a pair comes where its second factor stands.
+ * @param tensors - of one expert, their targets renamed or not
+ * @param has - whether the base has a tensor, so that it can be scaled along
+ * @throws {TritswapError} `format` for half a LoRA pair or a factor too many, `unsupported` for (IA)³ of an embedding
+ */
+export function contributionsOf<T extends AdapterTensor>(
+  tensors: readonly T[],
+  has: (tensor: string) => boolean = () => false,
+): Contribution<T>[] {
+  const contributions: Contribution<T>[] = []
+  const pairs = new Map<string, Partial<Record<'loraA' | 'loraB', TensorRef<T>>>>()
+  for (const [index, tensor] of tensors.entries()) {
+    const { target, role, name, layout } = tensor
+    if (role === 'delta') {
+      const module = layout === undefined ? {} : { ofEmbedding: layout === 'embedding' }
+      contributions.push({ kind: 'delta', target, index, tensor, ...module })
+      continue
+    }
+    if (role === 'ia3') {
+      contributions.push(scaleOf({ index, tensor }, has))
+      continue
+    }
+    // An embedding and the output layer that shares its weight may have a pair each.
+    const key = `${target} ${layout === 'embedding'}`
+    const pair = pairs.get(key) ?? {}
+    if (pair[role] !== undefined) {
+      const fields = { tensor: name, target }
+      throw new TritswapError('format', `Cannot use ${name}: ${target} has a ${role} already`, { fields })
+    }
+    pair[role] = { index, tensor }
+    pairs.set(key, pair)
+    const { loraA, loraB } = pair
+    if (loraA !== undefined && loraB !== undefined) contributions.push(lowRankOf(loraA, loraB))
+  }
+  for (const { loraA, loraB } of pairs.values()) {
+    if (loraA !== undefined && loraB !== undefined) continue
+    const { name, target } = (loraA ?? loraB)!.tensor
+    throw new TritswapError('format', `Cannot use ${name}: the other factor for ${target} is missing`, {
+      fields: { tensor: name, target },
+    })
+  }
+  return contributions
+}
+
+/** Modules that keep their weight as [in, out]: transformers' Conv1D, and embeddings. */
+function isTransposed({ layout }: AdapterTensor): boolean {
+  return layout === 'conv1d' || layout === 'embedding'
+}
+
+function lowRankOf<T extends AdapterTensor>(a: TensorRef<T>, b: TensorRef<T>): LowRank<T> {
+  const { target, scaling = 1, layout } = b.tensor
+  const [first, second] = [
+    { ...a, rankFirst: true },
+    { ...b, rankFirst: false },
+  ]
+  const [left, right] = isTransposed(b.tensor) ? [first, second] : [second, first]
+  const { rows: rank } = tilingOf(a.tensor.shape)
+  return { kind: 'lowRank', target, left, right, rank, scaling, ofEmbedding: layout === 'embedding' }
+}
+
+/** (IA)³ scales the outputs of a module with its bias, or with `feedforward` its inputs. */
+function scaleOf<T extends AdapterTensor>(ref: TensorRef<T>, has: (tensor: string) => boolean): Scale<T> {
+  const { name, target, layout, feedforward = false } = ref.tensor
+  if (layout === 'embedding') {
+    throw new TritswapError(
+      'unsupported',
+      `Cannot use ${name}: ${target} is an embedding, and (IA)³ scales linear layers and convolutions only`,
+      { fields: { tensor: name, target } },
+    )
+  }
+  const over = feedforward === isTransposed(ref.tensor) ? 'rows' : 'cols'
+  const scale: Scale<T> = { kind: 'scale', target, ...ref, over }
+  const bias = target.replace(/\.weight$/, '.bias')
+  // A vector is a matrix of one row.
+  if (!feedforward && bias !== target && has(bias))
+    scale.bias = { kind: 'scale', target: bias, ...ref, over: 'cols' }
+  return scale
+}
+
+/** Rows or columns of a target that one value scales: an input channel of a convolution is height × width columns. */
+export function scaleGroup(over: Scale['over'], shape: readonly number[]): number {
+  return over === 'cols' ? weightsOf(shape.slice(2)) : 1
+}
+
+/** Why a contribution is not for a target of some shape. */
+export interface Misfit<T extends AdapterTensor = TritTensor> {
+  tensor: T
+  expected: string
+  found: string
+}
+
+/** Why a contribution cannot be one to a target of this shape; undefined where it can. */
+export function misfitOf<T extends AdapterTensor>(
+  contribution: Contribution<T>,
+  shape: readonly number[],
+): Misfit<T> | undefined {
+  const { rows, cols } = tilingOf(shape)
+  if (contribution.kind === 'delta') {
+    const { tensor, target } = contribution
+    if (tensor.shape.join() === shape.join()) return undefined
+    return { tensor, expected: `the shape ${times(shape)} of ${target}`, found: times(tensor.shape) }
+  }
+  if (contribution.kind === 'scale') {
+    const { tensor, over } = contribution
+    const length = weightsOf(tensor.shape)
+    const expected = (over === 'rows' ? rows : cols) / scaleGroup(over, shape)
+    if (length === expected) return undefined
+    return { tensor, expected: `a vector of ${expected}`, found: `${length}` }
+  }
+  const factors = [contribution.left, contribution.right].map(({ tensor, rankFirst }) => {
+    const matrix = tilingOf(tensor.shape)
+    return rankFirst ? { rank: matrix.rows, size: matrix.cols } : { rank: matrix.cols, size: matrix.rows }
+  })
+  const [left, right] = factors
+  if (left.rank === right.rank && left.size === rows && right.size === cols) return undefined
+  const ranks = left.rank === right.rank ? `rank ${left.rank}` : `ranks ${left.rank} and ${right.rank}`
+  return {
+    tensor: (contribution.left.rankFirst ? contribution.right : contribution.left).tensor,
+    expected: `factors of a ${rows} × ${cols} weight`,
+    found: `${left.size} × ${right.size} of ${ranks}`,
+  }
+}
+
+/** @throws {TritswapError} `base` where a contribution is for a target of another shape */
+export function checkFit(contribution: Contribution, shape: readonly number[]): void {
+  const misfit = misfitOf(contribution, shape)
+  if (misfit === undefined) return
+  const { tensor, expected, found } = misfit
+  throw new TritswapError(
+    'base',
+    `Cannot apply ${tensor.name}: expected ${expected}, found ${found}; the expert is for another base`,
+    { fields: { tensor: tensor.name, target: contribution.target, expected, found } },
+  )
+}
+
+function times(sizes: readonly number[]): string {
+  return sizes.join(' × ')
+}

@@ -1,0 +1,132 @@
+/**
+ * How the buffers of a bypass are filled: which tensors go into each graph input, where in it and with which weight.
+ *
+ * @module
+ */
+import { tilingOf } from '../format/index.ts'
+import type { ResidentExpert, UnpackedPart, UnpackRequest } from '../gpu/index.ts'
+import { type BypassInput, type Site, sideBlockSize, sideBlocks } from '../onnx/index.ts'
+import type { ExpertTerm, SitePlan } from './bypass_plan.ts'
+
+type WeightedPart = UnpackedPart & { weight: number }
+
+/** Sites in which the same tensors of an expert lie in the same way share codes, whichever graph they are in. */
+export function codesKey({ inputs, outputs }: Site, side: readonly ExpertTerm<'side'>[]): string {
+  return [
+    inputs,
+    outputs,
+    ...side.map(({ index, part }) => `${index}@${part.firstOutput}${part.transposed}`),
+  ].join()
+}
+
+/** The ternary tensors of one expert at a site. */
+export function codesRequest({ inputs, outputs }: Site, side: readonly ExpertTerm<'side'>[]): UnpackRequest {
+  const row = sideBlocks(inputs) * sideBlockSize(inputs)
+  const parts = side.map((term) => matrix(term, row, 1))
+  return { kind: 'codes', fields: outputs * row, parts }
+}
+
+/** Rank of all low-rank pairs at a site together. */
+export function rankAt({ lowRank }: SitePlan): number {
+  return lowRank.reduce((sum, { rank }) => sum + rank, 0)
+}
+
+/** What fills an input that belongs to a set alone: all but `codes` and `ones`. */
+export function requestFor(input: BypassInput, plan: SitePlan): UnpackRequest {
+  const { kind, dims, slot } = input
+  const dtype = input.dtype as 'float32' | 'float16'
+  const { site, lowRank } = plan
+  const { inputs, outputs } = site
+  const isConv = site.kind === 'conv'
+  const rank = rankAt(plan)
+  const count = dims.reduce((product, size) => product * (size < 0 ? rank : size), 1)
+  const floats = (from: 0 | 1, parts: WeightedPart[]): UnpackRequest => ({
+    kind: 'floats',
+    dtype,
+    count,
+    from,
+    parts,
+  })
+  switch (kind) {
+    case 'strength':
+      return { kind: 'values', dtype, values: sideStrengths(plan, slot as number, count) }
+    case 'strengths': {
+      const values = lowRank.flatMap((term) => new Array<number>(term.rank).fill(term.weight * term.scaling))
+      return { kind: 'values', dtype, values }
+    }
+    case 'delta': {
+      const [outputStep, inputStep] = isConv ? [inputs, 1] : [1, outputs]
+      return floats(
+        0,
+        plan.delta.map((term) => matrix(term, outputStep, inputStep)),
+      )
+    }
+    case 'down':
+      return floats(0, factors(lowRank, 'down', isConv ? [inputs, 1] : [1, rank]))
+    case 'up':
+      return floats(0, factors(lowRank, 'up', isConv ? [1, rank] : [outputs, 1]))
+    case 'inputScale':
+      return floats(
+        1,
+        plan.inputScale.map((term) => vector(term, 0)),
+      )
+    case 'outputScale':
+      return floats(
+        1,
+        plan.outputScale.map((term) => vector(term, term.part.firstOutput)),
+      )
+    case 'bias':
+      return floats(
+        0,
+        plan.bias.map((term) => vector(term, term.part.firstOutput)),
+      )
+    default:
+      throw new Error(`${kind} is shared between sets`)
+  }
+}
+
+/** A checkpoint matrix in a buffer with these steps from one output to the next and from one input to the next. */
+function matrix(
+  { expert, index, weight, part: { firstOutput, transposed } }: ExpertTerm<'side' | 'delta'>,
+  outputStep: number,
+  inputStep: number,
+): WeightedPart {
+  const [rowStride, colStride] = transposed ? [inputStep, outputStep] : [outputStep, inputStep]
+  return { expert, index, weight, offset: firstOutput * outputStep, rowStride, colStride }
+}
+
+function vector(
+  { expert, index, weight }: { expert: ResidentExpert; index: number; weight: number },
+  offset: number,
+): WeightedPart {
+  const { cols } = tilingOf(expert.table.tensors[index].shape)
+  return { expert, index, weight, offset, rowStride: cols, colStride: 1 }
+}
+
+/** One factor of every pair at a site, the ranks one behind the other. */
+function factors(
+  terms: readonly ExpertTerm<'lowRank'>[],
+  which: 'down' | 'up',
+  [rankStep, otherStep]: readonly number[],
+): WeightedPart[] {
+  let firstRank = 0
+  return terms.map(({ expert, rank, part, [which]: { index, rankFirst } }) => {
+    const first = which === 'up' ? part.firstOutput : 0
+    const offset = firstRank * rankStep + first * otherStep
+    firstRank += rank
+    const [rowStride, colStride] = rankFirst ? [rankStep, otherStep] : [otherStep, rankStep]
+    return { expert, index, weight: 1, offset, rowStride, colStride }
+  })
+}
+
+/** What the codes of one side input are worth: one number, or one for each output of a fused site. */
+function sideStrengths({ side }: SitePlan, slot: number, count: number): number[] {
+  const values = new Array<number>(count).fill(0)
+  for (const { expert, index, weight, part } of side[slot] ?? []) {
+    const tensor = expert.table.tensors[index]
+    const value = weight * (tensor.codec === 'ternary' ? tensor.scale : 1)
+    if (count === 1) values[0] = value
+    else values.fill(value, part.firstOutput, part.firstOutput + (part.transposed ? part.cols : part.rows))
+  }
+  return values
+}

@@ -1,0 +1,74 @@
+import { type BypassGraph, matchName, type Site, type SitePart, sitesOf } from '../onnx/index.ts'
+
+/** A site that holds a checkpoint tensor. */
+export interface TargetSite {
+  /** Name of the graph's session. */
+  graph: string
+  site: Site
+  part: SitePart
+}
+
+/** A site that adds a checkpoint tensor to its outputs. */
+export interface BiasSite {
+  graph: string
+  site: Site
+  firstOutput: number
+  outputs: number
+}
+
+/** The sites of all graphs of a model, by the checkpoint tensors in them. */
+export class SiteIndex {
+  readonly #byTarget = new Map<string, TargetSite[]>()
+  readonly #byBias = new Map<string, BiasSite[]>()
+  /** Graph inputs that a graph also, or only, uses where no bypass can be. */
+  readonly #usedElsewhere = new Set<string>()
+
+  /** @param graphs - by the names of their sessions */
+  constructor(graphs: readonly (readonly [name: string, graph: BypassGraph])[]) {
+    for (const [graph, source] of graphs) {
+      const sites = sitesOf(source)
+      for (const site of sites) {
+        for (const part of site.parts) push(this.#byTarget, part.target, { graph, site, part })
+        for (const { target, ...outputs } of site.bias)
+          push(this.#byBias, target, { graph, site, ...outputs })
+      }
+      const weights = new Set(sites.map(({ weight }) => weight))
+      for (const { name } of source.inputs) if (!weights.has(name)) this.#usedElsewhere.add(name)
+    }
+  }
+
+  /** Whether every use of a graph input is a site. */
+  covers(input: string): boolean {
+    return !this.#usedElsewhere.has(input)
+  }
+
+  /**
+   * The weight that a module shares with another one and that goes by the other's name: `lm_head.weight` may be that of
+   * an embedding.
+   */
+  sharedBy(target: string): string | undefined {
+    const names = new Map<string, string>()
+    for (const { site, part } of [...this.#byTarget.values()].flat()) {
+      if (site.parts.length > 1) continue
+      for (const module of site.modules) names.set(`${module}.weight`, part.target)
+    }
+    const name = matchName(target, names.keys())
+    return name === undefined ? undefined : names.get(name)
+  }
+
+  /** Sites that hold a target. */
+  of(target: string): readonly TargetSite[] {
+    return this.#byTarget.get(target) ?? []
+  }
+
+  /** Sites that add a target to their outputs. */
+  ofBias(target: string): readonly BiasSite[] {
+    return this.#byBias.get(target) ?? []
+  }
+}
+
+function push<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
+  const list = lists.get(key)
+  if (list === undefined) lists.set(key, [value])
+  else list.push(value)
+}

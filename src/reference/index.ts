@@ -1,0 +1,10 @@
+/**
+ * A base and its experts in ordinary memory, by the reference decoder: what results on a GPU are compared with, and
+ * what evaluation in Node runs on. No page imports it.
+ *
+ * @module
+ */
+export { bypassOnCpu, type CpuBypass } from './bypass.ts'
+export { type ReferenceExpert, readExpert } from './expert.ts'
+export { type MergeBase, type MergeEntry, mergedTensors, type TensorValues } from './merge.ts'
+export { type CpuFeed, ReferenceWeights } from './weights.ts'

@@ -1,0 +1,117 @@
+/**
+ * Merges of experts into tensors in ordinary memory, as the formula in `format/contributions.ts` reads.
+ *
+ * @module
+ */
+import {
+  type Contribution,
+  checkFit,
+  contributionsOf,
+  type Delta,
+  type LowRank,
+  type Scale,
+  scaleGroup,
+  tensorsOf,
+} from '../format/contributions.ts'
+import { tilingOf } from '../format/index.ts'
+import type { ReferenceExpert } from './expert.ts'
+
+/** Values of tensors in checkpoint order, by checkpoint name. */
+export type TensorValues = ReadonlyMap<string, Float32Array<ArrayBuffer>>
+
+/** An expert of a set. */
+export interface MergeEntry {
+  expert: ReferenceExpert
+  weight: number
+  /** Tensors of its table that are merged; all by default. */
+  only?: ReadonlySet<number>
+}
+
+/** What the merge has to know of a base. */
+export interface MergeBase {
+  tensors: TensorValues
+  /** @throws {TritswapError} `mapping` for a tensor that the base does not have */
+  shapeOf(tensor: string): readonly number[]
+}
+
+/** A contribution with the values and the weight of its expert. */
+type Part<C extends Contribution> = { contribution: C; values: readonly Float32Array[]; weight: number }
+
+interface TargetParts {
+  scale: Part<Scale>[]
+  lowRank: Part<LowRank>[]
+  delta: Part<Delta>[]
+}
+
+/**
+ * The tensors that a set of experts changes, in f32, rounded after the scales and after each pair and delta.
+ * @throws {TritswapError} `mapping` for tensors that the base does not have, `base` for those of another shape, and as
+ * {@link contributionsOf}
+ */
+export function mergedTensors(
+  base: MergeBase,
+  set: readonly MergeEntry[],
+): Map<string, Float32Array<ArrayBuffer>> {
+  const targets = new Map<string, TargetParts>()
+  const add = (contribution: Contribution, values: Part<Contribution>['values'], weight: number) => {
+    checkFit(contribution, base.shapeOf(contribution.target))
+    const parts = targets.get(contribution.target) ?? { scale: [], lowRank: [], delta: [] }
+    targets.set(contribution.target, parts)
+    const list: Part<Contribution>[] = parts[contribution.kind]
+    list.push({ contribution, values, weight })
+    if (contribution.kind === 'scale' && contribution.bias) add(contribution.bias, values, weight)
+  }
+  for (const { expert, weight, only } of set) {
+    for (const contribution of contributionsOf(expert.table.tensors, (name) => base.tensors.has(name))) {
+      if (only === undefined || tensorsOf(contribution).every(({ index }) => only.has(index)))
+        add(contribution, expert.values, weight)
+    }
+  }
+  return new Map(
+    Array.from(targets, ([target, { scale, lowRank, delta }]) => {
+      const out = base.tensors.get(target)!.slice()
+      const shape = base.shapeOf(target)
+      if (scale.length > 0) applyScales(out, shape, scale)
+      for (const part of lowRank) addProduct(out, shape, part)
+      for (const { contribution, values, weight } of delta) {
+        const own = values[contribution.index]
+        for (let i = 0; i < out.length; i++) out[i] += weight * own[i]
+      }
+      return [target, out]
+    }),
+  )
+}
+
+function applyScales(out: Float32Array, shape: readonly number[], parts: readonly Part<Scale>[]): void {
+  const { rows, cols } = tilingOf(shape)
+  const factors = { rows: new Float64Array(rows).fill(1), cols: new Float64Array(cols).fill(1) }
+  for (const { contribution, values, weight } of parts) {
+    const { index, over } = contribution
+    const group = scaleGroup(over, shape)
+    for (let i = 0; i < factors[over].length; i++)
+      factors[over][i] += weight * values[index][Math.floor(i / group)]
+  }
+  for (let row = 0, i = 0; row < rows; row++) {
+    for (let col = 0; col < cols; col++, i++) out[i] *= factors.rows[row] * factors.cols[col]
+  }
+}
+
+function addProduct(
+  out: Float32Array,
+  shape: readonly number[],
+  { contribution: { left, right, rank, scaling }, values, weight }: Part<LowRank>,
+): void {
+  const { rows, cols } = tilingOf(shape)
+  const [leftValues, rightValues] = [values[left.index], values[right.index]]
+  const [leftRow, leftRank] = left.rankFirst ? [1, rows] : [rank, 1]
+  const [rightRank, rightCol] = right.rankFirst ? [cols, 1] : [1, rank]
+  for (let row = 0, i = 0; row < rows; row++) {
+    for (let col = 0; col < cols; col++, i++) {
+      let sum = 0
+      for (let r = 0; r < rank; r++) {
+        sum += leftValues[row * leftRow + r * leftRank] * rightValues[r * rightRank + col * rightCol]
+      }
+      out[i] += weight * scaling * sum
+    }
+  }
+}

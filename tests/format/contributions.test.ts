@@ -1,0 +1,133 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import {
+  type AdapterTensor,
+  type Contribution,
+  checkFit,
+  contributionsOf,
+  misfitOf,
+} from '../../src/format/contributions.ts'
+import type { TritTensor } from '../../src/format/index.ts'
+
+const TARGET = 'layer.weight'
+
+function tensor(name: string, shape: number[], extra: Partial<AdapterTensor> = {}): TritTensor {
+  return { name, shape, role: 'delta', target: TARGET, ...extra } as TritTensor
+}
+
+const pair = (layout: AdapterTensor['layout'], a: number[], b: number[]) => [
+  tensor('A', a, { role: 'loraA', layout }),
+  tensor('B', b, { role: 'loraB', layout, scaling: 2 }),
+]
+
+const describePair = (contributions: Contribution[]) =>
+  contributions.map((contribution) => {
+    if (contribution.kind !== 'lowRank') throw new Error(contribution.kind)
+    const { left, right, rank, scaling, ofEmbedding } = contribution
+    return { left: left.tensor.name, right: right.tensor.name, rank, scaling, ofEmbedding }
+  })
+
+describe('a LoRA pair', () => {
+  test.each([
+    ['linear', [3, 7], [5, 3], [5, 7], 'B', false],
+    ['conv2d', [3, 7, 2, 2], [5, 3, 1, 1], [5, 7, 2, 2], 'B', false],
+    ['conv1d', [3, 7], [5, 3], [7, 5], 'A', false],
+    // peft: W += scaling · (B · A)ᵀ, with A [r, tokens] and B [dim, r].
+    ['embedding', [3, 7], [5, 3], [7, 5], 'A', true],
+  ] as const)(
+    'of %s: which factor comes first, and what weight it fits',
+    (layout, a, b, shape, left, ofEmbedding) => {
+      const contributions = contributionsOf(pair(layout, [...a], [...b]))
+      const right = left === 'A' ? 'B' : 'A'
+      expect(describePair(contributions)).toEqual([{ left, right, rank: 3, scaling: 2, ofEmbedding }])
+      expect(misfitOf(contributions[0], shape)).toBeUndefined()
+      expect(misfitOf(contributions[0], [...shape].reverse())).toBeDefined()
+    },
+  )
+
+  test('half of one is refused by the name of the half', () => {
+    const [a, b] = pair('linear', [3, 7], [5, 3])
+    for (const half of [a, b]) {
+      expect(() => contributionsOf([half])).toThrow(
+        expect.objectContaining({
+          tag: 'format',
+          message: `Cannot use ${half.name}: the other factor for ${TARGET} is missing`,
+        }),
+      )
+    }
+    expect(() => contributionsOf([a, b, { ...a, name: 'A2' }])).toThrow(
+      expect.objectContaining({ tag: 'format', message: `Cannot use A2: ${TARGET} has a loraA already` }),
+    )
+  })
+
+  test('an embedding and the output layer that shares its weight have a pair each', () => {
+    const both = [...pair('embedding', [3, 7], [5, 3]), ...pair('linear', [3, 5], [7, 3])]
+    expect(describePair(contributionsOf(both)).map(({ ofEmbedding }) => ofEmbedding)).toEqual([true, false])
+  })
+
+  test('factors of unequal rank fit nothing', () => {
+    const [odd] = contributionsOf(pair('linear', [3, 7], [5, 4]))
+    expect(() => checkFit(odd, [5, 7])).toThrow(
+      expect.objectContaining({
+        tag: 'base',
+        message:
+          'Cannot apply B: expected factors of a 5 × 7 weight, found 5 × 7 of ranks 4 and 3; the expert is for another base',
+      }),
+    )
+  })
+})
+
+describe('an (IA)³ vector', () => {
+  const ia3 = (length: number, extra: Partial<AdapterTensor>) =>
+    contributionsOf([tensor('l', [length], { role: 'ia3', ...extra })], (name) => name === 'layer.bias')[0]
+
+  test.each([
+    // layout, feedforward, over, the shape of a weight with 5 outputs and 7 inputs
+    ['linear', false, 'rows', [5, 7]],
+    ['linear', true, 'cols', [5, 7]],
+    ['conv1d', false, 'cols', [7, 5]],
+    ['conv1d', true, 'rows', [7, 5]],
+    ['conv2d', false, 'rows', [5, 7, 3, 3]],
+    ['conv2d', true, 'cols', [5, 7, 3, 3]],
+  ] as const)(
+    'of %s, feedforward %s: over %s, and the bias with the outputs',
+    (layout, feedforward, over, shape) => {
+      const scale = ia3(feedforward ? 7 : 5, { layout, feedforward })
+      const bias = { kind: 'scale', target: 'layer.bias', over: 'cols' }
+      expect(scale).toMatchObject({ kind: 'scale', target: TARGET, over, ...(feedforward ? {} : { bias }) })
+      expect('bias' in scale).toBe(!feedforward)
+      expect(misfitOf(scale, shape)).toBeUndefined()
+      expect(misfitOf(ia3(35, { layout, feedforward }), shape)?.expected).toBe(
+        `a vector of ${feedforward ? 7 : 5}`,
+      )
+    },
+  )
+
+  test('of an embedding is refused by name, as peft has none', () => {
+    expect(() => ia3(5, { layout: 'embedding' })).toThrow(
+      expect.objectContaining({
+        tag: 'unsupported',
+        message: expect.stringMatching(/Cannot use l: .* embedding/),
+      }),
+    )
+  })
+})
+
+test('a delta fits its own shape alone', () => {
+  const [delta] = contributionsOf([tensor(TARGET, [5, 7])])
+  expect(misfitOf(delta, [5, 7])).toBeUndefined()
+  expect(misfitOf(delta, [5, 7, 1])).toMatchObject({
+    expected: `the shape 5 × 7 × 1 of ${TARGET}`,
+    found: '5 × 7',
+  })
+})
+
+test('no other file decides by the role of a tensor', () => {
+  const src = join(import.meta.dirname, '../../src')
+  // The table itself knows the default, and that a base has nothing else.
+  const allowed = [join('format', 'contributions.ts'), join('format', 'table.ts')]
+  const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
+  const deciding = files.filter((file) => /\brole [!=]== '/.test(readFileSync(join(src, file), 'utf8')))
+  expect(deciding.filter((file) => !allowed.includes(file))).toEqual([])
+})
