@@ -16,9 +16,10 @@ import {
   Switcher,
   WeightStore,
 } from '../../src/gpu/index.ts'
-import { Kernel, type TargetDtype } from '../../src/gpu/kernel.ts'
+import { Kernel } from '../../src/gpu/kernel.ts'
 import { createBuffers } from '../../src/gpu/memory.ts'
 import { SOURCES } from '../../src/gpu/shaders.ts'
+import type { TargetDtype } from '../../src/gpu/target.ts'
 import arithmeticF16 from './arithmetic_f16.wgsl?raw'
 import arithmeticF32 from './arithmetic_f32.wgsl?raw'
 import denseAdd from './dense_add.wgsl?raw'

@@ -120,7 +120,7 @@ export class ReferenceWeights {
       const tensor = this.head.table.tensors.find((candidate) => candidate.name === name)
       if (changed.has(this.#targetOf(name)) || tensor?.codec !== 'blocks') {
         throw new TritswapError('mapping', `Cannot change ${name}: its weights stay quantized in this base`, {
-          fields: { tensor: name, kept: true },
+          fields: { tensor: name, quantized: true },
         })
       }
       const component = blocksLayout(tensor.shape, tensor).components[raw]!

@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from 'vitest'
 import type { HoistedInput } from '../../src/format/bindings.ts'
 import type { TernaryTensor } from '../../src/format/index.ts'
-import type { ExpertUpload } from '../../src/gpu/experts/expert_store.ts'
+import type { ExpertUpload } from '../../src/gpu/index.ts'
 import {
   type Container,
   container,

@@ -4,8 +4,8 @@ import type { ResidentExpert } from '../../src/gpu/index.ts'
 import { container, denseOf, engineFor, placementOf, ternaryOf } from './fixtures.ts'
 import { Random, randomEntries } from './random.ts'
 
-/** `VITE_LONG=1 npx vitest run --project browser tests/gpu/random_switches`: minutes, for release. */
-const [SWITCHES, ROWS] = import.meta.env.VITE_LONG === '1' ? [1000, 2048] : [60, 128]
+/** `LONG=1` takes minutes. */
+const [SWITCHES, ROWS] = import.meta.env.LONG === '1' ? [1000, 2048] : [60, 128]
 
 test(`${SWITCHES} random switches and blends over ${(ROWS * 8192) / 2 ** 20} M weights end where they began`, async () => {
   const random = new Random(9)

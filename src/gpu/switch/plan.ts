@@ -1,9 +1,10 @@
 import { TritswapError } from '../../errors.ts'
 import { type TritTable, type TritTensor, tilingOf } from '../../format/index.ts'
+import { MAX_STREAMS } from '../job.ts'
 import type { WeightStore } from '../weights/weight_store.ts'
 
 /** Experts that may be active together: what the kernels' parameters have room for. */
-export const MAX_EXPERTS = 8
+export const MAX_EXPERTS = MAX_STREAMS
 
 /** What a plan needs to know of an expert in a set. */
 export interface PlanEntry {
