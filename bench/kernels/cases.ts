@@ -31,7 +31,7 @@ export interface BenchOptions {
   dtypes: readonly TargetDtype[]
   densities: readonly number[]
   layouts: readonly ('rows' | 'transposed')[]
-  /** Each case is timed this often, in turns with the others; the best time counts. */
+  /** How often each case is timed, in turns with the others; the best time counts. */
   rounds: number
 }
 
@@ -42,7 +42,7 @@ export interface BenchCase {
   weights: number
   density: number
   ms: number
-  /** Bytes of weights that the case is about (read and written once, however many it touches) over its time. */
+  /** Bytes of the matrix, read and written once, over the time, however many of them the case touches. */
   gbps: number
   /** Over a dense `W += D` that handles 16 bytes an invocation, the stronger of the two. */
   vsDenseAdd: number
@@ -61,8 +61,8 @@ export interface BenchReport {
 const COLS = 4096
 
 /**
- * Times every switch of one matrix against a dense `W += D` over it and a copy of it. A software adapter times code,
- * not memory: the report says which it was.
+ * Times every switch of one matrix against a dense `W += D` over it and a copy of it. On a software adapter the times
+ * are those of code, not of memory: the report says which it was.
  */
 export async function runBench(
   gpu: Gpu,
