@@ -7,7 +7,7 @@ import { Random, randomEntries } from './random.ts'
 const SWITCHES = 1000
 const ROWS = 2048
 
-/** Minutes: only with `LONG=1`. The switcher's own test has the same in small. */
+/** Minutes: only with `LONG=1`. The test of the switcher does the same on a small scale. */
 test.runIf(import.meta.env.LONG === '1')(
   `${SWITCHES} random switches and blends over ${(ROWS * 8192) / 2 ** 20} M weights end where they began`,
   async () => {

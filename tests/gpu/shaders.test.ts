@@ -93,7 +93,7 @@ describe('shaders/', () => {
     const required = /^#requires (.*)$/m.exec(own)?.[1].split(', ') ?? []
     const stubs = required.map((missing) => `const ${missing} = 0u;\n`).join('')
     const closed = { ...SOURCES, [name]: SOURCES[name] + stubs }
-    // Requirements of modules that it imports are its importers' business, too.
+    // What the modules that it imports require is declared by the kernels.
     for (const other of Object.keys(closed))
       if (other !== name) closed[other] = closed[other].replace(/^#requires.*$/gm, '')
     const inReach = declarationsOf(assemble(name, ALIASES, closed))
