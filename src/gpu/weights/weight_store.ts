@@ -13,7 +13,7 @@ import {
   placementsIn,
   type WeightPlacements,
 } from './placements.ts'
-import { SketchReader } from './sketch_reader.ts'
+import { readSketches } from './sketches.ts'
 
 /** A graph input as a session takes it: a tensor in a buffer of the store. */
 export interface WeightFeed {
@@ -30,7 +30,6 @@ export class WeightStore {
   readonly #tensors: ReadonlyMap<string, TritTensor>
   readonly #placements: WeightPlacements
   readonly #writer: PayloadWriter
-  readonly #sketches: SketchReader
 
   /**
    * @param options.inputs - union over all graphs that share the weights, each name once
@@ -46,14 +45,13 @@ export class WeightStore {
     const { gpu, inputs, table } = options
     const tensors = new Map(table.tensors.map((tensor) => [tensor.name, tensor]))
     for (const input of inputs) checkInput(input, tensors)
-    const sketches = await SketchReader.create(gpu)
     const sizes = inputs.map((input) => Math.ceil(bytesOf(input) / BUFFER_ALIGNMENT) * BUFFER_ALIGNMENT)
     const buffers = await createBuffers(gpu, 'the base weights', sizes)
     const placements = placementsIn(inputs, buffers, tensors)
     try {
       const writer = await PayloadWriter.create(gpu, table.tensors, placements)
       const feeds = inputs.map(({ name, dtype, dims }, i) => ({ name, dtype, dims, buffer: buffers[i] }))
-      return new WeightStore(gpu, feeds, tensors, placements, writer, sketches)
+      return new WeightStore(gpu, feeds, tensors, placements, writer)
     } catch (error) {
       for (const buffer of buffers) buffer.destroy()
       throw error
@@ -66,14 +64,12 @@ export class WeightStore {
     tensors: ReadonlyMap<string, TritTensor>,
     placements: WeightPlacements,
     writer: PayloadWriter,
-    sketches: SketchReader,
   ) {
     this.#gpu = gpu
     this.#feeds = feeds
     this.#tensors = tensors
     this.#placements = placements
     this.#writer = writer
-    this.#sketches = sketches
   }
 
   /** VRAM of all weights. */
@@ -146,7 +142,8 @@ export class WeightStore {
     tensors: readonly string[],
     seeds: readonly string[] = tensors,
   ): Promise<Float32Array<ArrayBuffer>> {
-    return this.#sketches.read(
+    return readSketches(
+      this.#gpu,
       tensors.map((name, i) => {
         const tensor = this.#tensors.get(name)
         const source = this.#placements.ofTensor.get(name)?.[0] ?? {
