@@ -47,6 +47,20 @@ export default {
       from: { path: '^src/', pathNot: pathOf(Object.keys(MAY_IMPORT)) },
       to: {},
     },
+    {
+      name: 'gpu-rooms',
+      comment: 'In src/gpu, the rooms weights and experts know nothing of each other; switch may import both',
+      severity: 'error',
+      from: { path: '^src/gpu/(weights|experts)/' },
+      to: { path: '^src/gpu/(weights|experts|switch)/', pathNot: '^src/gpu/$1/' },
+    },
+    {
+      name: 'gpu-ground-floor',
+      comment: 'The files of src/gpu itself serve its rooms; only its index imports from them',
+      severity: 'error',
+      from: { path: '^src/gpu/[^/]+$', pathNot: '^src/gpu/index[.]ts$' },
+      to: { path: '^src/gpu/[^/]+/' },
+    },
     { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
     { name: 'no-unresolvable', severity: 'error', from: {}, to: { couldNotResolve: true, pathNot: '\\?' } },
     {

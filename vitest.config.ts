@@ -20,6 +20,7 @@ export default defineConfig({
         plugins: [ortFiles()],
         test: {
           name: 'browser',
+          env: { LONG: process.env.LONG ?? '', SEED: process.env.SEED ?? '' },
           include: ['tests/**/*.browser.test.ts'],
           testTimeout: 300_000,
           fileParallelism: false,

@@ -1,26 +1,23 @@
-// The general switch: from any set of up to 8 streams to any other, ternary or dense. Deltas are summed in f32 in the
-// order of the set and a weight is rounded once. For that, span by span of a block, all new streams but the last are
-// summed first; then the streams are settled, the last one first: each entry that no later stream has journals its weight
-// and adds the sum there. Twin: src/gpu/reference/blend.ts.
+// The general switch: from any set of up to MAX_STREAMS streams to any other, ternary or dense. Deltas are summed in f32
+// in the order of the set, and a weight is rounded once. To that end an invocation works through its block slice by
+// slice: it sums all applied streams but the last, then settles the streams from the last to the first. Each entry
+// whose weight no later stream has settled journals that weight and adds the sum to it.
 #import job
 #import target
 #import displaced
 #import journal
-#import take_off
+#import entries
+#import revert_entries
 #import dense_entries
 
-@group(0) @binding(0) var<uniform> params: Job;
-@group(0) @binding(2) var<storage, read> arena: array<u32>;
+/// Sums of all applied streams but the last, by position in the slice. They are -0 between slices: -0 + x is x for both
+/// zeros.
+var<private> sums: array<f32, SLICE>;
+/// One bit for each settled position, 16 to a word.
+var<private> settled: array<u32, SLICE / 16u>;
 
-const MAX_STREAMS = 8u;
-
-/// What all new streams but the last add together. Between spans all are -0, the one number that changes neither zero when
-/// something is added to it.
-var<private> sums: array<f32, SPAN>;
-/// Positions that are settled, 16 to a word.
-var<private> settled: array<u32, SPAN / 16u>;
-
-/// Where each ternary new stream goes on: bits left and next position at a window's start, and entries before the span.
+/// Where a ternary applied stream continues: bits left and next position at the start of a window, and the number of
+/// entries before the slice.
 struct Progress {
   left: i32,
   next: f32,
@@ -28,99 +25,99 @@ struct Progress {
 }
 var<private> progress: array<Progress, MAX_STREAMS>;
 
-struct Span {
+struct Slice {
   first: u32,
   end: u32,
 }
 
-/// An entry in a span.
-struct SpanEntry {
+struct SliceEntry {
+  /// False where the slice or the window has no further entry.
   is_there: bool,
-  /// Position from the span's first; 0 for none.
-  place: u32,
+  /// Position in the slice; 0 without an entry.
+  offset: u32,
   element: u32,
   rank: u32,
   negative: bool,
 }
 
-/// The cursor of new stream `i` where it goes on.
+/// A cursor where applied stream `i` continues.
 fn resume(i: u32, block_id: u32) -> Cursor {
-  let stream = params.olds + i;
+  let stream = params.reverted + i;
   let end = arena[params.streams[stream].index + 2u * block_id + 2u];
   var cursor = cursor_at(code_of(stream), end - u32(progress[i].left), end);
   cursor.next = progress[i].next;
   return cursor;
 }
 
-/// The next entry in the window, and the rank after it; none where it is out of the span.
-fn entry_in(span: Span, cursor: ptr<function, Cursor>, rank: ptr<function, u32>, entries: Entries, tile: Tile) -> SpanEntry {
+/// The next entry of the window if it lies in the slice; advances the rank.
+fn entry_in(slice: Slice, cursor: ptr<function, Cursor>, rank: ptr<function, u32>, entries: Entries, tile: Tile) -> SliceEntry {
   let is_whole = take(cursor, entries.decoder);
   let position = (*cursor).position;
   let before = *rank;
-  let is_in = (position >= f32(span.first)) & (position < f32(span.end));
+  let is_in = (position >= f32(slice.first)) & (position < f32(slice.end));
   let is_there = is_whole & is_in & (before < entries.capacity);
   *rank = before + select(0u, 1u, is_there);
-  let place = select(0u, u32(whole_of(position)) - span.first, is_there);
-  let element = element_at(tile, select(f32(span.first), position, is_there));
-  return SpanEntry(is_there, place, element, before, (*cursor).negative);
+  let offset = select(0u, u32(whole_of(position)) - slice.first, is_there);
+  let element = element_at(tile, select(f32(slice.first), position, is_there));
+  return SliceEntry(is_there, offset, element, before, (*cursor).negative);
 }
 
-/// The bit of a place in its word. As a float, for the reason given in `golomb`.
-fn bit_of(place: u32) -> u32 { return bitcast<u32>(whole_of(power_of_two(i32(place & 15u)))); }
+/// The bit of a position in its word of `settled`; by a float, for the reason that golomb.wgsl gives.
+fn bit_of(offset: u32) -> u32 { return bitcast<u32>(whole_of(power_of_two(i32(offset & 15u)))); }
 
-fn add_entry(entry: SpanEntry, value: f32) {
-  if (entry.is_there) { sums[entry.place] += signed_value(value, entry.negative); }
+fn add_entry(entry: SliceEntry, value: f32) {
+  if (entry.is_there) { sums[entry.offset] += signed_value(value, entry.negative); }
 }
 
-/// Adds ternary new stream `i` to the sums of a span.
-fn add_ternary(i: u32, block_id: u32, tile: Tile, span: Span) {
-  let stream = params.olds + i;
+/// Adds ternary applied stream `i` to the sums of a slice.
+fn add_ternary(i: u32, block_id: u32, tile: Tile, slice: Slice) {
+  let stream = params.reverted + i;
   let value = params.streams[stream].value;
   let entries = entries_of(stream, block_id);
   var cursor = resume(i, block_id);
   var rank = progress[i].rank;
-  while (more(cursor) & (cursor.next < f32(span.end))) {
+  while (more(cursor) & (cursor.next < f32(slice.end))) {
     refill(&cursor);
-    let first = entry_in(span, &cursor, &rank, entries, tile);
-    let second = entry_in(span, &cursor, &rank, entries, tile);
-    let third = entry_in(span, &cursor, &rank, entries, tile);
+    let first = entry_in(slice, &cursor, &rank, entries, tile);
+    let second = entry_in(slice, &cursor, &rank, entries, tile);
+    let third = entry_in(slice, &cursor, &rank, entries, tile);
     add_entry(first, value);
     add_entry(second, value);
     add_entry(third, value);
   }
 }
 
-/// Settles an entry of a new stream, which adds `own` if it is the last one, and is in the sum if it is not.
-fn settle(entry: SpanEntry, is_last: bool, own: f32, start: u32, raw: u32, pending: ptr<function, u32>) {
+/// Settles an entry of an applied stream. The last stream is not in the sums: it adds `own` here.
+fn settle(entry: SliceEntry, is_last: bool, own: f32, start: u32, raw: u32, pending: ptr<function, u32>) {
   if (entry.is_there) {
-    let word = entry.place >> 4u;
-    let bit = bit_of(entry.place);
+    let word = entry.offset >> 4u;
+    let bit = bit_of(entry.offset);
     let before = settled[word];
     settled[word] = before | bit;
     let is_open = (before & bit) == 0u;
-    let sum = sums[entry.place];
-    sums[entry.place] = -0.0;
+    let sum = sums[entry.offset];
+    sums[entry.offset] = -0.0;
     let changed = raw_of(value_of(raw) + select(sum, sum + own, is_last));
     journal_write(start, entry.rank, select(0u, raw, is_open), pending);
     store(entry.element, raw, select(raw, changed, is_open));
   }
 }
 
-/// Settles ternary new stream `i` in a span.
-fn settle_ternary(i: u32, is_last: bool, block_id: u32, tile: Tile, span: Span) {
-  let stream = params.olds + i;
+/// Settles ternary applied stream `i` in a slice.
+fn settle_ternary(i: u32, is_last: bool, block_id: u32, tile: Tile, slice: Slice) {
+  let stream = params.reverted + i;
   let value = params.streams[stream].value;
   let entries = entries_of(stream, block_id);
   var cursor = resume(i, block_id);
   var rank = progress[i].rank;
   var next = cursor.next;
   var pending = journal_pending(entries.start, rank);
-  while (more(cursor) & (cursor.next < f32(span.end))) {
+  while (more(cursor) & (cursor.next < f32(slice.end))) {
     next = cursor.next;
     refill(&cursor);
-    let first = entry_in(span, &cursor, &rank, entries, tile);
-    let second = entry_in(span, &cursor, &rank, entries, tile);
-    let third = entry_in(span, &cursor, &rank, entries, tile);
+    let first = entry_in(slice, &cursor, &rank, entries, tile);
+    let second = entry_in(slice, &cursor, &rank, entries, tile);
+    let third = entry_in(slice, &cursor, &rank, entries, tile);
     let first_raw = load(first.element);
     let second_raw = load(second.element);
     let third_raw = load(third.element);
@@ -128,43 +125,43 @@ fn settle_ternary(i: u32, is_last: bool, block_id: u32, tile: Tile, span: Span) 
     settle(second, is_last, signed_value(value, second.negative), entries.start, second_raw, &pending);
     settle(third, is_last, signed_value(value, third.negative), entries.start, third_raw, &pending);
   }
-  // The last window may reach beyond the span: the next span begins with it once more.
+  // The last window may reach beyond the slice, so the next slice decodes it again.
   progress[i] = Progress(cursor.left, next, rank);
 }
 
-/// What a dense stream adds at a position.
+/// The delta of a dense stream at a position.
 fn dense_delta(stream: u32, tile: Tile, position: u32) -> f32 {
   let flat = flat_at(tile, f32(position));
   let value = params.streams[stream].value;
   return value * dense_at(params.streams[stream].code.words, params.streams[stream].codec, flat);
 }
 
-fn add_dense(i: u32, tile: Tile, span: Span) {
-  for (var position = span.first; position < span.end; position++) {
-    sums[position - span.first] += dense_delta(params.olds + i, tile, position);
+fn add_dense(i: u32, tile: Tile, slice: Slice) {
+  for (var position = slice.first; position < slice.end; position++) {
+    sums[position - slice.first] += dense_delta(params.reverted + i, tile, position);
   }
 }
 
-fn settle_dense(i: u32, is_last: bool, block_id: u32, tile: Tile, span: Span) {
-  let stream = params.olds + i;
+fn settle_dense(i: u32, is_last: bool, block_id: u32, tile: Tile, slice: Slice) {
+  let stream = params.reverted + i;
   let start = dense_start(stream, block_id);
-  var pending = journal_pending(start, span.first);
-  for (var position = span.first; position < span.end; position++) {
+  var pending = journal_pending(start, slice.first);
+  for (var position = slice.first; position < slice.end; position++) {
     let element = element_at(tile, f32(position));
-    let entry = SpanEntry(true, position - span.first, element, position, false);
+    let entry = SliceEntry(true, position - slice.first, element, position, false);
     settle(entry, is_last, dense_delta(stream, tile, position), start, load(element), &pending);
   }
 }
 
-/// Puts back what a dense stream displaced in one block.
-fn take_off_dense(stream: u32, block_id: u32, tile: Tile) {
+/// Restores the weights of one block that a dense stream displaced.
+fn revert_dense(stream: u32, block_id: u32, tile: Tile) {
   let start = dense_start(stream, block_id);
   for (var position = 0u; position < tile.area; position++) {
     overwrite(element_at(tile, f32(position)), displaced_at(start, position));
   }
 }
 
-@compute @workgroup_size(WALKERS)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn blend(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
@@ -173,39 +170,39 @@ fn blend(
   let block_id = block_of(group, groups, lane);
   if (block_id >= params.end_block) { return; }
   let tile = tile_of(block_id);
-  // The last stream with an entry at a weight has what was displaced there.
-  for (var stream = 0u; stream < min(params.olds, MAX_STREAMS); stream++) {
+  // Only the last stream with an entry at a weight has journaled it; what the others wrote there is overwritten.
+  for (var stream = 0u; stream < min(params.reverted, MAX_STREAMS); stream++) {
     if (params.streams[stream].codec == TERNARY) {
-      take_off(stream, block_id, tile);
+      revert_entries(stream, block_id, tile);
     } else {
-      take_off_dense(stream, block_id, tile);
+      revert_dense(stream, block_id, tile);
     }
   }
-  let news = min(params.news, MAX_STREAMS);
-  if (news == 0u) { return; }
-  for (var i = 0u; i < news; i++) {
-    if (params.streams[params.olds + i].codec == TERNARY) {
-      let at = params.streams[params.olds + i].index + 2u * block_id;
+  let applied = min(params.applied, MAX_STREAMS);
+  if (applied == 0u) { return; }
+  for (var i = 0u; i < applied; i++) {
+    if (params.streams[params.reverted + i].codec == TERNARY) {
+      let at = params.streams[params.reverted + i].index + 2u * block_id;
       progress[i] = Progress(i32(arena[at + 2u] - arena[at]), 0.0, 0u);
     }
   }
-  for (var at = 0u; at < SPAN; at++) { sums[at] = -0.0; }
-  for (var first = 0u; first < tile.area; first += SPAN) {
-    let span = Span(first, min(first + SPAN, tile.area));
-    for (var word = 0u; word < SPAN / 16u; word++) { settled[word] = 0u; }
-    for (var i = 0u; i + 1u < news; i++) {
-      if (params.streams[params.olds + i].codec == TERNARY) {
-        add_ternary(i, block_id, tile, span);
+  for (var at = 0u; at < SLICE; at++) { sums[at] = -0.0; }
+  for (var first = 0u; first < tile.area; first += SLICE) {
+    let slice = Slice(first, min(first + SLICE, tile.area));
+    for (var word = 0u; word < SLICE / 16u; word++) { settled[word] = 0u; }
+    for (var i = 0u; i + 1u < applied; i++) {
+      if (params.streams[params.reverted + i].codec == TERNARY) {
+        add_ternary(i, block_id, tile, slice);
       } else {
-        add_dense(i, tile, span);
+        add_dense(i, tile, slice);
       }
     }
-    for (var left = news; left > 0u; left--) {
+    for (var left = applied; left > 0u; left--) {
       let i = left - 1u;
-      if (params.streams[params.olds + i].codec == TERNARY) {
-        settle_ternary(i, left == news, block_id, tile, span);
+      if (params.streams[params.reverted + i].codec == TERNARY) {
+        settle_ternary(i, left == applied, block_id, tile, slice);
       } else {
-        settle_dense(i, left == news, block_id, tile, span);
+        settle_dense(i, left == applied, block_id, tile, slice);
       }
     }
   }

@@ -1,10 +1,9 @@
-// Two 32-bit sums over the words of a buffer, each word mixed with its own position first. The mixing is a
-// bijection of the word, so any change of one word changes both sums; sums do not depend on the order in which
-// invocations get there. Twin: src/gpu/reference/checksum.ts.
+// Two 32-bit sums over the words of a buffer, each word mixed with its own position first. The mixing is a bijection of
+// the word, so any change of one word changes both sums. The sums do not depend on the order of the invocations.
 
 struct Checksum {
   words: u32,
-  /// Different for every buffer that goes into the same sums.
+  /// Another one for each buffer that is added to the same sums.
   seed: u32,
 }
 

@@ -1,12 +1,11 @@
-// Weights quantized by blocks to where they lie in a weight buffer, a word of integers for each invocation.
-// Twin: src/gpu/reference/dequantize.ts.
+// Dequantizes MatMulNBits weights into a weight buffer, one word of integers an invocation.
 #import target
-#import place
-#import blocks
+#import placement
+#import nbits
 
 struct Dequantize {
-  place: Place,
-  blocks: Blocks,
+  placement: Placement,
+  nbits: NBits,
 }
 
 @group(0) @binding(0) var<uniform> params: Dequantize;
@@ -18,22 +17,22 @@ fn dequantize(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let word = (group.x + group.y * groups.x) * 64u + lane;
-  let bits = params.blocks.bits;
+  let bits = params.nbits.bits;
   let per_word = 32u / bits;
-  let row_words = blocks_of_row(params.blocks) * params.blocks.block_size / per_word;
-  if (word >= params.blocks.rows * row_words) { return; }
+  let row_words = scales_per_row(params.nbits) * params.nbits.block_size / per_word;
+  if (word >= params.nbits.rows * row_words) { return; }
   let row = word / row_words;
   let first = (word - row * row_words) * per_word;
-  // Blocks are whole words: all of a word's weights share one.
-  let block_id = first / params.blocks.block_size;
-  let scale = scale_of(params.blocks, row, block_id);
-  let zero = zero_point(params.blocks, row, block_id);
-  var rest = quantized[params.blocks.quantized_at + word];
+  // A scale covers whole words, so all weights of a word share it.
+  let scale_col = first / params.nbits.block_size;
+  let scale = scale_of(params.nbits, row, scale_col);
+  let zero = zero_point(params.nbits, row, scale_col);
+  var rest = quantized[params.nbits.quantized_at + word];
   for (var i = 0u; i < per_word; i++) {
     let col = first + i;
-    if (col < params.blocks.cols) {
+    if (col < params.nbits.cols) {
       let value = weight_of(rest & ((1u << bits) - 1u), zero, scale);
-      overwrite(element_of(params.place, row * params.blocks.cols + col), raw_of(value));
+      overwrite(element_of(params.placement, row * params.nbits.cols + col), raw_of(value));
     }
     rest = rest >> bits;
   }

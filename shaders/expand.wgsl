@@ -1,16 +1,16 @@
-// Payload words of a dense tensor to where its elements lie in a weight buffer. Twin: src/gpu/reference/expand.ts.
+// Copies payload words of a dense tensor to its elements in a weight buffer, in the type of the buffer.
 #import target
-#import place
+#import placement
 
 struct Expand {
-  place: Place,
-  /// Word of `source` to start at.
+  placement: Placement,
+  /// First word in `source`, and how many.
   word: u32,
   words: u32,
-  /// Flat row-major index of the element in the first word, and one past the last element of the tensor.
+  /// Flat row-major index of the element in the first word; the number of elements of the tensor.
   first: u32,
   end: u32,
-  /// 1 where a word of the source holds two binary16.
+  /// 1 where a word of the source holds two binary16, 0 where it is a binary32.
   half: u32,
 }
 
@@ -19,7 +19,7 @@ struct Expand {
 
 fn put(flat: u32, raw: u32) {
   if (flat >= params.end) { return; }
-  overwrite(element_of(params.place, flat), raw);
+  overwrite(element_of(params.placement, flat), raw);
 }
 
 @compute @workgroup_size(64)

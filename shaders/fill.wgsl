@@ -1,4 +1,4 @@
-// The same word everywhere: ones for a shared scale tensor, zeros of a 2-bit weight. Twin: src/gpu/reference/fill.ts.
+// Writes the same word everywhere: ones for a shared scale tensor, zero codes of 2-bit weights.
 struct Fill {
   words: u32,
   value: u32,

@@ -1,17 +1,11 @@
-// One pass from expert A to expert B: each block is restored from A's journal and at once, while its weights are still
-// in cache, changed by B. Two plain loops, not a merge walk: neighbouring invocations would take turns at its branches.
-// Twin: src/gpu/reference/fused.ts.
+// One pass from expert A to expert B: each block is restored from A's journal and changed by B while its weights are
+// still in the cache. These are two plain loops, not a merge of the two streams: neighbouring invocations would diverge
+// at the branches of a merge.
 #import job
-#import target
-#import displaced
-#import journal
-#import put_on
-#import take_off
+#import apply_entries
+#import revert_entries
 
-@group(0) @binding(0) var<uniform> params: Job;
-@group(0) @binding(2) var<storage, read> arena: array<u32>;
-
-@compute @workgroup_size(WALKERS)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn fused(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
@@ -20,6 +14,6 @@ fn fused(
   let block_id = block_of(group, groups, lane);
   if (block_id >= params.end_block) { return; }
   let tile = tile_of(block_id);
-  take_off(0u, block_id, tile);
-  put_on(1u, block_id, tile);
+  revert_entries(0u, block_id, tile);
+  apply_entries(1u, block_id, tile);
 }

@@ -1,9 +1,9 @@
-// The weights at eight positions of a tensor, as f32. Twin: src/gpu/reference/gather.ts.
+// The weights at eight positions of a tensor, as f32.
 #import target
 
 struct Gather {
   elements: array<vec4u, 2>,
-  /// First of the eight values to write.
+  /// Index in `values` of the first of the eight.
   first: u32,
 }
 

@@ -1,25 +1,25 @@
-// Decodes every block once to count its entries and to see that they stay inside the tile and end where the block
-// ends. One invocation a block over all sections. Twin: src/gpu/reference/index_blocks.ts.
+// Decodes every block once to count its entries and to check that they stay inside the tile and end where the block
+// ends. One invocation a block, over the blocks of all sections.
 #import section
 #import golomb
-#import walkers
+#import invocation
 
-@group(0) @binding(1) var<storage, read_write> arena: array<u32>;
-
-struct Range {
+/// Blocks to decode, counted over all sections.
+struct IndexBlocks {
   first_block: u32,
   end_block: u32,
 }
-@group(0) @binding(3) var<uniform> params: Range;
 
-@compute @workgroup_size(WALKERS)
+@group(0) @binding(3) var<uniform> params: IndexBlocks;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn index_blocks(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let global_block = params.first_block + walker_of(group, groups, lane);
-  // Offsets that failed may be anything: do not walk them.
+  let global_block = params.first_block + invocation_of(group, groups, lane);
+  // After a failure the offsets are unreliable, so they must not be followed.
   if (global_block >= params.end_block || atomicLoad(&status[0]) != 0u) { return; }
 
   var low_end = 0u;
@@ -49,5 +49,5 @@ fn index_blocks(
     }
   }
   arena[at + 1u] = entries;
-  if (!sound || bits_left(cursor) != 0) { fail(low_end, ENTRIES); }
+  if (!sound || bits_left(cursor) != 0) { fail(low_end, BAD_ENTRIES); }
 }

@@ -1,9 +1,6 @@
-// Entries before every block: prefix sums of the counts that `index_blocks` left, one workgroup a tensor.
-// Twin: src/gpu/reference/index_counts.ts.
+// Entries before every block: prefix sums of the counts that `index_blocks` left in the index, one workgroup a tensor.
 #import section
 #import runs
-
-@group(0) @binding(1) var<storage, read_write> arena: array<u32>;
 
 @compute @workgroup_size(64)
 fn index_counts(
@@ -30,6 +27,6 @@ fn index_counts(
   }
   if (lane == 63u) {
     arena[section.index + 2u * section.blocks + 1u] = total;
-    if (total != section.kept) { fail(tensor, COUNT); }
+    if (total != section.kept) { fail(tensor, BAD_COUNT); }
   }
 }

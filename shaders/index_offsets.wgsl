@@ -1,10 +1,7 @@
 // First bit of every block: prefix sums of the packed block lengths, one workgroup a tensor.
-// Twin: src/gpu/reference/index_offsets.ts.
 #import section
 #import bits
 #import runs
-
-@group(0) @binding(1) var<storage, read_write> arena: array<u32>;
 
 fn length_at(section: Section, block_id: u32) -> u32 {
   return section.length_min + field_at(section.words, block_id, section.length_bits);
@@ -21,7 +18,7 @@ fn index_offsets(
   let section = sections[tensor];
   let index_words = words_for(section.blocks * section.length_bits);
   let room = 32u * (section.word_count - index_words);
-  // What is too much stays so: no sum may wrap around into the room.
+  // Sums saturate just above the room, so that none wraps around to a value that would fit.
   let most = room + 1u;
   let run = run_length(section.blocks);
   let first = min(lane * run, section.blocks);
@@ -37,6 +34,6 @@ fn index_offsets(
   }
   if (lane == 63u) {
     arena[section.index + 2u * section.blocks] = total;
-    if (total > room || words_for(total) + index_words != section.word_count) { fail(tensor, LENGTHS); }
+    if (total > room || words_for(total) + index_words != section.word_count) { fail(tensor, BAD_LENGTHS); }
   }
 }

@@ -1,5 +1,5 @@
-// W := W * scale + L R over a whole tensor: LoRA's merge, and (IA)^3's with rank 0. L (rows x rank) and R (rank x cols)
-// come from `unpack`, in tiles of 16 x 16 through workgroup memory. Twin: src/gpu/reference/low_rank.ts.
+// W := W * scale + L R over a whole tensor: the merge of LoRA, and with rank 0 that of (IA)^3. L (rows x rank) and
+// R (rank x cols) come from `unpack` and pass through workgroup memory in square tiles.
 #import target
 
 struct LowRank {
@@ -9,10 +9,11 @@ struct LowRank {
   row_stride: u32,
   col_stride: u32,
   rank: u32,
-  /// First value of L and of R in `factors`, both row-major.
+  /// Index in `factors` of the first value of L and of R, both row-major.
   left: u32,
   right: u32,
-  /// First of the values that (IA)^3 adds to 1, one for every `row_group` rows or `col_group` columns; groups of 0: none.
+  /// Index in `factors` of the values that (IA)^3 adds to 1, one for every `row_group` rows and `col_group` columns; a
+  /// group of 0 means no scale.
   row_scale: u32,
   row_group: u32,
   col_scale: u32,
@@ -22,33 +23,36 @@ struct LowRank {
 @group(0) @binding(0) var<uniform> params: LowRank;
 @group(0) @binding(2) var<storage, read> factors: array<f32>;
 
-var<workgroup> left_tile: array<f32, 256>;
-var<workgroup> right_tile: array<f32, 256>;
+/// Rows and columns of a tile.
+const TILE = 16u;
 
-@compute @workgroup_size(16, 16)
+var<workgroup> left_tile: array<f32, TILE * TILE>;
+var<workgroup> right_tile: array<f32, TILE * TILE>;
+
+@compute @workgroup_size(TILE, TILE)
 fn low_rank(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_id) lane: vec3u,
 ) {
-  let across = (params.cols + 15u) / 16u;
+  let across = (params.cols + TILE - 1u) / TILE;
   let tile = group.x + group.y * groups.x;
-  let row = (tile / across) * 16u + lane.y;
-  let col = (tile % across) * 16u + lane.x;
+  let row = (tile / across) * TILE + lane.y;
+  let col = (tile % across) * TILE + lane.x;
   let inside = row < params.rows && col < params.cols;
-  let slot = lane.y * 16u + lane.x;
+  let in_tile = lane.y * TILE + lane.x;
   var sum = 0.0;
-  for (var first_k = 0u; first_k < params.rank; first_k += 16u) {
-    left_tile[slot] = 0.0;
-    right_tile[slot] = 0.0;
+  for (var first_k = 0u; first_k < params.rank; first_k += TILE) {
+    left_tile[in_tile] = 0.0;
+    right_tile[in_tile] = 0.0;
     if (row < params.rows && first_k + lane.x < params.rank) {
-      left_tile[slot] = factors[params.left + row * params.rank + first_k + lane.x];
+      left_tile[in_tile] = factors[params.left + row * params.rank + first_k + lane.x];
     }
     if (col < params.cols && first_k + lane.y < params.rank) {
-      right_tile[slot] = factors[params.right + (first_k + lane.y) * params.cols + col];
+      right_tile[in_tile] = factors[params.right + (first_k + lane.y) * params.cols + col];
     }
     workgroupBarrier();
-    for (var k = 0u; k < 16u; k++) { sum += left_tile[lane.y * 16u + k] * right_tile[k * 16u + lane.x]; }
+    for (var k = 0u; k < TILE; k++) { sum += left_tile[lane.y * TILE + k] * right_tile[k * TILE + lane.x]; }
     workgroupBarrier();
   }
   if (!inside) { return; }

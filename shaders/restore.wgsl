@@ -1,16 +1,16 @@
-// Puts back a whole tensor that `save` copied. Twin: src/gpu/reference/restore.ts.
+// Puts back a whole tensor that `save` copied.
 #import target
-#import place
+#import placement
 
 struct Restore {
-  place: Place,
+  placement: Placement,
   weights: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Restore;
 @group(0) @binding(2) var<storage, read> saved: array<u32>;
 
-fn put(flat: u32, raw: u32) { overwrite(element_of(params.place, flat), raw); }
+fn put(flat: u32, raw: u32) { overwrite(element_of(params.placement, flat), raw); }
 
 @compute @workgroup_size(64)
 fn restore(

@@ -1,9 +1,9 @@
-// Copies the raw weights of a whole tensor into a journal, row-major. Twin: src/gpu/reference/save.ts.
+// Copies the raw weights of a whole tensor into a journal, row-major.
 #import target
-#import place
+#import placement
 
 struct Save {
-  place: Place,
+  placement: Placement,
   weights: u32,
 }
 
@@ -18,9 +18,9 @@ fn save(
 ) {
   let first = ((group.x + group.y * groups.x) * 64u + lane) * PER_WORD;
   if (first >= params.weights) { return; }
-  var word = load(element_of(params.place, first));
+  var word = load(element_of(params.placement, first));
   if (PER_WORD == 2u && first + 1u < params.weights) {
-    word |= load(element_of(params.place, first + 1u)) << 16u;
+    word |= load(element_of(params.placement, first + 1u)) << 16u;
   }
   saved[first / PER_WORD] = word;
 }

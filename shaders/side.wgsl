@@ -1,13 +1,11 @@
-// A ternary stream as 2-bit weights of onnxruntime's MatMulNBits: rows of `row_stride` fields, code 2 is zero (its
-// default zero point), 3 is +1 and 1 is -1. The buffer is filled with code 2 before. Neighbouring tiles meet in words,
-// so fields are flipped, not written. Twin: src/gpu/reference/side.ts.
+// Writes a ternary stream as 2-bit weights of onnxruntime's MatMulNBits: rows of `row_stride` fields, where code 2, the
+// default zero point, is zero, 3 is +1 and 1 is -1. The buffer has been filled with code 2. Neighbouring tiles share
+// words, so each field is flipped by an atomic xor.
 #import job
 
-@group(0) @binding(0) var<uniform> params: Job;
 @group(0) @binding(1) var<storage, read_write> fields: array<atomic<u32>>;
-@group(0) @binding(2) var<storage, read> arena: array<u32>;
 
-@compute @workgroup_size(WALKERS)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn side(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
@@ -21,7 +19,7 @@ fn side(
   while (more(cursor)) {
     if (step(&cursor, decoder) & (cursor.position < f32(tile.area))) {
       let element = element_at(tile, cursor.position);
-      // 2 ^ 1 is 3, 2 ^ 3 is 1.
+      // Code 2 becomes 3 by xor with 1, and 1 by xor with 3.
       atomicXor(&fields[element >> 4u], select(1u, 3u, cursor.negative) << ((element & 15u) << 1u));
     }
   }

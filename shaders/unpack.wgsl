@@ -1,12 +1,9 @@
-// Adds a tensor of an expert, ternary or dense, times a multiplier to f32 values: LoRA factors and (IA)^3 vectors on
-// their way to the weights. Twin: src/gpu/reference/unpack.ts.
+// Adds a tensor of an expert, ternary or dense, times a multiplier to f32 or f16 values: LoRA factors and (IA)^3
+// vectors on their way to the weights, and inputs of graphs.
 #import job
 #import target
 
-@group(0) @binding(0) var<uniform> params: Job;
-@group(0) @binding(2) var<storage, read> arena: array<u32>;
-
-@compute @workgroup_size(WALKERS)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn unpack(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,

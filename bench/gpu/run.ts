@@ -1,7 +1,7 @@
 /**
  * `npm start -- [options of bench:kernels]` in `bench/gpu`: the same cases over Dawn in Node, for machines without a
- * browser. Dawn loads the Vulkan loader, libvulkan.so.1: where it is not installed system-wide, LD_LIBRARY_PATH has to
- * name a folder that has it. On a machine without a GPU, name Chromium's software driver:
+ * browser. Dawn loads libvulkan.so.1: where it is not installed system-wide, set LD_LIBRARY_PATH to its folder. On a
+ * machine without a GPU, use Chromium's software driver:
  * `VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json npm start`.
  */
 import { writeFile } from 'node:fs/promises'

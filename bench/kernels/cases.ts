@@ -16,9 +16,10 @@ import {
   Switcher,
   WeightStore,
 } from '../../src/gpu/index.ts'
-import { Kernel, type TargetDtype } from '../../src/gpu/kernel.ts'
+import { Kernel } from '../../src/gpu/kernel.ts'
 import { createBuffers } from '../../src/gpu/memory.ts'
 import { SOURCES } from '../../src/gpu/shaders.ts'
+import type { TargetDtype } from '../../src/gpu/target.ts'
 import arithmeticF16 from './arithmetic_f16.wgsl?raw'
 import arithmeticF32 from './arithmetic_f32.wgsl?raw'
 import denseAdd from './dense_add.wgsl?raw'
@@ -30,7 +31,7 @@ export interface BenchOptions {
   dtypes: readonly TargetDtype[]
   densities: readonly number[]
   layouts: readonly ('rows' | 'transposed')[]
-  /** Each case is timed this often, in turns with the others; the best time counts. */
+  /** How often each case is timed, in turns with the others; the best time counts. */
   rounds: number
 }
 
@@ -41,7 +42,7 @@ export interface BenchCase {
   weights: number
   density: number
   ms: number
-  /** Bytes of weights that the case is about (read and written once, however many it touches) over its time. */
+  /** Bytes of the matrix, read and written once, over the time, however many of them the case touches. */
   gbps: number
   /** Over a dense `W += D` that handles 16 bytes an invocation, the stronger of the two. */
   vsDenseAdd: number
@@ -60,8 +61,8 @@ export interface BenchReport {
 const COLS = 4096
 
 /**
- * Times every switch of one matrix against a dense `W += D` over it and a copy of it. A software adapter times code,
- * not memory: the report says which it was.
+ * Times every switch of one matrix against a dense `W += D` over it and a copy of it. On a software adapter the times
+ * are those of code, not of memory: the report says which it was.
  */
 export async function runBench(
   gpu: Gpu,

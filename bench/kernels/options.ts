@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
 import type { BenchCase, BenchOptions } from './cases.ts'
 
-/** Command line options that both runners know. */
+/** Command line options of both runners. */
 const OPTIONS = {
   json: { type: 'string' },
   weights: { type: 'string', default: String(2 ** 24) },
@@ -16,20 +16,20 @@ const USAGE = `  --weights <n>     weights of the matrix (16777216); rounded dow
   --density <list>  shares of entries kept, from 0 to 1, with commas between them (0.05,0.2)
   --dtype <list>    float32, float16 (both)
   --layout <list>   rows: [out, in]; transposed: as ONNX has matrices (both)
-  --rounds <n>      each case is timed so often, in turns with the others; the best time counts (5)
-  --json <file>     the figures
-  -h, --help        this`
+  --rounds <n>      how often each case is timed, in turns with the others; the best time counts (5)
+  --json <file>     write the figures to a file
+  -h, --help        print this`
 
 export interface KernelOptions {
   bench: BenchOptions
   json: string | undefined
-  /** Whether the browser's runner takes the machine's own GPU. */
+  /** Whether the browser uses the machine's own GPU. */
   gpu: boolean
 }
 
 /**
- * Options from the command line; the same for the browser's runner, which knows `--gpu` too, and Node's.
- * @returns undefined if help is all that is wanted
+ * Options from the command line, for the runner in the browser, which also has `--gpu`, and for the one in Node.
+ * @returns undefined for `--help`
  * @throws {Error} that says which option is wrong
  */
 export function kernelOptions(argv: readonly string[], inBrowser: boolean): KernelOptions | undefined {
@@ -51,7 +51,7 @@ export function kernelOptions(argv: readonly string[], inBrowser: boolean): Kern
   }
 }
 
-/** Options from this process's command line; it ends here for those who want help, or need it. */
+/** Options from this process's command line. Prints the usage and exits for `--help` and for wrong options. */
 export function optionsOrHelp(command: string, inBrowser: boolean): KernelOptions {
   const gpu = "  --gpu             the machine's own GPU instead of SwiftShader"
   const usage = [`${command} [options]`, USAGE, ...(inBrowser ? [gpu] : [])].join('\n')

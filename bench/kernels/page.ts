@@ -4,7 +4,7 @@ import { type BenchCase, type BenchOptions, type BenchReport, runBench } from '.
 declare global {
   /** Called by `run.ts` through Playwright. */
   var bench: (options: BenchOptions) => Promise<BenchReport>
-  /** Exposed by `run.ts`: called as each case is done. */
+  /** Exposed by `run.ts`; called after each case. */
   var onCase: (done: BenchCase) => void
 }
 

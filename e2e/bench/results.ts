@@ -16,7 +16,7 @@ export interface Adapter {
   description: string
   /** A CPU that plays GPU: its figures say nothing about one. */
   software: boolean
-  features: { timestamps: boolean; subgroups: boolean; f16: boolean }
+  features: { timestamps: boolean; f16: boolean }
 }
 
 export interface Environment {

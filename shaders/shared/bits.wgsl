@@ -1,4 +1,5 @@
-// Bits of little-endian words in `arena`, least significant first. Twin: src/format/bits.ts.
+// Bits of little-endian words in `arena`, least significant first, as src/format/bits.ts reads them.
+#requires arena
 
 /// 32 bits from bit `bit` of the words that start at word `base`.
 fn window_at(base: u32, bit: u32) -> u32 {

@@ -1,6 +1,8 @@
 // Dense streams as entries of a block: one for each weight, in the order of positions.
+#import job
+#import target
 
-/// Entries of a dense stream before weight 0 of a block: whole bands of tiles above, then the tiles to the left.
+/// Entries of a dense stream before a block: those of the bands of tiles above, then of the tiles to the left.
 fn dense_before(block_id: u32) -> u32 {
   let band = block_id / params.across;
   let row = min(band * params.tile_rows, params.rows);

@@ -1,16 +1,18 @@
-// The entries of one ternary stream in one block, in the order in which they are journaled. Its cursor is a variable
-// of its own: a pointer to a member of a struct cannot be passed to a function everywhere.
+// The entries of one ternary stream in one block, in the order in which they are journaled. The cursor is a variable of
+// its own because not every device can pass a pointer to a member of a struct.
+#import job
+#import target
 
 struct Entries {
   decoder: Decoder,
   /// First word of their journal.
   start: u32,
-  /// How many there are.
+  /// How many entries the block has.
   capacity: u32,
 }
 
 struct Entry {
-  /// False for none: the window has no whole code any more, or the stream is at its end.
+  /// False where the window has no further whole code, or the stream has ended.
   is_there: bool,
   element: u32,
   rank: u32,
@@ -24,14 +26,14 @@ fn entries_of(stream: u32, block_id: u32) -> Entries {
   return Entries(decoder_of(code_of(stream)), start, capacity);
 }
 
-/// The next entry in the window, and the rank after it; where there is none, the element is the first of the tile.
+/// The next entry of the window; advances the rank. Without an entry, the element is the first of the tile.
 fn next_entry(cursor: ptr<function, Cursor>, rank: ptr<function, u32>, entries: Entries, tile: Tile) -> Entry {
   let is_whole = take(cursor, entries.decoder);
   let position = (*cursor).position;
   let before = *rank;
   let is_there = is_whole & (position < f32(tile.area)) & (before < entries.capacity);
   *rank = before + select(0u, 1u, is_there);
-  // Loads that nobody looks at stay in the tensor, too.
+  // Callers load the element before they check `is_there`, so it has to lie in the tensor.
   let element = select(tile.origin, element_at(tile, position), is_there);
   return Entry(is_there, element, before, (*cursor).negative);
 }

@@ -1,9 +1,10 @@
-// Reading a Golomb-coded block. The code: src/format/golomb.ts; twin: src/gpu/reference/golomb.ts.
+// Reads a Golomb-coded block; src/format/golomb.ts defines the code.
 //
-// Codes are taken apart in binary32 arithmetic on integers below 2^24 and on powers of two, where every product,
-// sum and floor is exact on every device: shifts by amounts that differ between invocations take several times as
-// long where a CPU plays the GPU, and no longer on a GPU. There are no branches either, because invocations that walk
-// different blocks side by side would take all of them.
+// Codes are taken apart in binary32 arithmetic on integers below 2^24 and on powers of two, where every product, sum and
+// floor is exact on every device. Shifts by amounts that differ between invocations would be plainer and as fast on a
+// GPU, but take several times as long on a software adapter. There are no branches either: invocations that walk
+// different blocks side by side would execute both sides of each.
+#requires arena
 
 /// A tensor's stream in the arena, and how to read it.
 struct Code {
@@ -28,7 +29,7 @@ struct Decoder {
   drop: f32,
 }
 
-/// Bits that are looked at between two refills. A code without zeros takes 15 at most.
+/// Bits of a window, all that one refill provides. A code without zeros takes 15 at most.
 const WINDOW = 24.0;
 
 struct Cursor {
@@ -39,7 +40,7 @@ struct Cursor {
   left: i32,
   low_word: u32,
   high_word: u32,
-  /// What is in the window, from its lowest bit; the bits of it that are left, and those that were taken.
+  /// Content of the window from its lowest bit, how many bits of it are left, and how many were taken.
   window: i32,
   room: f32,
   taken: f32,
@@ -50,7 +51,7 @@ struct Cursor {
   negative: bool,
 }
 
-/// floor(x) of 0 <= x < 2^23 as an integer. A conversion would have to treat NaN and values out of range.
+/// floor(x) of 0 <= x < 2^23 as an integer. A conversion would be slower: it has to treat NaN and values out of range.
 fn whole_of(x: f32) -> i32 { return bitcast<i32>(floor(x) + 8388608.0) - 0x4b000000; }
 
 /// 2^exponent of a normal number.
@@ -73,7 +74,7 @@ fn bits_left(cursor: Cursor) -> i32 { return cursor.left - whole_of(cursor.taken
 
 fn more(cursor: Cursor) -> bool { return bits_left(cursor) > 0; }
 
-/// Moves the window to the next bit that was not taken.
+/// Moves the window to the first bit that was not taken.
 fn refill(cursor: ptr<function, Cursor>) {
   let taken = whole_of((*cursor).taken);
   let moved = (*cursor).shift + taken;
@@ -95,14 +96,14 @@ fn refill(cursor: ptr<function, Cursor>) {
   (*cursor).high_word = high_word;
 }
 
-/// Takes one code from the window and returns true; or, where the window may not have the whole of it, only zeros of
-/// it, and returns false: then nothing more can be taken before the next refill.
+/// Takes one code from the window and returns true. Where the window may not have the whole code, it takes only zeros of
+/// it and returns false: nothing more can be taken before the next refill.
 fn take(cursor: ptr<function, Cursor>, decoder: Decoder) -> bool {
   let window = (*cursor).window;
-  // The lowest one of the window as a number, hence its place in the exponent.
+  // The lowest 1 bit of the window as a number: its index is the exponent.
   let lowest = bitcast<i32>(f32(window & -window));
   let zeros = select(f32(lowest - 0x3f800000) * 0x1p-23, (*cursor).room, window == 0);
-  // Behind the terminator: times 2^-(zeros + 1).
+  // The bits after the terminator: times 2^-(zeros + 1).
   let tail = whole_of(f32(window) * bitcast<f32>(0x7e800000 - lowest));
   let short = tail & decoder.mask;
   let is_long = short >= decoder.cut;

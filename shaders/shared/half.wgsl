@@ -1,5 +1,5 @@
-// IEEE 754 binary16 in integer arithmetic: WGSL leaves rounding and subnormals of f32 -> f16 to the device.
-// Twins: `halfFromBits` and `bitsFromHalf` in src/format/float16.ts.
+// IEEE 754 binary16 in integer arithmetic, because WGSL leaves rounding and subnormals of f32 -> f16 to the device.
+// `halfFromBits` and `bitsFromHalf` in src/format/float16.ts do the same.
 
 /// Nearest binary16 of a binary32, ties to even, as bits.
 fn half_from_f32(bits: u32) -> u32 {

@@ -1,21 +1,24 @@
 // What one dispatch of a merge kernel works on: a tensor, where it lies in a buffer, and the streams that meet there.
-// Twin: src/gpu/reference/job.ts.
 #import golomb
 #import half
-#import walkers
+#import invocation
 
+/// `codec` of a stream.
 const TERNARY = 0u;
 const DENSE_F16 = 1u;
 const DENSE_F32 = 2u;
 
+/// Streams of one tensor that a switch can revert, and as many that it can apply.
+const MAX_STREAMS = 8u;
+
 struct Stream {
   code: Code,
-  /// Arena word of the block index: first bit and entries before it, for each block and once more at the end.
+  /// Arena word of the block index: first bit and entries before it, for each block and once more for the end.
   index: u32,
   codec: u32,
-  /// Ternary: weight * scale, the worth of a kept entry. Dense: the weight.
+  /// Ternary: weight * scale, the magnitude of an entry. Dense: the weight, which its values are multiplied with.
   value: f32,
-  /// First word of what it displaces, in the journal of its set.
+  /// First word of its span in the journal of its set.
   journal: u32,
 }
 
@@ -32,22 +35,25 @@ struct Job {
   offset: u32,
   row_stride: u32,
   col_stride: u32,
-  /// streams[0 .. olds) are to be reverted, streams[olds .. olds + news) applied.
-  olds: u32,
-  news: u32,
-  streams: array<Stream, 16>,
+  /// How many streams are reverted, the first ones of `streams`, and how many after them are applied.
+  reverted: u32,
+  applied: u32,
+  streams: array<Stream, 2u * MAX_STREAMS>,
 }
 
+@group(0) @binding(0) var<uniform> params: Job;
+@group(0) @binding(2) var<storage, read> arena: array<u32>;
+
 struct Tile {
-  /// Element of its first weight.
+  /// Element of the first weight.
   origin: u32,
   row: u32,
   col: u32,
   width: u32,
   area: u32,
-  /// 1 / width, nearly.
+  /// 1 / width, rounded.
   reciprocal: f32,
-  /// Of the place: elements from one row to the next, and from one column to the next.
+  /// As in `Job`.
   row_stride: u32,
   col_stride: u32,
 }
@@ -66,8 +72,8 @@ fn tile_of(block_id: u32) -> Tile {
   return tile;
 }
 
-/// Row in a tile of a position < 4096. A position and a half is at least 0.5 / width away from the next row, which is
-/// more than the rounding of the reciprocal can do.
+/// Row in a tile of a position < 4096. Half a position away from an edge of the row, the quotient is at least
+/// 0.5 / width away from an integer, which is more than the rounding of the reciprocal can move it.
 fn row_at(tile: Tile, position: f32) -> f32 { return floor((position + 0.5) * tile.reciprocal); }
 
 /// Element of a position in a tile.
@@ -94,7 +100,6 @@ fn open(stream: u32, block_id: u32) -> Cursor {
 /// Entries of a ternary stream before a block.
 fn kept_before(stream: u32, block_id: u32) -> u32 { return arena[params.streams[stream].index + 2u * block_id + 1u]; }
 
-/// `value` with the sign of an entry.
 fn signed_value(value: f32, negative: bool) -> f32 { return select(value, -value, negative); }
 
 /// Value `flat` of a dense section.
@@ -103,7 +108,7 @@ fn dense_at(words: u32, codec: u32, flat: u32) -> f32 {
   return bitcast<f32>(f32_from_half((arena[words + (flat >> 1u)] >> ((flat & 1u) << 4u)) & 0xffffu));
 }
 
-/// Block number of this invocation.
+/// The block that this invocation walks.
 fn block_of(group: vec3u, groups: vec3u, lane: u32) -> u32 {
-  return params.first_block + walker_of(group, groups, lane);
+  return params.first_block + invocation_of(group, groups, lane);
 }

@@ -1,6 +1,6 @@
-// The ternary sections of one expert, and where their indexing reports a stream that contradicts its table.
+// The ternary sections of one expert for the index kernels, and how those report a stream that contradicts its table.
 
-/// All in words of the arena. Twin: `Section` in src/gpu/sections.ts.
+/// One tensor. Addresses are words of the arena.
 struct Section {
   words: u32,
   word_count: u32,
@@ -22,12 +22,15 @@ struct Section {
   first_block: u32,
 }
 
-const LENGTHS = 1u;
-const ENTRIES = 2u;
-const COUNT = 4u;
+/// Kinds of failure: block lengths that do not add up to the size of the stream, codes that leave their block, a number
+/// of entries that is not the declared one.
+const BAD_LENGTHS = 1u;
+const BAD_ENTRIES = 2u;
+const BAD_COUNT = 4u;
 
 @group(0) @binding(0) var<storage, read> sections: array<Section>;
-/// Kinds of failure seen, and the first section that has one.
+@group(0) @binding(1) var<storage, read_write> arena: array<u32>;
+/// Kinds of failure found, and the first section with one.
 @group(0) @binding(2) var<storage, read_write> status: array<atomic<u32>, 2>;
 
 fn fail(section: u32, kind: u32) {

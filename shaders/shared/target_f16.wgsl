@@ -1,5 +1,5 @@
-// Weights as halves of 32-bit words. The two halves of a word may belong to different invocations, so a half is
-// changed by flipping its own differing bits: no invocation ever writes the other half.
+// Weights as halves of 32-bit words. The two halves of a word may belong to different invocations, so a store flips the
+// differing bits of its own half: no invocation writes the other half.
 #import half
 
 @group(0) @binding(1) var<storage, read_write> weights: array<atomic<u32>>;
@@ -10,7 +10,7 @@ fn store(element: u32, current: u32, raw: u32) {
   atomicXor(&weights[element >> 1u], (current ^ raw) << ((element & 1u) << 4u));
 }
 
-/// `store` where the weight has not been loaded.
+/// `store` without the current weight.
 fn overwrite(element: u32, raw: u32) { store(element, load(element), raw); }
 
 fn value_of(raw: u32) -> f32 { return bitcast<f32>(f32_from_half(raw)); }
@@ -21,8 +21,9 @@ fn raw_from_half(half: u32) -> u32 { return half; }
 
 fn raw_from_f32(bits: u32) -> u32 { return half_from_f32(bits); }
 
-/// First journal word of a block before which the streams keep `kept` entries: one spare half for each block lets
-/// every block start on a word of its own.
+/// First journal word of a block that has `kept` entries before it: with one spare half a block, every block starts on a
+/// word of its own.
 fn journal_start(kept: u32, block_id: u32) -> u32 { return (kept + block_id) >> 1u; }
 
+/// Elements in a word of a buffer or journal.
 const PER_WORD = 2u;

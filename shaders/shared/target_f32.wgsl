@@ -7,7 +7,7 @@ fn load(element: u32) -> u32 { return weights[element]; }
 
 fn store(element: u32, current: u32, raw: u32) { weights[element] = raw; }
 
-/// `store` where the weight has not been loaded.
+/// `store` without the current weight.
 fn overwrite(element: u32, raw: u32) { weights[element] = raw; }
 
 fn value_of(raw: u32) -> f32 { return bitcast<f32>(raw); }
@@ -18,7 +18,7 @@ fn raw_from_half(half: u32) -> u32 { return f32_from_half(half); }
 
 fn raw_from_f32(bits: u32) -> u32 { return bits; }
 
-/// First journal word of a block before which the streams keep `kept` entries.
+/// First journal word of a block that has `kept` entries before it.
 fn journal_start(kept: u32, block_id: u32) -> u32 { return kept; }
 
 /// Elements in a word of a buffer or journal.

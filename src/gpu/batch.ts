@@ -6,17 +6,18 @@ const PAGE_BYTES = 65_536
 /** Alignment of uniform and storage offsets that every device accepts. */
 export const ALIGNMENT = 256
 const MAX_GROUPS = 65_535
-/** Weights that one submission may walk: a tenth of a second at 1 % of a real GPU's speed. */
+/** Weights that one submission may walk: a tenth of a second on a device with 1 % of a GPU's speed. */
 export const WORK_LIMIT = 2 ** 27
-/** Passes of one batch that are timed; any later ones are not. */
+/** Invocations of a kernel that strides over all words of a buffer, at most. */
+export const STRIDING_INVOCATIONS = 65_536
+/** How many passes of a batch are timed, the first ones. */
 const TIMED_PASSES = 64
 
 /**
- * Collects dispatches into few submissions. Long work is cut: a submission ends once its dispatches have
- * `workLimit` units of work (weights, by convention), so that none is long enough for a watchdog.
+ * Collects dispatches into few submissions. A submission has dispatches of `workLimit` units of work (weights, by
+ * convention) or a single longer one, so that none runs long enough for the watchdog of a driver.
  */
 export class Batch {
-  submissions = 0
   readonly #gpu: Gpu
   readonly #workLimit: number
   readonly #queries: GPUQuerySet | undefined
@@ -35,9 +36,9 @@ export class Batch {
   }
 
   /**
-   * Runs `kernel` with at least `invocations` invocations; kernels find their number from `workgroup_id` and
-   * `num_workgroups` and ignore those beyond.
-   * @param work - what this dispatch counts towards the limit of a submission
+   * Runs `kernel` with at least `invocations` invocations. A kernel computes the number of an invocation from
+   * `workgroup_id` and `num_workgroups` and ignores the surplus.
+   * @param work - units towards the limit of a submission
    */
   dispatch(
     kernel: Kernel,
@@ -49,7 +50,7 @@ export class Batch {
     this.dispatchGroups(kernel, bindings, params, Math.ceil(invocations / kernel.groupSize), work)
   }
 
-  /** The same in workgroups. */
+  /** Runs `kernel` with at least `groups` workgroups. */
   dispatchGroups(kernel: Kernel, bindings: Bindings, params: Params, groups: number, work: number): void {
     if (groups === 0) return
     if (this.#work > 0 && this.#work + work > this.#workLimit) this.submit()
@@ -74,7 +75,7 @@ export class Batch {
     this.#commands().copyBufferToBuffer(from, fromOffset, to, toOffset, bytes)
   }
 
-  /** Hands everything so far to the queue. */
+  /** Submits everything so far to the queue. */
   submit(): void {
     this.#endPass()
     if (this.#encoder === undefined) return
@@ -85,7 +86,6 @@ export class Batch {
     this.#pages = []
     this.#encoder = undefined
     this.#work = 0
-    this.submissions++
   }
 
   /** Submits, waits for the GPU and returns its time in ms over all passes; undefined without timestamps. */

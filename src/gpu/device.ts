@@ -1,20 +1,20 @@
 import { TritswapError } from '../errors.ts'
 
-/** What is known of the adapter behind a device; empty texts where the browser hides it. */
+/** What is known of the adapter of a device; the browser may hide it, then the texts are empty. */
 export interface AdapterFacts {
   vendor: string
   architecture: string
   device: string
   description: string
-  /** A CPU that plays GPU (SwiftShader, llvmpipe, WARP). */
+  /** Whether it runs on the CPU (SwiftShader, llvmpipe, WARP). */
   software: boolean
 }
 
-/** A device and what our kernels need to know of it. */
+/** A device and what the kernels need to know about it. */
 export interface Gpu {
   readonly device: GPUDevice
   readonly adapter: AdapterFacts
-  readonly features: { readonly timestamps: boolean; readonly subgroups: boolean; readonly f16: boolean }
+  readonly features: { readonly timestamps: boolean; readonly f16: boolean }
 }
 
 export interface GpuOptions {
@@ -26,13 +26,12 @@ export interface GpuOptions {
 const OPTIONAL_FEATURES = ['timestamp-query', 'subgroups', 'shader-f16'] as const
 
 /**
- * Subgroups narrower than this are not asked for: onnxruntime-web's attention takes 32 query rows or more wrongly on
- * SwiftShader's subgroups of 4 (logits off by 2.6 where its path without subgroups is off by 1e-5), and no GPU has
- * fewer than 8.
+ * Smallest subgroup for which the feature is requested. On SwiftShader's subgroups of 4, onnxruntime-web's attention
+ * computes 32 or more query rows wrongly (logits off by 2.6, against 1e-5 without subgroups); no GPU has fewer than 8.
  */
 const MIN_SUBGROUP = 8
 
-/** Limits that are worth having as high as the adapter goes: all the others are plenty by default. */
+/** Limits that are requested as high as the adapter goes; the defaults of the others suffice. */
 const WANTED_LIMITS = [
   'maxBufferSize',
   'maxStorageBufferBindingSize',
@@ -43,7 +42,7 @@ const WANTED_LIMITS = [
 ] as const
 
 /**
- * A device with the adapter's largest buffers and every optional feature that our kernels or onnxruntime-web use.
+ * A device with the adapter's largest buffers and every optional feature that the kernels or onnxruntime-web use.
  * @throws {TritswapError} `webgpu` when there is no WebGPU, no adapter or no device
  */
 export async function requestGpu({
@@ -98,8 +97,8 @@ export async function requestGpu({
 }
 
 /**
- * A device that somebody else made: onnxruntime-web's own, or one of the npm package `webgpu` in Node.
- * @param info - of its adapter, where `device.adapterInfo` is missing
+ * A device that was created elsewhere: by onnxruntime-web, or by the npm package `webgpu` in Node.
+ * @param info - of its adapter, for browsers without `device.adapterInfo`
  */
 export function wrapDevice(device: GPUDevice, info: GPUAdapterInfo | undefined = device.adapterInfo): Gpu {
   const { vendor = '', architecture = '', device: name = '', description = '' } = info ?? {}
@@ -116,7 +115,6 @@ export function wrapDevice(device: GPUDevice, info: GPUAdapterInfo | undefined =
     },
     features: {
       timestamps: device.features.has('timestamp-query'),
-      subgroups: device.features.has('subgroups'),
       f16: device.features.has('shader-f16'),
     },
   }

@@ -1,22 +1,14 @@
 /**
  * The GPU engine: weights of the base and compressed experts in VRAM, and kernels that switch between sets of
- * experts in place, bit-exactly. Needs a GPUDevice and nothing else of the browser.
+ * experts in place, bit-exactly. It needs nothing of the browser but a GPUDevice.
  *
  * @module
  */
 export { type AdapterFacts, type Gpu, type GpuOptions, requestGpu, wrapDevice } from './device.ts'
-export {
-  type ExpertHead,
-  ExpertStore,
-  type ExpertStoreStats,
-  type ExpertUpload,
-  type ResidentExpert,
-} from './experts/expert_store.ts'
+export { ExpertStore, type ExpertStoreStats } from './experts/expert_store.ts'
+export type { ExpertUpload } from './experts/expert_upload.ts'
+export type { ExpertHead, ResidentExpert } from './experts/resident_expert.ts'
 export { type UnpackedPart, Unpacker, type UnpackRequest } from './experts/unpacker.ts'
-export { type SetEntry, Switcher, type SwitchTimings } from './switch/switcher.ts'
-export {
-  type BufferPlacement,
-  type QuantizedPlacement,
-  type WeightFeed,
-  WeightStore,
-} from './weights/weight_store.ts'
+export type { SetEntry } from './switch/active_set.ts'
+export { Switcher, type SwitchTimings } from './switch/switcher.ts'
+export { type WeightFeed, WeightStore } from './weights/weight_store.ts'

@@ -1,43 +1,62 @@
+import type { Placement } from '../format/bindings.ts'
 import { golombCode } from '../format/golomb.ts'
-import { type TritTensor, tilingOf } from '../format/index.ts'
-import type { StreamSpan } from './experts/expert_store.ts'
-import type { Params, TargetDtype } from './kernel.ts'
+import { BLOCK_WEIGHTS, type TritTensor, tilingOf } from '../format/index.ts'
+import type { Batch } from './batch.ts'
+import type { Bindings, Kernel, Params } from './kernel.ts'
+import { shaderConstants } from './shader_constants.ts'
+import { PER_WORD, type TargetDtype } from './target.ts'
 
-/** `codec` of shaders/shared/job.wgsl. */
-const CODECS = { ternary: 0, f16: 1, f32: 2 } as const
+const { MAX_STREAMS, ...CODECS } = shaderConstants('job', [
+  'MAX_STREAMS',
+  'TERNARY',
+  'DENSE_F16',
+  'DENSE_F32',
+])
+
+export { MAX_STREAMS }
+
+/** Blocks in one dispatch. A dispatch cannot be divided between submissions, so a large tensor takes several. */
+const BLOCKS_PER_DISPATCH = 16_384
+
+/** Where a tensor of an expert lies in the arena, in words. */
+export interface StreamSpan {
+  /** First word of the code words, or of the dense values. */
+  words: number
+  /** First word of the block index; dense tensors have none. */
+  index: number
+}
+
+/** Where the elements of a tensor lie in a buffer. */
+export type ElementPlacement = Omit<Placement, 'tensor'>
 
 /**
- * `Stream` of shaders/shared/job.wgsl: a tensor in the arena, its values multiplied with `weight`, what it displaces at
- * word `journal` of its set's.
+ * `Stream` of shaders/shared/job.wgsl.
+ * @param weight - multiplies the values of the tensor
+ * @param journal - first word of its span in the journal of its set
  */
-export function streamParams(tensor: TritTensor, place: StreamSpan, weight: number, journal = 0): Params {
+export function streamParams(tensor: TritTensor, span: StreamSpan, weight: number, journal = 0): Params {
   const ternary = tensor.codec === 'ternary'
   return {
-    code: { words: place.words, ...(ternary ? golombCode(tensor.m) : { m: 0, low: 0, cut: 0 }) },
-    index: place.index,
-    // No expert has blocks: a reader refuses them.
-    codec: CODECS[ternary ? 'ternary' : tensor.dtype],
+    code: { words: span.words, ...(ternary ? golombCode(tensor.m) : { m: 0, low: 0, cut: 0 }) },
+    index: span.index,
+    // Quantized tensors do not get here: readers refuse an expert that has one.
+    codec: ternary ? CODECS.TERNARY : tensor.dtype === 'f16' ? CODECS.DENSE_F16 : CODECS.DENSE_F32,
     value: ternary ? weight * tensor.scale : weight,
     journal,
   }
 }
 
-/** Elements from one row and column of a tensor's matrix to the next, and the first one. */
-export interface Strides {
-  offset: number
-  rowStride: number
-  colStride: number
+/** One tensor in a buffer, and the streams that meet there. */
+export interface MergeJob {
+  shape: readonly number[]
+  placement: ElementPlacement
+  reverted: readonly Params[]
+  applied: readonly Params[]
 }
 
-/**
- * `Job` of shaders/shared/job.wgsl over the blocks [`firstBlock`, `endBlock`): the first `olds` streams are taken off,
- * the others put on.
- */
+/** `Job` of shaders/shared/job.wgsl for the blocks `[firstBlock, endBlock)`. */
 export function jobParams(
-  shape: readonly number[],
-  { offset, rowStride, colStride }: Strides,
-  streams: readonly Params[],
-  olds: number,
+  { shape, placement, reverted, applied }: MergeJob,
   firstBlock: number,
   endBlock: number,
 ): Params {
@@ -50,12 +69,33 @@ export function jobParams(
     across,
     first_block: firstBlock,
     end_block: endBlock,
-    offset,
-    row_stride: rowStride,
-    col_stride: colStride,
-    olds,
-    news: streams.length - olds,
-    streams,
+    offset: placement.offset,
+    row_stride: placement.rowStride,
+    col_stride: placement.colStride,
+    reverted: reverted.length,
+    applied: applied.length,
+    streams: [...reverted, ...applied],
+  }
+}
+
+/**
+ * Records a kernel over all blocks of a job.
+ * @param options.invocations - that the kernel has for a block
+ * @param options.work - of a weight, in units of {@link Batch}
+ */
+export function dispatchJob(
+  batch: Batch,
+  kernel: Kernel,
+  bindings: Bindings,
+  job: MergeJob,
+  { invocations = 1, work = 1 } = {},
+): void {
+  const { blocks } = tilingOf(job.shape)
+  for (let first = 0; first < blocks; first += BLOCKS_PER_DISPATCH) {
+    const end = Math.min(blocks, first + BLOCKS_PER_DISPATCH)
+    const count = end - first
+    const params = jobParams(job, first, end)
+    batch.dispatch(kernel, bindings, params, count * invocations, count * BLOCK_WEIGHTS * work)
   }
 }
 
@@ -63,5 +103,5 @@ export function jobParams(
 export function wordsOfTile(shape: readonly number[], dtype: TargetDtype): number {
   const { rows, cols, tileRows, tileCols } = tilingOf(shape)
   const area = Math.min(rows, tileRows) * Math.min(cols, tileCols)
-  return Math.ceil(area / (dtype === 'float16' ? 2 : 1))
+  return Math.ceil(area / PER_WORD[dtype])
 }

@@ -7,7 +7,9 @@ import {
 } from 'webgpu-utils'
 import { TritswapError } from '../errors.ts'
 import type { Gpu } from './device.ts'
+import { constantsIn } from './shader_constants.ts'
 import { assemble, type ShaderSources, SOURCES } from './shaders.ts'
+import { TARGET_MODULES, type TargetDtype } from './target.ts'
 
 /** Values of a WGSL struct by field name. */
 export interface Params {
@@ -17,26 +19,26 @@ export interface Params {
 /** What a kernel is bound to, by the names of its WGSL variables. */
 export type Bindings = Readonly<Record<string, GPUBufferBinding>>
 
-/** The weights that a kernel variant works on. */
-export type TargetDtype = 'float32' | 'float16'
+/** Which workgroups the kernels have in which an invocation walks a block; each module says why. */
+function workgroupModule({ adapter: { software, architecture } }: Gpu): string {
+  if (!software) return 'workgroup_64'
+  return architecture === 'swiftshader' ? 'workgroup_4' : 'workgroup_8'
+}
 
-/** Modules that differ between the two: a branch on a constant is not free on every device. */
-const TARGETS = {
-  float32: { target: 'target_f32', journal: 'journal_f32', displaced: 'displaced_f32' },
-  float16: { target: 'target_f16', journal: 'journal_f16', displaced: 'displaced_f16' },
-} as const
-
-/** Sizes of kernels where an invocation walks a block: see the modules. */
-function walkers({ adapter: { software, architecture } }: Gpu): Record<string, string> {
-  const size = !software ? 64 : architecture === 'swiftshader' ? 4 : 8
-  return { walkers_of: `walkers_of_${size}` }
+function codeOf(
+  gpu: Gpu,
+  name: string,
+  aliases: Readonly<Record<string, string>> = {},
+  sources: ShaderSources = SOURCES,
+): string {
+  return assemble(name, { workgroup: workgroupModule(gpu), ...aliases }, sources)
 }
 
 /** Invocations in a workgroup; a size may be the name of a constant. */
 function groupSizeOf(code: string): number {
   const sizes = /@workgroup_size\(([\w, ]+)\)/.exec(code)?.[1].split(/, */) ?? []
-  const value = (size: string) => Number(new RegExp(`const ${size} = (\\d+)u`).exec(code)?.[1] ?? size)
-  return sizes.reduce((product, size) => product * value(size), 1)
+  const constants = constantsIn(code)
+  return sizes.reduce((product, size) => product * (constants.get(size) ?? Number(size)), 1)
 }
 
 /**
@@ -44,7 +46,6 @@ function groupSizeOf(code: string): number {
  * has one, is called `params`.
  */
 export class Kernel {
-  readonly name: string
   readonly pipeline: GPUComputePipeline
   /** Invocations in a workgroup. */
   readonly groupSize: number
@@ -55,14 +56,18 @@ export class Kernel {
   readonly #slots: ReadonlyMap<string, number>
   readonly #definitions: ShaderDataDefinitions
 
+  /** @throws {TritswapError} `webgpu` for sources that do not fit together or do not compile */
   static async create(
     gpu: Gpu,
     name: string,
-    aliases: Readonly<Record<string, string>> = {},
-    sources: ShaderSources = SOURCES,
+    aliases: Readonly<Record<string, string>>,
+    sources: ShaderSources,
   ): Promise<Kernel> {
-    const { device } = gpu
-    const code = assemble(name, { ...walkers(gpu), ...aliases }, sources)
+    return Kernel.compile(gpu, name, codeOf(gpu, name, aliases, sources))
+  }
+
+  /** @throws {TritswapError} `webgpu` for code that does not compile */
+  static async compile({ device }: Gpu, name: string, code: string): Promise<Kernel> {
     const definitions = makeShaderDataDefinitions(code)
     const module = device.createShaderModule({ label: name, code })
     const pipeline = await device
@@ -83,25 +88,23 @@ export class Kernel {
           },
         )
       })
-    // Not `makeBindGroupLayoutDescriptors`: it overlooks variables that only a called function uses.
+    // `makeBindGroupLayoutDescriptors` would overlook variables that only a called function uses.
     const slots = new Map(
       Object.entries({ ...definitions.uniforms, ...definitions.storages }).map(([name, { binding }]) => [
         name,
         binding,
       ]),
     )
-    return new Kernel(device, name, pipeline, slots, definitions, groupSizeOf(code))
+    return new Kernel(device, pipeline, slots, definitions, groupSizeOf(code))
   }
 
   private constructor(
     device: GPUDevice,
-    name: string,
     pipeline: GPUComputePipeline,
     slots: ReadonlyMap<string, number>,
     definitions: ShaderDataDefinitions,
     groupSize: number,
   ) {
-    this.name = name
     this.pipeline = pipeline
     this.groupSize = groupSize
     this.paramsBytes = definitions.uniforms.params?.size ?? 0
@@ -117,6 +120,12 @@ export class Kernel {
     if (params !== undefined) setStructuredValues(params, values, into, offset)
   }
 
+  /** Bytes of the storage variable `name`; of one element, if it is an array of any length. */
+  storageBytes(name: string): number {
+    const { size, typeDefinition } = this.#definitions.storages[name]
+    return size || (typeDefinition as ArrayDefinition).elementType.size
+  }
+
   /** The content of the storage array `name`, its structs laid out as the WGSL says. */
   packArray(name: string, items: readonly Params[]): ArrayBuffer {
     const { elementType } = this.#definitions.storages[name].typeDefinition as ArrayDefinition
@@ -127,7 +136,7 @@ export class Kernel {
 
   bind(bindings: Bindings): GPUBindGroup {
     return this.#device.createBindGroup({
-      label: this.name,
+      label: this.pipeline.label,
       layout: this.#layout,
       entries: Array.from(this.#slots, ([name, binding]) => ({ binding, resource: bindings[name] })),
     })
@@ -136,19 +145,19 @@ export class Kernel {
 
 const compiled = new WeakMap<GPUDevice, Map<string, Promise<Kernel>>>()
 
-/** The kernel of a WGSL file, compiled once for each device and variant. */
+/** The kernel of a WGSL file, compiled once for each device and variant of its code. */
 export function kernelOf(gpu: Gpu, name: string, target?: TargetDtype): Promise<Kernel> {
   let kernels = compiled.get(gpu.device)
   if (kernels === undefined) {
     kernels = new Map()
     compiled.set(gpu.device, kernels)
   }
-  const key = `${name} ${target} ${gpu.adapter.software}`
-  let kernel = kernels.get(key)
+  const code = codeOf(gpu, name, target && TARGET_MODULES[target])
+  let kernel = kernels.get(code)
   if (kernel === undefined) {
-    kernel = Kernel.create(gpu, name, target === undefined ? {} : TARGETS[target])
-    kernel.catch(() => kernels.delete(key))
-    kernels.set(key, kernel)
+    kernel = Kernel.compile(gpu, name, code)
+    kernel.catch(() => kernels.delete(code))
+    kernels.set(code, kernel)
   }
   return kernel
 }

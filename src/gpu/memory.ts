@@ -1,12 +1,15 @@
 import { TritswapError } from '../errors.ts'
 import type { Gpu } from './device.ts'
 
-/** Largest buffer that a kernel can see as a whole. */
+/** onnxruntime-web binds buffers whose size is a multiple of this. */
+export const BUFFER_ALIGNMENT = 16
+
+/** Bytes of the largest buffer that a kernel can bind as a whole. */
 export function largestBuffer({ device }: Gpu): number {
   return Math.min(device.limits.maxBufferSize, device.limits.maxStorageBufferBindingSize)
 }
 
-/** @throws {TritswapError} `memory` unless one buffer can have this size */
+/** @throws {TritswapError} `memory` for more bytes than one buffer can have */
 export function checkSize(gpu: Gpu, what: string, bytes: number): void {
   const limit = largestBuffer(gpu)
   if (bytes <= limit) return
@@ -20,7 +23,8 @@ export function checkSize(gpu: Gpu, what: string, bytes: number): void {
 }
 
 /**
- * Buffers for weights, streams or journals. All or none are made.
+ * Creates storage buffers of these sizes in bytes, all or none.
+ * @param what - they are for; part of the error's text
  * @throws {TritswapError} `memory` when one is over the device's limit or VRAM runs out
  */
 export async function createBuffers(gpu: Gpu, what: string, sizes: readonly number[]): Promise<GPUBuffer[]> {

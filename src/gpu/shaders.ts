@@ -14,10 +14,11 @@ export const SOURCES: ShaderSources = named(
 
 /**
  * A kernel with its imports pasted in. A line `#import name` stands for the module of that name, once however often
- * it is imported.
+ * it is imported. A line `#requires name, other` says that a module uses declarations that it does not import, because
+ * they differ between its importers: a variable with another binding, for example.
  *
  * @param aliases - modules that go by another name in this variant, e.g. `{ target: 'target_f16' }`
- * @throws {TritswapError} `webgpu` for a name that does not exist
+ * @throws {TritswapError} `webgpu` for an import that does not exist, or a requirement that nothing declares
  */
 export function assemble(
   kernel: string,
@@ -25,6 +26,7 @@ export function assemble(
   sources: ShaderSources = SOURCES,
 ): string {
   const seen = new Set<string>()
+  const required: { module: string; name: string }[] = []
   const paste = (name: string, importer: string): string => {
     const actual = aliases[name] ?? name
     if (seen.has(actual)) return ''
@@ -34,12 +36,30 @@ export function assemble(
       throw new TritswapError(
         'webgpu',
         `Cannot assemble the shader ${kernel}: ${importer} imports ${actual}, which does not exist`,
-        {
-          fields: { kernel, importer, missing: actual },
-        },
+        { fields: { kernel, importer, missing: actual } },
       )
     }
-    return text.replace(/^#import +(\w+) *$/gm, (_, imported: string) => paste(imported, actual))
+    return text
+      .replace(/^#requires +(.+?) *\n/gm, (_, names: string) => {
+        for (const name of names.split(/, */)) required.push({ module: actual, name })
+        return ''
+      })
+      .replace(/^#import +(\w+) *$/gm, (_, imported: string) => paste(imported, actual))
   }
-  return paste(kernel, 'the program')
+  const code = paste(kernel, 'the program')
+  const declared = declarationsOf(code)
+  const missing = required.find(({ name }) => !declared.has(name))
+  if (missing === undefined) return code
+  throw new TritswapError(
+    'webgpu',
+    `Cannot assemble the shader ${kernel}: ${missing.module} requires ${missing.name}, which nothing declares`,
+    { fields: { kernel, importer: missing.module, missing: missing.name } },
+  )
+}
+
+/** Names that WGSL code declares at module scope. */
+export function declarationsOf(code: string): Set<string> {
+  const declaration =
+    /^(?:@\w+(?:\([^)]*\))?\s+)*(?:var(?:<[^>]*>)?|const|override|fn|struct|alias)\s+(\w+)/gm
+  return new Set(Array.from(code.matchAll(declaration), ([, name]) => name))
 }

@@ -117,7 +117,7 @@ export class ReferenceWeights {
       const tensor = this.#byName.get(name)
       if (changed.has(this.#targetOf(name)) || tensor?.codec !== 'blocks') {
         throw new TritswapError('mapping', `Cannot change ${name}: its weights stay quantized in this base`, {
-          fields: { tensor: name, kept: true },
+          fields: { tensor: name, quantized: true },
         })
       }
       const component = blocksLayout(tensor.shape, tensor).components[raw]!

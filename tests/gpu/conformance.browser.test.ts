@@ -1,9 +1,10 @@
 import { expect, test } from 'vitest'
-import { runConformance } from './conformance.ts'
+import { KERNELS } from './conformance/kernels.ts'
+import { checkKernel, conformance } from './conformance/run.ts'
 import { testGpu } from './fixtures.ts'
 
-test('every kernel does what its twin does, bit for bit where the maths is exact', async () => {
-  const { comparisons, failures } = await runConformance(await testGpu(), 200, 1)
-  expect(failures).toEqual([])
-  expect(comparisons).toBeGreaterThan(200 * 15)
+const options = conformance(import.meta.env)
+
+test.each(Object.keys(KERNELS))('%s does what its twin does', async (name) => {
+  expect(await checkKernel(await testGpu(), name, options)).toEqual([])
 })

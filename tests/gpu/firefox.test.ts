@@ -4,6 +4,8 @@ import { json } from 'node:stream/consumers'
 import { createServer, type ViteDevServer } from 'vite'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { missingForFirefox, openFirefox } from '../../scripts/firefox.mjs'
+import { KERNELS } from './conformance/kernels.ts'
+import { conformance } from './conformance/run.ts'
 import type { PageReport } from './firefox_page.ts'
 
 const missing = missingForFirefox()
@@ -11,12 +13,12 @@ if (missing !== undefined) console.warn(`Kernels are not tested in a second engi
 
 let server: ViteDevServer
 let firefox: ReturnType<typeof openFirefox> | undefined
-let report: Promise<PageReport>
+let failures: Record<string, string[]>
 
 beforeAll(async () => {
   if (missing !== undefined) return
   let receive: (report: PageReport) => void
-  report = new Promise((resolve) => {
+  const report = new Promise<PageReport>((resolve) => {
     receive = resolve
   })
   server = await createServer({
@@ -39,23 +41,24 @@ beforeAll(async () => {
     ],
   })
   await server.listen()
-  firefox = openFirefox(`${server.resolvedUrls?.local[0]}tests/gpu/firefox.html?cases=200&seed=2`)
-}, 120_000)
+  const { cases, seed } = conformance(process.env)
+  const page = `${server.resolvedUrls?.local[0]}tests/gpu/firefox.html?cases=${cases}&seed=${seed}`
+  firefox = openFirefox(page)
+  const ended = firefox.ended.then((code): PageReport => ({ error: `Firefox ended with ${code}` }))
+  const found = await Promise.race([report, ended])
+  if ('error' in found) throw new Error(found.error)
+  console.log(`${cases} cases a kernel on ${found.adapter}`)
+  failures = found.failures
+}, 600_000)
 
 afterAll(async () => {
   await firefox?.close()
   await server?.close()
 })
 
-test.skipIf(missing !== undefined)(
-  'every kernel does in Firefox what its twin does',
-  async () => {
-    const ended = firefox!.ended.then((code): PageReport => ({ error: `Firefox ended with ${code}` }))
-    const found = await Promise.race([report, ended])
-    if ('error' in found) throw new Error(found.error)
-    console.log(`${found.comparisons} comparisons on ${found.adapter}`)
-    expect(found.failures).toEqual([])
-    expect(found.comparisons).toBeGreaterThan(200 * 15)
+test.skipIf(missing !== undefined).each(Object.keys(KERNELS))(
+  '%s does in Firefox what its twin does',
+  (name) => {
+    expect(failures[name]).toEqual([])
   },
-  600_000,
 )

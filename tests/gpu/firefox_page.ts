@@ -1,18 +1,17 @@
 import { requestGpu } from '../../src/gpu/index.ts'
-import { type Conformance, runConformance } from './conformance.ts'
+import { KERNELS } from './conformance/kernels.ts'
+import { checkKernel } from './conformance/run.ts'
 
-/** What the page says to the server that it came from. */
-export type PageReport = (Conformance & { adapter: string; f16: boolean }) | { error: string }
+/** What the page tells the server that it came from: what differed, by kernel. */
+export type PageReport = { adapter: string; failures: Record<string, string[]> } | { error: string }
 
 async function run(cases: number, seed: number): Promise<PageReport> {
   try {
     const gpu = await requestGpu()
     const { vendor, architecture, description } = gpu.adapter
-    return {
-      ...(await runConformance(gpu, cases, seed)),
-      adapter: [vendor, architecture, description].join(' '),
-      f16: gpu.features.f16,
-    }
+    const failures: Record<string, string[]> = {}
+    for (const name of Object.keys(KERNELS)) failures[name] = await checkKernel(gpu, name, { cases, seed })
+    return { adapter: [vendor, architecture, description].join(' '), failures }
   } catch (error) {
     return { error: String(error) }
   }

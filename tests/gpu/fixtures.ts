@@ -122,7 +122,7 @@ export function testGpu(): Promise<Gpu> {
   return shared
 }
 
-/** How a tensor is kept in the graph. */
+/** How a tensor lies in its input of the graph. */
 export type Layout = 'rows' | 'transposed'
 
 export function placementOf(name: string, shape: readonly number[], layout: Layout): Placement {

@@ -14,6 +14,8 @@ const SHAPES: [string, number[], Layout][] = [
   ['vector', [333], 'rows'],
   ['conv', [12, 5, 3, 3], 'rows'],
   ['one', [1], 'rows'],
+  // More blocks than any workgroup has invocations.
+  ['wide', [72, 4096], 'transposed'],
 ]
 
 async function world(dtype: 'float32' | 'float16', seed: number) {
@@ -92,7 +94,7 @@ test.each(['float32', 'float16'] as const)('sets of experts on %s weights, and b
       const i = random.integer(0, experts.length - 1)
       return { i, weight: Math.fround(random.pick([1, 0.5, -1, 0.3])) }
     })
-  // The one with dense tensors by itself first: on, to another weight, off.
+  // The expert with dense tensors alone comes first: applied, with another weight, reverted.
   const sets = [[{ i: 4, weight: 1 }], [{ i: 4, weight: 0.5 }], []]
   for (let round = 0; round < 14; round++) sets.push(some(round < 6 ? 1 : random.integer(0, 4)))
 
@@ -110,7 +112,13 @@ test.each(['float32', 'float16'] as const)('sets of experts on %s weights, and b
       expect({ round, name, wrong, set }).toEqual({ round, name, wrong: 0, set })
     }
   }
+  // Calls must not overlap: a second one is refused, and does nothing to the first.
+  const under = switcher.apply([{ expert: residents[0], weight: 1 }])
+  await expect(switcher.revert()).rejects.toThrow(/under way/)
+  await under
+  expect(switcher.current).toHaveLength(1)
   await switcher.revert()
   expect(await weights.checksum()).toBe(before)
+  expect(switcher.journalBytes).toBe(0)
   engine.destroy()
 })

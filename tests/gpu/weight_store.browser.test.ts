@@ -232,7 +232,7 @@ test('a tied tensor that is quantized on one side has two roundings, each with a
     store = await WeightStore.create({ gpu: await testGpu(), inputs, table: tied.head.table })
     await store.write(0, tied.payload)
     expect(Array.from(await store.sketchValues(names), toHalf)).toEqual(sketch)
-    // A merge that would reach one side only is none.
+    // A merge is refused where it would reach one side only.
     if (inputs.length === 2) expect(store.placementsOf('embed')).toHaveLength(2)
     else expect(() => store.placementsOf('embed')).toThrow(/quantized there/)
   }

@@ -76,7 +76,7 @@ export interface BlocksBytes {
   zeroPoints?: Uint8Array
 }
 
-/** Reads single weights of a matrix [out, in]: the definition that shaders/shared/blocks.wgsl repeats. */
+/** Reads single weights of a matrix [out, in]: the definition that shaders/shared/nbits.wgsl repeats. */
 export function blocksReader(
   { bits, blockSize, dtype, zeroPoints }: BlocksCode,
   cols: number,

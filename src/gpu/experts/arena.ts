@@ -2,20 +2,20 @@ import type { Gpu } from '../device.ts'
 import { createBuffers } from '../memory.ts'
 
 /** A run of words in the arena. `first` changes when the arena is compacted. */
-export interface Region {
+export interface Span {
   first: number
   words: number
 }
 
 /**
- * One GPUBuffer for all resident experts, so that a kernel that reads eight of them needs one binding. Space is given
- * first fit; when nothing fits, a buffer of exactly the size needed takes over and everything moves together in it.
+ * One GPUBuffer for all resident experts, so that a kernel that reads eight of them needs one binding. Spans are
+ * allocated first fit; when nothing fits, all of them move together into a new buffer of exactly the size needed.
  */
 export class Arena {
   readonly #gpu: Gpu
   #buffer: GPUBuffer | undefined
   /** In ascending order. */
-  #regions: Region[] = []
+  #spans: Span[] = []
 
   constructor(gpu: Gpu) {
     this.#gpu = gpu
@@ -33,52 +33,52 @@ export class Arena {
   }
 
   /** Not reentrant: wait for one call before the next. @throws {TritswapError} `memory` */
-  async allocate(words: number): Promise<Region> {
+  async allocate(words: number): Promise<Span> {
     return this.#fit(words) ?? (await this.#grow(words))
   }
 
-  free(region: Region): void {
-    this.#regions = this.#regions.filter((other) => other !== region)
-    if (this.#regions.length === 0) this.destroy()
+  free(span: Span): void {
+    this.#spans = this.#spans.filter((other) => other !== span)
+    if (this.#spans.length === 0) this.destroy()
   }
 
   destroy(): void {
     this.#buffer?.destroy()
     this.#buffer = undefined
-    this.#regions = []
+    this.#spans = []
   }
 
-  #fit(words: number): Region | undefined {
+  #fit(words: number): Span | undefined {
     let first = 0
-    for (const [i, region] of this.#regions.entries()) {
-      if (region.first - first >= words) return this.#insert(i, first, words)
-      first = region.first + region.words
+    for (const [i, span] of this.#spans.entries()) {
+      if (span.first - first >= words) return this.#insert(i, first, words)
+      first = span.first + span.words
     }
-    return first + words <= this.bytes / 4 ? this.#insert(this.#regions.length, first, words) : undefined
+    return first + words <= this.bytes / 4 ? this.#insert(this.#spans.length, first, words) : undefined
   }
 
-  #insert(at: number, first: number, words: number): Region {
-    const region = { first, words }
-    this.#regions.splice(at, 0, region)
-    return region
+  #insert(at: number, first: number, words: number): Span {
+    const span = { first, words }
+    this.#spans.splice(at, 0, span)
+    return span
   }
 
-  async #grow(words: number): Promise<Region> {
-    const needed = this.#regions.reduce((sum, region) => sum + region.words, words)
+  async #grow(words: number): Promise<Span> {
+    const needed = this.#spans.reduce((sum, span) => sum + span.words, words)
     const [grown] = await createBuffers(this.#gpu, 'the resident experts', [needed * 4])
     const old = this.#buffer
     let first = 0
     if (old !== undefined) {
       const encoder = this.#gpu.device.createCommandEncoder()
-      for (const region of this.#regions) {
-        encoder.copyBufferToBuffer(old, region.first * 4, grown, first * 4, region.words * 4)
-        region.first = first
-        first += region.words
+      for (const span of this.#spans) {
+        encoder.copyBufferToBuffer(old, span.first * 4, grown, first * 4, span.words * 4)
+        span.first = first
+        first += span.words
       }
       this.#gpu.device.queue.submit([encoder.finish()])
       old.destroy()
     }
     this.#buffer = grown
-    return this.#insert(this.#regions.length, first, words)
+    return this.#insert(this.#spans.length, first, words)
   }
 }

@@ -1,19 +1,23 @@
 import { wordsFor } from '../../format/bits.ts'
 import { golombCode } from '../../format/golomb.ts'
 import { type TernarySection, type TernaryTensor, tilingOf } from '../../format/index.ts'
+import type { StreamSpan } from '../job.ts'
+import { shaderConstants } from '../shader_constants.ts'
 
-/** Bits of the status word, in the order in which the index passes run. */
+const { BAD_LENGTHS, BAD_ENTRIES, BAD_COUNT } = shaderConstants('section', [
+  'BAD_LENGTHS',
+  'BAD_ENTRIES',
+  'BAD_COUNT',
+])
+
+/** What the bits of the status word mean, in the order in which the index passes run. */
 export const SECTION_FAILURES = [
-  { bit: 1, text: 'the block lengths do not add up to the size of the stream' },
-  { bit: 2, text: 'a block has codes that leave it' },
-  { bit: 4, text: 'the number of entries is not the one declared' },
+  { bit: BAD_LENGTHS, text: 'the block lengths do not add up to the size of the stream' },
+  { bit: BAD_ENTRIES, text: 'a block has codes that leave it' },
+  { bit: BAD_COUNT, text: 'the number of entries is not the one declared' },
 ] as const
 
-export function blocksOf(tensor: Pick<TernaryTensor, 'shape'>): number {
-  return tilingOf(tensor.shape).blocks
-}
-
-/** What `Section` in shaders/shared/section.wgsl holds, in words of the arena. */
+/** `Section` of shaders/shared/section.wgsl. */
 export interface SectionParams extends Record<string, number> {
   words: number
   word_count: number
@@ -34,25 +38,25 @@ export interface SectionParams extends Record<string, number> {
 }
 
 /**
- * The table of sections that the index kernels work through.
- * @param base - arena word of the expert, to which `place` is relative
+ * The table of sections for the index kernels.
+ * @param base - arena word of the expert, to which spans are relative
  */
 export function sectionParams(
-  ternary: readonly {
+  streams: readonly {
     tensor: Omit<TernarySection, 'words'> & Pick<TernaryTensor, 'shape' | 'bytes'>
-    place: { words: number; index: number }
+    span: StreamSpan
   }[],
   base: number,
 ): SectionParams[] {
   let firstBlock = 0
-  return ternary.map(({ tensor, place }) => {
+  return streams.map(({ tensor, span }) => {
     const { rows, cols, tileRows, tileCols, across, blocks } = tilingOf(tensor.shape)
     const { m, low, cut } = golombCode(tensor.m)
     firstBlock += blocks
     return {
-      words: base + place.words - wordsFor(blocks * tensor.lengthBits),
+      words: base + span.words - wordsFor(blocks * tensor.lengthBits),
       word_count: tensor.bytes / 4,
-      index: base + place.index,
+      index: base + span.index,
       blocks,
       kept: tensor.kept,
       m,

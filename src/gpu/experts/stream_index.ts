@@ -1,22 +1,21 @@
 import { TritswapError } from '../../errors.ts'
-import { BLOCK_WEIGHTS, type TritTable } from '../../format/index.ts'
+import { BLOCK_WEIGHTS, type TernaryTensor, type TritTable, tilingOf } from '../../format/index.ts'
 import { ALIGNMENT, Batch, readBuffer, WORK_LIMIT } from '../batch.ts'
 import type { Gpu } from '../device.ts'
+import type { StreamSpan } from '../job.ts'
 import { type Kernel, kernelOf } from '../kernel.ts'
 import { createBuffers } from '../memory.ts'
-import { blocksOf, SECTION_FAILURES, sectionParams } from './sections.ts'
+import { SECTION_FAILURES, sectionParams } from './sections.ts'
 
-/** A tensor whose stream is in the arena, in words from the first one of its expert. */
+/** A tensor whose stream is in the arena. */
 export interface IndexedTensor {
-  tensor: Extract<TritTable['tensors'][number], { codec: 'ternary' }>
-  place: { words: number; index: number }
+  tensor: TernaryTensor
+  /** Relative to the first word of the expert. */
+  span: StreamSpan
 }
 
-/** Enough to keep a GPU busy, little enough to be done before the next chunk of a usual line arrives. */
-const INDEX_BLOCKS = 64
-/** `Section` and `status` of shaders/shared/section.wgsl. */
-const SECTION_BYTES = 64
-const STATUS_BYTES = 8
+/** Blocks of a batch: enough to occupy a GPU, few enough to be done before the network delivers the next chunk. */
+const BATCH_BLOCKS = 64
 
 export interface IndexKernels {
   offsets: Kernel
@@ -34,13 +33,13 @@ export async function indexKernels(gpu: Gpu): Promise<IndexKernels> {
 }
 
 /**
- * Fills the block indexes of one expert on the GPU, stream by stream as they become whole, and checks every block. No
- * step waits for the GPU but the last one, which looks at what all of them found.
+ * Fills the block indexes of one expert on the GPU, stream by stream as they become complete, and checks every block.
+ * Only `check` waits for the GPU, to read what all batches have found.
  */
 export class StreamIndex {
   readonly #gpu: Gpu
   readonly #kernels: IndexKernels
-  /** Sections of all batches, and a status for each; nothing where no tensor is ternary. */
+  /** Sections of all batches, and a status for each batch; no buffers where no tensor is ternary. */
   readonly #buffers: readonly GPUBuffer[]
   #sectionsUsed = 0
   #batches: (readonly IndexedTensor[])[] = []
@@ -55,9 +54,12 @@ export class StreamIndex {
   ): Promise<StreamIndex> {
     const ternary = tensors.filter((tensor) => tensor.codec === 'ternary')
     if (ternary.length === 0) return new StreamIndex(gpu, kernels, [])
-    const blocks = ternary.reduce((sum, tensor) => sum + blocksOf(tensor), 0)
-    const batches = Math.min(ternary.length, Math.floor(blocks / INDEX_BLOCKS) + 1)
-    const sizes = [ternary.length * SECTION_BYTES + batches * ALIGNMENT, batches * ALIGNMENT]
+    const blocks = ternary.reduce((sum, { shape }) => sum + tilingOf(shape).blocks, 0)
+    const batches = Math.min(ternary.length, Math.floor(blocks / BATCH_BLOCKS) + 1)
+    const sizes = [
+      ternary.length * kernels.blocks.storageBytes('sections') + batches * ALIGNMENT,
+      batches * ALIGNMENT,
+    ]
     return new StreamIndex(gpu, kernels, await createBuffers(gpu, 'the section tables', sizes))
   }
 
@@ -68,16 +70,16 @@ export class StreamIndex {
   }
 
   /**
-   * Takes a stream that is in the arena as a whole. Those that wait are indexed once they are enough.
-   * @param first - arena word of the expert, now
+   * Takes a stream that is complete in the arena. The waiting streams are indexed once they fill a batch.
+   * @param first - current arena word of the expert
    */
   add(stream: IndexedTensor, arena: GPUBuffer, first: number): void {
     this.#waiting.push(stream)
-    this.#waitingBlocks += blocksOf(stream.tensor)
-    if (this.#waitingBlocks >= INDEX_BLOCKS) this.flush(arena, first)
+    this.#waitingBlocks += tilingOf(stream.tensor.shape).blocks
+    if (this.#waitingBlocks >= BATCH_BLOCKS) this.flush(arena, first)
   }
 
-  /** Indexes those that wait. */
+  /** Indexes the waiting streams. */
   flush(arena: GPUBuffer, first: number): void {
     const ternary = this.#waiting
     const blocks = this.#waitingBlocks
@@ -95,7 +97,7 @@ export class StreamIndex {
     const bindings = {
       sections: { buffer: sections, offset: sectionsAt, size: packed.byteLength },
       arena: { buffer: arena },
-      status: { buffer: status, offset: statusAt, size: STATUS_BYTES },
+      status: { buffer: status, offset: statusAt, size: this.#kernels.blocks.storageBytes('status') },
     }
     const batch = new Batch(this.#gpu)
     batch.dispatchGroups(this.#kernels.offsets, bindings, {}, ternary.length, blocks)
@@ -110,7 +112,7 @@ export class StreamIndex {
   }
 
   /**
-   * Waits until the GPU has indexed all that was flushed.
+   * Waits until the GPU has indexed all flushed streams.
    * @throws {TritswapError} `format` for the first stream that contradicts the table
    */
   async check(): Promise<void> {
@@ -129,7 +131,7 @@ export class StreamIndex {
     }
   }
 
-  /** Gives its buffers back; what was submitted still runs. */
+  /** Frees its buffers; submitted work still completes. */
   destroy(): void {
     for (const buffer of this.#buffers) buffer.destroy()
   }

@@ -1,34 +1,33 @@
 import { TritswapError } from '../../errors.ts'
 import { floatsToHalves } from '../../format/float16.ts'
-import { BLOCK_WEIGHTS, tilingOf } from '../../format/index.ts'
-import { Batch } from '../batch.ts'
+import { Batch, STRIDING_INVOCATIONS } from '../batch.ts'
 import type { Gpu } from '../device.ts'
-import { jobParams, type Strides, streamParams } from '../job.ts'
-import { type Kernel, kernelOf, type TargetDtype } from '../kernel.ts'
-import { createBuffers } from '../memory.ts'
-import type { ExpertStore, ResidentExpert } from './expert_store.ts'
+import { dispatchJob, type ElementPlacement, streamParams } from '../job.ts'
+import { type Kernel, kernelOf } from '../kernel.ts'
+import { BUFFER_ALIGNMENT, createBuffers } from '../memory.ts'
+import { PER_WORD, type TargetDtype } from '../target.ts'
+import type { ExpertStore } from './expert_store.ts'
+import type { ResidentExpert } from './resident_expert.ts'
 
-/** Code 2, which is MatMulNBits' zero for 2 bits, in all 16 fields of a word. */
-const ZEROS = 0xaaaaaaaa
-const FIELDS_PER_WORD = 16
-const ONE = { float32: 0x3f800000, float16: 0x3c003c00 } as const
-/** Blocks of a tensor in one dispatch: those are never cut. */
-const STEP = 16_384
-/** onnxruntime-web binds buffers in multiples of this. */
-const ALIGNMENT = 16
+/** Code 2, which is zero in MatMulNBits of 2 bits, in all 16 fields of a word. */
+const ZERO_CODES = 0xaaaaaaaa
+/** Units of work for a weight in `side`, which takes its codes one at a time. */
+const SIDE_WORK = 4
+/** A word of ones. */
+const ONES = { float32: 0x3f800000, float16: 0x3c003c00 } as const
 
-/** A tensor of an expert, and where its elements go in a buffer. */
-export interface UnpackedPart extends Strides {
+/** A tensor of an expert, and the placement of its elements in a buffer. */
+export interface UnpackedPart extends ElementPlacement {
   expert: ResidentExpert
   /** In the expert's table. */
   index: number
 }
 
-/** A buffer to be made, for graphs to be fed with. */
+/** A buffer to create as an input of graphs. */
 export type UnpackRequest =
-  /** Ternary tensors as B of a MatMulNBits with 2 bits: `fields` of them, code 2 where no tensor has anything. */
+  /** Ternary tensors as the weights of a MatMulNBits with 2 bits: `fields` of them, zero outside the tensors. */
   | { kind: 'codes'; fields: number; parts: readonly UnpackedPart[] }
-  /** The sum of tensors times their weights, on top of zeros or ones. */
+  /** Zeros or ones plus the sum of tensors times their weights. */
   | {
       kind: 'floats'
       dtype: TargetDtype
@@ -40,8 +39,8 @@ export type UnpackRequest =
   | { kind: 'values'; dtype: TargetDtype; values: readonly number[] }
 
 /**
- * Unpacks resident experts into buffers that graphs are fed with, for the bindings that leave the base alone: `side`
- * and `input`. The buffers belong to the caller.
+ * Unpacks resident experts into inputs of graphs, for the bindings that do not change the base: `side` and `input`. The
+ * buffers belong to the caller.
  */
 export class Unpacker {
   readonly #gpu: Gpu
@@ -69,12 +68,12 @@ export class Unpacker {
   }
 
   /**
-   * Makes buffers, in the order of the requests; all or none.
+   * Creates the buffers in the order of the requests, all or none.
    * @throws {TritswapError} `unsupported` for codes of a dense tensor, `released` for an expert that is gone, `memory`
    */
   async unpack(requests: readonly UnpackRequest[]): Promise<GPUBuffer[]> {
     for (const request of requests) if (request.kind === 'codes') checkTernary(request.parts)
-    const sizes = requests.map((request) => Math.ceil(sizeOf(request) / ALIGNMENT) * ALIGNMENT)
+    const sizes = requests.map((request) => Math.ceil(sizeOf(request) / BUFFER_ALIGNMENT) * BUFFER_ALIGNMENT)
     const buffers = await createBuffers(this.#gpu, 'experts beside the weights', sizes)
     try {
       const batch = new Batch(this.#gpu)
@@ -95,12 +94,12 @@ export class Unpacker {
       return
     }
     if (request.kind === 'codes') {
-      this.#fill(batch, buffer, ZEROS)
+      this.#fill(batch, buffer, ZERO_CODES)
       for (const part of request.parts)
-        this.#dispatch(batch, this.#kernels.side, { fields: { buffer } }, part, 1, FIELDS_PER_WORD / 4)
+        this.#dispatch(batch, this.#kernels.side, { fields: { buffer } }, part, 1, SIDE_WORK)
       return
     }
-    if (request.from === 1) this.#fill(batch, buffer, ONE[request.dtype])
+    if (request.from === 1) this.#fill(batch, buffer, ONES[request.dtype])
     for (const part of request.parts)
       this.#dispatch(batch, this.#kernels.dense[request.dtype], { weights: { buffer } }, part, part.weight, 1)
   }
@@ -109,19 +108,14 @@ export class Unpacker {
     batch: Batch,
     kernel: Kernel,
     target: Record<string, GPUBufferBinding>,
-    { expert, index, ...strides }: UnpackedPart,
+    { expert, index, ...placement }: UnpackedPart,
     weight: number,
-    cost: number,
+    work: number,
   ): void {
     const tensor = expert.table.tensors[index]
-    const { blocks } = tilingOf(tensor.shape)
-    const streams = [streamParams(tensor, expert.spanOf(index), weight)]
+    const applied = [streamParams(tensor, expert.spanOf(index), weight)]
     const bindings = { ...target, arena: { buffer: this.#experts.arena.buffer } }
-    for (let first = 0; first < blocks; first += STEP) {
-      const end = Math.min(blocks, first + STEP)
-      const job = jobParams(tensor.shape, strides, streams, 0, first, end)
-      batch.dispatch(kernel, bindings, job, end - first, (end - first) * BLOCK_WEIGHTS * cost)
-    }
+    dispatchJob(batch, kernel, bindings, { shape: tensor.shape, placement, reverted: [], applied }, { work })
   }
 
   #fill(batch: Batch, buffer: GPUBuffer, value: number): void {
@@ -130,7 +124,7 @@ export class Unpacker {
       this.#kernels.fill,
       { filled: { buffer } },
       { words, value },
-      Math.min(words, 65_536),
+      Math.min(words, STRIDING_INVOCATIONS),
       words,
     )
   }
@@ -139,7 +133,7 @@ export class Unpacker {
 function sizeOf(request: UnpackRequest): number {
   if (request.kind === 'codes') return Math.ceil(request.fields / 4)
   const count = request.kind === 'values' ? request.values.length : request.count
-  return count * (request.dtype === 'float16' ? 2 : 4)
+  return (count / PER_WORD[request.dtype]) * 4
 }
 
 function checkTernary(parts: readonly UnpackedPart[]): void {

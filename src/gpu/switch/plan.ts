@@ -13,10 +13,11 @@ import {
   tensorsOf,
 } from '../../format/contributions.ts'
 import type { TritTable } from '../../format/index.ts'
+import { MAX_STREAMS } from '../job.ts'
 import type { WeightStore } from '../weights/weight_store.ts'
 
 /** Experts that may be active together: what the kernels' parameters have room for. */
-export const MAX_EXPERTS = 8
+export const MAX_EXPERTS = MAX_STREAMS
 
 /** An expert of a set. */
 export interface PlanEntry {

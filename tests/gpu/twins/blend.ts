@@ -22,12 +22,12 @@ export function blend(
   displaced: Uint32Array,
   journal: Uint32Array,
 ): void {
-  const olds = job.streams.slice(0, job.olds)
-  const news = job.streams.slice(job.olds, job.olds + job.news)
+  const reverted = job.streams.slice(0, job.reverted)
+  const applied = job.streams.slice(job.reverted, job.reverted + job.applied)
   for (let block = job.first_block; block < job.end_block; block++) {
     const tile = tileOf(job, block)
     const elementOf = (position: number) => elementAt(job, tile, position).element
-    for (const stream of olds) {
+    for (const stream of reverted) {
       const start = startOf(job, target, arena, stream, block)
       const positions = deltasOf(job, arena, tile, stream, block).keys()
       for (const [rank, position] of [...positions].entries()) {
@@ -35,7 +35,7 @@ export function blend(
       }
     }
     const sums = new Map<number, { sum: number; last: number }>()
-    const parts = news.map((stream) => deltasOf(job, arena, tile, stream, block))
+    const parts = applied.map((stream) => deltasOf(job, arena, tile, stream, block))
     for (const [i, deltas] of parts.entries()) {
       for (const [position, delta] of deltas) {
         const before = sums.get(position)
@@ -44,7 +44,7 @@ export function blend(
       }
     }
     for (const [i, deltas] of parts.entries()) {
-      const start = startOf(job, target, arena, news[i], block)
+      const start = startOf(job, target, arena, applied[i], block)
       for (const [rank, position] of [...deltas.keys()].entries()) {
         const { sum, last } = sums.get(position)!
         const raw = target.load(elementOf(position))

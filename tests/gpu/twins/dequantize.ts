@@ -1,19 +1,19 @@
-import { type Blocks, type BlocksWords, blocksOf } from './blocks.ts'
-import { elementOf, type Place } from './place.ts'
+import { type NBits, type NBitsWords, nbitsReader } from './nbits.ts'
+import { elementOf, type Placement } from './placement.ts'
 import type { Target } from './target.ts'
 
 /** `Dequantize` of shaders/dequantize.wgsl. */
 export interface Dequantize {
-  place: Place
-  blocks: Blocks
+  placement: Placement
+  nbits: NBits
 }
 
 /** Twin of shaders/dequantize.wgsl. */
-export function dequantize({ place, blocks }: Dequantize, target: Target, words: BlocksWords): void {
-  const weight = blocksOf(blocks, words)
-  for (let row = 0; row < blocks.rows; row++) {
-    for (let col = 0; col < blocks.cols; col++) {
-      target.store(elementOf(place, row * blocks.cols + col), target.rawOf(weight(row, col)))
+export function dequantize({ placement, nbits }: Dequantize, target: Target, words: NBitsWords): void {
+  const weight = nbitsReader(nbits, words)
+  for (let row = 0; row < nbits.rows; row++) {
+    for (let col = 0; col < nbits.cols; col++) {
+      target.store(elementOf(placement, row * nbits.cols + col), target.rawOf(weight(row, col)))
     }
   }
 }

@@ -1,9 +1,9 @@
-import { elementOf, type Place } from './place.ts'
+import { elementOf, type Placement } from './placement.ts'
 import type { Target } from './target.ts'
 
 /** `Expand` of shaders/expand.wgsl. */
 export interface Expand {
-  place: Place
+  placement: Placement
   word: number
   words: number
   first: number
@@ -13,12 +13,12 @@ export interface Expand {
 
 /** Twin of shaders/expand.wgsl. */
 export function expand(
-  { place, word, words, first, end, half }: Expand,
+  { placement, word, words, first, end, half }: Expand,
   target: Target,
   source: Uint32Array,
 ): void {
   const put = (flat: number, raw: number) => {
-    if (flat < end) target.store(elementOf(place, flat), raw)
+    if (flat < end) target.store(elementOf(placement, flat), raw)
   }
   for (let i = 0; i < words; i++) {
     const bits = source[word + i]

@@ -1,4 +1,5 @@
 import { windowAt } from '../../../src/format/bits.ts'
+import { shaderConstants } from '../../../src/gpu/shader_constants.ts'
 
 /** `Code` of shaders/shared/golomb.wgsl. */
 export interface Code {
@@ -8,8 +9,7 @@ export interface Code {
   cut: number
 }
 
-/** `WINDOW` of shaders/shared/golomb.wgsl: bits that a step looks at. */
-const WINDOW = 24
+const { WINDOW } = shaderConstants('golomb', ['WINDOW'])
 
 /** One block being read: `Cursor`, `step` and `more` of shaders/shared/golomb.wgsl. */
 export class Cursor {
@@ -34,7 +34,7 @@ export class Cursor {
 
   step(): boolean {
     const { m, low, cut } = this.#code
-    const window = windowAt(this.#arena, this.bit) & 0xffffff
+    const window = windowAt(this.#arena, this.bit) & (2 ** WINDOW - 1)
     const zeros = window === 0 ? WINDOW : 31 - Math.clz32(window & -window)
     if (zeros + low + 3 > WINDOW) {
       this.bit += zeros

@@ -1,7 +1,7 @@
 import { wordsFor } from '../../../src/format/bits.ts'
 import type { SectionParams } from '../../../src/gpu/experts/sections.ts'
 import { Cursor } from './golomb.ts'
-import { fail, type Status } from './index_offsets.ts'
+import { BAD_ENTRIES, fail, type Status } from './index_offsets.ts'
 
 /** Twin of shaders/index_blocks.wgsl, over all blocks. */
 export function indexBlocks(sections: readonly SectionParams[], arena: Uint32Array, status: Status): void {
@@ -30,7 +30,7 @@ export function indexBlocks(sections: readonly SectionParams[], arena: Uint32Arr
         entries++
       }
       arena[at + 1] = entries
-      if (!sound || cursor.bit !== cursor.end) fail(status, i, 2)
+      if (!sound || cursor.bit !== cursor.end) fail(status, i, BAD_ENTRIES)
     }
   }
 }

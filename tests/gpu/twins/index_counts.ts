@@ -1,5 +1,5 @@
 import type { SectionParams } from '../../../src/gpu/experts/sections.ts'
-import { fail, type Status } from './index_offsets.ts'
+import { BAD_COUNT, fail, type Status } from './index_offsets.ts'
 
 /** Twin of shaders/index_counts.wgsl. */
 export function indexCounts(sections: readonly SectionParams[], arena: Uint32Array, status: Status): void {
@@ -12,6 +12,6 @@ export function indexCounts(sections: readonly SectionParams[], arena: Uint32Arr
       total = Math.min(total + entries, 2 ** 32 - 1)
     }
     arena[section.index + 2 * section.blocks + 1] = total
-    if (total !== section.kept) fail(status, i, 4)
+    if (total !== section.kept) fail(status, i, BAD_COUNT)
   }
 }

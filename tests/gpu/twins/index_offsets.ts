@@ -1,8 +1,15 @@
 import { fieldAt, wordsFor } from '../../../src/format/bits.ts'
 import type { SectionParams } from '../../../src/gpu/experts/sections.ts'
+import { shaderConstants } from '../../../src/gpu/shader_constants.ts'
+
+export const { BAD_LENGTHS, BAD_ENTRIES, BAD_COUNT } = shaderConstants('section', [
+  'BAD_LENGTHS',
+  'BAD_ENTRIES',
+  'BAD_COUNT',
+])
 
 /** What the index passes report: kinds of failure seen, and the first section that has one. */
-export type Status = [failures: number, section: number]
+export type Status = Uint32Array
 
 export function fail(status: Status, section: number, kind: number): void {
   status[0] |= kind
@@ -22,6 +29,6 @@ export function indexOffsets(sections: readonly SectionParams[], arena: Uint32Ar
       total = Math.min(total + length, room + 1)
     }
     arena[section.index + 2 * section.blocks] = total
-    if (total > room || wordsFor(total) + indexWords !== section.word_count) fail(status, i, 1)
+    if (total > room || wordsFor(total) + indexWords !== section.word_count) fail(status, i, BAD_LENGTHS)
   }
 }

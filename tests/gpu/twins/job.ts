@@ -1,4 +1,5 @@
 import { fromHalf } from '../../../src/format/float16.ts'
+import { shaderConstants } from '../../../src/gpu/shader_constants.ts'
 import { type Code, Cursor } from './golomb.ts'
 import { floatOf, type Target } from './target.ts'
 
@@ -23,13 +24,12 @@ export interface Job {
   offset: number
   row_stride: number
   col_stride: number
-  olds: number
-  news: number
+  reverted: number
+  applied: number
   streams: readonly Stream[]
 }
 
-export const TERNARY = 0
-export const DENSE_F32 = 2
+export const { TERNARY, DENSE_F16, DENSE_F32 } = shaderConstants('job', ['TERNARY', 'DENSE_F16', 'DENSE_F32'])
 
 export interface Tile {
   row: number

@@ -1,5 +1,5 @@
 import { bitsFromHalf, halfFromBits } from '../../../src/format/float16.ts'
-import type { TargetDtype } from '../../../src/gpu/kernel.ts'
+import { PER_WORD, type TargetDtype } from '../../../src/gpu/target.ts'
 
 const value = new Float32Array(1)
 const bits = new Uint32Array(value.buffer)
@@ -18,10 +18,12 @@ export function bitsOf(float: number): number {
 export class Target {
   readonly words: Uint32Array
   readonly half: boolean
+  readonly perWord: number
 
   constructor(words: Uint32Array, dtype: TargetDtype) {
     this.words = words
     this.half = dtype === 'float16'
+    this.perWord = PER_WORD[dtype]
   }
 
   load(element: number): number {
@@ -48,10 +50,6 @@ export class Target {
 
   rawFromFloat(raw: number): number {
     return this.half ? halfFromBits(raw) : raw
-  }
-
-  get perWord(): number {
-    return this.half ? 2 : 1
   }
 
   /** First journal word of a block. */

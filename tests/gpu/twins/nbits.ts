@@ -1,7 +1,15 @@
 import { blocksReader } from '../../../src/format/codecs/nbits.ts'
+import { shaderConstants } from '../../../src/gpu/shader_constants.ts'
 
-/** `Blocks` of shaders/shared/blocks.wgsl. */
-export interface Blocks {
+const { ZEROS_DEFAULT, ZEROS_PACKED, ZEROS_FLOAT } = shaderConstants('nbits', [
+  'ZEROS_DEFAULT',
+  'ZEROS_PACKED',
+  'ZEROS_FLOAT',
+])
+export const ZERO_POINTS = [ZEROS_DEFAULT, ZEROS_PACKED, ZEROS_FLOAT]
+
+/** `NBits` of shaders/shared/nbits.wgsl. */
+export interface NBits {
   rows: number
   cols: number
   bits: number
@@ -13,17 +21,17 @@ export interface Blocks {
   zeros_at: number
 }
 
-/** The buffers of shaders/shared/blocks.wgsl. */
-export interface BlocksWords {
+/** The buffers of shaders/shared/nbits.wgsl. */
+export interface NBitsWords {
   quantized: Uint32Array
   scales: Uint32Array
   zeros: Uint32Array
 }
 
-/** Twin of shaders/shared/blocks.wgsl: reads weights by row and column. */
-export function blocksOf(
-  { cols, bits, block_size, half, zero_points, quantized_at, scales_at, zeros_at }: Blocks,
-  { quantized, scales, zeros }: BlocksWords,
+/** Twin of shaders/shared/nbits.wgsl: reads weights by row and column. */
+export function nbitsReader(
+  { cols, bits, block_size, half, zero_points, quantized_at, scales_at, zeros_at }: NBits,
+  { quantized, scales, zeros }: NBitsWords,
 ): (row: number, col: number) => number {
   const from = ({ buffer, byteOffset, byteLength }: Uint32Array, word: number) =>
     new Uint8Array(buffer, byteOffset + word * 4, byteLength - word * 4)
@@ -32,7 +40,7 @@ export function blocksOf(
       bits: bits as 2 | 4 | 8,
       blockSize: block_size,
       dtype: half === 1 ? 'f16' : 'f32',
-      zeroPoints: ([undefined, 'packed', 'float'] as const)[zero_points],
+      zeroPoints: zero_points === ZEROS_PACKED ? 'packed' : zero_points === ZEROS_FLOAT ? 'float' : undefined,
     },
     cols,
     {

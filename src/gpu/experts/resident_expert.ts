@@ -1,0 +1,106 @@
+import { TritswapError } from '../../errors.ts'
+import { wordsFor } from '../../format/bits.ts'
+import { MAX_STREAM_BITS, type TritHead, type TritTable, tilingOf } from '../../format/index.ts'
+import type { StreamSpan } from '../job.ts'
+import type { Span } from './arena.ts'
+
+export type ExpertHead = Pick<TritHead, 'table' | 'payloadBytes' | 'rootHash'>
+
+/** How an expert lies in the arena: its payload as it is in the file, and the block indexes behind it. */
+export interface ExpertLayout {
+  /** Of the whole expert. */
+  words: number
+  /** For each tensor, relative to the expert's first word. */
+  streams: readonly StreamSpan[]
+}
+
+/** @throws {TritswapError} `limit` for a stream that is too long */
+export function layoutOf({ table, payloadBytes }: ExpertHead): ExpertLayout {
+  const streams: StreamSpan[] = []
+  let words = payloadBytes / 4
+  for (const tensor of table.tensors) {
+    const first = tensor.offset / 4
+    if (tensor.codec !== 'ternary') {
+      streams.push({ words: first, index: 0 })
+      continue
+    }
+    if (tensor.bytes * 8 > MAX_STREAM_BITS) {
+      throw new TritswapError(
+        'limit',
+        `Cannot load ${tensor.name}: its ${tensor.bytes} bytes are over the limit of one stream`,
+        { fields: { tensor: tensor.name, bytes: tensor.bytes } },
+      )
+    }
+    const { blocks } = tilingOf(tensor.shape)
+    streams.push({ words: first + wordsFor(blocks * tensor.lengthBits), index: words })
+    words += 2 * (blocks + 1)
+  }
+  return { words, streams }
+}
+
+/** An expert in VRAM, compressed: its payload as it is in the file, and an index that the GPU has made. */
+export class ResidentExpert {
+  readonly rootHash: string
+  readonly table: TritTable
+  /** VRAM of compressed streams and index. */
+  readonly bytes: number
+  readonly #span: Span
+  readonly #streams: readonly StreamSpan[]
+  #references = 1
+  #evicted = false
+
+  constructor(head: ExpertHead, span: Span, { streams }: ExpertLayout) {
+    this.rootHash = head.rootHash
+    this.table = head.table
+    this.bytes = span.words * 4
+    this.#span = span
+    this.#streams = streams
+  }
+
+  get references(): number {
+    return this.#references
+  }
+
+  /** True once the store has evicted it, or was destroyed. */
+  get evicted(): boolean {
+    return this.#evicted
+  }
+
+  /** @throws {TritswapError} `released` after its eviction */
+  retain(): this {
+    if (this.#evicted) throw this.#gone('use')
+    this.#references++
+    return this
+  }
+
+  /**
+   * Gives one reference back. Without references it stays in VRAM until its space is needed.
+   * @throws {TritswapError} `released` when there is no reference left
+   */
+  release(): void {
+    if (this.#references === 0) throw this.#gone('release')
+    this.#references--
+  }
+
+  /** Where tensor `index` of the table is now. @internal */
+  spanOf(index: number): StreamSpan {
+    if (this.#evicted) throw this.#gone('use')
+    const { words, index: blockIndex } = this.#streams[index]
+    return { words: this.#span.first + words, index: this.#span.first + blockIndex }
+  }
+
+  /** Marks it as evicted and returns the span to free. @internal */
+  evict(): Span {
+    this.#evicted = true
+    return this.#span
+  }
+
+  #gone(what: string): TritswapError {
+    const name = this.table.label ?? this.rootHash.slice(0, 12)
+    return new TritswapError(
+      'released',
+      `Cannot ${what} the expert ${name}: it was released already; load it again`,
+      { fields: { rootHash: this.rootHash } },
+    )
+  }
+}

@@ -1,0 +1,80 @@
+import { tilingOf, weightsOf } from '../../format/index.ts'
+import type { ResidentExpert } from '../experts/resident_expert.ts'
+import { streamParams } from '../job.ts'
+import type { Params } from '../kernel.ts'
+import { PER_WORD } from '../target.ts'
+import type { BufferPlacement } from '../weights/placements.ts'
+import type { WeightStore } from '../weights/weight_store.ts'
+import type { Journal } from './journal.ts'
+import type { TargetPlan, WeightedTensor } from './plan.ts'
+
+export interface SetEntry {
+  expert: ResidentExpert
+  weight: number
+  /** Tensors of its table that are merged; all by default. The others reach their targets by a bypass. */
+  only?: ReadonlySet<number>
+}
+
+/** What a set does to one placement of a base tensor. */
+export interface TensorChange {
+  plan: TargetPlan
+  placement: BufferPlacement
+  shape: readonly number[]
+  /** The span of the journal for what the deltas displace, and the word of it where each delta starts. */
+  deltas?: { span: number; starts: readonly number[] }
+  /** The span of the journal for the whole tensor. */
+  saved?: number
+}
+
+/** A set that is on the weights, or on its way there. */
+export interface ActiveSet {
+  entries: readonly SetEntry[]
+  journal: Journal
+  /** By target and number of the placement. */
+  changes: ReadonlyMap<string, TensorChange>
+}
+
+/** Where the weights that a set displaces go: its changes, and the bytes of each span of its journal. */
+export function layOut(
+  plans: ReadonlyMap<string, TargetPlan>,
+  weights: WeightStore,
+): { changes: Map<string, TensorChange>; spans: number[] } {
+  const changes = new Map<string, TensorChange>()
+  const spans: number[] = []
+  for (const plan of plans.values()) {
+    const shape = weights.shapeOf(plan.target)
+    for (const [i, placement] of weights.floatPlacementsOf(plan.target).entries()) {
+      const change: TensorChange = { plan, placement, shape }
+      if (plan.deltas.length > 0) {
+        const starts: number[] = []
+        let words = 0
+        for (const { tensor } of plan.deltas) {
+          starts.push(words)
+          words += journalWords(tensor, placement.dtype)
+        }
+        change.deltas = { span: spans.push(words * 4) - 1, starts }
+      }
+      if (plan.isWhole) {
+        change.saved = spans.push(Math.ceil(weightsOf(shape) / PER_WORD[placement.dtype]) * 4) - 1
+      }
+      changes.set(`${plan.target} ${i}`, change)
+    }
+  }
+  return { changes, spans }
+}
+
+/** Words that a delta may displace. With two elements a word, each block has a spare one, to start on a new word. */
+function journalWords(tensor: WeightedTensor['tensor'], dtype: BufferPlacement['dtype']): number {
+  const entries = tensor.codec === 'ternary' ? tensor.kept : weightsOf(tensor.shape)
+  const perWord = PER_WORD[dtype]
+  return perWord === 1 ? entries : Math.ceil((entries + tilingOf(tensor.shape).blocks) / perWord)
+}
+
+/** The stream of a contribution where it lies now. @param journal - first word of its span */
+export function streamOf(
+  entries: readonly SetEntry[],
+  { entry, index, tensor, weight }: WeightedTensor,
+  journal?: number,
+): Params {
+  return streamParams(tensor, entries[entry].expert.spanOf(index), weight, journal)
+}

@@ -1,0 +1,125 @@
+import { tilingOf, weightsOf } from '../../format/index.ts'
+import type { Batch } from '../batch.ts'
+import type { Gpu } from '../device.ts'
+import { dispatchJob } from '../job.ts'
+import { type Kernel, kernelOf, targetKernels } from '../kernel.ts'
+import { shaderConstants } from '../shader_constants.ts'
+import { PER_WORD, type TargetDtype } from '../target.ts'
+import { placementParams } from '../weights/params.ts'
+import { streamOf } from './active_set.ts'
+import type { ChangeOfSet } from './delta_merge.ts'
+import type { TargetPlan, WeightedTensor } from './plan.ts'
+
+const { TILE } = shaderConstants('low_rank', ['TILE'])
+
+type WholeKernels = Record<'save' | 'restore' | 'low_rank', Record<TargetDtype, Kernel>>
+
+/** Changes of all weights of a tensor, by LoRA pairs and (IA)³ vectors: the journal keeps the whole tensor. */
+export class LowRankMerge {
+  readonly #kernels: WholeKernels
+  readonly #unpack: Kernel
+
+  static async create(gpu: Gpu): Promise<LowRankMerge> {
+    const [kernels, unpack] = await Promise.all([
+      targetKernels(gpu, ['save', 'restore', 'low_rank']),
+      kernelOf(gpu, 'unpack', 'float32'),
+    ])
+    return new LowRankMerge(kernels, unpack)
+  }
+
+  private constructor(kernels: WholeKernels, unpack: Kernel) {
+    this.#kernels = kernels
+    this.#unpack = unpack
+  }
+
+  /** Records that the journal's copy of a tensor is put back. */
+  recordRestore(batch: Batch, from: ChangeOfSet): void {
+    this.#recordCopy(batch, 'restore', from)
+  }
+
+  /** Records that a tensor is copied to the journal, and changed then. @param scratch - of {@link scratchBytes} */
+  recordApply(batch: Batch, arena: () => GPUBuffer, to: ChangeOfSet, scratch: GPUBuffer): void {
+    this.#recordCopy(batch, 'save', to)
+    this.#recordFactors(batch, arena(), to, scratch)
+    this.#recordProduct(batch, to, scratch)
+  }
+
+  #recordCopy(batch: Batch, name: 'save' | 'restore', { set, change }: ChangeOfSet): void {
+    const { placement, shape, saved } = change
+    const weights = weightsOf(shape)
+    batch.dispatch(
+      this.#kernels[name][placement.dtype],
+      { weights: { buffer: placement.buffer }, saved: set.journal.span(saved!) },
+      { placement: placementParams(shape, placement), weights },
+      Math.ceil(weights / PER_WORD[placement.dtype]),
+      weights,
+    )
+  }
+
+  /** Unpacks the factors and vectors of one target to floats. */
+  #recordFactors(batch: Batch, arena: GPUBuffer, { set, change }: ChangeOfSet, scratch: GPUBuffer): void {
+    const { plan, shape } = change
+    const { cols, rank, right, rowScale, colScale } = scratchLayout(plan, shape)
+    const bindings = { weights: { buffer: scratch }, arena: { buffer: arena } }
+    const unpack = (part: WeightedTensor, offset: number, rowStride: number, colStride: number) =>
+      dispatchJob(batch, this.#unpack, bindings, {
+        shape: part.tensor.shape,
+        placement: { offset, rowStride, colStride },
+        reverted: [],
+        applied: [streamOf(set.entries, part)],
+      })
+    batch.clear(scratch)
+    let at = 0
+    for (const pair of plan.pairs) {
+      // The kernel reads left as rows × rank and right as rank × cols.
+      unpack(pair.left, at, pair.left.rankFirst ? 1 : rank, pair.left.rankFirst ? rank : 1)
+      unpack(pair.right, right + at * cols, pair.right.rankFirst ? cols : 1, pair.right.rankFirst ? 1 : cols)
+      at += pair.rank
+    }
+    for (const part of plan.rowScales) unpack(part, rowScale, tilingOf(part.tensor.shape).cols, 1)
+    for (const part of plan.colScales) unpack(part, colScale, tilingOf(part.tensor.shape).cols, 1)
+  }
+
+  #recordProduct(batch: Batch, { change }: ChangeOfSet, scratch: GPUBuffer): void {
+    const { plan, shape, placement } = change
+    const { rows, cols, rank, right, rowScale, colScale } = scratchLayout(plan, shape)
+    const group = (parts: readonly WeightedTensor[], axis: number) =>
+      parts.length === 0 ? 0 : axis / weightsOf(parts[0].tensor.shape)
+    batch.dispatchGroups(
+      this.#kernels.low_rank[placement.dtype],
+      { weights: { buffer: placement.buffer }, factors: { buffer: scratch } },
+      {
+        rows,
+        cols,
+        offset: placement.offset,
+        row_stride: placement.rowStride,
+        col_stride: placement.colStride,
+        rank,
+        left: 0,
+        right,
+        row_scale: rowScale,
+        row_group: group(plan.rowScales, rows),
+        col_scale: colScale,
+        col_group: group(plan.colScales, cols),
+      },
+      Math.ceil(rows / TILE) * Math.ceil(cols / TILE),
+      rows * cols * Math.max(1, rank),
+    )
+  }
+}
+
+/** Bytes of the scratch buffer that a change of one target takes; targets take it one after another. */
+export function scratchBytes(plan: TargetPlan, shape: readonly number[]): number {
+  return scratchLayout(plan, shape).values * 4
+}
+
+/** Where the floats of one target's factors and vectors lie in the scratch buffer; the left factors are first. */
+function scratchLayout({ pairs, rowScales, colScales }: TargetPlan, shape: readonly number[]) {
+  const { rows, cols } = tilingOf(shape)
+  const rank = pairs.reduce((sum, pair) => sum + pair.rank, 0)
+  const right = rows * rank
+  const rowScale = right + rank * cols
+  const colScale = rowScale + (rowScales.length > 0 ? rows : 0)
+  const values = colScale + (colScales.length > 0 ? cols : 0)
+  return { rows, cols, rank, right, rowScale, colScale, values }
+}

@@ -1,0 +1,35 @@
+import { type BlocksTensor, blocksLayout, tilingOf } from '../../format/index.ts'
+import type { ElementPlacement } from '../job.ts'
+import { shaderConstants } from '../shader_constants.ts'
+
+const { ZEROS_DEFAULT, ZEROS_PACKED, ZEROS_FLOAT } = shaderConstants('nbits', [
+  'ZEROS_DEFAULT',
+  'ZEROS_PACKED',
+  'ZEROS_FLOAT',
+])
+
+/** `Placement` of shaders/shared/placement.wgsl. */
+export function placementParams(
+  shape: readonly number[],
+  { offset, rowStride, colStride }: ElementPlacement,
+) {
+  return { cols: tilingOf(shape).cols, offset, row_stride: rowStride, col_stride: colStride }
+}
+
+/** `NBits` of shaders/shared/nbits.wgsl for a section in one buffer. */
+export function nbitsParams(tensor: BlocksTensor) {
+  const { rows, cols, components } = blocksLayout(tensor.shape, tensor)
+  const { bits, blockSize, dtype, zeroPoints } = tensor
+  return {
+    rows,
+    cols,
+    bits,
+    block_size: blockSize,
+    half: dtype === 'f16' ? 1 : 0,
+    zero_points:
+      zeroPoints === undefined ? ZEROS_DEFAULT : zeroPoints === 'packed' ? ZEROS_PACKED : ZEROS_FLOAT,
+    quantized_at: components.weights.offset / 4,
+    scales_at: components.scales.offset / 4,
+    zeros_at: (components.zeroPoints?.offset ?? 0) / 4,
+  }
+}

@@ -1,0 +1,193 @@
+import { type BlocksTensor, blocksLayout, type TritTensor, weightsOf } from '../../format/index.ts'
+import { Batch } from '../batch.ts'
+import type { Gpu } from '../device.ts'
+import { type Kernel, targetKernels } from '../kernel.ts'
+import { createBuffers } from '../memory.ts'
+import type { TargetDtype } from '../target.ts'
+import { nbitsParams, placementParams } from './params.ts'
+import type { WeightPlacements } from './placements.ts'
+
+/** The section of a quantized tensor on its way: it can only be dequantized as a whole. */
+interface PendingSection {
+  buffer: GPUBuffer
+  missing: number
+}
+
+/** Payload bytes that go through the staging buffer at once. */
+const SLICE_BYTES = 4 << 20
+/** Payload bytes on the queue before `write` waits: bounds what the browser holds as copies. */
+const MAX_BYTES_IN_FLIGHT = 32 << 20
+
+type WriterKernels = Record<'expand' | 'dequantize', Record<TargetDtype, Kernel>>
+
+/** Brings the payload of a base container to the placements of its tensors. */
+export class PayloadWriter {
+  readonly #gpu: Gpu
+  readonly #kernels: WriterKernels
+  readonly #staging: GPUBuffer
+  /** In the order of their offsets. */
+  readonly #tensors: readonly TritTensor[]
+  readonly #placements: WeightPlacements
+  readonly #pending = new Map<string, PendingSection>()
+  #bytesInFlight = 0
+
+  /** @throws {TritswapError} `memory` */
+  static async create(
+    gpu: Gpu,
+    tensors: readonly TritTensor[],
+    placements: WeightPlacements,
+  ): Promise<PayloadWriter> {
+    const kernels = await targetKernels(gpu, ['expand', 'dequantize'])
+    const [staging] = await createBuffers(gpu, 'the base weights', [SLICE_BYTES])
+    return new PayloadWriter(gpu, kernels, staging, tensors, placements)
+  }
+
+  private constructor(
+    gpu: Gpu,
+    kernels: WriterKernels,
+    staging: GPUBuffer,
+    tensors: readonly TritTensor[],
+    placements: WeightPlacements,
+  ) {
+    this.#gpu = gpu
+    this.#kernels = kernels
+    this.#staging = staging
+    this.#tensors = tensors
+    this.#placements = placements
+  }
+
+  /**
+   * Writes verified payload bytes, in any order, each once. Offset and length are multiples of 4. The work is on the
+   * queue when the promise resolves.
+   * @throws {TritswapError} `memory` for a quantized section that does not fit into VRAM
+   */
+  async write(payloadOffset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    await this.#openSections(payloadOffset, payloadOffset + bytes.length)
+    for (let from = 0; from < bytes.length; from += SLICE_BYTES) {
+      this.#writeSlice(payloadOffset + from, bytes.subarray(from, from + SLICE_BYTES))
+    }
+    this.#bytesInFlight += bytes.length
+    if (this.#bytesInFlight < MAX_BYTES_IN_FLIGHT) return
+    this.#bytesInFlight = 0
+    await this.#gpu.device.queue.onSubmittedWorkDone()
+  }
+
+  destroy(): void {
+    this.#staging.destroy()
+    for (const { buffer } of this.#pending.values()) buffer.destroy()
+  }
+
+  /** Creates buffers for the quantized tensors whose first bytes lie in `[start, end)`. */
+  async #openSections(start: number, end: number): Promise<void> {
+    const fresh = this.#tensorsIn(start, end).filter(
+      ({ name, codec }) =>
+        codec === 'blocks' && this.#placements.ofTensor.has(name) && !this.#pending.has(name),
+    )
+    const sizes = fresh.map(({ bytes }) => bytes)
+    const buffers = await createBuffers(this.#gpu, 'quantized weights', sizes)
+    for (const [i, { name, bytes }] of fresh.entries()) {
+      this.#pending.set(name, { buffer: buffers[i], missing: bytes })
+    }
+  }
+
+  #writeSlice(start: number, bytes: Uint8Array<ArrayBuffer>): void {
+    const end = start + bytes.length
+    // Queue operations run in order, so one staging buffer serves every slice.
+    this.#gpu.device.queue.writeBuffer(this.#staging, 0, bytes)
+    const batch = new Batch(this.#gpu)
+    const complete: PendingSection[] = []
+    for (const tensor of this.#tensorsIn(start, end)) {
+      const from = Math.max(start, tensor.offset)
+      const to = Math.min(end, tensor.offset + tensor.bytes)
+      if (tensor.codec !== 'blocks') {
+        this.#expand(batch, tensor, from - start, from - tensor.offset, to - from)
+        continue
+      }
+      this.#copyComponents(batch, tensor, start, from, to)
+      const section = this.#pending.get(tensor.name)
+      if (section === undefined) continue
+      batch.copy(this.#staging, from - start, section.buffer, from - tensor.offset, to - from)
+      section.missing -= to - from
+      if (section.missing > 0) continue
+      this.#dequantize(batch, tensor, section.buffer)
+      this.#pending.delete(tensor.name)
+      complete.push(section)
+    }
+    batch.submit()
+    for (const { buffer } of complete) buffer.destroy()
+  }
+
+  /** Bytes `[at, at + bytes)` of the staging buffer, which start at byte `first` of a dense tensor. */
+  #expand(batch: Batch, tensor: TritTensor, at: number, first: number, bytes: number): void {
+    const half = tensor.codec === 'dense' && tensor.dtype === 'f16'
+    for (const placement of this.#placements.ofTensor.get(tensor.name) ?? []) {
+      batch.dispatch(
+        this.#kernels.expand[placement.dtype],
+        { weights: { buffer: placement.buffer }, source: { buffer: this.#staging } },
+        {
+          placement: placementParams(tensor.shape, placement),
+          word: at / 4,
+          words: bytes / 4,
+          first: (first / 4) * (half ? 2 : 1),
+          end: weightsOf(tensor.shape),
+          half: half ? 1 : 0,
+        },
+        bytes / 4,
+      )
+    }
+  }
+
+  /** Payload bytes `[from, to)` of a tensor that stays quantized, in a staging buffer that starts at `start`. */
+  #copyComponents(batch: Batch, tensor: BlocksTensor, start: number, from: number, to: number): void {
+    const { components } = blocksLayout(tensor.shape, tensor)
+    for (const { component, buffer, offset } of this.#placements.quantized.get(tensor.name) ?? []) {
+      const layout = components[component]!
+      const first = tensor.offset + layout.offset
+      const begin = Math.max(from, first)
+      const bytes = Math.min(to, first + Math.ceil(layout.bytes / 4) * 4) - begin
+      if (bytes > 0) batch.copy(this.#staging, begin - start, buffer, offset + begin - first, bytes)
+    }
+  }
+
+  /** A complete section to every float placement of its tensor. */
+  #dequantize(batch: Batch, tensor: BlocksTensor, section: GPUBuffer): void {
+    const { rows, cols, perRow } = blocksLayout(tensor.shape, tensor)
+    const words = (rows * perRow * tensor.blockSize * tensor.bits) / 32
+    const parts = { quantized: { buffer: section }, scales: { buffer: section }, zeros: { buffer: section } }
+    for (const placement of this.#placements.ofTensor.get(tensor.name) ?? []) {
+      const { buffer, dtype, offset, rowStride, colStride } = placement
+      // The kernel walks the quantized matrix, whose rows are the columns of a transposed tensor.
+      const [rowStep, colStep] = tensor.transposed ? [colStride, rowStride] : [rowStride, colStride]
+      batch.dispatch(
+        this.#kernels.dequantize[dtype],
+        { weights: { buffer }, ...parts },
+        {
+          placement: { cols, offset, row_stride: rowStep, col_stride: colStep },
+          nbits: nbitsParams(tensor),
+        },
+        words,
+        rows * cols,
+      )
+    }
+  }
+
+  /** Tensors with bytes in `[start, end)` of the payload. */
+  #tensorsIn(start: number, end: number): TritTensor[] {
+    const tensors: TritTensor[] = []
+    for (let i = this.#firstAfter(start); i < this.#tensors.length && this.#tensors[i].offset < end; i++)
+      tensors.push(this.#tensors[i])
+    return tensors
+  }
+
+  /** Index of the first tensor that ends after a payload offset. */
+  #firstAfter(offset: number): number {
+    let from = 0
+    let to = this.#tensors.length
+    while (from < to) {
+      const middle = (from + to) >>> 1
+      if (this.#tensors[middle].offset + this.#tensors[middle].bytes <= offset) from = middle + 1
+      else to = middle
+    }
+    return from
+  }
+}

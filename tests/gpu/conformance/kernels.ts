@@ -1,0 +1,424 @@
+/**
+ * How to make a random case for each kernel, and its twin: one entry a kernel, by the name of its WGSL file.
+ *
+ * @module
+ */
+import { fieldAt, wordsFor } from '../../../src/format/bits.ts'
+import { bitsFromHalf } from '../../../src/format/float16.ts'
+import { tilingOf } from '../../../src/format/index.ts'
+import type { SectionParams } from '../../../src/gpu/experts/sections.ts'
+import { wordsOfTile } from '../../../src/gpu/job.ts'
+import { shaderConstants } from '../../../src/gpu/shader_constants.ts'
+import type { Random } from '../random.ts'
+import { apply } from '../twins/apply.ts'
+import { blend } from '../twins/blend.ts'
+import { checksum } from '../twins/checksum.ts'
+import { dense } from '../twins/dense.ts'
+import { dequantize } from '../twins/dequantize.ts'
+import { expand } from '../twins/expand.ts'
+import { fill } from '../twins/fill.ts'
+import { fused } from '../twins/fused.ts'
+import { gather } from '../twins/gather.ts'
+import { gatherNBits } from '../twins/gather_nbits.ts'
+import { indexBlocks } from '../twins/index_blocks.ts'
+import { indexCounts } from '../twins/index_counts.ts'
+import { indexOffsets } from '../twins/index_offsets.ts'
+import { type Job, type Stream, TERNARY } from '../twins/job.ts'
+import { lowRank } from '../twins/low_rank.ts'
+import { ZERO_POINTS } from '../twins/nbits.ts'
+import { elementOf } from '../twins/placement.ts'
+import { restore } from '../twins/restore.ts'
+import { revert } from '../twins/revert.ts'
+import { save } from '../twins/save.ts'
+import { side } from '../twins/side.ts'
+import { Target } from '../twins/target.ts'
+import { unpack } from '../twins/unpack.ts'
+import type { Compare, KernelCase, MakeCase } from './run.ts'
+import type { Words, World } from './world.ts'
+
+const { TILE } = shaderConstants('low_rank', ['TILE'])
+/** Code 2 in all 16 fields of a word, which is zero in MatMulNBits of 2 bits: what `side` starts from. */
+const ZERO_CODES = 0xaaaaaaaa
+const EXACT = undefined
+
+/** A kernel that goes from one set of streams to another, by its twin. */
+type Merge = (job: Job, target: Target, arena: Words, displaced: Words, journal: Words) => void
+
+/**
+ * A case for a merge kernel. The twin of `blend`, or of `dense` where both apply, has put `reverted` on the weights: what
+ * one kernel journals, each of the others can revert.
+ */
+function mergeCase(
+  merge: Merge,
+  world: World,
+  random: Random,
+  reverted: readonly Stream[],
+  applied: readonly Stream[],
+  invocations = world.blocks,
+): KernelCase {
+  const streams = [...reverted, ...applied]
+  const isTouched = streams.some(({ codec }) => codec !== TERNARY)
+    ? () => true
+    : (flat: number) => world.touched.has(flat)
+  const { words, target, placement } = world.target(random, isTouched)
+  const original = words.slice()
+  const displaced = new Uint32Array(world.journalWords(reverted.length))
+  const unused = new Uint32Array()
+  const allDense = reverted.every(({ codec }) => codec !== TERNARY)
+  const apply = allDense && random.unit() < 0.5 ? dense : blend
+  apply(world.job(placement, [], reverted), target, world.arena, unused, displaced)
+  const params = world.job(placement, reverted, applied)
+  const journal = new Uint32Array(world.journalWords(applied.length))
+  return {
+    params,
+    buffers: { weights: words, arena: world.arena, displaced, journal },
+    run: { invocations },
+    twin(buffers) {
+      const changed = new Target(buffers.weights, world.dtype)
+      merge(params, changed, buffers.arena, buffers.displaced, buffers.journal)
+      // Back to the base is back to its bits, whatever was on it.
+      if (applied.length === 0 && buffers.weights.some((word, i) => word !== original[i]))
+        throw new Error('the twin does not revert bit for bit')
+    },
+    outputs: applied.length > 0 ? { weights: EXACT, journal: EXACT } : { weights: EXACT },
+  }
+}
+
+const ternaryOf = (world: World, random: Random) => random.pick(world.streams.slice(0, 4))
+const denseOf = (world: World, random: Random, sizes: readonly number[]) =>
+  Array.from({ length: random.pick(sizes) }, () => random.pick(world.streams.slice(4)))
+
+/** Sections as a hostile file may have them: one number is off. */
+function spoilt(sections: readonly SectionParams[], random: Random): SectionParams[] {
+  const copies = sections.map((section) => ({ ...section }))
+  random.pick(copies)[random.pick(['kept', 'length_min', 'word_count'] as const)] += 1
+  return copies
+}
+
+/** Many more blocks than a test can encode, for the sums over blocks: some fill their streams, some are too long. */
+function manyBlocks(random: Random): { sections: SectionParams[]; arena: Words } {
+  let at = 2
+  const numbers = () => random.pick([1, 63, 64, 65, 127, 129, random.integer(1, 700)])
+  const unused = { m: 1, low: 0, cut: 0, rows: 1, cols: 1, tile_rows: 1, tile_cols: 1, across: 1 }
+  const sections = Array.from({ length: 3 }, (): SectionParams => {
+    const [blocks, bits] = [numbers(), random.integer(0, 14)]
+    const words = at
+    const index = words + wordsFor(blocks * bits) + 1
+    at = index + 2 * (blocks + 1)
+    // Some sums are past 2^32.
+    const lengthMin = random.pick([0, 3, 2 ** 14, 2 ** 26])
+    const sums = { length_bits: bits, length_min: lengthMin, word_count: 0, kept: 0, first_block: 0 }
+    return { ...unused, ...sums, words, index, blocks }
+  })
+  const arena = Uint32Array.from({ length: at }, () => random.bits())
+  for (const section of sections) {
+    const lengths = arena.subarray(section.words)
+    let bits = 0
+    for (let block = 0; block < section.blocks; block++) {
+      bits += section.length_min + fieldAt(lengths, block, section.length_bits)
+      // What `index_blocks` may leave.
+      arena[section.index + 2 * block + 1] = random.pick([0, 1, 4096, random.bits()])
+      section.kept += arena[section.index + 2 * block + 1]
+    }
+    section.word_count =
+      wordsFor(section.blocks * section.length_bits) + (wordsFor(bits) % 2 ** 27) + random.pick([0, 0, 1])
+    section.kept = (section.kept + random.pick([0, 0, 1])) % 2 ** 32
+  }
+  return { sections, arena }
+}
+
+const noFailure = () => Uint32Array.of(0, 0xffffffff)
+
+type IndexPass = (sections: readonly SectionParams[], arena: Words, status: Words) => void
+
+/** A pass over sums of blocks; `before` are the passes that run before it. */
+function sumsCase(pass: IndexPass, before: readonly IndexPass[], world: World, random: Random): KernelCase {
+  const isLong = random.unit() < 0.5
+  const own = isLong ? manyBlocks(random) : { sections: world.sections, arena: world.unindexed.slice() }
+  const sections = !isLong && random.unit() < 0.25 ? spoilt(own.sections, random) : own.sections
+  if (!isLong) for (const earlier of before) earlier(own.sections, own.arena, noFailure())
+  return {
+    params: {},
+    buffers: { sections, arena: own.arena, status: noFailure() },
+    run: { groups: sections.length },
+    twin: ({ arena, status }) => pass(sections, arena, status),
+    outputs: { arena: EXACT, status: EXACT },
+  }
+}
+
+function quantized({ shape }: World, random: Random) {
+  const { rows, cols } = tilingOf(shape)
+  const bits = random.pick([2, 4, 8])
+  const blockSize = random.pick([16, 32, 48, 128])
+  const half = random.pick([0, 1])
+  const scales = rows * Math.ceil(cols / blockSize)
+  const at = () => random.integer(0, 3)
+  const nbits = {
+    rows,
+    cols,
+    bits,
+    block_size: blockSize,
+    half,
+    zero_points: random.pick(ZERO_POINTS),
+    quantized_at: at(),
+    scales_at: at(),
+    zeros_at: at(),
+  }
+  const float = () => random.integer(0x1000, 0x3000)
+  const floats = () =>
+    half === 1 ? float() | (float() << 16) : bitsFromHalf(float()) | random.integer(0, 0x1fff)
+  const packed = (scales * blockSize * bits) / 32
+  const zero = nbits.zero_points === ZERO_POINTS[2] ? floats : () => random.bits()
+  const buffers = {
+    quantized: Uint32Array.from({ length: nbits.quantized_at + packed }, () => random.bits()),
+    scales: Uint32Array.from({ length: nbits.scales_at + scales }, floats),
+    zeros: Uint32Array.from({ length: nbits.zeros_at + scales }, zero),
+  }
+  return { nbits, packed, buffers }
+}
+
+/** Equal within rounding: a device may contract and reorder sums. */
+function withinRounding({ dtype, weights }: World, placement: Parameters<typeof elementOf>[0]): Compare {
+  const tolerance = dtype === 'float32' ? 2e-5 : 2e-3
+  return (found, wanted) => {
+    const [a, b] = [new Target(found, dtype), new Target(wanted, dtype)]
+    let worst = 0
+    for (let flat = 0; flat < weights; flat++) {
+      const element = elementOf(placement, flat)
+      const value = b.valueOf(b.load(element))
+      const error = Math.abs(a.valueOf(a.load(element)) - value)
+      worst = Math.max(worst, error / Math.max(0.1, Math.abs(value)))
+    }
+    return worst <= tolerance ? undefined : `error ${worst}`
+  }
+}
+
+export const KERNELS: Readonly<Record<string, MakeCase>> = {
+  apply: (world, random) =>
+    mergeCase(
+      (job, target, arena, _, journal) => apply(job, target, arena, journal),
+      world,
+      random,
+      [],
+      [ternaryOf(world, random)],
+    ),
+
+  blend(world, random) {
+    const some = random.unit() < 0.3 ? world.streams : world.streams.slice(0, 4)
+    const set = (sizes: readonly number[]) =>
+      Array.from({ length: random.pick(sizes) }, () => random.pick(some))
+    const reverted = set([0, 1, 2, 3, 4, 8])
+    return mergeCase(blend, world, random, reverted, set(reverted.length === 0 ? [2, 8] : [0, 1, 2, 3, 4]))
+  },
+
+  checksum(_, random) {
+    const words = Uint32Array.from({ length: random.integer(1, 10_000) }, () => random.bits())
+    const seed = random.integer(0, 1000)
+    return {
+      params: { words: words.length, seed },
+      buffers: { words, sums: new Uint32Array(2) },
+      run: { invocations: random.integer(1, words.length) },
+      twin: (buffers) => checksum(buffers.words, seed, buffers.sums),
+      outputs: { sums: EXACT },
+    }
+  },
+
+  dense(world, random) {
+    const reverted = denseOf(world, random, [0, 1, 2])
+    const applied = denseOf(world, random, reverted.length === 0 ? [1, 2] : [0, 1, 3])
+    const invocations = world.blocks * wordsOfTile(world.shape, world.dtype)
+    return mergeCase(dense, world, random, reverted, applied, invocations)
+  },
+
+  dequantize(world, random) {
+    const { words, placement } = world.target(random, () => false)
+    const { nbits, packed, buffers } = quantized(world, random)
+    return {
+      params: { placement: { ...placement }, nbits },
+      buffers: { weights: words, ...buffers },
+      run: { invocations: packed },
+      twin: ({ weights }) => dequantize({ placement, nbits }, new Target(weights, world.dtype), buffers),
+      outputs: { weights: EXACT },
+    }
+  },
+
+  expand(world, random) {
+    const { words, placement } = world.target(random, () => false)
+    const half = random.pick([0, 1])
+    const count = Math.ceil(world.weights / (half + 1))
+    const source = Uint32Array.from({ length: count + 5 }, () => random.bits())
+    const common = { word: 5, words: count, first: 0, end: world.weights, half }
+    return {
+      params: { placement: { ...placement }, ...common },
+      buffers: { weights: words, source },
+      run: { invocations: count },
+      twin: ({ weights }) => expand({ placement, ...common }, new Target(weights, world.dtype), source),
+      outputs: { weights: EXACT },
+    }
+  },
+
+  fill(_, random) {
+    const filled = new Uint32Array(random.integer(1, 10_000))
+    const params = { words: random.integer(1, filled.length), value: random.bits() }
+    return {
+      params,
+      buffers: { filled },
+      run: { invocations: random.integer(1, filled.length) },
+      twin: (buffers) => fill(params, buffers.filled),
+      outputs: { filled: EXACT },
+    }
+  },
+
+  fused: (world, random) =>
+    mergeCase(fused, world, random, [ternaryOf(world, random)], [ternaryOf(world, random)]),
+
+  gather(world, random) {
+    const { words, placement } = world.target(random, () => true)
+    const element = () => elementOf(placement, random.integer(0, world.weights - 1))
+    const params = { elements: Array.from({ length: 8 }, element), first: 8 }
+    return {
+      params,
+      buffers: { weights: words, values: new Uint32Array(24) },
+      run: { invocations: 8 },
+      twin: ({ weights, values }) =>
+        gather(params, new Target(weights, world.dtype), new Float32Array(values.buffer)),
+      outputs: { values: EXACT },
+    }
+  },
+
+  gather_nbits(world, random) {
+    const { nbits, buffers } = quantized(world, random)
+    const positions = (end: number) => Array.from({ length: 8 }, () => random.integer(0, end - 1))
+    const params = {
+      nbits,
+      rows: positions(nbits.rows),
+      cols: positions(nbits.cols),
+      first: random.integer(0, 3),
+    }
+    return {
+      params,
+      buffers: { ...buffers, values: new Uint32Array(params.first + 8) },
+      run: { invocations: 8 },
+      twin: ({ values }) => gatherNBits(params, buffers, new Float32Array(values.buffer)),
+      outputs: { values: EXACT },
+    }
+  },
+
+  index_blocks(world, random) {
+    const { sections } = world
+    const arena = world.unindexed.slice()
+    indexOffsets(sections, arena, noFailure())
+    // One bit of a stream flipped: the twin says whether it is still sound.
+    if (random.unit() < 0.25) {
+      const { words, word_count } = random.pick(sections)
+      if (word_count > 0) arena[words + random.integer(0, word_count - 1)] ^= 1 << random.integer(0, 31)
+    }
+    const blocks = world.blocks * sections.length
+    let isSound = false
+    // After a failure, which blocks the kernel still walks depends on its timing.
+    const ifSound: Compare = (found, wanted) =>
+      isSound && wanted.some((word, i) => word !== found[i]) ? 'differs' : undefined
+    return {
+      params: { first_block: 0, end_block: blocks },
+      buffers: { sections, arena, status: noFailure() },
+      run: { invocations: blocks },
+      twin(buffers) {
+        indexBlocks(sections, buffers.arena, buffers.status)
+        isSound = buffers.status[0] === 0
+      },
+      outputs: {
+        arena: ifSound,
+        status: ([found], [wanted]) => (found === wanted ? undefined : `${found}, not ${wanted}`),
+      },
+    }
+  },
+
+  index_counts: (world, random) => sumsCase(indexCounts, [indexOffsets, indexBlocks], world, random),
+
+  index_offsets: (world, random) => sumsCase(indexOffsets, [], world, random),
+
+  low_rank(world, random) {
+    const { words, placement } = world.target(random, () => true, [0])
+    // Of a long vector a part will do: workgroups with barriers are slow on software adapters.
+    const [rows, cols] = [tilingOf(world.shape).rows, tilingOf(world.shape).cols].map((n) => Math.min(n, 150))
+    const rank = rows * cols > 4000 ? random.integer(0, 3) : random.integer(0, 40)
+    const factors = random.floats((rows + cols) * (rank + 1), 0.3)
+    const params = {
+      rows,
+      cols,
+      offset: placement.offset,
+      row_stride: placement.row_stride,
+      col_stride: placement.col_stride,
+      rank,
+      left: 0,
+      right: rows * rank,
+      row_scale: (rows + cols) * rank,
+      row_group: random.pick([0, 1, 2]),
+      col_scale: (rows + cols) * rank + rows,
+      col_group: random.pick([0, 1, 3]),
+    }
+    return {
+      params,
+      buffers: { weights: words, factors: new Uint32Array(factors.buffer) },
+      run: { groups: Math.ceil(rows / TILE) * Math.ceil(cols / TILE) },
+      twin: ({ weights }) => lowRank(params, new Target(weights, world.dtype), factors),
+      outputs: { weights: withinRounding(world, placement) },
+    }
+  },
+
+  restore(world, random) {
+    const { words, target, placement } = world.target(random, () => false)
+    const saved = Uint32Array.from({ length: world.weights }, () => random.bits())
+    const { weights } = world
+    return {
+      params: { placement: { ...placement }, weights },
+      buffers: { weights: words, saved },
+      run: { invocations: Math.ceil(weights / target.perWord) },
+      twin: (buffers) =>
+        restore({ placement, weights }, new Target(buffers.weights, world.dtype), buffers.saved),
+      outputs: { weights: EXACT },
+    }
+  },
+
+  revert: (world, random) => mergeCase(revert, world, random, [ternaryOf(world, random)], []),
+
+  save(world, random) {
+    const { words, target, placement } = world.target(random, () => false)
+    const { weights } = world
+    return {
+      params: { placement: { ...placement }, weights },
+      buffers: { weights: words, saved: new Uint32Array(weights) },
+      run: { invocations: Math.ceil(weights / target.perWord) },
+      twin: (buffers) =>
+        save({ placement, weights }, new Target(buffers.weights, world.dtype), buffers.saved),
+      outputs: { saved: EXACT },
+    }
+  },
+
+  side(world, random) {
+    const { rows, cols } = tilingOf(world.shape)
+    const rowFields = Math.ceil(cols / 32) * 32
+    const fields = new Uint32Array((rows * rowFields) / 16).fill(ZERO_CODES)
+    const placement = { offset: 0, row_stride: rowFields, col_stride: 1 }
+    const params = world.job(placement, [], [ternaryOf(world, random)])
+    return {
+      params,
+      buffers: { fields, arena: world.arena },
+      run: { invocations: world.blocks },
+      twin: (buffers) => side(params, buffers.fields, buffers.arena),
+      outputs: { fields: EXACT },
+    }
+  },
+
+  unpack(world, random) {
+    const { words, placement } = world.target(random, () => true)
+    const params = world.job(placement, [], [random.pick(world.streams)])
+    return {
+      params,
+      buffers: { weights: words, arena: world.arena },
+      run: { invocations: world.blocks },
+      twin: ({ weights, arena }) => unpack(params, new Target(weights, world.dtype), arena),
+      outputs: { weights: EXACT },
+    }
+  },
+}
