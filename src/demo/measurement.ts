@@ -1,4 +1,4 @@
-import { orAborted } from '../async/or_aborted.ts'
+import { abortable } from '../async/abortable.ts'
 import type { Pen, SwitcherLoader, SwitcherState } from '../element/switcher_state.ts'
 import { TritswapError } from '../errors.ts'
 
@@ -68,7 +68,7 @@ export async function measure(
         const part = tokens[column]!.slice(start, start + WINDOW_TOKENS)
         if (part.length < 2) break
         // Who stops does not wait for the window that is being read.
-        const score = await orAborted(loader.score(part, experts), signal)
+        const score = await abortable(loader.score(part, experts), signal)
         bits += score.bits
         bytes += score.bytes
       }

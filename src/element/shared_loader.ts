@@ -1,4 +1,4 @@
-import { orAborted } from '../async/or_aborted.ts'
+import { abortable } from '../async/abortable.ts'
 import type { ExpertLoader, FetchProgress, LoaderOptions, ProgressCallback } from '../loader/index.ts'
 
 /** The part of an {@link ExpertLoader} that the switcher drives. */
@@ -81,7 +81,7 @@ export async function leaseLoader(
   shared.users.add(user)
   for (const progress of shared.progress.values()) user.onProgress(progress)
   try {
-    const loader = await orAborted(shared.loading, signal)
+    const loader = await abortable(shared.loading, signal)
     return {
       loader,
       get shared() {
