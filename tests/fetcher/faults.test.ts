@@ -538,7 +538,7 @@ describe('memory', () => {
       end: () => {},
     }
     const cache = openChunkCache({ storage: storage.storage })
-    await fetchFile(request, { cache, sink, held: new MemoryChunks() }).finally(() => vi.unstubAllGlobals())
+    await fetchFile(request, { cache, sink, memory: new MemoryChunks() }).finally(() => vi.unstubAllGlobals())
     expect(lives.every(({ from }) => from >= 0)).toBe(true)
     return Math.max(
       ...lives.map(({ to: at }) => lives.filter(({ from, to }) => from < at && at <= to).length),
