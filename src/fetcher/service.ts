@@ -5,7 +5,7 @@ import { MemoryChunks } from './memory_chunks.ts'
 import type { FetchWorkerApi } from './protocol.ts'
 import { portSink } from './send.ts'
 
-/** What a fetch worker does, on whichever thread: `worker.ts` serves it. */
+/** The API of a fetch worker, for any thread: `worker.ts` serves it. */
 export function fetchService(): FetchWorkerApi {
   const caches = new Map<number | undefined, ChunkCache>()
   const memory = new MemoryChunks()
@@ -50,6 +50,6 @@ export function fetchService(): FetchWorkerApi {
         release(onWarning)
       }
     },
-    forget: () => memory.clear(),
+    dropChunks: () => memory.clear(),
   }
 }
