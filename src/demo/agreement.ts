@@ -1,4 +1,4 @@
-import type { SwitcherLoader } from '../element/switcher_state.ts'
+import type { SwitcherLoader } from '../element/shared_loader.ts'
 import type { Closeness, Expert } from '../loader/index.ts'
 import type { HeldOutText } from './measurement.ts'
 

@@ -5,8 +5,8 @@ import { base, theme } from '../element/theme.ts'
 import { formatBytes } from '../element/units.ts'
 import { readHead } from '../format/head.ts'
 import { blobSource } from '../source/memory.ts'
+import type { BroughtWeights } from './compression_job.ts'
 import { type BroughtFile, filesOfDrop, filesOfInput, recognise } from './dropped_files.ts'
-import type { BroughtWeights } from './workbench.ts'
 
 /**
  * What the visitor has on disk becomes a pen: an expert as it is, an adapter or a fine-tuning compressed. Its bytes go to

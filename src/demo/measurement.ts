@@ -1,5 +1,7 @@
 import { abortable } from '../async/abortable.ts'
-import type { Pen, SwitcherLoader, SwitcherState } from '../element/switcher_state.ts'
+import type { Pen } from '../element/pens.ts'
+import type { SwitcherLoader } from '../element/shared_loader.ts'
+import type { SwitcherState } from '../element/switcher_state.ts'
 import { TritswapError } from '../errors.ts'
 
 /** Tokens that the model sees at once, as `tritswap eval` cuts a text. */

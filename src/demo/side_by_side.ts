@@ -1,6 +1,6 @@
 import { css, html, LitElement, nothing } from 'lit'
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
-import type { Pen } from '../element/switcher_state.ts'
+import type { Pen } from '../element/pens.ts'
 import { base, theme } from '../element/theme.ts'
 import { isAbortError } from '../errors.ts'
 

@@ -37,5 +37,6 @@ declare global {
 }
 
 export type { ExpertSwitcherEvents } from './expert_switcher.ts'
-export type { MeasuredSwitch, Pen, SwitcherEvents, WeightedId, WeightedPen } from './switcher_state.ts'
+export type { Pen, WeightedId, WeightedPen } from './pens.ts'
+export type { MeasuredSwitch, SwitcherEvents } from './switcher_state.ts'
 export { ExpertSwitcher }

@@ -1,5 +1,5 @@
 import { css, html, LitElement, nothing, type PropertyValues } from 'lit'
-import type { WrittenToken } from './switcher_state.ts'
+import type { WrittenToken } from './text_writer.ts'
 import { base } from './theme.ts'
 import { formatMs } from './units.ts'
 

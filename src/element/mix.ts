@@ -1,5 +1,6 @@
 import { css, html, LitElement, nothing, type PropertyValues } from 'lit'
-import type { Pen, SwitcherState } from './switcher_state.ts'
+import type { Pen } from './pens.ts'
+import type { SwitcherState } from './switcher_state.ts'
 import { base } from './theme.ts'
 
 /** A second pen and its share of the whole, from 0 to 1; without one there is no blend. */

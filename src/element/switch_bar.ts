@@ -1,5 +1,6 @@
 import { css, html, LitElement, nothing } from 'lit'
-import { type MeasuredSwitch, nameOfHand } from './switcher_state.ts'
+import { nameOfHand } from './pens.ts'
+import type { MeasuredSwitch } from './switcher_state.ts'
 import { base } from './theme.ts'
 import { formatMs } from './units.ts'
 
