@@ -31,7 +31,7 @@ export function baseState(
             ? html`<h2>The base is partly here</h2>
                 ${line(state)}
                 <p class="figure">
-                  ${formatBytes(state.loaded)} of ${formatBytes(state.total)} came; what the browser has cached of it is not
+                  ${formatBytes(state.loaded)} of ${formatBytes(state.total)} have arrived; what the browser has cached of it is not
                   fetched again.
                 </p>
                 <button class="primary" @click=${load}>Go on loading</button>`

@@ -267,7 +267,7 @@ export class SwitcherState {
     this.#changed()
   }
 
-  /** Gives up an engine whose device was lost, with its experts. The pens in hand are applied again by the next {@link open}. */
+  /** Gives up an engine whose device was lost, with its experts. The next {@link open} applies the pens in hand again. */
   async reset(): Promise<void> {
     const lease = this.#lease
     this.#lease = undefined
