@@ -139,7 +139,7 @@ describe('pool', () => {
 
   test('never runs more loads than it has workers, reuses them and stops idle ones', async () => {
     pool.dispose()
-    pool = newPool({ idleMs: 50 })
+    pool = newPool({ idleMs: 10 })
     await Promise.all(Array.from({ length: 6 }, () => load({ source: serve() })))
     expect(workers.length).toBe(2)
     await expect.poll(() => workers.every(({ terminated }) => terminated)).toBe(true)
