@@ -1,31 +1,46 @@
 /**
- * The one error family of tritswap. Every error carries a `tag` (stable, for programs), a message that says
- * what was expected, what was found and what to do, and `fields` with the same facts as data.
- * `pack`/`unpack` carry them between threads: comlink's own handler keeps only name, message and stack.
+ * The one error family of tritswap. Every error carries a `tag` (stable, for programs), a message that says what was
+ * expected, what was found and what to do, and `fields` with the same facts as data. {@link packError} and
+ * {@link unpackError} carry errors between threads: comlink's own handler keeps only name, message and stack.
  *
  * @module
  */
 
-/** What each tag means; the constructor of {@link TritswapError} accepts nothing else. */
-export const ERROR_TAGS = {
-  format: 'the bytes are not a valid .trit file',
-  integrity: 'bytes do not have the SHA-256 that was promised',
-  limit: 'a declared size is over a limit of this implementation',
-  network: 'a request failed',
-  base: 'the expert was made for another base model',
-  mapping: 'a tensor of the expert has no place in the model',
-  unsupported: 'a valid input that tritswap refuses on purpose',
-  input: 'a file or option given by the caller is wrong',
-  webgpu: 'WebGPU is missing or cannot do what is needed',
-  'device-lost': 'the GPU device was lost',
-  memory: 'a memory budget or a binding limit would be exceeded',
-  released: 'the expert or loader was released already',
-  worker: 'a worker died or could not start',
-} as const
+/**
+ * What went wrong, for programs.
+ *
+ * | tag | what happened | what to do |
+ * | --- | --- | --- |
+ * | `format` | a file is not what its kind should be, or is truncated | fetch it again; else make it again with the same version of tritswap |
+ * | `integrity` | bytes do not have the SHA-256 that the head, the registry or the manifest promises | fetch it again; if that fails, the file on the server is another than the one that was published |
+ * | `limit` | a declared size is over a limit of this implementation (`fields.limit`) | make a smaller file; the limits and their reasons are in `format/limits.ts` |
+ * | `network` | a request failed after all retries (`fields.url`, and `fields.status` if a server answered) | check address, connection and CORS headers; try again if `fields.retryable` |
+ * | `base` | the expert was made for another base model | load the base that the message names, or an expert made for this one |
+ * | `mapping` | a tensor of the expert has no counterpart in the model | use the graph that the base was prepared with, or compress without that tensor |
+ * | `unsupported` | a valid input that tritswap refuses on purpose | do what the message proposes instead |
+ * | `input` | a file or option that the caller gave is wrong | correct it; the message says what was expected |
+ * | `webgpu` | WebGPU is missing or lacks what is needed | use another browser or device, or turn hardware acceleration on |
+ * | `device-lost` | the GPU device was lost | call again: the loader starts a new device by itself; create a new loader if it keeps happening |
+ * | `memory` | a memory budget or a limit of the GPU on binding sizes would be exceeded | release experts, raise the budget, or use a smaller base or expert |
+ * | `released` | the expert or loader was released before the call, or during it | load it again |
+ * | `worker` | a worker could not start or has died | check that the worker script is served and that the content security policy allows it; create a new loader |
+ */
+export type ErrorTag =
+  | 'format'
+  | 'integrity'
+  | 'limit'
+  | 'network'
+  | 'base'
+  | 'mapping'
+  | 'unsupported'
+  | 'input'
+  | 'webgpu'
+  | 'device-lost'
+  | 'memory'
+  | 'released'
+  | 'worker'
 
-export type ErrorTag = keyof typeof ERROR_TAGS
-
-/** Facts of an error as data: they must survive a structured clone. */
+/** The facts of an error as data, which must survive a structured clone. */
 export type ErrorFields = Record<string, unknown>
 
 export class TritswapError extends Error {
@@ -50,6 +65,11 @@ export function isTritswapError(error: unknown, tag?: ErrorTag): error is Tritsw
 export function abortError(signal?: AbortSignal): Error {
   const reason: unknown = signal?.reason
   return reason instanceof Error ? reason : new DOMException('The operation was aborted', 'AbortError')
+}
+
+/** Anything that was thrown, as an error. */
+export function toError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown))
 }
 
 export function isAbortError(error: unknown): boolean {

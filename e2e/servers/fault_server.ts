@@ -9,6 +9,8 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+// Real time for the server, also while a test holds the clock of its client.
+import { setTimeout } from 'node:timers'
 import { gzipSync } from 'node:zlib'
 
 /** What one request saw. */

@@ -1,8 +1,8 @@
-import type { SwitcherLoader } from '../element/switcher_state.ts'
+import type { SwitcherLoader } from '../element/shared_loader.ts'
 import type { Closeness, Expert } from '../loader/index.ts'
 import type { HeldOutText } from './measurement.ts'
 
-/** Tokens of a window: short, so that a slow device has a first figure soon. */
+/** Tokens of a window: few, so that even a slow device soon shows a first figure. */
 export const AGREEMENT_TOKENS = 64
 const WINDOWS = 4
 
@@ -16,17 +16,17 @@ export interface Agreement {
   klBits: number
 }
 
-/** Some text to measure on; `read` gives its beginning. */
+/** A text to measure on; `read` gives its beginning. */
 export interface MeasuredText extends Pick<HeldOutText, 'name'> {
   read(characters: number, signal: AbortSignal): Promise<string>
 }
 
-/** No token of a text is longer on average. */
+/** More than a token has on average in any text. */
 const CHARACTERS_PER_TOKEN = 16
 
 /**
- * Compares a compressed expert with the uncompressed one, the first windows of all texts first.
- * @param found - called with the sum so far after every window
+ * Compares a compressed expert with the uncompressed one, on the first window of every text, then on the second, …
+ * @param found - called after every window with the sum so far
  * @throws what loading or reading throws; `AbortError`
  */
 export async function measureAgreement(

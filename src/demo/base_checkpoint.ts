@@ -12,10 +12,10 @@ import { openVerified } from './verified_source.ts'
 
 /** The base that is loaded on this page, as a checkpoint to subtract from. */
 export interface PageBase {
-  /** Undefined where the base is quantized: its weights are too far from those that were fine-tuned. */
+  /** Undefined if the base is quantized: its weights are too far from those that were fine-tuned. */
   checkpoint?: Checkpoint
   name: string
-  /** Of the checkpoint that it was prepared from, where that is known. */
+  /** Fingerprint of the checkpoint that it was prepared from, if known. */
   fingerprint?: string
 }
 
@@ -45,7 +45,7 @@ export async function openPageBase(folder: string, signal?: AbortSignal): Promis
 function baseCheckpoint({ headBytes, table }: TritHead, source: ByteSource, name: string): Checkpoint {
   const tensors = new Map<string, StoredTensor>()
   for (const tensor of table.tensors) {
-    // Another rounding of a tensor that is there as well.
+    // Other names hold a rounding of a tensor that the file has as well.
     if (tensor.codec !== 'dense' || tensor.target !== tensor.name) continue
     const { shape, dtype, offset } = tensor
     const weights = weightsOf(shape)
@@ -67,7 +67,7 @@ async function onnxCheckpoint(
   return { name, tensors: onnxTensors(model), files: [], metadata: {}, converted: true }
 }
 
-/** The graph that the engine takes where it is not told which. */
+/** The graph that the engine takes by default. */
 async function firstGraph(folder: string, signal?: AbortSignal) {
   try {
     return await fetchGraph(folder, graphPath('model', 'fp32'), { signal })
@@ -77,7 +77,7 @@ async function firstGraph(folder: string, signal?: AbortSignal) {
   }
 }
 
-/** The error where a difference from the loaded base would say nothing. */
+/** The error for a quantized base: a difference from it would say nothing. */
 export function quantizedBase(name: string, base: string): TritswapError {
   return new TritswapError(
     'unsupported',

@@ -1,5 +1,5 @@
 /**
- * What is below the fold, loaded when the visitor comes near it.
+ * The sections below the fold, loaded when the visitor scrolls near them.
  *
  * @module
  */
@@ -15,7 +15,7 @@ customElements.define('trit-measure', Measure)
 customElements.define('trit-workbench', Workbench)
 customElements.define('trit-bring-your-own', BringYourOwn)
 
-/** A weight matrix in small: how strongly each of 5 × 5 entries is drawn, and in which direction it goes. */
+/** A small task vector: change and sign of 5 × 5 weights. */
 const DELTA = [3, -1, 1, -6, 1, 1, 7, -1, 2, -2, -2, 1, -1, 1, 6, 1, -7, 2, 1, -1, 6, 1, -1, -2, 1]
 
 const squares = (shade: (delta: number, index: number) => string) =>
@@ -74,7 +74,7 @@ async function copy(event: Event): Promise<void> {
   }, 2000)
 }
 
-/** Draws the sections and keeps them in step with the switcher. */
+/** Draws the sections and updates them with the switcher. */
 export function showBelow(place: HTMLElement, switcher: ExpertSwitcher): void {
   render(
     html`<section aria-labelledby="side-by-side">
@@ -127,7 +127,7 @@ export function showBelow(place: HTMLElement, switcher: ExpertSwitcher): void {
   let seen = ''
   switcher.addEventListener('change', () => {
     const { status, pens } = switcher.state
-    // Every token is a change; only these are to be seen here.
+    // The switcher changes with every token; the sections show only this.
     const shown = [status, switcher.prompt.trim() === '', ...pens.map(({ id }) => id)].join()
     if (shown === seen) return
     seen = shown

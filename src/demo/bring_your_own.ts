@@ -5,12 +5,12 @@ import { base, theme } from '../element/theme.ts'
 import { formatBytes } from '../element/units.ts'
 import { readHead } from '../format/head.ts'
 import { blobSource } from '../source/memory.ts'
+import type { BroughtWeights } from './compression_job.ts'
 import { type BroughtFile, filesOfDrop, filesOfInput, recognise } from './dropped_files.ts'
-import type { BroughtWeights } from './workbench.ts'
 
 /**
- * What the visitor has on disk becomes a pen: an expert as it is, an adapter or a fine-tuning compressed. Its bytes go to
- * the workers of this page and nowhere else.
+ * Makes pens of files that the visitor brings: of an expert as it is, of an adapter or a fine-tuning by compressing it.
+ * The bytes go to the workers of this page and nowhere else.
  */
 export class BringYourOwn extends LitElement {
   static override properties = {
@@ -84,7 +84,7 @@ export class BringYourOwn extends LitElement {
 
   override connectedCallback(): void {
     super.connectedCallback()
-    // A file that misses the zone must not take the place of the page.
+    // Else the browser would replace the page with a file that is dropped beside the zone.
     window.addEventListener('dragover', this.#onDrag)
     window.addEventListener('drop', this.#onDrop)
   }
@@ -147,7 +147,7 @@ export class BringYourOwn extends LitElement {
         @change=${(event: Event) => {
           const input = event.target as HTMLInputElement
           const files = filesOfInput(input)
-          // The same file again is a choice, too.
+          // So that choosing the same file again fires `change`.
           input.value = ''
           void this.#take(files)
         }}
@@ -203,7 +203,7 @@ export class BringYourOwn extends LitElement {
       this._message = `${label}, ${formatBytes(file.size)}, is in hand`
       return
     }
-    // What cannot be used is told here, where it was dropped, and is no pen.
+    // The problem is shown here, where the file was dropped: there is no pen for a file that cannot be used.
     this._problem = pen.error
     state.removePen(pen)
   }

@@ -1,6 +1,6 @@
 /**
- * Makes experts of what a visitor brings, in a worker of the page: an adapter as `peft` saves it, or a fine-tuning of
- * the loaded base.
+ * Makes experts of what a visitor brings, in a worker of the page: of an adapter as `peft` saves it, or of a fine-tuning
+ * of the loaded base.
  *
  * @module
  */
@@ -19,36 +19,36 @@ import { blobSource } from '../source/memory.ts'
 import { openPageBase, type PageBase, quantizedBase } from './base_checkpoint.ts'
 import { sameButForRounding } from './precision.ts'
 
-/** What was brought, as far as its headers tell. */
+/** What was brought, as far as the headers tell. */
 export interface Opened {
   method: 'full' | 'lora' | 'ia3'
-  /** Tensors that changed or may have. */
+  /** Tensors that may have changed. */
   tensors: number
   weights: number
-  /** What a person should know about how it was read. */
+  /** How it was read, for the visitor. */
   notes: string[]
 }
 
-/** One compression of it. */
+/** One compression of what was brought. */
 export interface Made {
   file: Blob
   density: number
   alpha: number
   bytes: number
-  /** Bytes of the same in f16 by bytes of the file. */
+  /** Bytes of the same change in f16, divided by the bytes of the file. */
   ratioToF16: number
   /** Cosine of the angle between what is stored and tau. */
   cosine: number
 }
 
-/** Further than any fine-tuning goes, nearer than a stranger of the same shape (√2). */
-const STRANGER = 0.7
+/** Relative distance of another model's weights: no fine-tuning goes so far, and independent weights are at √2. */
+const MAX_DISTANCE = 0.7
 
-/** What adapters put around the name of the weight that they change. */
+/** What adapters add to the name of the weight that they change. */
 const WRAPPING =
   /^base_model\.model\.|\.(lora_[AB]\.weight|lora_embedding_[AB]|ia3_l)$|\.base_layer(?=\.)|\.modules_to_save(?=\.)/g
 
-/** Tables that old checkpoints carry along: no graph has them as weights. */
+/** Tables in old checkpoints, which no graph has as weights. */
 const NOT_TRAINED =
   /(^|\.)(rotary_emb\.inv_freq|position_ids|attn\.(masked_)?bias|attention\.(masked_)?bias)$/
 
@@ -56,8 +56,8 @@ export class Compressor {
   #task: TaskVector | undefined
 
   /**
-   * Reads headers, and finds what the loaded base has of it.
-   * @param name - what to call it in messages
+   * Reads the headers of what was brought, and finds its tensors in the loaded base.
+   * @param name - the name for messages
    * @param files - of one folder
    * @param base - folder of the loaded base: absolute URL with a slash at its end
    * @throws {TritswapError} `input`, `format`, `unsupported`, `base`, naming file or tensor and what to do
@@ -77,7 +77,7 @@ export class Compressor {
   }
 
   /**
-   * Compresses it once, and gives the file at every alpha: they differ in their heads only.
+   * Compresses what was brought once, and gives a file for every alpha: the files differ only in their heads.
    * @returns in the order of `alphas`
    */
   async compress(
@@ -104,7 +104,7 @@ export class Compressor {
     throw new TritswapError('input', 'Cannot compress: no density was given')
   }
 
-  /** The same expert with every delta in f16: what compressions are compared with. */
+  /** The same expert with every delta in f16, to compare compressions with. */
   async uncompressed(signal: AbortSignal): Promise<Blob> {
     const { parts, spool } = blobSpool()
     const { head } = await compressTaskVector(this.#opened(), { dense: ['*'] }, { spool, signal })
@@ -131,7 +131,7 @@ function folderOf(folder: string, files: readonly File[]): FileFolder {
   }
 }
 
-/** One file of any name, or a folder with the names that checkpoints have. */
+/** A single weights file may have any name; several must have the usual names of checkpoints. */
 function checkpointOf(folder: FileFolder, files: readonly File[]): Promise<Checkpoint> {
   const weights = files.filter(({ name }) => /\.(safetensors|bin|pt|pth|ckpt|pkl)$/.test(name))
   return weights.length === 1 && files.every(({ name }) => !name.endsWith('.index.json'))
@@ -174,17 +174,17 @@ async function openFull(
   if (checkpoint === undefined) throw quantizedBase(finetuned.name, name)
   const trained = new Map([...finetuned.tensors].filter(([tensor]) => !NOT_TRAINED.test(tensor)))
   const base = withTiedOutput(underNames(checkpoint, trained.keys()), trained)
-  await refuseStranger(finetuned.name, trained, base, signal)
+  await refuseOtherModel(finetuned.name, trained, base, signal)
   for (const [tensor, theta] of trained) {
     const init = base.tensors.get(tensor)
-    // Saved in other bits than the base has, what was not trained would look as if all of it had moved a little.
+    // A tensor that was not trained, but saved in another dtype than the base, would look as if every entry had moved.
     if (init !== undefined && (await sameButForRounding(theta, init, signal))) trained.set(tensor, init)
   }
   const task = await fullTaskVector(base, { ...finetuned, tensors: trained })
   return { ...task, baseRecord: await recordOf(task, base, { name, fingerprint }) }
 }
 
-/** The base with its tensors under the names that what was brought gives them. */
+/** The base with its tensors under the names that the brought file uses. */
 function underNames(base: Checkpoint, names: Iterable<string>): Checkpoint {
   const tensors = new Map(base.tensors)
   for (const name of names) {
@@ -197,7 +197,7 @@ function underNames(base: Checkpoint, names: Iterable<string>): Checkpoint {
   return { ...base, tensors }
 }
 
-/** Where the output matrix is the embedding, graphs have it once and some checkpoints twice. */
+/** If the output matrix is the embedding, graphs hold it once, but some checkpoints hold it twice. */
 function withTiedOutput(base: Checkpoint, finetuned: ReadonlyMap<string, StoredTensor>): Checkpoint {
   const output = [...finetuned.keys()].find((name) => /(^|\.)(lm_head|embed_out)\.weight$/.test(name))
   if (output === undefined || base.tensors.has(output)) return base
@@ -206,8 +206,8 @@ function withTiedOutput(base: Checkpoint, finetuned: ReadonlyMap<string, StoredT
   return { ...base, tensors: new Map([...base.tensors, [output, { ...embedding[1], name: output }]]) }
 }
 
-/** @throws {TritswapError} `base` where the weights have nothing to do with those of the base */
-async function refuseStranger(
+/** @throws {TritswapError} `base` if the weights are not those of a fine-tuning of the base */
+async function refuseOtherModel(
   name: string,
   finetuned: ReadonlyMap<string, StoredTensor>,
   base: Checkpoint,
@@ -229,7 +229,7 @@ async function refuseStranger(
     }
   }
   const distance = norm === 0 ? 0 : Math.sqrt(difference / norm)
-  if (distance <= STRANGER) return
+  if (distance <= MAX_DISTANCE) return
   throw new TritswapError(
     'base',
     `Cannot compress ${name}: its weights differ from those of ${base.name} by ${Math.round(100 * distance)} %, so it is no fine-tuning of this base; load the base that it was trained from`,
@@ -237,7 +237,7 @@ async function refuseStranger(
   )
 }
 
-/** What an expert says of its base: eight values of each tensor that it changes, where the base has them all. */
+/** What an expert records of its base: eight values of each tensor that it changes, if the base has all of those. */
 async function recordOf(
   task: TaskVector,
   base: Checkpoint,
@@ -264,7 +264,7 @@ async function recordOf(
   }
 }
 
-/** The payload in blobs, which the browser may keep on its disk. */
+/** Collects the payload in blobs, which the browser may move to disk. */
 function blobSpool(): { parts: Blob[]; spool: PayloadSpool } {
   const parts: Blob[] = []
   return {
@@ -277,7 +277,7 @@ function blobSpool(): { parts: Blob[]; spool: PayloadSpool } {
   }
 }
 
-/** Reports are messages to the page: no more of them than it can show. */
+/** Limits reports, each a message to the page, to as many as the page can show. */
 function throttled(report: (done: number, total: number) => void): (done: number, total: number) => void {
   let last = 0
   return (done, total) => {

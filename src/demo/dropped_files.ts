@@ -1,25 +1,25 @@
 import { TritswapError } from '../errors.ts'
 
-/** More files than any adapter or sharded checkpoint has: somebody dropped their home folder. */
+/** More files than any adapter or sharded checkpoint has: reading stops here, e.g. in a home folder. */
 const MAX_FILES = 1000
 
-/** A file and where it was in the folder that was brought; its bare name if it came alone. */
+/** A file and its path in the folder that was brought; for a single file, its name. */
 export interface BroughtFile {
   path: string
   file: File
 }
 
-/** What the files that a visitor brought together are. */
+/** What a set of files is that a visitor brought. */
 export type Brought =
   | { kind: 'expert'; file: File }
-  /** To be compressed: the files of an adapter or of a checkpoint, and a text to measure it on. */
+  /** Files of an adapter or of a checkpoint, to be compressed, and a text to measure it on. */
   | { kind: 'weights'; name: string; files: File[]; text?: File }
 
 const WEIGHTS = /\.(safetensors|bin|pt|pth|ckpt|pkl)$|^adapter_config\.json$|\.safetensors\.index\.json$/
 
 /**
- * Tells what was brought by the names of the files. Of a folder in folders, the uppermost with weights in it counts:
- * trainers leave their intermediate states below it.
+ * Tells by the names of the files what was brought. Among nested folders, the uppermost one with weights counts: trainers
+ * leave intermediate states below it.
  * @throws {TritswapError} `input` naming what was expected
  */
 export function recognise(brought: readonly BroughtFile[]): Brought {
@@ -62,12 +62,12 @@ function depthOf(path: string): number {
   return path.split('/').length
 }
 
-/** What an input for files or for a folder holds. */
+/** The files of an input for files or for a folder. */
 export function filesOfInput(input: HTMLInputElement): BroughtFile[] {
   return [...(input.files ?? [])].map((file) => ({ path: file.webkitRelativePath || file.name, file }))
 }
 
-/** What was dropped, folders with all that is in them. To be called before the event is over. */
+/** The files that were dropped, including all files in dropped folders. Must be called while the event is handled. */
 export async function filesOfDrop(transfer: DataTransfer): Promise<BroughtFile[]> {
   const plain = [...transfer.files].map((file) => ({ path: file.name, file }))
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.() ?? undefined)
@@ -88,7 +88,7 @@ async function collect(entry: FileSystemEntry, found: BroughtFile[]): Promise<vo
   }
   const reader = (entry as FileSystemDirectoryEntry).createReader()
   for (;;) {
-    // Comes in batches; the last one is empty.
+    // Entries come in batches; the last batch is empty.
     const batch = await new Promise<FileSystemEntry[]>((resolve, reject) =>
       reader.readEntries(resolve, reject),
     )

@@ -1,10 +1,10 @@
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
 
-/** After this long without a change the address says what is on the page. */
+/** The address is updated after this long without a change. */
 const SETTLE_MS = 300
 
 /**
- * Keeps prompt, experts and weights in the hash of the address, and takes them from it:
+ * Writes prompt, experts and weights to the hash of the address, and reads them from it:
  * `#prompt=Once&pens=bard:0.75,css:0.25`.
  */
 export function linkAddress(switcher: ExpertSwitcher): void {
@@ -21,7 +21,7 @@ export function linkAddress(switcher: ExpertSwitcher): void {
   let timer: ReturnType<typeof setTimeout> | undefined
   const write = () => {
     const { hand, alpha } = switcher.state
-    // What the visitor brought is not there for who follows the link.
+    // Experts that the visitor brought are not there for others who follow the link.
     const listed = hand.filter(({ pen }) => pen.file === undefined)
     const pens = listed.map(
       ({ pen, share }) => `${encodeURIComponent(pen.id)}:${+(share * alpha).toFixed(4)}`,
@@ -37,7 +37,7 @@ export function linkAddress(switcher: ExpertSwitcher): void {
     restore()
   })
   switcher.addEventListener('change', () => {
-    // Before the base is there, what the address asks for is still to come.
+    // Until the base is ready, what the address asks for is not applied yet.
     if (switcher.state.status !== 'ready') return
     clearTimeout(timer)
     timer = setTimeout(write, SETTLE_MS)
@@ -50,7 +50,7 @@ function parsePen(text: string): { id: string; weight: number } {
   return { id: decodeId(id), weight: Number.isFinite(value) ? value : 1 }
 }
 
-/** The hash comes from anywhere: what is not an encoded id is taken as it is. */
+/** The hash may come from anywhere: an id that is not encoded is taken as it is. */
 function decodeId(id: string): string {
   try {
     return decodeURIComponent(id)

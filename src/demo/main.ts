@@ -18,7 +18,7 @@ switcher.addEventListener('change', () => {
   if (stats !== undefined) showVram(stats.vram)
 })
 
-/** What lies in VRAM, each part as a bar to one scale. */
+/** Draws the parts of the VRAM as bars to one scale. */
 function showVram({ base, experts, journal }: { base: number; experts: number; journal: number }): void {
   const parts = [
     ['base', base],

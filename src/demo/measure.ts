@@ -6,7 +6,7 @@ import { emptyMeasurement, type Measurement, measure, measurementJson } from './
 
 const WINDOWS = [1, 2, 4, 8, 24]
 
-/** The deepest shade of a cell, in percent of ink on paper: figures on it stay readable. */
+/** The deepest shade of a cell, in percent of ink on paper, at which figures stay readable. */
 const DEEPEST = 32
 
 /** Bits per byte of every pen on every held-out text, as a table that fills in. */
@@ -44,7 +44,7 @@ export class Measure extends LitElement {
         accent-color: var(--trit-text);
       }
       .scroll {
-        /* Else what is there for screen readers alone sticks out of it. */
+        /* Contains the parts that only screen readers see: they would stick out. */
         position: relative;
         margin-top: 16px;
         overflow-x: auto;

@@ -1,11 +1,13 @@
-import { orAborted } from '../async/or_aborted.ts'
-import type { Pen, SwitcherLoader, SwitcherState } from '../element/switcher_state.ts'
+import { abortable } from '../async/abortable.ts'
+import type { Pen } from '../element/pens.ts'
+import type { SwitcherLoader } from '../element/shared_loader.ts'
+import type { SwitcherState } from '../element/switcher_state.ts'
 import { TritswapError } from '../errors.ts'
 
 /** Tokens that the model sees at once, as `tritswap eval` cuts a text. */
 export const WINDOW_TOKENS = 256
 
-/** No token of a text is longer on average: enough of the text for the windows asked for. */
+/** More than a token has on average in any text. */
 const CHARACTERS_PER_TOKEN = 16
 
 export interface HeldOutText {
@@ -22,7 +24,7 @@ export interface Measurement {
   done: number
 }
 
-/** The held-out texts that a registry names, each once. */
+/** The held-out texts that a registry names, without repeats. */
 export function heldOutTexts(pens: readonly Pen[]): HeldOutText[] {
   const texts = new Map<string, HeldOutText>()
   for (const { text } of pens) {
@@ -41,7 +43,7 @@ export function emptyMeasurement(pens: readonly Pen[], windows: number): Measure
 /**
  * Fills a measurement, row by row.
  * @param changed - called after every cell
- * @throws {TritswapError} `network` for a text that cannot be fetched; what an expert's load throws; `AbortError`
+ * @throws {TritswapError} `network` for a text that cannot be fetched; the error of an expert's load; `AbortError`
  */
 export async function measure(
   measurement: Measurement,
@@ -67,8 +69,8 @@ export async function measure(
         const start = window * WINDOW_TOKENS
         const part = tokens[column]!.slice(start, start + WINDOW_TOKENS)
         if (part.length < 2) break
-        // Who stops does not wait for the window that is being read.
-        const score = await orAborted(loader.score(part, experts), signal)
+        // A stop does not wait for the window that is being read.
+        const score = await abortable(loader.score(part, experts), signal)
         bits += score.bits
         bytes += score.bytes
       }
@@ -79,7 +81,7 @@ export async function measure(
   }
 }
 
-/** What is measured, for a file. */
+/** A measurement as the text of a JSON file. */
 export function measurementJson({ pens, texts, windows, cells }: Measurement, about: object): string {
   const rows = pens.map(({ id, label, rootHash }, row) => ({
     id,
@@ -90,7 +92,7 @@ export function measurementJson({ pens, texts, windows, cells }: Measurement, ab
   return `${JSON.stringify({ ...about, windows, windowTokens: WINDOW_TOKENS, texts, rows }, null, 2)}\n`
 }
 
-/** @throws {TritswapError} `network` for a text that cannot be had */
+/** @throws {TritswapError} `network` for a text that cannot be fetched */
 export async function fetchText(url: string, signal: AbortSignal): Promise<string> {
   const response = await fetch(url, { signal })
   if (!response.ok) {

@@ -1,14 +1,14 @@
 import { readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { toHalf } from '../format/index.ts'
 
-/** Bits of precision of the dtypes that weights come in. */
+/** Bits of precision of the dtypes of weights. */
 const PRECISION: Record<string, number> = { BF16: 8, F16: 11, F32: 24, F64: 53 }
 
 const SLICE = 1 << 20
 
 /**
- * Whether two tensors are the same numbers as far as the coarser of their dtypes can tell: a weight that was not
- * trained differs from the base only by the rounding of whichever was saved in fewer bits.
+ * Whether two tensors are equal as far as the coarser of their dtypes can tell: a weight that was not trained differs
+ * from the base only by the rounding of the one that was saved in fewer bits.
  */
 export async function sameButForRounding(
   a: StoredTensor,

@@ -1,6 +1,6 @@
 import { css, html, LitElement, nothing } from 'lit'
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
-import type { Pen } from '../element/switcher_state.ts'
+import type { Pen } from '../element/pens.ts'
 import { base, theme } from '../element/theme.ts'
 import { isAbortError } from '../errors.ts'
 
@@ -12,7 +12,7 @@ interface Column {
 
 const TOKENS = 40
 
-/** One prompt, written on by every pen in turn. Each call is bound to its expert: the manuscript goes on undisturbed. */
+/** Continues one prompt with every pen in turn. Each call is bound to its expert, so the manuscript is not disturbed. */
 export class SideBySide extends LitElement {
   static override properties = { switcher: { attribute: false }, _columns: { state: true } }
 
@@ -31,7 +31,7 @@ export class SideBySide extends LitElement {
         padding-top: 8px;
         border-top: 2px solid var(--ink);
       }
-      /* Room for what is to be written: nothing moves while it is. */
+      /* Room for the text, so that nothing moves while it is written. */
       .started .column {
         min-height: 170px;
       }
@@ -95,7 +95,7 @@ export class SideBySide extends LitElement {
       </div>`
   }
 
-  /** The prompt of what is shown; that of the switcher may be another by now. */
+  /** The prompt of the shown texts; the switcher's prompt may have changed since. */
   #prompt = ''
 
   async #run(): Promise<void> {
@@ -119,7 +119,7 @@ export class SideBySide extends LitElement {
         }
       } catch (error) {
         if (signal.aborted) break
-        // What one pen cannot do, the next may.
+        // The next pen may still work.
         if (!isAbortError(error)) column.problem = (error as Error).message
       }
     }

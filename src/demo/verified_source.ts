@@ -4,12 +4,12 @@ import { httpSource } from '../source/http.ts'
 import { withRetry } from '../source/retry.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
 
-/** Chunks held at once: a pass over a tensor reads its rows one after the other, and several tensors are in work. */
-const CHUNKS_HELD = 512
+/** Chunks in memory at once: several tensors are read at a time, each row by row. */
+const MAX_CHUNKS = 512
 
 /**
- * A `.trit` file of this site for reads here and there: chunks come from the cache that the fetch workers filled, else
- * from the network, and each is compared with its hash before any of it is used.
+ * A `.trit` file of this site with random access. Chunks come from the cache that the fetch workers filled, else from the
+ * network, and each is verified before any of it is used.
  * @throws {TritswapError} `integrity`, `format`, `network`
  */
 export async function openVerified(
@@ -19,12 +19,12 @@ export async function openVerified(
 ): Promise<{ head: TritHead; source: ByteSource }> {
   const remote = withRetry(httpSource(url))
   const cached = openChunkCache().open(rootHash)
-  const kept = await cached.head().catch(() => undefined)
+  const cachedHead = await cached.head().catch(() => undefined)
   const head =
-    (kept && (await parseHead(kept, url, rootHash).catch(() => undefined))) ??
+    (cachedHead && (await parseHead(cachedHead, url, rootHash).catch(() => undefined))) ??
     (await readHead(remote, { signal, rootHash }))
 
-  const held = new Map<number, Promise<Uint8Array<ArrayBuffer>>>()
+  const chunks = new Map<number, Promise<Uint8Array<ArrayBuffer>>>()
   async function fetchChunk(index: number, options?: ReadOptions): Promise<Uint8Array<ArrayBuffer>> {
     const bytes = await cached.read(index).catch(() => undefined)
     if (bytes !== undefined) {
@@ -40,13 +40,13 @@ export async function openVerified(
     return fetched
   }
   function chunk(index: number, options?: ReadOptions): Promise<Uint8Array<ArrayBuffer>> {
-    const known = held.get(index)
+    const known = chunks.get(index)
     const bytes = known ?? fetchChunk(index, options)
-    // Read again, it is the last to go.
-    held.delete(index)
-    held.set(index, bytes)
-    bytes.catch(() => held.delete(index))
-    if (held.size > CHUNKS_HELD) held.delete(held.keys().next().value as number)
+    // Moves the chunk to the end: the one that was not used for longest goes first.
+    chunks.delete(index)
+    chunks.set(index, bytes)
+    bytes.catch(() => chunks.delete(index))
+    if (chunks.size > MAX_CHUNKS) chunks.delete(chunks.keys().next().value as number)
     return bytes
   }
 

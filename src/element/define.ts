@@ -10,7 +10,7 @@ import { Mix } from './mix.ts'
 import { PenChoice } from './pen_choice.ts'
 import { SwitchBar } from './switch_bar.ts'
 
-/** One function for all elements: those with the same model share what it makes. */
+/** The same function for all elements: those with the same model share the loader that it makes. */
 ExpertSwitcher.createLoader = (options) => ExpertLoader.create(options)
 
 const elements = {
@@ -22,7 +22,7 @@ const elements = {
 }
 
 for (const [name, element] of Object.entries(elements)) {
-  // Two bundles on one page may both bring it: the first stays.
+  // If two bundles on a page bring the element, the first one registers it.
   if (customElements.get(name) === undefined) customElements.define(name, element)
 }
 
@@ -37,5 +37,6 @@ declare global {
 }
 
 export type { ExpertSwitcherEvents } from './expert_switcher.ts'
-export type { MeasuredSwitch, Pen, SwitcherEvents, WeightedId, WeightedPen } from './switcher_state.ts'
+export type { Pen, WeightedId, WeightedPen } from './pens.ts'
+export type { MeasuredSwitch, SwitcherEvents } from './switcher_state.ts'
 export { ExpertSwitcher }

@@ -1,19 +1,15 @@
-import { css, html, LitElement, nothing, type PropertyValues } from 'lit'
+import { html, LitElement, nothing, type PropertyValues } from 'lit'
 import { readRegistry } from '../source/registry.ts'
+import { baseState } from './base_state.ts'
+import { switcherStyles } from './expert_switcher_styles.ts'
 import type { Blend } from './mix.ts'
 import { KEYS } from './pen_choice.ts'
-import {
-  type CreateLoader,
-  type Pen,
-  type SwitcherEvents,
-  SwitcherState,
-  type WeightedId,
-} from './switcher_state.ts'
+import type { Pen, WeightedId } from './pens.ts'
+import type { CreateLoader } from './shared_loader.ts'
+import { type SwitcherEvents, SwitcherState } from './switcher_state.ts'
 import { base, theme } from './theme.ts'
-import { formatBytes } from './units.ts'
-import { howToGetWebGpu } from './webgpu_help.ts'
 
-/** Where a number key goes when several switchers are on a page and none has the focus: to the first. */
+/** The switchers on the page, in order. When none has the focus, number keys go to the first. */
 const connected: ExpertSwitcher[] = []
 
 /** The details of the events of `<expert-switcher>`, by name. */
@@ -26,17 +22,17 @@ export type ExpertSwitcherEvents = { [K in keyof SwitcherEvents]: CustomEvent<Sw
  * one engine; each writes with its own experts.
  *
  * @fires ready {CustomEvent<ModelInfo>} The base is in VRAM.
- * @fires progress {CustomEvent<FetchProgress>} Bytes of the base or of an expert came.
+ * @fires progress {CustomEvent<FetchProgress>} Bytes of the base or of an expert arrived.
  * @fires switch {CustomEvent<MeasuredSwitch>} Another pen is in hand.
  * @fires token {CustomEvent<GeneratedToken>} A token was written.
  * @fires error {CustomEvent<Error>} The base, an expert or the writing failed; the element shows it as well.
  * @fires change {CustomEvent<null>} Anything that is shown changed.
  *
- * @slot empty - what stands in the manuscript before anything is written
+ * @slot empty - shown in the manuscript before anything is written
  * @slot unsupported - what to do without WebGPU, in place of the list of browsers
  *
  * @csspart grid - all of it
- * @csspart state - what stands in place of the manuscript while there is no base
+ * @csspart state - stands in place of the manuscript while there is no base
  * @csspart prompt - the prompt in the manuscript
  * @csspart pens - the group of pens
  * @csspart pen - one of them
@@ -75,165 +71,7 @@ export class ExpertSwitcher extends LitElement {
   }
 
   /** @internal */
-  static override styles = [
-    theme,
-    base,
-    css`
-      :host {
-        container: switcher / inline-size;
-      }
-      .grid {
-        display: grid;
-        grid-template: minmax(0, 1fr) auto auto / minmax(0, 3fr) minmax(320px, 2fr);
-        grid-template-areas: 'sheet pens' 'form pens' 'bar bar';
-        gap: 0 24px;
-        height: 100%;
-      }
-      trit-manuscript,
-      .state {
-        grid-area: sheet;
-        min-height: 0;
-      }
-      .pens {
-        grid-area: pens;
-        min-height: 0;
-        overflow-y: auto;
-        scrollbar-width: thin;
-      }
-      trit-switch-bar {
-        grid-area: bar;
-        padding-top: 10px;
-        margin-top: 12px;
-        border-top: 1px solid var(--trit-hairline);
-      }
-      .state {
-        display: flex;
-        flex-direction: column;
-        align-items: flex-start;
-        gap: 12px;
-        padding: 4px 24px 16px var(--trit-margin, 120px);
-        overflow-wrap: anywhere;
-        background: linear-gradient(var(--trit-hairline), var(--trit-hairline)) no-repeat
-          calc(var(--trit-margin, 120px) - 16px) 0 / 1px 100%;
-      }
-      .state > * {
-        max-width: 560px;
-      }
-      .state h2 {
-        margin: 0;
-        font: 400 22px/30px var(--trit-serif);
-      }
-      .state p {
-        margin: 0;
-        color: var(--trit-muted);
-      }
-      .state ul {
-        margin: 0;
-        padding-left: 18px;
-        color: var(--trit-muted);
-      }
-      .state.problem h2 {
-        color: var(--trit-error);
-      }
-      .line {
-        width: 100%;
-        max-width: 520px;
-        height: 2px;
-        background: var(--trit-hairline);
-      }
-      .line i {
-        display: block;
-        height: 100%;
-        width: calc(100% * var(--share));
-        background: var(--ink-0);
-      }
-      form {
-        grid-area: form;
-        display: grid;
-        grid-template-columns: minmax(0, 1fr) auto;
-        gap: 8px;
-        margin: 0;
-        padding-top: 10px;
-        border-top: 1px solid var(--trit-hairline);
-      }
-      textarea {
-        height: 58px;
-        padding: 6px 10px;
-        font: 17px/22px var(--trit-serif);
-        color: inherit;
-        background: transparent;
-        border: 1px solid var(--trit-hairline);
-        border-radius: var(--trit-radius);
-        resize: none;
-      }
-      textarea:focus-visible {
-        outline-offset: -1px;
-      }
-      .write {
-        width: 92px;
-        height: 36px;
-      }
-      .samples {
-        grid-column: 1 / -1;
-        display: flex;
-        gap: 6px;
-        height: 30px;
-        overflow-x: auto;
-        scrollbar-width: none;
-        mask-image: linear-gradient(to left, transparent, #000 32px);
-        padding: 2px;
-        margin: -2px;
-      }
-      .samples button {
-        flex: none;
-        max-width: 260px;
-        width: auto;
-        padding: 1px 10px;
-        font: italic 14px/22px var(--trit-serif);
-        border-radius: 13px;
-        height: 26px;
-        overflow: hidden;
-        text-overflow: ellipsis;
-        white-space: nowrap;
-        color: var(--ink);
-        border-color: color-mix(in srgb, var(--ink) 35%, transparent);
-      }
-      .notice-line,
-      .problem-line {
-        grid-column: 1 / -1;
-      }
-      .problem-line {
-        color: var(--trit-error);
-        overflow-wrap: anywhere;
-      }
-      @container switcher (max-width: 720px) {
-        .grid {
-          display: block;
-          height: auto;
-        }
-        trit-manuscript,
-        .state {
-          height: 280px;
-          overflow-y: auto;
-          --trit-margin: 0px;
-          background: none;
-        }
-        /* Nothing streams there: it may take the room that it needs. */
-        .state {
-          height: auto;
-          min-height: 280px;
-        }
-        .pens {
-          margin: 8px 0 12px;
-          overflow: visible;
-        }
-        form {
-          border: 0;
-          padding: 0;
-        }
-      }
-    `,
-  ]
+  static override styles = [theme, base, switcherStyles]
 
   /**
    * Folder of the base: an address, absolute or relative to the page, or `hf:owner/name@revision`.
@@ -246,7 +84,7 @@ export class ExpertSwitcher extends LitElement {
    */
   declare experts: string
   /**
-   * Folder of onnxruntime-web's files, where a bundler moved the library away from its own; else leave it out.
+   * Folder of onnxruntime-web's files. Only needed where a bundler separated the library from them.
    * @attr ort
    */
   declare ort: string
@@ -256,17 +94,17 @@ export class ExpertSwitcher extends LitElement {
    */
   declare prompt: string
   /**
-   * How much is written at once; an end token ends it earlier.
+   * Tokens that are written at once, at most; an end token ends the text earlier.
    * @attr max-new-tokens
    */
   declare maxNewTokens: number
   /**
-   * 0 takes the likeliest token each time; more lets chance choose among the `topK` likeliest.
+   * 0 takes the likeliest token each time; above 0, chance chooses among the `topK` likeliest.
    * @attr temperature
    */
   declare temperature: number
   /**
-   * How many of the likeliest tokens chance chooses among.
+   * How many of the likeliest tokens chance chooses from.
    * @attr top-k
    */
   declare topK: number
@@ -276,10 +114,10 @@ export class ExpertSwitcher extends LitElement {
    */
   declare autoload: boolean
 
-  /** @internal How the engine is made. */
+  /** @internal Makes the engine. */
   static createLoader: CreateLoader
 
-  /** What is known and shown, as data. */
+  /** All that the element shows, as data. */
   readonly state: SwitcherState
 
   constructor() {
@@ -323,8 +161,8 @@ export class ExpertSwitcher extends LitElement {
   }
 
   /**
-   * Ids of the experts in hand, or on their way there; empty for the base. Unknown ids end in the event `error`. As an
-   * attribute separated by spaces.
+   * Ids of the experts in hand, or on their way there; empty for the base. An unknown id fires `error`. In the attribute,
+   * ids are separated by spaces.
    * @attr active
    */
   get active(): string[] {
@@ -336,7 +174,7 @@ export class ExpertSwitcher extends LitElement {
   }
 
   /**
-   * Strength of what is in hand: 1 is an expert as it was made, 0 the base. The next token already has it.
+   * Strength of what is in hand: 1 is an expert as it was made, 0 the base. The next token is written with it.
    * @attr alpha
    */
   get alpha(): number {
@@ -348,8 +186,8 @@ export class ExpertSwitcher extends LitElement {
   }
 
   /**
-   * Takes experts in hand, also while text is being written; asked for before base and registry are there, when they
-   * are.
+   * Takes experts in hand, also while text is being written. Called before base and registry are loaded, it waits for
+   * them.
    * @param choice - ids, or ids with weights; none for the base
    * @throws {TritswapError} `input` for an id that the registry does not list
    */
@@ -357,18 +195,18 @@ export class ExpertSwitcher extends LitElement {
     return this.state.activate(typeof choice === 'string' ? [choice] : choice)
   }
 
-  /** Loads the base; what comes of it is in `state` and in the events `ready` and `error`. */
+  /** Loads the base. Never rejects: `state` and the events `ready` and `error` tell how it went. */
   load(): Promise<void> {
     return this.state.open(this.model, this.ort || undefined)
   }
 
-  /** Writes on from the prompt; resolves when it has stopped. */
+  /** Writes on from the prompt; resolves when the text has ended or was stopped. */
   generate(): Promise<void> {
     const { maxNewTokens, temperature, topK } = this
     return this.state.write(this.prompt, { maxNewTokens, temperature, topK })
   }
 
-  /** Ends {@link generate}; what was written stays. */
+  /** Ends {@link generate}; the text so far stays. */
   stop(): void {
     this.state.stop()
   }
@@ -427,58 +265,20 @@ export class ExpertSwitcher extends LitElement {
 
   #sheet() {
     const { state } = this
-    switch (state.status) {
-      case 'ready':
-        return html`<trit-manuscript
-          exportparts="prompt"
-          .prompt=${state.prompt}
-          .tokens=${state.tokens}
-          ?writing=${state.writing}
-          ><slot name="empty" slot="empty">Ready. Choose a pen, give it a beginning, and let it write.</slot></trit-manuscript
-        >`
-      case 'loading':
-        return html`<div class="state" part="state">
-          <h2>The base is on its way</h2>
-          ${this.#line()}
-          <p class="figure">${this.#loading()}</p>
-          <button @click=${() => state.close()}>Stop</button>
-        </div>`
-      case 'idle':
-        return html`<div class="state" part="state">
-          ${
-            state.total > 0 && state.loaded < state.total
-              ? html`<h2>The base is partly here</h2>
-                  ${this.#line()}
-                  <p class="figure">
-                    ${formatBytes(state.loaded)} of ${formatBytes(state.total)} came; what the browser keeps of it is not
-                    fetched again.
-                  </p>
-                  <button class="primary" @click=${() => this.load()}>Go on loading</button>`
-              : html`<h2>The base is not loaded</h2>
-                  <p>It is read once and then stays in this device’s memory. Nothing you type leaves the browser.</p>
-                  <button class="primary" @click=${() => this.load()}>Load the base</button>`
-          }
-        </div>`
-      case 'failed':
-        return html`<div class="state problem" part="state" role="alert">
-          <h2>The base could not be loaded</h2>
-          <p>${state.online ? nothing : 'You are offline. '}${state.problem}</p>
-          <button class="primary" @click=${() => this.load()}>Try again</button>
-        </div>`
-      case 'lost':
-        return html`<div class="state problem" part="state" role="alert">
-          <h2>The graphics device went away</h2>
-          <p>${state.problem}</p>
-          <button class="primary" @click=${() => this.#startAgain()}>Start again</button>
-        </div>`
-      case 'unsupported':
-        return html`<div class="state problem" part="state" role="alert">
-          <h2>WebGPU is missing</h2>
-          <p>${state.problem}. The model runs on your own graphics device, through WebGPU.</p>
-          <slot name="unsupported">${howToGetWebGpu()}</slot>
-          <button class="primary" @click=${() => this.load()}>Try again</button>
-        </div>`
+    if (state.status !== 'ready') {
+      return baseState(state, {
+        load: () => void this.load(),
+        stop: () => state.close(),
+        startAgain: () => void this.#startAgain(),
+      })
     }
+    return html`<trit-manuscript
+      exportparts="prompt"
+      .prompt=${state.prompt}
+      .tokens=${state.tokens}
+      ?writing=${state.writing}
+      ><slot name="empty" slot="empty">Ready. Choose a pen, give it a beginning, and let it write.</slot></trit-manuscript
+    >`
   }
 
   #form() {
@@ -529,7 +329,7 @@ export class ExpertSwitcher extends LitElement {
     </form>`
   }
 
-  /** Sample prompts, each once: that of the chosen pen first. */
+  /** Sample prompts without repeats, that of the chosen pen first. */
   #samples(): { pen: Pen; prompt: string }[] {
     const { pens, chosen } = this.state
     const samples = new Map<string, Pen>()
@@ -540,28 +340,7 @@ export class ExpertSwitcher extends LitElement {
     return [...samples].map(([prompt, pen]) => ({ prompt, pen }))
   }
 
-  #line() {
-    return html`<div
-      class="line"
-      role="progressbar"
-      aria-label="Loading the base"
-      aria-valuemin="0"
-      aria-valuemax="100"
-      aria-valuenow=${Math.round(100 * this.#share())}
-    ><i .style=${`--share: ${this.#share()}`}></i></div>`
-  }
-
-  #share(): number {
-    return this.state.total > 0 ? Math.min(1, this.state.loaded / this.state.total) : 0
-  }
-
-  #loading(): string {
-    const { loaded, total } = this.state
-    if (total > 0 && loaded >= total) return `${formatBytes(loaded)} are here; preparing the graphics device`
-    return total > 0 ? `${formatBytes(loaded)} of ${formatBytes(total)}` : 'Asking for it'
-  }
-
-  /** For screen readers: the text up to the last finished sentence, so that they are not interrupted by every token. */
+  /** For screen readers: the text up to its last whole sentence, so that not every token interrupts them. */
   #spoken(): string {
     const text = this.state.tokens.map((token) => token.text).join('')
     if (!this.state.writing) return text
@@ -576,7 +355,7 @@ export class ExpertSwitcher extends LitElement {
   async #readRegistry(url: string): Promise<void> {
     try {
       const registry = await readRegistry(new URL(url, document.baseURI))
-      // Another address was set meanwhile.
+      // Unless another address was set meanwhile.
       if (this.experts === url) this.state.setRegistry(registry.experts)
     } catch (error) {
       this.state.registryFailed(error)

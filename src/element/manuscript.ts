@@ -1,9 +1,9 @@
 import { css, html, LitElement, nothing, type PropertyValues } from 'lit'
-import type { WrittenToken } from './switcher_state.ts'
+import type { WrittenToken } from './text_writer.ts'
 import { base } from './theme.ts'
 import { formatMs } from './units.ts'
 
-/** A stretch of tokens written by the same pens. */
+/** Tokens in a row that the same pens wrote. */
 interface Run {
   start: number
   tokens: WrittenToken[]
@@ -11,7 +11,7 @@ interface Run {
 
 /**
  * The generated text, each token in the ink of the pen that wrote it, with a nib mark in the margin where the
- * pen changed. Hovering over a token, or moving to it with the arrow keys, shows who wrote it in which time.
+ * pen changed. Hovering over a token, or moving to it with the arrow keys, shows who wrote it and how long it took.
  */
 export class Manuscript extends LitElement {
   static override properties = {
@@ -63,7 +63,7 @@ export class Manuscript extends LitElement {
         background: color-mix(in srgb, var(--ink) 16%, transparent);
         border-radius: 3px;
       }
-      /* Out of the flow: its line is that of the text it stands in, its column the margin. */
+      /* Out of the flow: in the margin, at the height of its line of text. */
       .mark {
         position: absolute;
         left: 0;
@@ -83,7 +83,7 @@ export class Manuscript extends LitElement {
         vertical-align: -2px;
         fill: var(--ink);
       }
-      /* Before a space of the text: the space separates the nib from the word before it. */
+      /* Where the run begins with a space, the nib stands before the space, close to the word before. */
       .nib.after-word {
         margin: 0 0 0 3px;
       }
@@ -125,7 +125,7 @@ export class Manuscript extends LitElement {
         .mark {
           position: static;
           display: inline-block;
-          /* What it was moved by in the margin, before the page became narrow. */
+          /* Undoes the shift in the margin from before the page became narrow. */
           translate: none !important;
           width: auto;
           max-width: 100%;
@@ -225,17 +225,17 @@ export class Manuscript extends LitElement {
     this.#spreadMarks()
     const sheet = this.renderRoot.querySelector('.sheet')
     if (sheet === null || !changed.has('tokens')) return
-    // Follow the text, unless the reader has scrolled back to look at something.
+    // Follow the text, unless the reader has scrolled back.
     const distance = sheet.scrollHeight - sheet.scrollTop - sheet.clientHeight
     if (this.writing && distance < 96) sheet.scrollTop = sheet.scrollHeight
   }
 
-  /** Two changes in one line would print their names over each other: the later one moves down. */
+  /** Moves a name down where it would overlap the name before it: two changes may be in one line. */
   #spreadMarks(): void {
     let free = 0
     for (const mark of this.renderRoot.querySelectorAll<HTMLElement>('.mark')) {
       mark.style.translate = ''
-      // On narrow pages they stand in the line.
+      // On narrow pages the names stand in the text.
       if (getComputedStyle(mark).position !== 'absolute') continue
       const top = mark.offsetTop
       const moved = Math.max(0, free - top)

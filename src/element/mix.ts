@@ -1,19 +1,20 @@
 import { css, html, LitElement, nothing, type PropertyValues } from 'lit'
-import type { Pen, SwitcherState } from './switcher_state.ts'
+import type { Pen } from './pens.ts'
+import type { SwitcherState } from './switcher_state.ts'
 import { base } from './theme.ts'
 
-/** A second pen and its share of the whole, from 0 to 1; without one there is no blend. */
+/** A second pen and its share of the whole, from 0 to 1; no blend without a second pen. */
 export interface Blend {
   second: Pen | undefined
   share: number
 }
 
-/** Beyond this an expert of the demo writes nonsense. */
+/** Above this, experts of the demo write nonsense. */
 const MAX_STRENGTH = 2
 
 /**
- * Strength of what is in hand, and a second pen that writes along. Every position of a slider is a switch: the next
- * token already uses it.
+ * Strength of what is in hand, and a second pen that writes with the first. Every move of a slider is a switch: the next
+ * token is written with it.
  *
  * @fires strength - detail: the new strength, a number
  * @fires blend - detail: {@link Blend}
@@ -135,12 +136,12 @@ export class Mix extends LitElement {
     </details>`
   }
 
-  /** A blend that comes from elsewhere, say from a link, is to be seen. */
+  /** Opens the controls for a blend that was not made here, e.g. by a link. */
   protected override updated(changed: PropertyValues<this>): void {
     if (changed.has('hand') && this.hand.length > 1) this.renderRoot.querySelector('details')!.open = true
   }
 
-  /** Below many pens its end is out of sight. */
+  /** Scrolls the opened controls into view: below many pens they are out of sight. */
   #onToggle = (event: Event): void => {
     const details = event.target as HTMLDetailsElement
     if (details.open) details.scrollIntoView({ block: 'nearest' })

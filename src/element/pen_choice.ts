@@ -1,17 +1,18 @@
-import { css, html, LitElement, nothing } from 'lit'
-import type { Pen, WeightedPen } from './switcher_state.ts'
+import { html, LitElement, nothing } from 'lit'
+import { penChoiceStyles } from './pen_choice_styles.ts'
+import type { Pen, WeightedPen } from './pens.ts'
 import { base } from './theme.ts'
 import { formatBytes } from './units.ts'
 
-/** A number key chooses a pen as long as there is a key for it. */
+/** The first pens have a number key each. */
 export const KEYS = 9
 
 /**
- * The pens as a group of radio cards: the base, then the experts, each with its size drawn to scale against
- * what it replaces and where its bytes are.
+ * The pens as a group of radio cards: the base, then the experts. Each card says where the bytes are, and draws their
+ * number to scale against what the expert replaces.
  *
  * @fires choose - detail: the {@link Pen} that the visitor chose
- * @fires choose-variant - detail: the {@link Pen} of the card and the variant to take instead
+ * @fires choose-variant - detail: the {@link Pen} of the card and the variant to take in its place
  * @fires read-again - the visitor wants the registry to be read once more
  * @fires stop-fetching - detail: the {@link Pen} whose download is to end
  */
@@ -26,289 +27,13 @@ export class PenChoice extends LitElement {
     problem: {},
   }
 
-  static override styles = [
-    base,
-    css`
-      fieldset {
-        margin: 0;
-        padding: 0;
-        border: 0;
-        min-width: 0;
-      }
-      .pen {
-        position: relative;
-        border-bottom: 1px solid var(--trit-hairline);
-      }
-      .pen:first-of-type {
-        border-top: 1px solid var(--trit-hairline);
-      }
-      label {
-        position: relative;
-        display: grid;
-        grid-template-columns: 22px minmax(0, 1fr) auto 22px;
-        column-gap: 8px;
-        align-items: center;
-        padding: 5px 8px 6px 10px;
-        cursor: pointer;
-        transition: background 120ms;
-      }
-      label::before {
-        content: '';
-        position: absolute;
-        inset: 0 auto 0 0;
-        width: 3px;
-        background: var(--ink);
-        scale: 1 0;
-        transition: scale 120ms;
-      }
-      label:hover {
-        background: var(--trit-wash);
-      }
-      .pen.chosen label {
-        background: color-mix(in srgb, var(--ink) 9%, transparent);
-      }
-      .pen.held label::before {
-        scale: 1 1;
-      }
-      :disabled label {
-        cursor: default;
-      }
-      label:has(:focus-visible) {
-        outline: 2px solid var(--trit-focus);
-        outline-offset: -2px;
-      }
-      /* Over the whole card, so that what is clicked and what has the focus are the same thing. */
-      input {
-        position: absolute;
-        inset: 0;
-        width: 100%;
-        height: 100%;
-        margin: 0;
-        opacity: 0;
-        cursor: inherit;
-      }
-      .nib {
-        width: 20px;
-        height: 20px;
-        fill: none;
-        stroke: var(--ink);
-        stroke-width: 1.5;
-        stroke-linejoin: round;
-      }
-      .held .nib {
-        fill: var(--ink);
-      }
-      .held .nib .slit {
-        stroke: var(--trit-paper);
-      }
-      .name {
-        overflow: hidden;
-        text-overflow: ellipsis;
-        white-space: nowrap;
-      }
-      .name {
-        font-weight: 600;
-      }
-      .held .name {
-        color: var(--ink);
-      }
-      .about {
-        grid-column: 2 / -1;
-        height: 18px;
-        font-size: 13px;
-        line-height: 18px;
-        color: var(--trit-muted);
-        overflow: hidden;
-        text-overflow: ellipsis;
-        white-space: nowrap;
-      }
-      .place {
-        font-size: 12px;
-        color: var(--trit-muted);
-        text-align: right;
-      }
-      .held .place {
-        color: var(--ink);
-        font-weight: 600;
-      }
-      kbd {
-        justify-self: end;
-        width: 20px;
-        font: 600 12px/18px var(--trit-sans);
-        text-align: center;
-        color: var(--trit-muted);
-        border: 1px solid var(--trit-hairline);
-        border-radius: 4px;
-      }
-      .size {
-        grid-area: 3 / 2 / auto / -1;
-        display: grid;
-        grid-template-columns: minmax(0, 1fr);
-        gap: 3px;
-        justify-items: end;
-        min-height: 16px;
-        font-size: 12px;
-        line-height: 16px;
-        color: var(--trit-muted);
-      }
-      .size > :empty {
-        display: none;
-      }
-      .scale {
-        order: 1;
-        width: 100%;
-        position: relative;
-        height: 4px;
-        border-radius: 1px;
-        background: var(--trit-hairline);
-        overflow: hidden;
-      }
-      .scale s {
-        position: absolute;
-        inset: 0 auto 0 calc(100% * var(--share));
-        width: 1px;
-        background: var(--trit-text);
-      }
-      /* In the line of the size, which is short and at its end. */
-      .facts {
-        grid-area: 3 / 2 / auto / -1;
-        align-self: start;
-        max-width: calc(100% - 168px);
-        height: 16px;
-        font-size: 12px;
-        line-height: 16px;
-        color: var(--trit-muted);
-        overflow: hidden;
-        text-overflow: ellipsis;
-        white-space: nowrap;
-      }
-      .facts:empty {
-        display: none;
-      }
-      .scale i {
-        display: block;
-        height: 100%;
-        min-width: 2px;
-        width: calc(100% * var(--share));
-        background: var(--ink);
-      }
-      .fill {
-        position: absolute;
-        inset: auto 0 -1px 0;
-        height: 2px;
-        background: var(--ink);
-        transform-origin: left;
-        scale: var(--share) 1;
-      }
-      /* Over the card, in the line of its name. */
-      .variants {
-        position: absolute;
-        top: 6px;
-        right: 136px;
-        padding: 0 2px;
-        font-family: inherit;
-        font-size: 12px;
-        line-height: 18px;
-        color: var(--trit-muted);
-        background: var(--trit-paper);
-        border: 1px solid var(--trit-hairline);
-        border-radius: 4px;
-      }
-      .error {
-        display: flex;
-        gap: 8px;
-        align-items: flex-start;
-        justify-content: space-between;
-        padding: 0 8px 9px 40px;
-        font-size: 13px;
-        line-height: 18px;
-        color: var(--trit-error);
-        overflow-wrap: anywhere;
-      }
-      .error button,
-      .stop {
-        flex: none;
-        padding: 1px 10px;
-        font-size: 12px;
-      }
-      .stop {
-        position: absolute;
-        right: 38px;
-        top: 6px;
-        background: var(--trit-paper);
-      }
-      .note {
-        margin: 8px 10px 0;
-        font-size: 12px;
-        line-height: 16px;
-        color: var(--trit-muted);
-      }
-      .notice {
-        margin: 0 0 8px;
-        padding: 6px 10px;
-        font-size: 13px;
-        line-height: 18px;
-        background: var(--trit-wash);
-        border-radius: var(--trit-radius);
-      }
-      fieldset + .notice {
-        margin-top: 8px;
-      }
-      .problem {
-        display: flex;
-        gap: 8px;
-        align-items: flex-start;
-        justify-content: space-between;
-        padding: 12px 8px;
-        color: var(--trit-error);
-        overflow-wrap: anywhere;
-      }
-      @container switcher (max-width: 720px) {
-        label {
-          grid-template-columns: 20px minmax(0, 1fr) auto 52px;
-          padding: 6px 6px 9px 8px;
-        }
-        .about,
-        .facts,
-        kbd {
-          display: none;
-        }
-        .size {
-          grid-area: 1 / 3 / auto / auto;
-          display: flex;
-          height: auto;
-          line-height: 20px;
-        }
-        .scale {
-          position: absolute;
-          inset: auto 0 0 0;
-          height: 3px;
-        }
-        .of {
-          font-size: 0;
-          line-height: 0;
-        }
-        .of::before {
-          content: '/';
-          font-size: 12px;
-        }
-        .variants {
-          position: static;
-          margin: 0 0 8px 36px;
-        }
-        .stop {
-          right: 6px;
-          top: 4px;
-        }
-      }
-    `,
-  ]
+  static override styles = [base, penChoiceStyles]
 
   declare pens: readonly Pen[]
   declare chosen: Pen | undefined
   declare held: readonly WeightedPen[]
   declare disabled: boolean
-  /** Without a network only what is here already can be had. */
+  /** Without a network, only what is on this device can be used. */
   declare offline: boolean
   /** The registry lists nothing. */
   declare empty: boolean
@@ -449,7 +174,7 @@ export class PenChoice extends LitElement {
   }
 }
 
-/** What there is to know of an expert beside its size. */
+/** Facts about an expert besides its size. */
 function factsOf({ replaces, density, licence }: Pen): string[] {
   const facts: string[] = []
   if (density !== undefined) facts.push(`keeps ${round(100 * density)} %`)

@@ -1,4 +1,5 @@
-import { orAborted } from '../async/or_aborted.ts'
+import { abortable } from '../async/abortable.ts'
+import { SerialQueue } from '../async/serial_queue.ts'
 import type { ExpertLoader, FetchProgress, LoaderOptions, ProgressCallback } from '../loader/index.ts'
 
 /** The part of an {@link ExpertLoader} that the switcher drives. */
@@ -18,15 +19,15 @@ export type SwitcherLoader = Pick<
 
 export type CreateLoader = (options: LoaderOptions) => Promise<SwitcherLoader>
 
-/** Several switchers with the same model on a page share one engine: the base is in VRAM once. */
+/** One engine, shared by all switchers of a page with the same model: the base is in VRAM once. */
 interface Shared {
   users: Set<User>
   opening: AbortController
   loading: Promise<SwitcherLoader>
-  /** The last that was heard of each file, for those who join in the middle of the download. */
+  /** The last progress of each file, for users that join during the download. */
   progress: Map<string, FetchProgress>
-  /** Switches of different users go one after the other: none overtakes that of somebody else. */
-  turn: Promise<unknown>
+  /** Switches of different users run one after the other: none overtakes that of another user. */
+  switches: SerialQueue
 }
 
 interface User {
@@ -34,16 +35,16 @@ interface User {
   onShared: () => void
 }
 
-/** What a switcher has of a loader that others may use too. */
+/** A switcher's share of a loader that others may use too. */
 export interface Lease {
   loader: SwitcherLoader
-  /** Others use it now: what is active in it is not only this user's doing. */
+  /** Others use the loader now, and may switch its experts. */
   readonly shared: boolean
-  /** Runs a switch when those of the other users are done. */
+  /** Runs a switch after those of the other users. */
   inTurn<T>(run: () => Promise<T>): Promise<T>
-  /** The last one to leave disposes of the loader. */
+  /** Leaves the loader; the last user to leave disposes of it. */
   release(): Promise<void>
-  /** Nobody joins any more: the next one gets a new loader. */
+  /** Lets no more users join: the next one gets a new loader. */
   retire(): void
 }
 
@@ -53,7 +54,7 @@ const loaders = new WeakMap<CreateLoader, Map<string, Shared>>()
 
 /**
  * Joins the loader of a model on this page, or makes it.
- * @param options - `onShared` is called when somebody else joins
+ * @param options - `onShared` is called when another user joins
  * @throws as `ExpertLoader.create`
  */
 export async function leaseLoader(
@@ -81,24 +82,23 @@ export async function leaseLoader(
   shared.users.add(user)
   for (const progress of shared.progress.values()) user.onProgress(progress)
   try {
-    const loader = await orAborted(shared.loading, signal)
+    const loader = await abortable(shared.loading, signal)
     return {
       loader,
       get shared() {
         return shared.users.size > 1
       },
       inTurn(run) {
+        // With one user, a later switch may overtake an earlier one.
         if (shared.users.size === 1) return run()
-        const done = shared.turn.then(run)
-        shared.turn = done.catch(() => {})
-        return done
+        return shared.switches.run(run)
       },
       release,
       retire,
     }
   } catch (error) {
     await release()
-    // A failed attempt is nothing to join, even while others have not heard of it yet.
+    // Nobody may join a failed attempt, even while other users have not heard of the failure yet.
     if (!signal?.aborted) retire()
     throw error
   }
@@ -113,5 +113,5 @@ function start(create: CreateLoader, options: Pick<LoaderOptions, 'model' | 'ort
     for (const user of users) user.onProgress(event)
   }
   const loading = create({ ...options, onProgress, signal: opening.signal })
-  return { users, opening, loading, progress, turn: Promise.resolve() }
+  return { users, opening, loading, progress, switches: new SerialQueue() }
 }

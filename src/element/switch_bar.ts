@@ -1,11 +1,12 @@
 import { css, html, LitElement, nothing } from 'lit'
-import { type MeasuredSwitch, nameOfHand } from './switcher_state.ts'
+import { nameOfHand } from './pens.ts'
+import type { MeasuredSwitch } from './switcher_state.ts'
 import { base } from './theme.ts'
 import { formatMs } from './units.ts'
 
 /**
- * The last switch, phase by phase, and below it, to one scale, the same switch against loading a whole model
- * here: what it would take without experts.
+ * The last switch, phase by phase, and below it the same switch on the scale of loading a whole model on this device,
+ * which is what it would take without experts.
  */
 export class SwitchBar extends LitElement {
   static override properties = {
@@ -141,7 +142,7 @@ export class SwitchBar extends LitElement {
     const last = this.last
     if (last === undefined) return this.#empty()
     const { phases, total } = last.report
-    // A switch waits for the token that is being written.
+    // The rest is the wait for the token that was being written.
     const wait = Math.max(0, total - phases.fetch - phases.verify - phases.upload - phases.apply)
     const rows: { key: string; name: string; ms: number | undefined }[] = [
       { key: 'fetch', name: 'fetch', ms: phases.fetch },

@@ -1,6 +1,6 @@
 import { css } from 'lit'
 
-/** How many inks there are beside the pencil; experts take them in the order of the registry. */
+/** Inks besides the pencil; experts take them in the order of the registry. */
 export const INKS = 9
 
 /**
@@ -34,7 +34,7 @@ export const theme = css`
   }
 `
 
-/** Put on the host of every part: the parts inherit the properties above through their parent's host. */
+/** For the host of every part. The parts inherit the properties above from the element that contains them. */
 export const base = css`
   :host {
     display: block;

@@ -18,7 +18,7 @@ const FIREFOX: Help = {
     <code>dom.webgpu.enabled</code> in <code>about:config</code>`,
 }
 
-/** The advice for the visitor's own browser first, then the others as ways out. */
+/** The advice for the visitor's browser first, then for the other browsers. */
 export function howToGetWebGpu(userAgent = navigator.userAgent, secure = isSecureContext): TemplateResult {
   const own = /Firefox\//.test(userAgent) ? FIREFOX : /Chrom(e|ium)\//.test(userAgent) ? CHROMIUM : SAFARI
   const others = [CHROMIUM, SAFARI, FIREFOX].filter((help) => help !== own)

@@ -1,31 +1,32 @@
 import { abortError, isAbortError, isTritswapError, TritswapError } from '../errors.ts'
 import { chunkLength, parseHead, readHead, type TritHead, verifyChunk } from '../format/head.ts'
 import { chunkRanges, type FetchRange, planFetch } from '../format/plan.ts'
-import type { CachedFile, ChunkCache } from '../source/cache.ts'
+import type { ChunkCache } from '../source/cache.ts'
 import type { HttpOptions, Meter } from '../source/http.ts'
 import { openSource } from '../source/open.ts'
 import { type RetryPolicy, withRetry } from '../source/retry.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
 import { type StreamedSource, withStream } from '../source/stream.ts'
-import type { FileChunks, MemoryChunks } from './memory_chunks.ts'
+import { LocalChunks } from './local_chunks.ts'
+import type { MemoryChunks } from './memory_chunks.ts'
 import { progressReporter } from './progress.ts'
 import type { FetchedFile, FetchProgress, FetchRequest, FetchStats, PayloadChunk } from './protocol.ts'
 
 /** Where a file goes. */
 export interface ChunkSink {
   head(name: string, head: TritHead): void
-  /** Takes the bytes over, once there is room for them. */
+  /** Takes ownership of the bytes, once there is room for them. */
   chunk(chunk: PayloadChunk): Promise<void>
-  /** There are no more chunks. Nothing can fail any more; copies may still be on their way into the cache. */
+  /** There are no more chunks, and nothing can fail any more; copies may still be on their way into the cache. */
   end(): void
 }
 
 export interface FetchContext {
-  /** Absent for a prefetch: the cache is all that is filled. */
+  /** Absent for a prefetch, which only fills the cache. */
   sink?: ChunkSink
   cache?: ChunkCache
   /** Takes the chunks that the cache does not. */
-  held?: MemoryChunks
+  memory?: MemoryChunks
   signal?: AbortSignal
   priority?: 'high' | 'low'
   retry?: Partial<RetryPolicy>
@@ -34,13 +35,13 @@ export interface FetchContext {
   onWarning?(message: string): void
 }
 
-/** Chunks of one file in hand at a time, each in a request or a cache look-up of its own: the memory of a worker. */
+/** Chunks of one file in work at a time, each with its own request or cache look-up: bounds the memory of a worker. */
 const LANES = 3
 
 /**
  * Loads a file: its head, then every wanted chunk from wherever it is. Each chunk is verified before it goes to the
- * sink or into the cache. A file that is loaded whole for the first time costs one request; one that is cached costs
- * none, or one for the head where no root hash says that it is still the same.
+ * sink or into the cache. A whole file costs one request the first time. Once cached it costs none, or one for the head
+ * if the request has no root hash to tell that the file is still the same.
  *
  * @throws {TritswapError} `network`, `integrity`, `format`, `limit`; `input` for a file of another kind
  */
@@ -52,9 +53,9 @@ class FileFetch {
   readonly #request: FetchRequest
   readonly #context: FetchContext
   readonly #cache: ChunkCache | undefined
-  readonly #held: MemoryChunks | undefined
+  readonly #memory: MemoryChunks | undefined
   readonly #source: ByteSource
-  /** For the head and what follows it, in one request. */
+  /** Reads the head and what follows it in one request. */
   readonly #front: StreamedSource
   /** Ends all lanes when one fails. */
   readonly #stop = new AbortController()
@@ -73,24 +74,20 @@ class FileFetch {
   }
   /** Head and wanted chunks. */
   #bytesWanted: number | undefined
-  /** Bytes that came from elsewhere than the network. */
-  #bytesAtHand = 0
-  /** Resolves to whether chunks may be written. */
-  #begun: Promise<boolean> = Promise.resolve(false)
-  /** The cache write under way; one at a time, for each holds a copy of its chunk. */
-  #writing: Promise<void> = Promise.resolve()
+  /** Bytes that did not come from the network. */
+  #localBytes = 0
   #remembered: Promise<void> | undefined
 
   constructor(request: FetchRequest, context: FetchContext) {
-    const { cache, held, priority, onProgress } = context
+    const { cache, memory, priority, onProgress } = context
     this.#request = request
     this.#context = context
     this.#readOptions = { signal: this.#stop.signal, priority }
     this.#source = this.#open(context.retry)
     this.#front = withStream(this.#source, this.#readOptions)
-    // What is in the visitor's hands already needs no copy on the disk.
+    // Files and bytes that the visitor brought need no copy.
     this.#cache = this.#source.stream ? cache : undefined
-    this.#held = this.#source.stream && request.kind !== 'base' ? held : undefined
+    this.#memory = this.#source.stream && request.kind !== 'base' ? memory : undefined
     this.#report = progressReporter(request.name ?? this.#source.name, this.#source.name, onProgress)
   }
 
@@ -134,21 +131,22 @@ class FileFetch {
         { fields: { name: this.#source.name, expected: kind, found: head.table.kind } },
       )
     }
-    const file = await this.#storesOf(head)
-    const plan = planFetch(head, { tensors, cached: await this.#timed('cacheMs', () => chunksIn(file)) })
+    const local = await this.#localChunks(head)
+    const cached = await this.#timed('cacheMs', () => local.indexes())
+    const plan = planFetch(head, { tensors, cached })
     this.#bytesWanted = head.headBytes + plan.bytes
-    if (file.cached) this.#begin(file.cached, head)
+    local.begin(this.#request.name ?? this.#source.name, head)
     this.#context.sink?.head(this.#source.name, head)
 
     const garbled: number[] = []
     await Promise.all([
-      this.#fetchRanges(head, plan.ranges, file, plan.cached.length > 0 ? LANES - 1 : LANES),
-      this.#readStored(head, plan.cached, file, garbled, plan.ranges.length > 0 ? 1 : LANES),
+      this.#fetchRanges(head, plan.ranges, local, plan.cached.length > 0 ? LANES - 1 : LANES),
+      this.#readLocal(head, plan.cached, local, garbled, plan.ranges.length > 0 ? 1 : LANES),
     ])
-    // Entries that the browser dropped meanwhile, or the disk changed.
-    await this.#fetchRanges(head, chunkRanges(head, garbled), file, LANES)
+    // Chunks that the browser dropped meanwhile, or that the disk changed.
+    await this.#fetchRanges(head, chunkRanges(head, garbled), local, LANES)
     this.#context.sink?.end()
-    await this.#timed('cacheMs', () => Promise.all([this.#writing, this.#remembered]))
+    await this.#timed('cacheMs', () => Promise.all([local.settled(), this.#remembered]))
     return head
   }
 
@@ -175,15 +173,15 @@ class FileFetch {
     try {
       const bytes = await this.#timed(
         'cacheMs',
-        async () => this.#held?.open(rootHash).head ?? this.#cache?.open(rootHash).head(),
+        async () => this.#memory?.open(rootHash).head ?? this.#cache?.open(rootHash).head(),
       )
       if (!bytes) return undefined
       const head = await parseHead(bytes, name, rootHash)
       this.#stats.cacheBytes += bytes.length
-      this.#bytesAtHand += bytes.length
+      this.#localBytes += bytes.length
       return head
     } catch {
-      // Garbled, or the storage failed: as if it were not there.
+      // A garbled head, or a storage that fails, counts as absent.
       return undefined
     }
   }
@@ -195,12 +193,15 @@ class FileFetch {
     })
   }
 
-  /** Whether the address still has the file that it had when it was last loaded: yes, if nobody can tell. */
+  /**
+   * Whether the address still has the file that it had when it was last loaded. If the server is out of reach, a complete
+   * copy counts as current.
+   */
   async #isStill(last: TritHead): Promise<boolean> {
     const { name } = this.#source
     const { retry } = this.#context
     const complete = await this.#isComplete(last)
-    // Who has it all needs no patience: offline, the copy is as good as it gets.
+    // With a complete copy here, more retries would only delay what the copy can serve.
     const source = complete ? this.#open({ ...retry, attempts: 2 }) : this.#source
     try {
       if (complete && globalThis.navigator?.onLine === false) throw offline(name)
@@ -214,27 +215,27 @@ class FileFetch {
         return true
       }
       if (isTritswapError(error, 'network') || isAbortError(error)) throw error
-      // Another file, shorter or of another shape.
+      // Not a head at all: another file is there now.
       return false
     }
   }
 
-  /** Where this thread has, and puts, chunks of a file. */
-  async #storesOf(head: TritHead): Promise<Stores> {
-    const held = this.#held?.open(head.rootHash)
-    if (held) held.head = head.bytes
+  async #localChunks({ rootHash, bytes }: TritHead): Promise<LocalChunks> {
+    const memory = this.#memory?.open(rootHash)
+    if (memory) memory.head = bytes
     const available = await this.#cache?.available()
-    if (available === false) this.#notKept('the browser gives this page no storage')
-    return { held, cached: available ? this.#cache?.open(head.rootHash) : undefined }
+    if (available === false) this.#warnUncached('the browser gives this page no storage')
+    const cached = available ? this.#cache?.open(rootHash) : undefined
+    return new LocalChunks(cached, memory, (why) => this.#warnUncached(why))
   }
 
-  /** Whether nothing of what is wanted is missing here. */
+  /** Whether all wanted chunks are on this device. */
   async #isComplete(head: TritHead): Promise<boolean> {
-    const cached = await chunksIn(await this.#storesOf(head))
+    const cached = await (await this.#localChunks(head)).indexes()
     return planFetch(head, { tensors: this.#request.tensors, cached }).ranges.length === 0
   }
 
-  async #fetchRanges(head: TritHead, ranges: FetchRange[], file: Stores, lanes: number): Promise<void> {
+  async #fetchRanges(head: TritHead, ranges: FetchRange[], local: LocalChunks, lanes: number): Promise<void> {
     const queue = [...ranges]
     const others: Promise<void>[] = []
     const lane = async (isFirst: boolean) => {
@@ -248,8 +249,8 @@ class FileFetch {
             view = withStream(this.#source, { ...this.#readOptions, end: range.end })
           }
           for (let index = range.first; index <= range.last; index++) {
-            await this.#fetchChunk(head, index, view, file)
-            // The first answer tells whether the server knows ranges; if not, more requests would each start at 0.
+            await this.#fetchChunk(head, index, view, local)
+            // More requests only once the first answer shows that the server knows ranges: else each would start at 0.
             if (isFirst && this.#source.seekable !== false) {
               while (others.length < Math.min(lanes - 1, queue.length)) others.push(quiet(lane(false)))
             }
@@ -264,14 +265,14 @@ class FileFetch {
     await Promise.all(others)
   }
 
-  /** Whether the open request comes to this range by itself. */
+  /** Whether reading on in the open request reaches this range. */
   #frontLeadsTo({ offset }: FetchRange): boolean {
     const { position } = this.#front
     if (position === undefined) return false
     return position === offset || (position < offset && this.#source.seekable === false)
   }
 
-  async #fetchChunk(head: TritHead, index: number, view: ByteSource, file: Stores): Promise<void> {
+  async #fetchChunk(head: TritHead, index: number, view: ByteSource, local: LocalChunks): Promise<void> {
     const { name, stream } = this.#source
     const offset = head.headBytes + index * head.chunkBytes
     const length = chunkLength(head, index)
@@ -280,36 +281,35 @@ class FileFetch {
       await this.#timed('verifyMs', () => verifyChunk(head, index, bytes, name))
     } catch (error) {
       if (!stream) throw error
-      // A cache on the way may hold a bad copy: once more, past all of them.
+      // An HTTP cache may hold a bad copy: fetch once more, bypassing all of them.
       bytes = await this.#timed('fetchMs', () =>
         this.#source.read(offset, length, { ...this.#readOptions, fresh: true }),
       )
       await this.#timed('verifyMs', () => verifyChunk(head, index, bytes, name))
     }
-    if (!stream) this.#bytesAtHand += length
-    if (file.cached) await this.#store(file, index, bytes)
-    else file.held?.keep(index, bytes)
+    if (!stream) this.#localBytes += length
+    await this.#timed('cacheMs', () => local.write(index, bytes))
     await this.#deliver(head, index, bytes)
   }
 
-  async #readStored(
+  async #readLocal(
     head: TritHead,
     indexes: number[],
-    file: Stores,
+    local: LocalChunks,
     garbled: number[],
     lanes: number,
   ): Promise<void> {
     const queue = [...indexes]
     const lane = async () => {
       for (let index = queue.shift(); index !== undefined; index = queue.shift()) {
-        const bytes = await this.#timed('cacheMs', () => chunkIn(file, index))
+        const bytes = await this.#timed('cacheMs', () => local.read(index))
         const good = bytes && (await this.#timed('verifyMs', () => isChunk(head, index, bytes)))
         if (!good) {
           garbled.push(index)
           continue
         }
         this.#stats.cacheBytes += bytes.length
-        this.#bytesAtHand += bytes.length
+        this.#localBytes += bytes.length
         this.#progress('cache')
         await this.#deliver(head, index, bytes)
       }
@@ -323,49 +323,13 @@ class FileFetch {
     await this.#context.sink?.chunk({ index, offset: index * head.chunkBytes, bytes })
   }
 
-  /** Opens the file in the cache for writing, and marks it as used, while the network is busy. */
-  #begin(file: CachedFile, head: TritHead): void {
-    const { headBytes, payloadBytes, chunkBytes } = head
-    const layout = { name: this.#request.name ?? this.#source.name, headBytes, payloadBytes, chunkBytes }
-    this.#begun = file.begin(layout, head.bytes).then(
-      (begun) => begun || this.#notKept('the largest are over the budget of the cache'),
-      (error) => this.#giveUpCache(error),
-    )
-  }
-
-  /** Starts to write a copy once the write before has ended, so that `bytes` can be handed on. */
-  async #store({ cached, held }: Stores, index: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    await this.#timed('cacheMs', async () => {
-      const turn = this.#writing
-      let started = () => {}
-      const copied = new Promise<void>((resolve) => {
-        started = resolve
-      })
-      this.#writing = turn.then(async () => {
-        const writable = await this.#begun
-        const written = writable ? cached?.write(index, bytes) : undefined
-        if (!written) held?.keep(index, bytes)
-        started()
-        await written?.catch((error) => this.#giveUpCache(error))
-      })
-      await copied
-    })
-  }
-
-  #giveUpCache(error: unknown): false {
-    this.#begun = Promise.resolve(false)
-    const why = error instanceof Error ? error.name : String(error)
-    return this.#notKept(`the browser refuses to store them (${why})`)
-  }
-
-  #notKept(why: string): false {
+  #warnUncached(why: string): void {
     this.#context.onWarning?.(`Files are not kept for the next visit: ${why}`)
-    return false
   }
 
   #progress(phase: 'network' | 'cache'): void {
     if (this.#bytesWanted === undefined) return
-    this.#report('progress', phase, this.#meter.bytes + this.#bytesAtHand, this.#bytesWanted)
+    this.#report('progress', phase, this.#meter.bytes + this.#localBytes, this.#bytesWanted)
   }
 
   async #timed<T>(phase: 'fetchMs' | 'verifyMs' | 'cacheMs', action: () => Promise<T>): Promise<T> {
@@ -378,34 +342,18 @@ class FileFetch {
   }
 }
 
-/** Where chunks of one file are kept on this machine. */
-interface Stores {
-  cached: CachedFile | undefined
-  held: FileChunks | undefined
-}
-
-async function chunksIn({ cached, held }: Stores): Promise<Set<number>> {
-  const chunks = (await cached?.chunks().catch(() => undefined)) ?? new Set<number>()
-  for (const index of held?.chunks ?? []) chunks.add(index)
-  return chunks
-}
-
-async function chunkIn({ cached, held }: Stores, index: number) {
-  return (await held?.read(index)) ?? (await cached?.read(index).catch(() => undefined))
-}
-
 function offline(name: string): TritswapError {
   return new TritswapError('network', `Cannot fetch ${name}: the browser is offline`, {
     fields: { url: name },
   })
 }
 
-/** No answer at all, rather than a bad one. */
+/** The server did not answer at all. */
 function isUnreachable(error: unknown): boolean {
   return isTritswapError(error, 'network') && error.fields.status === undefined
 }
 
-/** The promise, but it may reject before anybody looks. */
+/** The promise, whose rejection is not reported as unhandled if it comes before somebody awaits it. */
 function quiet<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {})
   return promise

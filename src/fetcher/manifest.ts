@@ -7,34 +7,34 @@ export interface ModelManifest {
   weights: { file: string; bytes: number; rootHash: string }
   /** Graph files, e.g. `onnx/model.onnx`. */
   graphs: string[]
-  /** Of the graph, as transformers.js names it: `fp32`, `fp16`, … */
+  /** Dtype of the graph, as transformers.js names it: `fp32`, `fp16`, … */
   dtype: string
-  /** Of the checkpoint that it was prepared from. */
+  /** Fingerprint of the checkpoint that the base was prepared from. */
   fingerprint?: string
 }
 
-/** A manifest as it was had. */
+/** A manifest and where it came from. */
 export interface ReadManifest extends ModelManifest {
-  /** Its server is out of reach: it is a copy of the last one that it sent. */
+  /** The server is out of reach: this is a copy of the manifest that it sent last. */
   isCopy: boolean
 }
 
 /**
- * Reads the manifest of a model folder; undefined where there is none, because the model is not prepared.
+ * Reads the manifest of a model folder; undefined if there is none, because the model is not prepared.
  * @param modelUrl - absolute, with a slash at its end
- * @param keep - whether to keep a copy, and take it when its server is out of reach
- * @throws {TritswapError} `network` if it cannot be had, `format` if it is not one
+ * @param useCopies - whether to store a copy, and to use it when the server is out of reach
+ * @throws {TritswapError} `network` if it cannot be fetched, `format` if it is not a manifest
  */
 export async function readModelManifest(
   modelUrl: string,
   signal?: AbortSignal,
-  keep = false,
+  useCopies = false,
 ): Promise<ReadManifest | undefined> {
   const url = new URL('tritswap.json', modelUrl).href
   let response: Response
   try {
     const get = () => fetch(url, { signal })
-    response = await (keep ? fileWithCopy(url, 'unreachable', get) : get())
+    response = await (useCopies ? fileWithCopy(url, 'unreachable', get) : get())
   } catch (cause) {
     signal?.throwIfAborted()
     throw new TritswapError(
@@ -46,7 +46,7 @@ export async function readModelManifest(
       },
     )
   }
-  // Servers of single-page sites answer with their page instead of 404.
+  // Servers of single-page apps answer with their page instead of 404.
   if (response.status === 404 || response.headers.get('Content-Type')?.startsWith('text/html')) {
     await response.body?.cancel()
     return undefined

@@ -1,19 +1,19 @@
-/** What one file has in memory. */
+/** The chunks of one file that are in memory. */
 export interface FileChunks {
   head: Uint8Array<ArrayBuffer> | undefined
-  /** Indexes of the chunks that are there. */
+  /** Indexes of the chunks in memory. */
   readonly chunks: ReadonlySet<number>
-  /** Keeps a copy of a verified chunk, if there is room. */
-  keep(index: number, bytes: Uint8Array<ArrayBuffer>): void
+  /** Copies a verified chunk, if there is room. */
+  add(index: number, bytes: Uint8Array<ArrayBuffer>): void
   read(index: number): Promise<Uint8Array<ArrayBuffer> | undefined>
 }
 
-/** Many experts of the usual size; more would rather be fetched twice than fill the memory. */
-const MAX_HELD_BYTES = 64 << 20
+/** Room for many experts of the usual size; beyond it, fetching twice is better than filling the memory. */
+const MAX_BYTES = 64 << 20
 
 /**
- * Verified chunks that no cache took (private mode, a full disk, no budget), kept for those who wait for the same file:
- * they take them over when the load before theirs ends, whether it was finished or aborted. Copies lie in Blobs, outside
+ * Verified chunks that no cache took (private mode, a full disk, no budget), for loads that wait for the same file: they
+ * take the chunks over when the load before them ends, whether it finished or was aborted. Copies lie in Blobs, outside
  * of the heap.
  */
 export class MemoryChunks {
@@ -29,8 +29,8 @@ export class MemoryChunks {
     return file
   }
 
-  /** Nobody waits. */
-  forget(): void {
+  /** Drops all chunks: no load waits for them. */
+  clear(): void {
     this.#files.clear()
     this.#bytes = 0
   }
@@ -42,8 +42,8 @@ export class MemoryChunks {
       get chunks() {
         return new Set(blobs.keys())
       },
-      keep: (index, bytes) => {
-        if (blobs.has(index) || this.#bytes + bytes.length > MAX_HELD_BYTES) return
+      add: (index, bytes) => {
+        if (blobs.has(index) || this.#bytes + bytes.length > MAX_BYTES) return
         blobs.set(index, new Blob([bytes]))
         this.#bytes += bytes.length
       },

@@ -1,26 +1,28 @@
 import { abortError, isAbortError, packError, TritswapError } from '../errors.ts'
-import { connectWorker, transfer, type WorkerLink } from '../rpc/index.ts'
-import { type CachedFileInfo, type ChunkCache, openChunkCache } from '../source/cache.ts'
-import { isHubName } from '../source/hf.ts'
+import { transfer } from '../rpc/index.ts'
+import { type ChunkCache, openChunkCache } from '../source/cache.ts'
+import { type PoolWorker, PoolWorkers } from './pool_workers.ts'
 import {
   type FetchedFile,
   type FetchProgress,
   type FetchRequest,
   type FetchSettings,
-  type FetchWorkerApi,
   type FileMessage,
   isSameFile,
 } from './protocol.ts'
+import { absoluteSource, nameOfSource } from './source_spec.ts'
 
 export interface FetchPoolOptions {
-  /** Starts the worker of `fetcher/worker.ts`; its caller knows how it is bundled. */
+  /** Starts the worker of `fetcher/worker.ts`; how depends on the bundler. */
   createWorker: () => Worker
-  /** Workers at most. By default half the cores, from 2 to 4: they wait more than they compute. */
+  /** Workers at most. By default half the cores, but 2 to 4: they wait more than they compute. */
   size?: number
-  /** A worker without work stops after this time; the last one after ten times as long. */
+  /** A worker without work stops after this time (30 s by default), the last one after ten times as long. */
   idleMs?: number
+  /** What relative addresses are relative to: the base URL of the page. That of this thread's script by default. */
+  baseUrl?: string
   settings?: FetchSettings
-  /** Told once of each thing that makes loads slower but not wrong, e.g. a cache that cannot be written. */
+  /** Called once for each cause that makes loads slower but not wrong, e.g. a cache that cannot be written. */
   onWarning?: (message: string) => void
 }
 
@@ -35,15 +37,16 @@ export interface FetchHandle {
   port: MessagePort
   /** Settles when every chunk was handed over. */
   done: Promise<FetchedFile>
-  /** Aborts when `done` rejects, with its error: pass it to whoever reads the port, which stays silent then. */
+  /** Aborts with the error of `done` when that rejects. The reader of the port needs it: the port stays silent then. */
   signal: AbortSignal
 }
 
-/** Why a prefetch did nothing, or that it did. */
+/** What a prefetch did, or why it did nothing. */
 export type PrefetchResult =
   | { status: 'cached'; file: FetchedFile }
   | { status: 'skipped'; reason: 'save-data' | 'no-cache' }
 
+/** A load, waiting or running. */
 interface Job {
   request: FetchRequest
   priority: 'high' | 'low'
@@ -55,19 +58,11 @@ interface Job {
   running: AbortController | undefined
 }
 
-interface Slot {
-  link: WorkerLink<FetchWorkerApi>
-  busy: boolean
-  /** The next load of the file that it had last: whatever the cache did not take is still there. */
-  nextWaiter: Job | undefined
-  idleTimer: ReturnType<typeof setTimeout> | undefined
-}
-
-/** The reason that a prefetch is aborted with to make way: not an error of anybody's. */
+/** The reason with which a prefetch is aborted to make way. It is queued again, so no caller sees this error. */
 const MAKE_WAY = new DOMException('A foreground load goes first', 'AbortError')
 
 /**
- * Fetch workers of the main thread: one load per worker at a time, foreground loads first. Prefetches run only while
+ * The page's side of the fetch workers: one load per worker at a time, foreground loads first. Prefetches run only while
  * no foreground load does; one that has to make way goes on from the cache later. Loads of one file share one download:
  * they run one after the other, and the later one takes what the earlier one fetched, even if that was aborted.
  *
@@ -83,7 +78,7 @@ export class FetchPool {
   readonly #size: number
   readonly #queue: Job[] = []
   readonly #running = new Set<Job>()
-  readonly #slots = new Set<Slot>()
+  readonly #workers: PoolWorkers<Job>
   readonly #warned = new Set<string>()
   #askedToPersist = false
   #disposed = false
@@ -93,23 +88,24 @@ export class FetchPool {
     this.#size =
       options.size ??
       Math.min(4, Math.max(2, Math.floor((globalThis.navigator?.hardwareConcurrency ?? 4) / 2)))
+    this.#workers = new PoolWorkers(options.createWorker, options.idleMs ?? 30_000)
     this.cache = openChunkCache({ budget: options.settings?.cacheBudget })
   }
 
-  /** Starts to load a file towards the port that it returns. */
+  /** Starts to load a file into the port that it returns. */
   load(request: FetchRequest, options: FetchOptions = {}): FetchHandle {
     const { port1, port2 } = new MessageChannel()
     const failed = new AbortController()
     const done = this.#enqueue(request, 'high', port1, options)
     done.catch((error) => {
       failed.abort(error)
-      // Ours only if no worker got it.
+      // If a worker got the port, this does nothing.
       port1.close()
     })
     return { port: port2, done, signal: failed.signal }
   }
 
-  /** Fills the cache when nothing else is to be done, unless the visitor asked for saving data. */
+  /** Fills the cache while no other load runs, unless the visitor asked for saving data. */
   async prefetch(request: FetchRequest, options: FetchOptions = {}): Promise<PrefetchResult> {
     const browser = globalThis.navigator as { connection?: { saveData?: boolean } } | undefined
     if (browser?.connection?.saveData) return { status: 'skipped', reason: 'save-data' }
@@ -119,17 +115,15 @@ export class FetchPool {
 
   /** Starts a worker ahead of the first load, which then need not wait for it. */
   warm(): void {
-    if (this.#disposed || this.#slots.size > 0) return
-    this.#rest(this.#start())
+    if (!this.#disposed) this.#workers.warm()
   }
 
-  /** Stops every worker; what is pending rejects. */
+  /** Stops every worker; pending loads reject. */
   dispose(): void {
     this.#disposed = true
     const error = new TritswapError('released', 'Cannot go on with a load: its loader was disposed')
     for (const job of this.#queue.splice(0)) this.#fail(job, error)
-    for (const slot of [...this.#slots]) slot.link.terminate(error)
-    this.#slots.clear()
+    this.#workers.terminate(error)
   }
 
   #enqueue(
@@ -139,7 +133,7 @@ export class FetchPool {
     options: FetchOptions,
   ): Promise<FetchedFile> {
     return new Promise((resolve, reject) => {
-      const source = absolute(request.source)
+      const source = absoluteSource(request.source, this.#options.baseUrl ?? globalThis.location?.href)
       const job: Job = {
         request: { ...request, source },
         priority,
@@ -160,7 +154,7 @@ export class FetchPool {
       const onAbort = () => {
         const at = this.#queue.indexOf(job)
         if (at >= 0) this.#queue.splice(at, 1)
-        for (const slot of this.#slots) if (slot.nextWaiter === job) this.#forget(slot)
+        this.#workers.dropWaiter(job)
         if (job.running) job.running.abort(abortError(signal))
         else this.#fail(job, abortError(signal))
       }
@@ -173,14 +167,14 @@ export class FetchPool {
         signal?.removeEventListener('abort', onAbort)
         reject(error)
       }
-      const name = request.name ?? nameOf(source)
-      options.onProgress?.({ status: 'initiate', name, file: nameOf(source), phase: 'queue' })
+      const file = nameOfSource(source)
+      options.onProgress?.({ status: 'initiate', name: request.name ?? file, file, phase: 'queue' })
       this.#queue.push(job)
       this.#schedule()
     })
   }
 
-  /** Rejects a job that no worker has: tells the receiver too. */
+  /** Rejects a job. If no worker has its port, tells the receiver too. */
   #fail(job: Job, error: unknown): void {
     if (job.port) {
       job.port.postMessage({ type: 'error', error: packError(error) } satisfies FileMessage)
@@ -213,12 +207,12 @@ export class FetchPool {
     this.#running.add(job)
     const running = new AbortController()
     job.running = running
-    let slot: Slot | undefined
+    let worker: PoolWorker<Job> | undefined
     try {
-      slot = this.#slot(job)
+      worker = this.#workers.take(job)
       const { port } = job
       job.port = undefined
-      const file = await slot.link.api.fetch(
+      const file = await worker.link.api.fetch(
         job.request,
         port && transfer(port, [port]),
         { ...this.#options.settings, priority: job.priority },
@@ -226,8 +220,8 @@ export class FetchPool {
         (progress) => job.options.onProgress?.(progress),
         (message) => this.#warn(message),
       )
-      // They asked while it was on its way: it is what they asked for.
-      for (const other of this.#heirs(job)) other.request.rootHash ??= file.rootHash
+      // The waiting loads asked for this file while it was on its way: from now on they know its hash.
+      for (const waiter of this.#waitersFor(job)) waiter.request.rootHash ??= file.rootHash
       job.resolve(file)
       if (file.stats.networkBytes > 0) void this.#persist()
     } catch (error) {
@@ -237,73 +231,23 @@ export class FetchPool {
     } finally {
       job.running = undefined
       this.#running.delete(job)
-      if (slot) this.#leave(slot, job)
+      if (worker) this.#giveBack(worker, job)
       this.#schedule()
     }
   }
 
-  /** Those who wait for the file of a job. */
-  #heirs(job: Job): Job[] {
+  /** The queued loads of the same file as a job. */
+  #waitersFor(job: Job): Job[] {
     return this.#queue.filter((other) => other !== job && isSameFile(other.request, job.request))
   }
 
-  /** Ends a job in its worker: what it fetched goes to who waits for the same file, or away. */
-  #leave(slot: Slot, job: Job): void {
-    this.#rest(slot)
-    const [nextWaiter] = this.#heirs(job)
-    if (!nextWaiter) {
-      this.#forget(slot)
-      return
-    }
-    slot.nextWaiter = nextWaiter
+  /** Gives a job's worker back. A queued load of the same file comes next, and takes what the job fetched. */
+  #giveBack(worker: PoolWorker<Job>, job: Job): void {
+    const [nextWaiter] = this.#waitersFor(job)
+    this.#workers.giveBack(worker, nextWaiter)
+    if (!nextWaiter) return
     this.#queue.splice(this.#queue.indexOf(nextWaiter), 1)
     this.#queue.unshift(nextWaiter)
-  }
-
-  #forget(slot: Slot): void {
-    slot.nextWaiter = undefined
-    if (!slot.link.dead.aborted) slot.link.api.forget().catch(() => {})
-  }
-
-  /** A free worker, or a new one. */
-  #slot(job: Job): Slot {
-    const idle = [...this.#slots].filter(({ busy }) => !busy)
-    const slot =
-      idle.find(({ nextWaiter }) => nextWaiter === job) ??
-      idle.find(({ nextWaiter }) => !nextWaiter) ??
-      idle[0] ??
-      this.#start()
-    clearTimeout(slot.idleTimer)
-    slot.busy = true
-    slot.nextWaiter = undefined
-    return slot
-  }
-
-  #start(): Slot {
-    let worker: Worker
-    try {
-      worker = this.#options.createWorker()
-    } catch (cause) {
-      throw new TritswapError('worker', 'Cannot start a fetch worker: the browser refused its script', {
-        cause,
-      })
-    }
-    const link = connectWorker<FetchWorkerApi>(worker, 'fetch worker')
-    const slot: Slot = { link, busy: false, nextWaiter: undefined, idleTimer: undefined }
-    link.dead.addEventListener('abort', () => this.#slots.delete(slot), { once: true })
-    this.#slots.add(slot)
-    return slot
-  }
-
-  #rest(slot: Slot): void {
-    slot.busy = false
-    if (slot.link.dead.aborted) return
-    const idleMs = this.#options.idleMs ?? 30_000
-    slot.idleTimer = setTimeout(() => {
-      if (this.#slots.size > 1) slot.link.terminate()
-      // The next expert should not wait for a worker to start: that takes as long as many a round trip.
-      else slot.idleTimer = setTimeout(() => slot.link.terminate(), 9 * idleMs)
-    }, idleMs)
   }
 
   #warn(message: string): void {
@@ -318,30 +262,4 @@ export class FetchPool {
     this.#askedToPersist = true
     await globalThis.navigator?.storage?.persist?.().catch(() => false)
   }
-}
-
-export type { CachedFileInfo, ChunkCache }
-
-/** As the workers need it: they may have no base URL of their own. */
-function absolute(source: FetchRequest['source']): FetchRequest['source'] {
-  if (source instanceof URL) return source.href
-  if (typeof source !== 'string' || isHubName(source)) return source
-  const base = globalThis.document?.baseURI ?? globalThis.location?.href
-  try {
-    return new URL(source, base).href
-  } catch (cause) {
-    throw new TritswapError(
-      'input',
-      `Cannot load ${source}: it is not a URL; write ./file.trit, https://… or hf:owner/repo/file`,
-      {
-        fields: { source },
-        cause,
-      },
-    )
-  }
-}
-
-function nameOf(source: FetchRequest['source']): string {
-  if (typeof source === 'string') return source
-  return source instanceof Blob && 'name' in source ? String(source.name) : 'memory'
 }

@@ -1,6 +1,6 @@
 import type { FetchProgress } from './protocol.ts'
 
-/** Twenty events a second are as many as anybody sees. */
+/** Twenty events a second: more would not be visible. */
 const INTERVAL_MS = 50
 
 /** Reports in the shape of transformers.js, `progress` at most 20 times a second and never backwards. */
@@ -27,7 +27,7 @@ export function progressReporter(
       report({ status, name, file, phase })
       return
     }
-    // Bytes that came twice would count twice.
+    // After a retry some bytes come twice.
     most = Math.max(most, Math.min(loaded, total))
     report({
       status,

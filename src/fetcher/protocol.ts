@@ -1,5 +1,5 @@
 /**
- * What the threads around the fetch workers say to each other.
+ * The messages between the threads around the fetch workers.
  *
  * ```
  * main thread ── FetchWorkerApi (comlink) ──► fetch worker ── FileMessage (MessagePort) ──► engine worker
@@ -15,22 +15,22 @@ import type { TritHead } from '../format/head.ts'
 import type { TritKind, TritTable } from '../format/table.ts'
 import type { RetryPolicy } from '../source/retry.ts'
 
-/** A URL, `hf:owner/repo/path@revision`, a file of the visitor, or bytes. */
+/** A URL, `hf:owner/repo/path@revision`, a file that the visitor brought, or bytes. */
 export type SourceSpec = string | URL | Blob | ArrayBuffer
 
 export interface FetchRequest {
   source: SourceSpec
-  /** SHA-256 of the head, lower-case hex: whoever knows it trusts the file, wherever it comes from. */
+  /** SHA-256 of the head, lower-case hex: with it, the file can be trusted wherever its bytes come from. */
   rootHash?: string
   /** Refuse a file of the other kind. */
   kind?: TritKind
   /** Fetch only the chunks that these tensors lie in; all by default. */
   tensors?: readonly string[]
-  /** For progress events: what people call it. By default the source's own name. */
+  /** The file's name in progress events; the source's own name by default. */
   name?: string
 }
 
-/** Whether two requests are for the same file, as far as that shows before it is there. */
+/** Whether two requests are for the same file, as far as the requests can tell. */
 export function isSameFile(a: FetchRequest, b: FetchRequest): boolean {
   if (a.rootHash !== undefined && a.rootHash === b.rootHash) return true
   return typeof a.source === 'string' && a.source === b.source
@@ -51,7 +51,7 @@ export interface FetchStats {
   retries: number
 }
 
-/** What the main thread learns of a file. No weights in it. */
+/** What the main thread learns about a file; it holds no weights. */
 export interface FetchedFile {
   name: string
   rootHash: string
@@ -66,16 +66,16 @@ export interface FetchedFile {
 
 /** The shape that transformers.js gives to `progress_callback`, plus `phase`. */
 export interface FetchProgress {
-  /** `ready` is for whoever makes the file usable; the fetcher ends with `done`. */
+  /** The fetcher ends with `done`; `ready` comes from the engine or loader once the file can be used. */
   status: 'initiate' | 'download' | 'progress' | 'done' | 'ready'
   name: string
   file: string
-  /** Bytes that are verified or on their way, of `total`. */
+  /** Bytes received so far, of `total`. */
   loaded?: number
   total?: number
   /** Percent, 0–100. */
   progress?: number
-  /** Where the bytes come from right now. */
+  /** Where the bytes come from at the moment. */
   phase?: 'queue' | 'network' | 'cache' | 'memory'
 }
 
@@ -84,9 +84,9 @@ export interface FetchSettings {
   /** Byte budget of the cache; `0` turns it off, undefined lets the browser's quota decide. */
   cacheBudget?: number
   retry?: Partial<Pick<RetryPolicy, 'attempts' | 'baseMs' | 'maxMs'>>
-  /** A request that sends nothing for so long is given up and tried again. */
+  /** A request is given up and tried again when the server sends nothing for this long. */
   silenceMs?: number
-  /** Where `hf:` names lead: a mirror of the Hugging Face Hub, `https://huggingface.co` by default. */
+  /** Host of `hf:` names, e.g. a mirror of the Hugging Face Hub; `https://huggingface.co` by default. */
   hub?: string
 }
 
@@ -100,14 +100,14 @@ export interface FetchWorkerApi {
     onProgress: (progress: FetchProgress) => void,
     onWarning: (message: string) => void,
   ): Promise<FetchedFile>
-  /** Lets go of chunks that were kept for a later load of the same file: there will be none. */
-  forget(): void
+  /** Drops the chunks in memory: no further load of the same file is waiting. */
+  dropChunks(): void
 }
 
 /** A verified piece of the payload: one chunk, not aligned to tensors. */
 export interface PayloadChunk {
   index: number
-  /** In the payload. */
+  /** In bytes from the start of the payload. */
   offset: number
   bytes: Uint8Array<ArrayBuffer>
 }
@@ -119,8 +119,8 @@ export type FileMessage =
   | { type: 'end' }
   | { type: 'error'; error: PackedError }
 
-/** Engine worker → fetch worker. `taken` frees a place in the window, `cancel` ends the load. */
+/** Engine worker → fetch worker. `taken` makes room for one more chunk in the window, `cancel` ends the load. */
 export type ReceiverMessage = { type: 'taken' } | { type: 'cancel' }
 
-/** Chunks on their way to the receiver, at most. With the one being filled that makes three. */
+/** Chunks on their way to the receiver, at most; with the one that is being filled that makes three in memory. */
 export const WINDOW_CHUNKS = 2

@@ -2,24 +2,24 @@ import { abortError, TritswapError, unpackError } from '../errors.ts'
 import type { TritHead } from '../format/head.ts'
 import type { FileMessage, PayloadChunk, ReceiverMessage } from './protocol.ts'
 
-/** A `.trit` file on its way from a fetch worker. */
+/** A `.trit` file that is arriving from a fetch worker. */
 export interface IncomingFile {
   name: string
-  /** Verified against the root hash where one was given. */
+  /** Verified against the root hash, if the request had one. */
   head: TritHead
   /**
-   * Verified chunks of the payload, each once, in any order; to be read once. Throws what the load failed with;
-   * leaving early cancels the load.
+   * Verified chunks of the payload, each once, in any order. Can be read once. Throws the error of the load; leaving
+   * early cancels the load.
    */
   chunks: AsyncGenerator<PayloadChunk, void, void>
-  /** Ends the load of a receiver that will not read the chunks; a no-op once they were read. */
+  /** Ends the load without reading the chunks; does nothing once they were read. */
   cancel(): void
 }
 
 /**
  * Reads a file from the port of `FetchPool.load`, on any thread.
- * @param signal ends the reading; `FetchHandle.signal` tells of a worker that died, which the port cannot
- * @throws {TritswapError} what the load failed with
+ * @param signal - ends the reading. Pass `FetchHandle.signal` on: the port alone does not tell that a worker died
+ * @throws {TritswapError} the error of the load
  */
 export async function receiveFile(port: MessagePort, signal?: AbortSignal): Promise<IncomingFile> {
   const messages: FileMessage[] = []
@@ -38,7 +38,7 @@ export async function receiveFile(port: MessagePort, signal?: AbortSignal): Prom
     messages.push(data)
     wake()
   }
-  // Where the browser says so, a sender that is gone is noticed without a signal as well.
+  // Browsers that fire `close` tell of a dead sender without the signal, too.
   port.addEventListener('close', () => {
     closed = true
     wake()
@@ -77,7 +77,7 @@ export async function receiveFile(port: MessagePort, signal?: AbortSignal): Prom
         }
         const { index, offset, bytes } = message
         yield { index, offset, bytes }
-        // Only now, so that a slow reader holds the network back.
+        // Sent only when the reader comes back for more: so a slow reader holds the network back.
         port.postMessage({ type: 'taken' } satisfies ReceiverMessage)
       }
     } catch (error) {

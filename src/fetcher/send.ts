@@ -4,13 +4,13 @@ import { type FileMessage, type ReceiverMessage, WINDOW_CHUNKS } from './protoco
 
 /** The sending end of a port that `receiveFile` reads. */
 export interface PortSink extends ChunkSink {
-  /** Says how it went, and closes the port; does nothing the second time. */
+  /** Sends the end or the error, and closes the port; does nothing the second time. */
   end(error?: unknown): void
 }
 
 /**
- * Sends a file into a port, chunks by transfer, and holds back while {@link WINDOW_CHUNKS} are on their way.
- * @param onCancel called when the receiver wants no more
+ * Sends a file into a port, chunks by transfer, and waits while {@link WINDOW_CHUNKS} are on their way.
+ * @param onCancel - called when the receiver cancels the load
  */
 export function portSink(port: MessagePort, signal: AbortSignal, onCancel: () => void): PortSink {
   let room = WINDOW_CHUNKS

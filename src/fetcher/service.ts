@@ -5,10 +5,10 @@ import { MemoryChunks } from './memory_chunks.ts'
 import type { FetchWorkerApi } from './protocol.ts'
 import { portSink } from './send.ts'
 
-/** What a fetch worker does, on whichever thread: `worker.ts` serves it. */
+/** The API of a fetch worker, for any thread: `worker.ts` serves it. */
 export function fetchService(): FetchWorkerApi {
   const caches = new Map<number | undefined, ChunkCache>()
-  const held = new MemoryChunks()
+  const memory = new MemoryChunks()
   const cacheOf = (budget: number | undefined) => {
     if (budget === 0) return undefined
     const cache = caches.get(budget) ?? openChunkCache({ budget })
@@ -34,7 +34,7 @@ export function fetchService(): FetchWorkerApi {
         return await fetchFile(request, {
           sink,
           cache: cacheOf(cacheBudget),
-          held,
+          memory,
           signal: cancelled.signal,
           priority,
           retry,
@@ -50,6 +50,6 @@ export function fetchService(): FetchWorkerApi {
         release(onWarning)
       }
     },
-    forget: () => held.forget(),
+    dropChunks: () => memory.clear(),
   }
 }

@@ -82,8 +82,9 @@ export async function attachExperts(
         createWorker: options.createFetchWorker,
         settings: options.fetch,
         onWarning: options.onWarning,
+        baseUrl: baseUrl(),
       })
-    : new LocalFetches(options.fetch, options.onWarning)
+    : new LocalFetches(options.fetch, options.onWarning, baseUrl())
   const gpu = options.device ? wrapDevice(options.device) : await requestGpu()
   const created: Record<string, ConfiguredSession> = {}
   let base: FilledBase | undefined

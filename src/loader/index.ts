@@ -85,6 +85,7 @@ export class ExpertLoader {
         ),
       settings: options.fetch,
       onWarning: options.onWarning,
+      baseUrl: document.baseURI,
     })
     this.#library = new ExpertLibrary(this.#pool, () => this.#engine.api())
     this.#engine = new RunningEngine({

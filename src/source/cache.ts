@@ -1,7 +1,7 @@
 /**
  * Verified chunks in the Cache API, by content: each file has a cache of its own, named by its root hash, which fixes
- * every byte of it. So a renamed URL or a second page hits the same chunks, two tabs that write at once write the same,
- * deleting a file is one call, and no index can get out of step. Nothing read here is trusted: readers verify it again.
+ * every byte of the file. So a renamed URL or a second page finds the same chunks, two tabs that write at once write the
+ * same bytes, deleting a file is one call, and no index can get out of step. Readers verify every chunk again.
  *
  * @module
  */
@@ -11,10 +11,10 @@ import { COPIES_CACHE } from './offline_copy.ts'
 export interface CachedFileInfo {
   rootHash: string
   name: string
-  /** Head and payload, as they would be if all were cached. */
+  /** Size of the whole file, head and payload. */
   fileBytes: number
   cachedBytes: number
-  /** Every chunk is there. */
+  /** Every chunk is cached. */
   complete: boolean
   /** ms since the epoch. */
   lastUsed: number
@@ -23,11 +23,11 @@ export interface CachedFileInfo {
 export interface CacheUsage {
   bytes: number
   files: number
-  /** Bytes that the cache may take; the least recently used file goes first. */
+  /** Bytes that the cache may take; the least recently used file is deleted first. */
   budget: number
 }
 
-/** Sizes of a file, all in bytes: what is needed to account for its chunks. */
+/** Name and sizes of a file, in bytes: what the cache needs to account for its chunks. */
 export interface CachedLayout {
   name: string
   headBytes: number
@@ -39,11 +39,11 @@ export interface CachedLayout {
 export interface CachedFile {
   /** The head as it was stored, or undefined. */
   head(): Promise<Uint8Array<ArrayBuffer> | undefined>
-  /** Indexes of the chunks that are there. */
+  /** Indexes of the cached chunks. */
   chunks(): Promise<Set<number>>
   read(index: number): Promise<Uint8Array<ArrayBuffer> | undefined>
   /**
-   * Makes room within the budget, at the cost of the files that were not used for longest, and stores the head.
+   * Makes room within the budget, deleting the least recently used files if need be, and stores the head.
    * @returns false if the file alone is over the budget
    * @throws what the browser throws, e.g. `QuotaExceededError`
    */
@@ -56,29 +56,29 @@ export interface ChunkCache {
   /** False where there is no storage (no secure context, private mode). */
   available(): Promise<boolean>
   open(rootHash: string): CachedFile
-  /** What was at a URL when it was last loaded: a hint, good once the head there has that hash. */
+  /** Root hash of the file that a URL had when it was last loaded: a hint, to be compared with the head at that URL. */
   rootHashAt(url: string): Promise<string | undefined>
   rememberRootHash(url: string, rootHash: string): Promise<void>
   list(): Promise<CachedFileInfo[]>
   /** @returns whether there was such a file */
   delete(rootHash: string): Promise<boolean>
-  /** Everything, the small files of bases included. */
+  /** Deletes everything, including the offline copies of the small files of bases. */
   clear(): Promise<void>
   usage(): Promise<CacheUsage>
 }
 
 const PREFIX = 'tritswap/1/'
 const URLS = 'tritswap/urls'
-/** The Cache API wants http(s) addresses as keys; nobody can own one under `.invalid` (RFC 2606). */
+/** The Cache API takes only http(s) URLs as keys; no host can exist under `.invalid` (RFC 2606). */
 const KEY = 'https://tritswap.invalid/'
 const CHUNK_KEY = `${KEY}chunk/`
-/** Where the browser does not tell its quota. */
+/** For browsers that do not tell their quota. */
 const DEFAULT_BUDGET = 2 ** 30
 
 type StoredInfo = CachedLayout & { lastUsed: number }
 
 export interface ChunkCacheOptions {
-  /** Bytes at most; by default half of the quota that the browser grants. `0`: no cache. */
+  /** Bytes at most; half of the browser's quota by default. `0` turns the cache off. */
   budget?: number
   storage?: CacheStorage
   now?: () => number
@@ -94,7 +94,7 @@ export function openChunkCache({
   function available(): Promise<boolean> {
     usable ??= (async () => {
       if (storage === undefined || budget === 0) return false
-      // Private modes have the object and refuse to use it.
+      // In private modes the object exists but every call rejects.
       return storage.has(URLS).then(
         () => true,
         () => false,
@@ -103,7 +103,7 @@ export function openChunkCache({
     return usable
   }
 
-  /** What the browser tells of this origin's storage: `usage` is ours and everybody else's. */
+  /** The browser's figures for this origin. `usage` includes what other code of the origin stores. */
   async function estimate(): Promise<StorageEstimate> {
     return (await globalThis.navigator?.storage?.estimate?.().catch(() => undefined)) ?? {}
   }
@@ -122,7 +122,7 @@ export function openChunkCache({
   }
 
   async function existing(rootHash: string): Promise<Cache | undefined> {
-    // `open` would make an empty one.
+    // `open` would create an empty one.
     if (!(await available()) || !(await storage!.has(PREFIX + rootHash))) return undefined
     return storage!.open(PREFIX + rootHash)
   }
@@ -160,7 +160,7 @@ export function openChunkCache({
 
   const remove = async (rootHash: string) => (await available()) && storage!.delete(PREFIX + rootHash)
 
-  /** All other files, the least recently used first: by what they take when whole. */
+  /** All other files, the least recently used first, with their whole sizes. */
   async function others(
     rootHash: string,
   ): Promise<{ rootHash: string; fileBytes: number; lastUsed: number }[]> {
@@ -183,10 +183,10 @@ export function openChunkCache({
     const most = await limit()
     if (needed > most) return false
     const { usage } = await estimate()
-    // Far from the budget, nobody has to look at every file.
+    // Far from the budget there is no need to look at every file.
     if (usage !== undefined && usage + needed <= most / 2) return true
     const files = await others(rootHash)
-    // Whole sizes, not what is there so far: loads of other tabs are on their way to them.
+    // Whole sizes, not the bytes so far: other tabs may still be loading those files.
     let total = files.reduce((sum, file) => sum + file.fileBytes, needed)
     for (const oldest of files) {
       if (total <= most) break
@@ -196,7 +196,7 @@ export function openChunkCache({
     return true
   }
 
-  /** `put`, and once more after the oldest other file went, if the disk or the quota is full. */
+  /** `put`; if disk or quota is full, deletes the least recently used other file and tries once more. */
   async function put(cache: Cache, rootHash: string, key: string, response: () => Response): Promise<void> {
     try {
       await cache.put(key, response())
@@ -212,7 +212,7 @@ export function openChunkCache({
   function open(rootHash: string): CachedFile {
     let writable: Cache | undefined
     let readable: Cache | undefined
-    // Once open it stays readable, even if another tab deletes it.
+    // An open cache stays readable even if another tab deletes it.
     const found = async () => {
       readable ??= await existing(rootHash)
       return readable
@@ -242,7 +242,7 @@ export function openChunkCache({
         return true
       },
       write(index, bytes) {
-        // A Blob is a copy out of the heap that can be stored twice.
+        // A Blob copies the bytes out of the heap, and a second `put` can read it again.
         const copy = new Blob([bytes])
         return put(writable!, rootHash, CHUNK_KEY + index, () => new Response(copy))
       },

@@ -7,8 +7,8 @@ export function isHubName(source: string): boolean {
 
 /**
  * The URL of a file on the Hugging Face Hub: `hf:owner/repo/path/to/file@revision`, `@main` by default. A revision may
- * be a branch, a tag or a commit; only a commit is sure to stay what it is.
- * @param host - of a mirror
+ * be a branch, a tag or a commit; only a commit can never change.
+ * @param host - origin of the hub or of a mirror
  * @throws {TritswapError} `input`
  */
 export function hubUrl(name: string, host = 'https://huggingface.co'): string {

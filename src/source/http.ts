@@ -1,9 +1,8 @@
-import { abortError, TritswapError } from '../errors.ts'
-import { shortSource } from './memory.ts'
+import { failed, isSameOrigin, mayPass, type OpenRequest, openRequest, statusError } from './http_request.ts'
 import type { ByteSource, ReadOptions, StreamOptions } from './source.ts'
 import { collect } from './stream.ts'
 
-/** Counts what went over the network. */
+/** Counts what comes over the network. */
 export interface Meter {
   requests: number
   /** Body bytes received, used or not. */
@@ -15,27 +14,28 @@ export interface Meter {
 export interface HttpOptions {
   /** For tests. */
   fetch?: typeof globalThis.fetch
-  /** A request that sends nothing for so long is given up. Its whole length does not matter. */
+  /** A request is given up when the server sends nothing for this long (30 s by default), however long it takes in all. */
   silenceMs?: number
   meter?: Meter
-  /** Where `hf:` names lead. */
+  /** Host of `hf:` names: a mirror of the Hugging Face Hub. */
   hub?: string
 }
 
-/** Where a response body lies in the file, as far as its headers tell. */
+/** Which part of the file a response body is, as far as the headers say. */
 interface Extent {
   start: number
-  /** After the last byte promised. */
+  /** Offset after the last promised byte. */
   end?: number
-  /** Bytes of the whole file. */
+  /** Size of the whole file. */
   total?: number
 }
 
 /**
- * A file behind a URL, read by Range requests (RFC 9110 section 14). A server that ignores Range is read from the start
- * on. Errors that may pass say so in `fields.retryable` and `fields.retryAfterMs`: see `withRetry`.
+ * A file behind a URL, read by Range requests (RFC 9110 section 14). From a server that ignores Range, the file is read
+ * from its start. Errors that may pass say so in `fields.retryable` and `fields.retryAfterMs`: see `withRetry`.
  *
- * Lengths and ETags are only hints here, for other origins hide them and servers get them wrong: the hashes decide.
+ * Lengths and ETags are only hints: other origins hide them, and some servers get them wrong. The hashes in the file
+ * decide.
  */
 export function httpSource(
   url: string,
@@ -44,12 +44,12 @@ export function httpSource(
   let total: number | undefined
   let etag: string | undefined
   let seekable: boolean | undefined
-  /** False where the server compresses: ranges of that cannot be decoded. */
+  /** False where the server compresses: a part of a compressed body cannot be decoded. */
   let ranges = true
   let answered = false
-  /** A body broke off. */
+  /** A body broke off before its end. */
   let broken = false
-  /** What caches on the way say leads nowhere, as a redirect to an address that has expired. */
+  /** The browser's cache led to a failure, e.g. by a cached redirect to an address that has expired. */
   let distrusted = false
 
   async function* stream(
@@ -66,7 +66,7 @@ export function httpSource(
     try {
       const response = await ask(request, offset, options)
       extent = extentOf(response, offset)
-      // Who cannot seek reads on past `end`, rather than from the start again.
+      // Without ranges the next read would start at byte 0 again: better to read on past `end`.
       if (seekable !== false) stop = end ?? Infinity
       body = response.body?.getReader()
       while (body) {
@@ -90,11 +90,11 @@ export function httpSource(
         })
       }
     } catch (error) {
-      // Only then is what a cache has of the file surely what this server sent.
+      // Only after a body has come is what the browser caches of the file surely from this server.
       if (body) broken = true
       throw request.explain(error)
     } finally {
-      // A body read to its end leaves the connection for the next request; any other is cut.
+      // A body that is read to its end frees the connection for the next request; any other is cancelled.
       const complete = extent.end !== undefined && extent.start + received >= extent.end
       void leave(body, complete)
       request.close()
@@ -106,7 +106,7 @@ export function httpSource(
     const headers: Record<string, string> = {}
     if (ranges) {
       headers.Range = `bytes=${offset}-${options.end === undefined ? '' : options.end - 1}`
-      // Elsewhere it would cost a preflight.
+      // On another origin this header would cost a preflight.
       if (offset > 0 && etag !== undefined && isSameOrigin(url)) headers['If-Range'] = etag
     }
     if (meter) meter.requests++
@@ -118,7 +118,7 @@ export function httpSource(
       cache,
     })
     const response = await request.heard(asked).catch((error: unknown) => {
-      // Chromium fails where a server compresses its answer to a Range request: try the other way next time.
+      // Chromium fails when a server compresses its answer to a Range request: the next try does it the other way.
       if (!answered) ranges = !ranges
       if (cache === 'force-cache') distrusted = true
       throw error
@@ -126,7 +126,7 @@ export function httpSource(
     answered = true
     const { status } = response
     if (status === 206 && isEncoded(response)) {
-      // A part of a compressed body cannot be decoded: ask for all of it.
+      // Ask for the whole body: a part cannot be decoded.
       await response.body?.cancel()
       ranges = false
       return ask(request, offset, options)
@@ -143,7 +143,7 @@ export function httpSource(
       seekable = true
     } else {
       await response.body?.cancel()
-      // The redirect may be one that a cache kept for too long.
+      // The browser may have cached a redirect that is no longer valid.
       if (cache === 'force-cache' && response.redirected) {
         distrusted = true
         if (!mayPass(status)) return ask(request, offset, options)
@@ -156,8 +156,8 @@ export function httpSource(
   }
 
   /**
-   * The rest of a file comes out of the browser's cache as far as it is there, without asking the server: a connection
-   * that breaks takes along what was received and not yet read, but the cache has it. The hashes tell if it is stale.
+   * The rest of a file comes from the browser's cache as far as it is there, without asking the server. When a connection
+   * breaks, what was received and not yet read is lost to the page, but the cache has it. The hashes tell if it is stale.
    */
   function cacheMode(offset: number, { fresh }: StreamOptions): RequestCache {
     if (fresh || distrusted) return 'reload'
@@ -167,13 +167,13 @@ export function httpSource(
   function extentOf(response: Response, offset: number): Extent {
     if (response.status === 200) {
       const length = Number(response.headers.get('Content-Length') ?? Number.NaN)
-      // Other origins do not tell whether they compress, and then this is not the length of the file.
+      // If the body is compressed, this is not the length of the file; other origins hide whether it is.
       if (Number.isSafeInteger(length) && isSameOrigin(response.url || url) && !isEncoded(response))
         total = length
       return { start: 0, total }
     }
     const header = response.headers.get('Content-Range')
-    // Hidden by other origins that do not expose it.
+    // Other origins hide the header unless they expose it.
     if (header === null) return { start: offset }
     const match = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(header)
     if (!match || Number(match[1]) !== offset || Number(match[2]) < offset) {
@@ -197,12 +197,12 @@ export function httpSource(
   }
 }
 
-/** Ends the reading of a body: nobody waits for it. */
+/** Stops reading a body; not to be awaited. */
 async function leave(body: ReadableStreamDefaultReader | undefined, complete: boolean): Promise<void> {
   try {
     if (!complete || !(await body?.read())?.done) await body?.cancel()
   } catch {
-    // It failed already, and was reported by whoever read it.
+    // The body failed before: the read that met the error has thrown it.
   }
 }
 
@@ -211,86 +211,7 @@ function within(piece: Uint8Array<ArrayBuffer>, at: number, from: number, to: nu
   return piece.subarray(Math.max(0, from - at), Math.max(0, to - at))
 }
 
-/** One request's abort and silence timer. */
-interface OpenRequest {
-  signal: AbortSignal
-  /** Awaits something of the network, but not longer than the server may be silent. */
-  heard<T>(answer: Promise<T>): Promise<T>
-  /** The error to throw for one that came out of `fetch` or the body. */
-  explain(error: unknown): unknown
-  close(): void
-}
-
-function openRequest(url: string, signal: AbortSignal | undefined, silenceMs: number): OpenRequest {
-  signal?.throwIfAborted()
-  const controller = new AbortController()
-  const onAbort = () => controller.abort(abortError(signal))
-  signal?.addEventListener('abort', onAbort, { once: true })
-  let silent = false
-  return {
-    signal: controller.signal,
-    async heard(answer) {
-      const timer = setTimeout(() => {
-        silent = true
-        controller.abort()
-      }, silenceMs)
-      try {
-        return await answer
-      } finally {
-        clearTimeout(timer)
-      }
-    },
-    explain(error) {
-      if (signal?.aborted) return abortError(signal)
-      if (silent) return failed(url, `the server sent nothing for ${silenceMs / 1000} s`, { retryable: true })
-      if (error instanceof TritswapError) return error
-      return failed(url, `the connection failed${corsHint(url)}`, { retryable: true }, error)
-    },
-    close: () => signal?.removeEventListener('abort', onAbort),
-  }
-}
-
-function failed(url: string, what: string, fields: Record<string, unknown>, cause?: unknown): TritswapError {
-  return new TritswapError('network', `Cannot fetch ${url}: ${what}`, { fields: { url, ...fields }, cause })
-}
-
-function statusError(url: string, response: Response, offset: number): TritswapError {
-  const { status, statusText } = response
-  if (status === 416) {
-    const size = /\/(\d+)$/.exec(response.headers.get('Content-Range') ?? '')?.[1]
-    return shortSource(url, offset, 1, size === undefined ? offset : Number(size))
-  }
-  const fields: Record<string, unknown> = { status, retryable: mayPass(status) }
-  const after = retryAfter(response.headers.get('Retry-After'))
-  if (after !== undefined) fields.retryAfterMs = after
-  return failed(url, `the server answered ${status}${statusText === '' ? '' : ` ${statusText}`}`, fields)
-}
-
-/** Whether a later try may do better. */
-function mayPass(status: number): boolean {
-  return status === 408 || status === 425 || status === 429 || status >= 500
-}
-
-/** ms that a `Retry-After` header asks for: seconds or a date. */
-function retryAfter(header: string | null): number | undefined {
-  if (header === null) return undefined
-  const ms = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now()
-  return Number.isNaN(ms) ? undefined : Math.max(0, ms)
-}
-
 function isEncoded(response: Response): boolean {
   const encoding = response.headers.get('Content-Encoding')
   return encoding !== null && encoding !== 'identity' && encoding !== ''
-}
-
-/** Browsers do not tell a broken connection from an answer that they keep from the page. */
-function corsHint(url: string): string {
-  if (isSameOrigin(url)) return ''
-  return `, or the server does not let this page read its answers (CORS): it must send "Access-Control-Allow-Origin: *" or "Access-Control-Allow-Origin: ${location.origin}", also with errors; the browser's console tells which it was`
-}
-
-/** Node has no origin, and no CORS either. */
-function isSameOrigin(url: string): boolean {
-  const { location } = globalThis
-  return location === undefined || new URL(url, location.href).origin === location.origin
 }

@@ -1,7 +1,7 @@
 import { TritswapError } from '../errors.ts'
 import type { ByteSource } from './source.ts'
 
-/** Bytes that are in memory already. */
+/** Bytes in memory. */
 export function memorySource(bytes: Uint8Array | ArrayBuffer, name = 'memory'): ByteSource {
   const all = bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes)
   return {
@@ -27,7 +27,7 @@ export function blobSource(blob: Blob, name = blob instanceof File ? blob.name :
   }
 }
 
-/** The error of every source that ends before the bytes asked for. */
+/** The error of any source that ends before the bytes asked for. */
 export function shortSource(name: string, offset: number, length: number, size: number): TritswapError {
   return new TritswapError(
     'format',

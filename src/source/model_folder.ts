@@ -1,5 +1,5 @@
 /**
- * Where a model folder is and what to call it: all that a page needs to know of it before a worker opens it.
+ * Where a model folder is and what to call it: all that a page needs to know before a worker opens it.
  *
  * @module
  */
@@ -8,14 +8,15 @@ import { hubFolderUrl, isHubName } from './hf.ts'
 /**
  * URL of a model folder, absolute, with a slash at its end.
  * @param model - a URL, a path, or `hf:owner/repo@revision`
- * @param hub - where `hf:` leads
+ * @param base - what a relative path is relative to
+ * @param hub - host of `hf:` names
  */
 export function folderUrl(model: string | URL, base: string, hub?: string): string {
   const name = String(model)
   return isHubName(name) ? hubFolderUrl(name, hub) : new URL(`${name.replace(/\/+$/, '')}/`, base).href
 }
 
-/** What people would call the model at a folder's URL. */
+/** A name for the model at a folder's URL: `owner/repo` on the hub, else the last part of the path. */
 export function folderName(url: string): string {
   const { pathname, hostname } = new URL(url)
   const parts = pathname.split('/').filter(Boolean)

@@ -1,32 +1,32 @@
 /**
- * The small files that a base needs beside its weights: manifest, configuration, tokenizer, graph. Nothing but their
- * server says what they are, so they are fetched anew each time; copies are kept for when the server is out of reach.
+ * The small files that a base needs besides its weights: manifest, configuration, tokenizer, graph. No hash authenticates
+ * them, so they are fetched anew each time; copies are stored for when the server is out of reach.
  *
  * @module
  */
 import { isAbortError, isTritswapError } from '../errors.ts'
 
-/** Name of their cache. */
+/** Name of the cache that holds the copies. */
 export const COPIES_CACHE = 'tritswap/files'
 
 /**
- * When a copy is taken: `unreachable` instead of the file of a server that does not answer; `first` without asking,
- * for what belongs to a copy; `never`, for what belongs to a file that the server just sent.
+ * When to use a copy: `unreachable`, if the server does not answer; `first`, without asking the server, for files that
+ * belong to another copy; `never`, for files that belong to one that the server just sent.
  */
 export type UseOfCopies = 'never' | 'unreachable' | 'first'
 
 const copies = new WeakSet<Response>()
 
-/** Whether {@link fileWithCopy} took a copy. */
+/** Whether {@link fileWithCopy} answered with a copy. */
 export const isCopy = (response: Response): boolean => copies.has(response)
 
 /**
- * A file, of which a copy is kept.
+ * Fetches a file and stores a copy of it, or answers with the copy.
  *
  * @param url - absolute
- * @param get - fetches it; throws where nobody answers
+ * @param get - fetches the file; throws if the server does not answer
  * @param storage - for tests
- * @throws what `get` throws, where there is no copy to be taken
+ * @throws what `get` throws, if there is no copy to use
  */
 export async function fileWithCopy(
   url: string,
@@ -34,7 +34,7 @@ export async function fileWithCopy(
   get: () => Promise<Response>,
   storage: CacheStorage | undefined = globalThis.caches,
 ): Promise<Response> {
-  // Private modes have the object and refuse to use it.
+  // In private modes the object exists but every call rejects.
   const cache = await storage?.open(COPIES_CACHE).catch(() => undefined)
   const copy = use === 'never' ? undefined : await cache?.match(url).catch(() => undefined)
   if (copy) copies.add(copy)
@@ -46,11 +46,12 @@ export async function fileWithCopy(
     if (copy === undefined || isAbortError(error) || isRefusal(error)) throw error
     return copy
   }
-  // Nobody waits for the copy, and nobody minds if there is no room for it.
+  // Not awaited: without room for a copy the file is still good.
   if (response.status === 200) cache?.put(url, response.clone()).catch(() => {})
   return response
 }
 
+/** The server answered, or the error is not about the network at all. */
 function isRefusal(error: unknown): boolean {
   return isTritswapError(error) && (error.tag !== 'network' || error.fields.status !== undefined)
 }

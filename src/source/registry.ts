@@ -16,9 +16,9 @@ export interface RegistryEntry {
   id: string
   label: string
   description?: string
-  /** Relative to the registry in the file; absolute (or `hf:…`) after {@link readRegistry}. */
+  /** In the file relative to the registry; {@link readRegistry} makes it absolute (or `hf:…`). */
   url: string
-  /** Of the file. */
+  /** Size of the file. */
   bytes: number
   /** SHA-256 of the head: authenticates the whole file. */
   rootHash: string
@@ -26,13 +26,13 @@ export interface RegistryEntry {
   density?: number
   alpha?: number
   licence?: string
-  /** One that shows what the expert does. */
+  /** A prompt that shows what the expert does. */
   prompt?: string
-  /** Address of the held-out text that it is measured on. */
+  /** Address of the held-out text that the expert is measured on. */
   text?: string
-  /** Id of the expert that this is another compression of. */
+  /** Id of the expert of which this is another compression. */
   variantOf?: string
-  /** Bytes of what one would send without tritswap. */
+  /** Bytes that a site would send without tritswap. */
   replaces?: { f16Delta?: number; f16Lora?: number }
   /** Against the uncompressed fine-tuning, on `windows` of 256 tokens of `text`; `kl` in bits per token. */
   quality?: { gainKept: number; agreement: number; kl: number; windows?: number }
@@ -44,7 +44,7 @@ export interface Registry {
   experts: RegistryEntry[]
 }
 
-/** More than ten thousand entries with long texts; nobody lists so many. */
+/** Room for more than ten thousand entries with long texts. */
 const MAX_REGISTRY_BYTES = 32 << 20
 
 /**
@@ -76,7 +76,7 @@ export function parseRegistry(text: string, name = 'experts.json'): Registry {
 }
 
 /**
- * Fetches a registry; addresses in it become absolute.
+ * Fetches a registry and makes the addresses in it absolute.
  * @throws {TritswapError} `network` or `format`
  */
 export async function readRegistry(
@@ -127,7 +127,7 @@ function tryUrl(address: string, base: string): URL | undefined {
   }
 }
 
-/** The validator lists what failed from the outside in. */
+/** The most specific error: the validator lists failures from the outside in. */
 function deepest(errors: OutputUnit[]): OutputUnit {
   return errors.reduce((a, b) => (b.instanceLocation.length > a.instanceLocation.length ? b : a))
 }

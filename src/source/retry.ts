@@ -3,13 +3,13 @@ import type { ByteSource, StreamOptions } from './source.ts'
 import { collect } from './stream.ts'
 
 export interface RetryPolicy {
-  /** Tries in a row without progress before the error is passed on. */
+  /** Tries in a row without progress, after which the error is passed on. */
   attempts: number
   /** Wait before the second try; doubles with each further one, and half of it is random. */
   baseMs: number
-  /** Longest wait, also for `Retry-After`: a server that asks for more gets the error passed on. */
+  /** Longest wait. If a server asks for more with `Retry-After`, the error is passed on. */
   maxMs: number
-  /** Bytes that count as progress: they start the count of tries anew. */
+  /** This many bytes count as progress: the count of tries starts anew. */
   progressBytes: number
   /** For tests. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>
@@ -27,13 +27,13 @@ export const DEFAULT_RETRY: RetryPolicy = {
 }
 
 /**
- * Tries again what may pass: errors whose fields say `retryable`. A stream goes on at the byte it had reached.
- * Everything else (404, a bad hash, an abort) is passed on at once.
+ * Tries again after errors that may pass: those whose fields say `retryable`. A stream goes on at the byte it had
+ * reached. All other errors (404, a bad hash, an abort) are passed on at once.
  */
 export function withRetry(source: ByteSource, policy: Partial<RetryPolicy> = {}): ByteSource {
   const { attempts, baseMs, maxMs, progressBytes, sleep, random, onRetry } = { ...DEFAULT_RETRY, ...policy }
 
-  /** Waits before try number `failures + 1`, or throws `error` if there is to be none. */
+  /** Waits before try number `failures + 1`, or throws `error` if there will be none. */
   async function pause(error: unknown, failures: number, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted()
     if (!isTritswapError(error) || error.fields.retryable !== true || failures >= attempts) throw error

@@ -1,7 +1,7 @@
 import { shortSource } from './memory.ts'
 import type { ByteSource, ReadOptions, StreamOptions } from './source.ts'
 
-/** Exactly `length` bytes of a stream that starts at `offset` (for the message). */
+/** Exactly `length` bytes of a stream; `name` and `offset` are for the error of one that is shorter. */
 export async function collect(
   pieces: AsyncIterable<Uint8Array<ArrayBuffer>>,
   name: string,
@@ -21,21 +21,21 @@ export async function collect(
 }
 
 export interface StreamedSource extends ByteSource {
-  /** Where the open stream stands: a read from here costs no request. Undefined when there is none. */
+  /** Offset of the open stream: a read from here costs no request. Undefined when none is open. */
   readonly position: number | undefined
   /** Ends the open request, if there is one. */
   close(): Promise<void>
 }
 
 /**
- * Serves reads that go forward from one open stream: the head and all chunks of a file cost one request. A read
- * elsewhere starts a new request, unless the source can only be read from its start on, where it skips ahead.
- * Reads must not overlap in time.
+ * Serves reads that go forward from one open stream, so the head and all chunks of a file cost one request. A read
+ * elsewhere starts a new request, unless the source can only be read from its start: there it skips ahead. Reads must
+ * not overlap in time.
  */
 export function withStream(source: ByteSource, options: StreamOptions = {}): StreamedSource {
   if (!source.stream) return { ...pass(source), position: undefined, close: async () => {} }
   let pieces: AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> | undefined
-  /** What the last piece held beyond the last read, and where in the source it starts. */
+  /** What is left of the last piece after the last read, and its offset in the source. */
   let rest = new Uint8Array(0)
   let at = 0
 
@@ -85,7 +85,7 @@ export function withStream(source: ByteSource, options: StreamOptions = {}): Str
             bytes.set(part, filled)
             filled += part.length
           } else if (at > opened && source.seekable !== false && (await source.size()) === undefined) {
-            // A server that does not tell the size may have ended early: it knows whether there is more.
+            // A server that does not tell the size may have ended early: a request from here shows whether there is more.
             pieces = source.stream!(at, { ...options, ...readOptions })
             opened = at
           } else {

@@ -7,7 +7,7 @@ test('tasks run one at a time, in order, whatever became of those before', async
   const task = (name: string, fails = false) =>
     queue.run(async () => {
       log.push(`${name} in`)
-      await new Promise((resolve) => setTimeout(resolve, 2))
+      await new Promise((resolve) => setTimeout(resolve))
       log.push(`${name} out`)
       if (fails) throw new Error(name)
       return name

@@ -1,4 +1,4 @@
-import type { CreateLoader, SwitcherLoader } from '../../src/element/switcher_state.ts'
+import type { CreateLoader, SwitcherLoader } from '../../src/element/shared_loader.ts'
 import { abortError, TritswapError } from '../../src/errors.ts'
 import type {
   ActiveExpert,

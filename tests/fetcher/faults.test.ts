@@ -354,16 +354,34 @@ describe('servers that do not do as they should', () => {
     expect(waits).toEqual([7000])
   })
 
-  test('a stall is cut off and gone on from', async () => {
-    const at = file.head.headBytes + CHUNK
-    serve(once({ stallAt: at }))
-    const { stats } = await loadRight({}, { http: { silenceMs: 500 } })
-    expect(stats).toMatchObject({ requests: 2, retries: 1, networkBytes: file.bytes.length })
+  describe('a stall', () => {
+    beforeEach(() => vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }))
+    afterEach(() => vi.useRealTimers())
 
-    storage = memoryCacheStorage()
-    serve(({ start }) => ({ stallAt: Math.max(start, at) }))
-    const error = await loadError({}, { http: { silenceMs: 100 } })
-    expect(error.message).toContain('sent nothing for 0.1 s')
+    /** Lets 30 s of silence pass, once this many requests were made and the client has read all that came. */
+    async function passSilence(requests: number): Promise<void> {
+      await vi.waitFor(() =>
+        expect(server.log.filter(({ path }) => url.endsWith(path)).length).toBe(requests),
+      )
+      await vi.waitFor(() => expect(delivered.length).toBe(1))
+      await vi.waitFor(() => expect(vi.getTimerCount()).toBeGreaterThan(0))
+      await vi.advanceTimersByTimeAsync(30_000)
+    }
+
+    test('is cut off and gone on from', async () => {
+      serve(once({ stallAt: file.head.headBytes + CHUNK }))
+      const loading = loadRight()
+      await passSilence(1)
+      const { stats } = await loading
+      expect(stats).toMatchObject({ requests: 2, retries: 1, networkBytes: file.bytes.length })
+    })
+
+    test('that comes again and again is an error', async () => {
+      serve(({ start }) => ({ stallAt: Math.max(start, file.head.headBytes + CHUNK) }))
+      const loading = loadError()
+      for (let requests = 1; requests <= 6; requests++) await passSilence(requests)
+      expect((await loading).message).toContain('sent nothing for 30 s')
+    })
   })
 
   test('redirects are followed', async () => {
@@ -538,7 +556,7 @@ describe('memory', () => {
       end: () => {},
     }
     const cache = openChunkCache({ storage: storage.storage })
-    await fetchFile(request, { cache, sink, held: new MemoryChunks() }).finally(() => vi.unstubAllGlobals())
+    await fetchFile(request, { cache, sink, memory: new MemoryChunks() }).finally(() => vi.unstubAllGlobals())
     expect(lives.every(({ from }) => from >= 0)).toBe(true)
     return Math.max(
       ...lives.map(({ to: at }) => lives.filter(({ from, to }) => from < at && at <= to).length),

@@ -4,8 +4,8 @@ import { type FetchOptions, FetchPool, type FetchPoolOptions } from '../../src/f
 import type { FetchProgress, FetchRequest } from '../../src/fetcher/protocol.ts'
 import { receiveFile } from '../../src/fetcher/receive.ts'
 import { fetchService } from '../../src/fetcher/service.ts'
+import { type FakeWorker, fakeWorker } from '../rpc/fake_worker.ts'
 import { memoryCacheStorage } from '../source/memory_cache_storage.ts'
-import { type FakeWorker, fakeWorker } from './fake_worker.ts'
 import { type TritFile, tritFile } from './trit_file.ts'
 
 const CHUNK = 1 << 16
@@ -139,7 +139,7 @@ describe('pool', () => {
 
   test('never runs more loads than it has workers, reuses them and stops idle ones', async () => {
     pool.dispose()
-    pool = newPool({ idleMs: 50 })
+    pool = newPool({ idleMs: 10 })
     await Promise.all(Array.from({ length: 6 }, () => load({ source: serve() })))
     expect(workers.length).toBe(2)
     await expect.poll(() => workers.every(({ terminated }) => terminated)).toBe(true)

@@ -5,7 +5,8 @@ import { fakeWorker } from './fake_worker.ts'
 
 let closed = 0
 let aborted: unknown
-let kept: ((value: string) => void) | undefined
+let produced = 0
+let lastCallback: ((value: string) => void) | undefined
 
 const api = {
   add: (a: number, b: number) => a + b,
@@ -30,13 +31,14 @@ const api = {
   async report(callback: (done: number, of: number) => void) {
     for (let i = 1; i <= 3; i++) callback(i, 3)
   },
-  keep(callback: (value: string) => void) {
-    kept = callback
+  remember(callback: (value: string) => void) {
+    lastCallback = callback
   },
   async *count(to: number, signal?: AbortSignal) {
     try {
       for (let i = 1; i <= to; i++) {
         signal?.throwIfAborted()
+        produced = i
         yield i
       }
     } finally {
@@ -103,7 +105,7 @@ describe('calls', () => {
     link.terminate()
   })
 
-  test('carry callbacks, which may be kept', async () => {
+  test('carry callbacks, which work after the call until they are released', async () => {
     const { link } = connect()
     const reports: number[][] = []
     await link.api.report((...args) => reports.push(args))
@@ -115,11 +117,11 @@ describe('calls', () => {
         [3, 3],
       ])
     const heard: string[] = []
-    await link.api.keep((value) => heard.push(value))
-    kept?.('late')
+    await link.api.remember((value) => heard.push(value))
+    lastCallback?.('late')
     await expect.poll(() => heard).toEqual(['late'])
-    release(kept!)
-    kept?.('too late')
+    release(lastCallback!)
+    lastCallback?.('too late')
     await link.api.add(1, 1)
     expect(heard).toEqual(['late'])
     link.terminate()
@@ -144,6 +146,26 @@ describe('async iterables', () => {
     closed = 0
     for await (const value of await link.api.count(100)) if (value === 3) break
     expect(closed).toBe(1)
+    link.terminate()
+  })
+
+  test('produce a value only when the reader asks for one', async () => {
+    const { link } = connect()
+    const values = await link.api.count(100)
+    for (let i = 1; i <= 3; i++) {
+      expect(await values.next()).toEqual({ done: false, value: i })
+      await link.api.add(1, 1)
+      expect(produced).toBe(i)
+    }
+    await values.return?.()
+    link.terminate()
+  })
+
+  test('answer reads that were asked for at once in order', async () => {
+    const { link } = connect()
+    const values = await link.api.count(2)
+    const reads = await Promise.all([values.next(), values.next(), values.next(), values.next()])
+    expect(reads.map(({ value }) => value)).toEqual([1, 2, undefined, undefined])
     link.terminate()
   })
 

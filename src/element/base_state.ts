@@ -1,0 +1,80 @@
+import { html, nothing, type TemplateResult } from 'lit'
+import type { SwitcherState } from './switcher_state.ts'
+import { formatBytes } from './units.ts'
+import { howToGetWebGpu } from './webgpu_help.ts'
+
+export interface BaseActions {
+  load(): void
+  stop(): void
+  startAgain(): void
+}
+
+/** What stands in place of the manuscript while the base is not ready. */
+export function baseState(
+  state: SwitcherState,
+  { load, stop, startAgain }: BaseActions,
+): TemplateResult | typeof nothing {
+  switch (state.status) {
+    case 'ready':
+      return nothing
+    case 'loading':
+      return html`<div class="state" part="state">
+        <h2>The base is on its way</h2>
+        ${line(state)}
+        <p class="figure">${loadingText(state)}</p>
+        <button @click=${stop}>Stop</button>
+      </div>`
+    case 'idle':
+      return html`<div class="state" part="state">
+        ${
+          state.total > 0 && state.loaded < state.total
+            ? html`<h2>The base is partly here</h2>
+                ${line(state)}
+                <p class="figure">
+                  ${formatBytes(state.loaded)} of ${formatBytes(state.total)} have arrived; what the browser has cached of it is not
+                  fetched again.
+                </p>
+                <button class="primary" @click=${load}>Go on loading</button>`
+            : html`<h2>The base is not loaded</h2>
+                <p>It is read once and then stays in this device’s memory. Nothing you type leaves the browser.</p>
+                <button class="primary" @click=${load}>Load the base</button>`
+        }
+      </div>`
+    case 'failed':
+      return html`<div class="state problem" part="state" role="alert">
+        <h2>The base could not be loaded</h2>
+        <p>${state.online ? nothing : 'You are offline. '}${state.problem}</p>
+        <button class="primary" @click=${load}>Try again</button>
+      </div>`
+    case 'lost':
+      return html`<div class="state problem" part="state" role="alert">
+        <h2>The graphics device went away</h2>
+        <p>${state.problem}</p>
+        <button class="primary" @click=${startAgain}>Start again</button>
+      </div>`
+    case 'unsupported':
+      return html`<div class="state problem" part="state" role="alert">
+        <h2>WebGPU is missing</h2>
+        <p>${state.problem}. The model runs on your own graphics device, through WebGPU.</p>
+        <slot name="unsupported">${howToGetWebGpu()}</slot>
+        <button class="primary" @click=${load}>Try again</button>
+      </div>`
+  }
+}
+
+function line(state: SwitcherState) {
+  const share = state.total > 0 ? Math.min(1, state.loaded / state.total) : 0
+  return html`<div
+    class="line"
+    role="progressbar"
+    aria-label="Loading the base"
+    aria-valuemin="0"
+    aria-valuemax="100"
+    aria-valuenow=${Math.round(100 * share)}
+  ><i .style=${`--share: ${share}`}></i></div>`
+}
+
+function loadingText({ loaded, total }: SwitcherState): string {
+  if (total > 0 && loaded >= total) return `${formatBytes(loaded)} are here; preparing the graphics device`
+  return total > 0 ? `${formatBytes(loaded)} of ${formatBytes(total)}` : 'Waiting for the server'
+}

@@ -1,0 +1,158 @@
+import { css } from 'lit'
+
+/** Layout of the switcher: manuscript, pens, form and bar, in one column on narrow pages. */
+export const switcherStyles = css`
+  :host {
+    container: switcher / inline-size;
+  }
+  .grid {
+    display: grid;
+    grid-template: minmax(0, 1fr) auto auto / minmax(0, 3fr) minmax(320px, 2fr);
+    grid-template-areas: 'sheet pens' 'form pens' 'bar bar';
+    gap: 0 24px;
+    height: 100%;
+  }
+  trit-manuscript,
+  .state {
+    grid-area: sheet;
+    min-height: 0;
+  }
+  .pens {
+    grid-area: pens;
+    min-height: 0;
+    overflow-y: auto;
+    scrollbar-width: thin;
+  }
+  trit-switch-bar {
+    grid-area: bar;
+    padding-top: 10px;
+    margin-top: 12px;
+    border-top: 1px solid var(--trit-hairline);
+  }
+  .state {
+    display: flex;
+    flex-direction: column;
+    align-items: flex-start;
+    gap: 12px;
+    padding: 4px 24px 16px var(--trit-margin, 120px);
+    overflow-wrap: anywhere;
+    background: linear-gradient(var(--trit-hairline), var(--trit-hairline)) no-repeat
+      calc(var(--trit-margin, 120px) - 16px) 0 / 1px 100%;
+  }
+  .state > * {
+    max-width: 560px;
+  }
+  .state h2 {
+    margin: 0;
+    font: 400 22px/30px var(--trit-serif);
+  }
+  .state p {
+    margin: 0;
+    color: var(--trit-muted);
+  }
+  .state ul {
+    margin: 0;
+    padding-left: 18px;
+    color: var(--trit-muted);
+  }
+  .state.problem h2 {
+    color: var(--trit-error);
+  }
+  .line {
+    width: 100%;
+    max-width: 520px;
+    height: 2px;
+    background: var(--trit-hairline);
+  }
+  .line i {
+    display: block;
+    height: 100%;
+    width: calc(100% * var(--share));
+    background: var(--ink-0);
+  }
+  form {
+    grid-area: form;
+    display: grid;
+    grid-template-columns: minmax(0, 1fr) auto;
+    gap: 8px;
+    margin: 0;
+    padding-top: 10px;
+    border-top: 1px solid var(--trit-hairline);
+  }
+  textarea {
+    height: 58px;
+    padding: 6px 10px;
+    font: 17px/22px var(--trit-serif);
+    color: inherit;
+    background: transparent;
+    border: 1px solid var(--trit-hairline);
+    border-radius: var(--trit-radius);
+    resize: none;
+  }
+  textarea:focus-visible {
+    outline-offset: -1px;
+  }
+  .write {
+    width: 92px;
+    height: 36px;
+  }
+  .samples {
+    grid-column: 1 / -1;
+    display: flex;
+    gap: 6px;
+    height: 30px;
+    overflow-x: auto;
+    scrollbar-width: none;
+    mask-image: linear-gradient(to left, transparent, #000 32px);
+    padding: 2px;
+    margin: -2px;
+  }
+  .samples button {
+    flex: none;
+    max-width: 260px;
+    width: auto;
+    padding: 1px 10px;
+    font: italic 14px/22px var(--trit-serif);
+    border-radius: 13px;
+    height: 26px;
+    overflow: hidden;
+    text-overflow: ellipsis;
+    white-space: nowrap;
+    color: var(--ink);
+    border-color: color-mix(in srgb, var(--ink) 35%, transparent);
+  }
+  .notice-line,
+  .problem-line {
+    grid-column: 1 / -1;
+  }
+  .problem-line {
+    color: var(--trit-error);
+    overflow-wrap: anywhere;
+  }
+  @container switcher (max-width: 720px) {
+    .grid {
+      display: block;
+      height: auto;
+    }
+    trit-manuscript,
+    .state {
+      height: 280px;
+      overflow-y: auto;
+      --trit-margin: 0px;
+      background: none;
+    }
+    /* Nothing streams there: it may take the room that it needs. */
+    .state {
+      height: auto;
+      min-height: 280px;
+    }
+    .pens {
+      margin: 8px 0 12px;
+      overflow: visible;
+    }
+    form {
+      border: 0;
+      padding: 0;
+    }
+  }
+`

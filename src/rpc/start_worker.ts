@@ -1,0 +1,47 @@
+/** Blob addresses of the scripts that lie on other origins. */
+const importers = new Map<string, string>()
+
+/**
+ * Starts a module worker wherever its script lies. Browsers refuse worker scripts from other origins, so a script made
+ * here imports those: the page needs `worker-src blob:`, the other origin `Access-Control-Allow-Origin`.
+ *
+ * @param start - takes the constructor and makes the worker in the form that bundlers look for:
+ * `(Worker) => new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' })`
+ */
+export function startWorker(start: (Constructor: typeof Worker) => Worker): Worker {
+  return start(
+    new Proxy(Worker, {
+      construct(Constructor, [script, options]: ConstructorParameters<typeof Worker>) {
+        // Bundlers turn the URL into a string.
+        const { origin, href } = new URL(script, globalThis.location.href)
+        return new Constructor(origin === globalThis.location.origin ? href : importerOf(href), options)
+      },
+    }),
+  )
+}
+
+/**
+ * Address of a script of this origin that only imports another. It uses `import()`, which content security policies
+ * judge as a script; they judge a static `import` as a worker. Loading takes a moment: messages are held back until then.
+ */
+function importerOf(script: string): string {
+  const known = importers.get(script)
+  if (known !== undefined) return known
+  const code = `const held = []
+const hold = (event) => {
+  event.stopImmediatePropagation()
+  held.push(event)
+}
+addEventListener('message', hold)
+import(${JSON.stringify(script)}).then(
+  () => {
+    removeEventListener('message', hold)
+    for (const { data, ports } of held) dispatchEvent(new MessageEvent('message', { data, ports }))
+  },
+  (error) => setTimeout(() => { throw error }),
+)
+`
+  const importer = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }))
+  importers.set(script, importer)
+  return importer
+}
