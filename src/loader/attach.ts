@@ -23,7 +23,7 @@ import type { AdapterInfo, EngineStats, SwitchReport } from '../model/expert_inf
 import type { FilledBase } from '../model/filled_base.ts'
 import type { OrtSession } from '../model/hoisted_session.ts'
 import type { LoadedExperts } from '../model/loaded_experts.ts'
-import { type AttachOptions, openBase } from './attached_base.ts'
+import { type AttachOptions, baseUrl, openBase } from './attached_base.ts'
 import {
   activeOf,
   type Expert,

@@ -186,6 +186,7 @@ async function givenGraph(session: string, given: GraphSpec, options: AttachOpti
   return { file, bytes: await given.read(0, size, options), external: options.external ?? unknown }
 }
 
-function baseUrl(): string {
-  return globalThis.document?.baseURI ?? globalThis.location.href
+/** What relative addresses are relative to: the page's base URL; in a worker, its script. Undefined in Node. */
+export function baseUrl(): string | undefined {
+  return globalThis.document?.baseURI ?? globalThis.location?.href
 }

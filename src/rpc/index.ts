@@ -18,6 +18,6 @@
  */
 export { transfer } from 'comlink'
 export { release } from './arguments.ts'
-export { connectWorker, type WorkerLink } from './connect.ts'
+export { connectWorker, type RemoteApi, type WorkerLink } from './connect.ts'
 export { serve } from './serve.ts'
 export { startWorker } from './start_worker.ts'

@@ -11,7 +11,7 @@ import { hubFolderUrl, isHubName } from './hf.ts'
  * @param base - what a relative path is relative to
  * @param hub - host of `hf:` names
  */
-export function folderUrl(model: string | URL, base: string, hub?: string): string {
+export function folderUrl(model: string | URL, base: string | undefined, hub?: string): string {
   const name = String(model)
   return isHubName(name) ? hubFolderUrl(name, hub) : new URL(`${name.replace(/\/+$/, '')}/`, base).href
 }
