@@ -125,7 +125,7 @@ export async function run(argv: string[]): Promise<number> {
   } finally {
     bar.stop()
     await text?.close()
-    await pool?.close()
+    pool?.close()
   }
   const bestByDensity = densities.map((k) => bestOf(points.filter((point) => point.density === k)))
   const best = bestOf(bestByDensity)
