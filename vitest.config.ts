@@ -13,6 +13,7 @@ export default defineConfig({
           include: ['tests/**/*.test.ts'],
           exclude: ['tests/**/*.browser.test.ts'],
           setupFiles: ['tests/seed.ts'],
+          globalSetup: ['tests/global_setup.ts'],
           testTimeout: 120_000,
         },
       },
