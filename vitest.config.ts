@@ -13,7 +13,7 @@ export default defineConfig({
           include: ['tests/**/*.test.ts'],
           exclude: ['tests/**/*.browser.test.ts'],
           setupFiles: ['tests/seed.ts'],
-          globalSetup: ['tests/global_setup.ts'],
+          globalSetup: ['scripts/global_setup.mjs'],
           testTimeout: 120_000,
         },
       },
@@ -21,6 +21,7 @@ export default defineConfig({
         plugins: [ortFiles()],
         test: {
           name: 'browser',
+          env: { LONG: process.env.LONG ?? '', SEED: process.env.SEED ?? '' },
           include: ['tests/**/*.browser.test.ts'],
           testTimeout: 300_000,
           fileParallelism: false,

@@ -162,7 +162,7 @@ function qualityOf(id) {
   return { gainKept: round(gainKept), agreement: round(agreement), kl: round(kl), windows }
 }
 
-/** What a LoRA of rank 8 on every linear of the base takes in f16, whatever it learned. */
+/** Bytes in f16 of a LoRA of rank 8 on every linear of the base. */
 function f16Lora() {
   const { tensors } = safetensorsHeader(join(demo, 'lora', 'holmes', 'adapter_model.safetensors'))
   return tensors.reduce((sum, { shape }) => sum + 2 * shape.reduce((a, b) => a * b, 1), 0)

@@ -14,21 +14,22 @@ export const root = fileURLToPath(new URL('..', import.meta.url))
 const windows = process.platform === 'win32'
 
 /**
- * Runs a command in the repository with its output shown.
+ * Runs a command in the repository. Its output is shown, or given to `onOutput` instead.
  *
  * @param {string} command
  * @param {string[]} args
- * @param {{ env?: NodeJS.ProcessEnv }} [options]
+ * @param {{ env?: NodeJS.ProcessEnv, onOutput?: (text: string) => void }} [options]
  * @returns {Promise<number>} the exit code; 127 if the command cannot be started
  */
-export function run(command, args, { env } = {}) {
+export function run(command, args, { env, onOutput } = {}) {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
       cwd: root,
-      stdio: 'inherit',
+      stdio: onOutput === undefined ? 'inherit' : ['ignore', 'pipe', 'pipe'],
       shell: windows,
       env: { ...process.env, ...env },
     })
+    for (const stream of [child.stdout, child.stderr]) stream?.setEncoding('utf8').on('data', onOutput)
     // Ctrl+C in a terminal reaches the child by itself; a signal to this process alone has to be passed on.
     const end = () => child.kill()
     process.once('SIGTERM', end)

@@ -6,9 +6,12 @@ import { openFile } from '../../src/cli/file_source.ts'
 import { readFloats, readSafetensors } from '../../src/compress/safetensors.ts'
 import { heavyTailed, safetensors, zeros } from '../compress/checkpoints.ts'
 import { runCli } from './built_cli.ts'
+import { tritswap } from './in_process.ts'
 
 const DEMO = '../shared/demo-model'
 const BARD = ['--base', `${DEMO}/base`, '--finetuned', `${DEMO}/finetuned/bard`]
+/** Enough where it does not matter what is compressed. */
+const SMALL = [...BARD, '--include', '*layers.0*']
 
 let folder: string
 beforeEach(async () => {
@@ -37,7 +40,7 @@ async function valuesOf(path: string): Promise<Map<string, Float32Array>> {
 describe('compress, inspect, decode, verify', () => {
   test('on the demo model, the same whatever the number of threads', async () => {
     const files = []
-    for (const threads of ['1', '2', '3']) {
+    for (const threads of ['1', '3']) {
       const out = at(`${threads}.trit`)
       const { code } = await runCli(
         'compress',
@@ -53,7 +56,6 @@ describe('compress, inspect, decode, verify', () => {
       files.push(await readFile(out))
     }
     expect(files[1].equals(files[0])).toBe(true)
-    expect(files[2].equals(files[0])).toBe(true)
 
     const inspected = await runCli('inspect', at('1.trit'), '--json')
     const { file, totals, tensors } = JSON.parse(inspected.out)
@@ -122,7 +124,7 @@ describe('compress, inspect, decode, verify', () => {
       '--base-name',
       'demo',
     ]
-    await runCli('compress', ...BARD, ...texts, '--out', at('t.trit'))
+    await runCli('compress', ...SMALL, ...texts, '--out', at('t.trit'))
     expect(JSON.parse((await runCli('inspect', at('t.trit'), '--json')).out)).toMatchObject({
       label: 'Bard',
       description: 'Speaks in verse',
@@ -185,7 +187,7 @@ describe('exit codes', () => {
     [['verify', NONE], 1],
     [['sweep', '--base', NONE, '--finetuned', NONE, '--density', '0.1'], 2],
   ])('%j gives %i', async (argv, expected) => {
-    const { code, out, err } = await runCli(...argv)
+    const { code, out, err } = await tritswap(...argv)
     expect(code).toBe(expected)
     if (expected === 0) expect(out).not.toBe('')
     else expect(`${out}${err}`).not.toMatch(/\n\s+at /)
@@ -223,7 +225,7 @@ describe('exit codes', () => {
   })
 
   test('a damaged file is told apart from a good one', async () => {
-    await runCli('compress', ...BARD, '--out', at('x.trit'))
+    await runCli('compress', ...SMALL, '--out', at('x.trit'))
     const good = await readFile(at('x.trit'))
     const flipped = Buffer.from(good)
     flipped[good.length - 100] ^= 1
@@ -235,18 +237,18 @@ describe('exit codes', () => {
       ['cut.trit', /expected \d+ bytes/],
       ['text.trit', /as a \.trit file/],
     ] as const) {
-      expect(await runCli('verify', at(name))).toMatchObject({
+      expect(await tritswap('verify', at(name))).toMatchObject({
         code: 1,
         err: expect.stringMatching(message),
       })
-      expect(await runCli('decode', at(name), '--out', at('out.safetensors'))).toMatchObject({ code: 1 })
+      expect(await tritswap('decode', at(name), '--out', at('out.safetensors'))).toMatchObject({ code: 1 })
     }
     expect((await readdir(folder)).filter((name) => !name.endsWith('.trit'))).toEqual([])
-    expect(await runCli('verify', at('x.trit'), '--root-hash', '0'.repeat(64))).toMatchObject({ code: 1 })
+    expect(await tritswap('verify', at('x.trit'), '--root-hash', '0'.repeat(64))).toMatchObject({ code: 1 })
   })
 
   test('output into a folder that does not exist is refused', async () => {
-    const { code, err } = await runCli('compress', ...BARD, '--out', at('no/such/x.trit'))
+    const { code, err } = await runCli('compress', ...SMALL, '--out', at('no/such/x.trit'))
     expect(code).toBe(1)
     expect(err).toMatch(/^Cannot write /)
   })
