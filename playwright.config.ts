@@ -7,6 +7,7 @@ const HARNESS_PORT = Number(process.env.HARNESS_PORT ?? 4320)
 /** End to end: the built page (`npm run build` first) as plain files, and the test harness from its sources. */
 export default defineConfig({
   testDir: 'e2e',
+  globalSetup: './scripts/global_setup.mjs',
   outputDir: 'test-results/e2e',
   // SwiftShader takes all cores: two pages at once are slower than one after the other.
   workers: 1,

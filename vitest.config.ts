@@ -13,6 +13,7 @@ export default defineConfig({
           include: ['tests/**/*.test.ts'],
           exclude: ['tests/**/*.browser.test.ts'],
           setupFiles: ['tests/seed.ts'],
+          globalSetup: ['scripts/global_setup.mjs'],
           testTimeout: 120_000,
         },
       },

@@ -3,14 +3,13 @@
  *
  * @module
  */
-import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, type Page, test } from '@playwright/test'
 import { openFile, openFolder } from '../src/cli/file_source.ts'
 import { type Feeds, loadOrt, NodeSession } from '../src/cli/node_session.ts'
-import { prepareModel } from '../src/cli/prepare.ts'
+import { prepareModel } from '../src/cli/prepare_model.ts'
 import { adapterTaskVector } from '../src/compress/adapter.ts'
 import { openCheckpoint } from '../src/compress/checkpoint.ts'
 import { compressTaskVector } from '../src/compress/compress.ts'
@@ -18,6 +17,8 @@ import { memorySpool, readHead, weightsOf } from '../src/format/index.ts'
 import { ReferenceWeights } from '../src/reference/index.ts'
 import type { Registry } from '../src/source/registry.ts'
 import type { HarnessSet } from './harness/harness.ts'
+import { evalFigures } from './support/cli.ts'
+import { LONG, ONLY_LONG } from './support/tier.ts'
 
 const ROOT = new URL('..', import.meta.url).pathname
 const PLAIN = join(ROOT, '../shared/demo-model/base')
@@ -28,8 +29,8 @@ const urlOf = (id: string) => registry.experts.find((expert) => expert.id === id
 const pathOf = (id: string) => join(ROOT, 'public/experts', urlOf(id))
 /** Logits here are from −20 to 20, and both sides round differently. */
 const TOLERANCE = 1e-2
-/** Switches and re-reading take minutes on a software adapter: they run where a number is given. */
-const SWITCHES = Number(process.env.BINDING_SWITCHES ?? 0)
+/** Switches and re-reading take minutes on a software adapter. */
+const SWITCHES = 20
 
 test.skip(!existsSync(PLAIN), `the ONNX folder of the demo base is not at ${PLAIN}`)
 
@@ -135,22 +136,27 @@ function largest(a: readonly number[], b: Float32Array): number {
   return a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0)
 }
 
-test('side: one, two and four experts are the sum of their changes, in 2 bits a weight, and leave nothing behind', async ({
+test('side: up to four experts are the sum of their changes, in 2 bits a weight, and leave nothing behind', async ({
   page,
 }) => {
+  // Every token costs a software adapter seconds.
+  const prompt = LONG ? PROMPT : 'The king'
   const reference = await CpuModel.open('q4')
   await openHarness(page)
   await page.evaluate(() => window.harness.open({ model: '/plain/base/', dtype: 'q4', quantized: 'keep' }))
   await loadBundled(page, ['css', 'bard', 'austen', 'holmes'])
-  const tokens = await page.evaluate((prompt) => window.harness.tokenize(prompt), PROMPT)
+  const tokens = await page.evaluate((text) => window.harness.tokenize(text), prompt)
   const checksum = await page.evaluate(() => window.harness.checksum())
-  const sets: HarnessSet[] = [
+  const few: HarnessSet[] = [
     [],
     [['css', 1]],
     [
       ['css', 0.5],
       ['bard', 1],
     ],
+  ]
+  const sets: HarnessSet[] = [
+    ...(LONG ? few : []),
     [
       ['css', 0.25],
       ['bard', 0.5],
@@ -159,8 +165,8 @@ test('side: one, two and four experts are the sum of their changes, in 2 bits a 
     ],
   ]
   for (const set of sets) {
-    const logits = await page.evaluate(([prompt, experts]) => window.harness.logits(prompt, experts), [
-      PROMPT,
+    const logits = await page.evaluate(([text, experts]) => window.harness.logits(text, experts), [
+      prompt,
       set,
     ] as const)
     const wanted = await reference.logits(tokens, set)
@@ -186,7 +192,7 @@ test('side: one, two and four experts are the sum of their changes, in 2 bits a 
 test('calls with experts of their own write what they write alone, whatever is switched around them', async ({
   page,
 }) => {
-  test.skip(SWITCHES === 0, 'BINDING_SWITCHES is not set')
+  test.skip(!LONG, ONLY_LONG)
   test.setTimeout(600_000 + SWITCHES * 20_000)
   await openHarness(page)
   await page.evaluate(() => window.harness.open())
@@ -229,7 +235,7 @@ test('calls with experts of their own write what they write alone, whatever is s
 test('kv: a new expert reads the whole context again, or goes on with what the old one wrote', async ({
   page,
 }) => {
-  test.skip(SWITCHES === 0, 'BINDING_SWITCHES is not set')
+  test.skip(!LONG, ONLY_LONG)
   const reference = await CpuModel.open('fp32')
   const ids = ['css', 'bard'] as const
   const urls = ids.map((id) => `/experts/${urlOf(id)}`) as [string, string]
@@ -250,16 +256,11 @@ test('kv: a new expert reads the whole context again, or goes on with what the o
 })
 
 test('evaluation: a window of a row of `npm run eval` by side, on WebGPU', async ({ page }) => {
-  test.skip(SWITCHES === 0, 'BINDING_SWITCHES is not set')
+  test.skip(!LONG, ONLY_LONG)
   test.setTimeout(1_200_000)
   const base = join(out, 'kept')
   await prepareModel(PLAIN, base, { dtype: 'q4', quantized: 'keep' })
-  const json = join(out, 'eval.json')
-  const run = (...args: string[]) => execFileSync(process.execPath, args, { cwd: ROOT })
-  run('node_modules/vite/bin/vite.js', 'build', '--config', 'vite.cli.config.ts', '--logLevel', 'error')
-  run('dist/cli.js', 'eval', '--base', base, '--experts', 'css', '--windows', '1', '--json', json)
-  const [{ bpb }] = (JSON.parse(readFileSync(json, 'utf8')) as { experts: { bpb: Record<string, number> }[] })
-    .experts
+  const bpb = evalFigures(['--base', base, '--experts', 'css', '--windows', '1'], join(out, 'eval.json'))
 
   await openHarness(page)
   await page.evaluate(() => window.harness.open({ model: '/plain/base/', dtype: 'q4', quantized: 'keep' }))

@@ -72,7 +72,7 @@ test.describe
       })
       const [own, ofBase] = (await agreement.innerText()).match(/\d+(?= %)/g)!.map(Number) as [number, number]
       expect(own).toBeGreaterThan(ofBase)
-      await expectAccessible(page)
+      await expectAccessible(page, ['dark'])
     })
 
     test('the density slider changes the size by keyboard, and what is in hand goes on in it', async () => {
@@ -118,7 +118,7 @@ test.describe
       await expect(zone().getByRole('alert')).toHaveText(/PyTorch pickle/)
       expect(await page.locator('.pen').count()).toBe(pens)
       await expect(card(page, 'Base').getByText('in hand')).toBeVisible()
-      await expectAccessible(page)
+      await expectAccessible(page, ['light'])
     })
 
     test('a dropped expert is taken in hand, also where the drop misses the zone', async () => {

@@ -1,4 +1,4 @@
-/** Many loads at once, as a restless visitor causes them: aborted, cut by a reload, started again. */
+/** Many loads at once: aborted, cut by a reload, started again. */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { type CDPSession, expect, type Page, test } from '@playwright/test'
@@ -61,7 +61,7 @@ async function workerHeaps(page: Page): Promise<number[]> {
   return sizes
 }
 
-/** CPU time that the page's main thread has taken, ms: whatever else the machine does, it does not count. */
+/** CPU time of the page's main thread, ms; other load on the machine does not change it. */
 async function mainThreadTime(session: CDPSession): Promise<number> {
   const { metrics } = await session.send('Performance.getMetrics')
   const { value } = metrics.find(({ name }) => name === 'ThreadTime')!
@@ -131,7 +131,7 @@ test('50 loads at once, 20 aborted, the page reloaded in the middle', async ({ p
   expect(failures).toEqual([])
 })
 
-/** Files that nobody has loaded before. */
+/** New files on the server. */
 async function serveFiles(folder: string, seeds: number[]): Promise<(WantedFile & { size: number })[]> {
   return Promise.all(
     seeds.map(async (seed) => {

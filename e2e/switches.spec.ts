@@ -9,9 +9,9 @@ import type { MeasuredSwitch } from '../src/element/switcher_state.ts'
 import type { GeneratedToken } from '../src/loader/index.ts'
 import { Random } from '../tests/gpu/random.ts'
 import { ready } from './support/page.ts'
+import { LONG } from './support/tier.ts'
 
-/** `LONG=1` asks for all; without it a software adapter is done a minute earlier. */
-const SWITCHES = process.env.LONG === '1' ? 100 : 40
+const SWITCHES = LONG ? 100 : 15
 
 /** What to take in hand: the base, one expert, or two together. */
 function randomHands(ids: readonly string[], count: number): { id: string; weight: number }[][] {
@@ -42,7 +42,7 @@ test(`${SWITCHES} switches while it writes`, async ({ page }) => {
   const ids = await page.evaluate(async () => {
     const { state } = document.querySelector('expert-switcher')!
     const pens = state.pens.filter(({ id }) => id !== '').slice(0, 4)
-    // In VRAM before it begins: it is switches that are to be many, not downloads.
+    // Resident before the text begins, so that every switch is a switch and not a download.
     await state.resident(pens.map((pen) => ({ pen, weight: 1 })))
     return pens.map(({ id }) => id)
   })

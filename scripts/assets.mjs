@@ -1,6 +1,6 @@
 /**
- * `npm run assets -- <path to demo-model> [--measure]`: makes everything under public/ that the page loads, by the
- * command line that everybody has. The same input gives the same bytes. With --measure it also measures the experts
+ * `npm run assets -- <path to demo-model> [--measure]`: makes everything under public/ that the page loads, with the
+ * public command line. The same input gives the same bytes. With --measure it also measures the experts
  * (minutes) and writes scripts/assets.quality.json, from which the registry and the model card take their figures.
  *
  * @module
@@ -23,8 +23,8 @@ import { BALANCED, EXPERTS, VARIANTS } from './assets.experts.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const publicDir = join(root, 'public')
-/** What is worth bundling: most of the gain, at a 25th of the size. */
-const MIN_GAIN_KEPT = 0.88
+/** An expert is bundled if it retains most of the gain at a 25th of the size. */
+const MIN_GAIN_RETAINED = 0.88
 const MIN_RATIO = 25
 const LICENCE = 'Apache-2.0'
 
@@ -32,15 +32,17 @@ const qualityFile = join(root, 'scripts/assets.quality.json')
 
 const args = process.argv.slice(2)
 const measure = args.includes('--measure')
-const demo = args.find((arg) => !arg.startsWith('--')) ?? join(root, '../shared/demo-model')
+const demo = args.find((arg) => !arg.startsWith('--')) ?? ''
 if (!existsSync(join(demo, 'base/model.safetensors'))) {
-  process.stderr.write(`Cannot make the assets: there is no demo model at ${demo}; give its path\n`)
+  process.stderr.write(
+    `Cannot make the assets: expected the path of the demo model, found ${demo || 'none'}\n`,
+  )
   process.exit(1)
 }
 
 const base = join(demo, 'base')
 const experts = join(publicDir, 'experts')
-// Everything is made and measured; what is bundled moves to public/, the rest stays in the table of the model card.
+// Every expert is made and measured; the bundled ones move to public/, the others stay in the table of the model card.
 const all = mkdtempSync(join(tmpdir(), 'tritswap-assets-'))
 
 tritswap('prepare', base, '--out', join(publicDir, 'models/demo'))
@@ -72,7 +74,7 @@ if (measure) {
 }
 figures = new Map(JSON.parse(readFileSync(qualityFile, 'utf8')).experts.map((row) => [row.id, row]))
 const isGood = ({ id, bytes, replaces }) =>
-  figures.get(id).gainKept >= MIN_GAIN_KEPT && replaces.f16Delta / bytes >= MIN_RATIO
+  figures.get(id).gainKept >= MIN_GAIN_RETAINED && replaces.f16Delta / bytes >= MIN_RATIO
 const bundled = entries.filter(isGood)
 
 for (const folder of ['experts', 'texts']) {
@@ -160,7 +162,7 @@ function qualityOf(id) {
   return { gainKept: round(gainKept), agreement: round(agreement), kl: round(kl), windows }
 }
 
-/** What a LoRA of rank 8 on every linear of the base takes in f16, whatever it learned. */
+/** Bytes in f16 of a LoRA of rank 8 on every linear of the base. */
 function f16Lora() {
   const { tensors } = safetensorsHeader(join(demo, 'lora', 'holmes', 'adapter_model.safetensors'))
   return tensors.reduce((sum, { shape }) => sum + 2 * shape.reduce((a, b) => a * b, 1), 0)

@@ -1,5 +1,5 @@
 /**
- * `npm run rules -- [demo-model] [--windows n] [--experts a,b]`: what each way of choosing entries and scales keeps of
+ * `npm run rules -- <demo-model> [--windows n] [--experts a,b]`: what each way of choosing entries and scales retains of
  * a fine-tuning, measured by `tritswap sweep --eval` on the demo experts, written to docs/RULES.md. Alphas of the
  * published rule are chosen on windows from 24 on; everything is reported on windows from 0 on.
  *
@@ -18,7 +18,11 @@ const { values, positionals } = parseArgs({
     experts: { type: 'string', default: 'python,css,bard,scripture,austen,holmes' },
   },
 })
-const model = positionals[0] ?? join(root, '../shared/demo-model')
+const [model] = positionals
+if (model === undefined) {
+  process.stderr.write('Cannot measure the rules: expected the path of the demo model\n')
+  process.exit(2)
+}
 const experts = values.experts.split(',')
 const windows = Number(values.windows)
 

@@ -1,10 +1,10 @@
 /**
- * What `npm start` and `npm test` share: nothing but Node is needed to run this file.
+ * What `npm start` and `npm test` share. It needs nothing but Node, because it installs everything else.
  *
  * @module
  */
 import { spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -14,22 +14,23 @@ export const root = fileURLToPath(new URL('..', import.meta.url))
 const windows = process.platform === 'win32'
 
 /**
- * Runs a command in the repository with its output shown.
+ * Runs a command in the repository. Its output is shown, or given to `onOutput` instead.
  *
  * @param {string} command
  * @param {string[]} args
- * @param {{ env?: NodeJS.ProcessEnv }} [options]
+ * @param {{ env?: NodeJS.ProcessEnv, onOutput?: (text: string) => void }} [options]
  * @returns {Promise<number>} the exit code; 127 if the command cannot be started
  */
-export function run(command, args, { env } = {}) {
+export function run(command, args, { env, onOutput } = {}) {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
       cwd: root,
-      stdio: 'inherit',
+      stdio: onOutput === undefined ? 'inherit' : ['ignore', 'pipe', 'pipe'],
       shell: windows,
       env: { ...process.env, ...env },
     })
-    // A terminal's Ctrl+C reaches the child by itself; whoever ends only this process means both.
+    for (const stream of [child.stdout, child.stderr]) stream?.setEncoding('utf8').on('data', onOutput)
+    // Ctrl+C in a terminal reaches the child by itself; a signal to this process alone has to be passed on.
     const end = () => child.kill()
     process.once('SIGTERM', end)
     child.on('error', () => resolve(127))
@@ -62,7 +63,7 @@ function installed() {
   const found = lockedPackages(join(root, 'node_modules', '.package-lock.json'))
   if (wanted === undefined || found === undefined) return false
   return Object.entries(wanted).every(
-    // Optional packages are those of other operating systems; '' is the project itself.
+    // Optional packages belong to other operating systems; '' is the project itself.
     ([path, { version, optional }]) => path === '' || optional || found[path]?.version === version,
   )
 }
@@ -74,4 +75,29 @@ function lockedPackages(path) {
   } catch {
     return undefined
   }
+}
+
+/**
+ * Builds the command line unless `dist/cli.js` is newer than its sources, so that all tests of a run share one build.
+ *
+ * @returns {Promise<number>} the exit code of the build
+ */
+export async function ensureCli() {
+  if (!isStale('dist/cli.js', CLI_SOURCES)) return 0
+  return run(bin('vite'), ['build', '--config', 'vite.cli.config.ts', '--logLevel', 'error'])
+}
+
+const CLI_SOURCES = ['src', 'vite.cli.config.ts', 'package-lock.json']
+
+/** True if a source, or anything below it, has changed since `output` was written. @param {string} output @param {string[]} sources */
+export function isStale(output, sources) {
+  return newest(output) < Math.max(...sources.map(newest))
+}
+
+/** Time of the last change of a file or of anything below a folder; 0 if there is none. @param {string} path */
+function newest(path) {
+  const stat = statSync(join(root, path), { throwIfNoEntry: false })
+  if (stat === undefined) return 0
+  if (!stat.isDirectory()) return stat.mtimeMs
+  return readdirSync(join(root, path)).reduce((time, name) => Math.max(time, newest(join(path, name))), 0)
 }

@@ -1,81 +1,117 @@
 /**
  * `npm test`: installs what is missing (packages, a Chromium), runs every check and every test, and ends
  * with one line `N passed, N failed`: tests of all runners, plus the checks, each of which counts as one.
+ * `LONG=1 npm test` is the long tier: the same tests at full length, and those that only run there.
+ *
+ * After the builds two lanes run beside each other: Playwright, whose output is shown as it comes, and everything else,
+ * whose output is shown stage by stage as each ends.
  *
  * @module
  */
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { findChromium } from './chromium.mjs'
-import { bin, ensureDependencies, root, run } from './setup.mjs'
+import { bin, ensureCli, ensureDependencies, root, run } from './setup.mjs'
+
+/** @typedef {{ passed: number, failed: number }} Count */
+/** @typedef {(text: string) => void} OnOutput */
 
 const RESULTS = join(root, 'test-results')
-const total = { passed: 0, failed: 0 }
+/** @type {{ name: string, seconds: number, passed: number, failed: number }[]} */
+const stages = []
 
 await ensureDependencies()
 await ensureChromium()
 rmSync(RESULTS, { recursive: true, force: true })
 mkdirSync(RESULTS, { recursive: true })
 
-await check('types', 'tsc', ['--noEmit', '-p', '.'])
-await check('lint and format', 'biome', ['check', '.'])
-await check('import rules', 'depcruise', ['src', '--config', '.dependency-cruiser.mjs'])
-await check('generated docs', 'node', ['scripts/docs.mjs', '--check'])
-await check('page', 'vite', ['build', '--logLevel', 'warn'])
-await check('package', 'vite', ['build', '--config', 'vite.lib.config.ts', '--logLevel', 'warn'])
-await check('types of the package', 'tsc', ['-p', 'tsconfig.lib.json'])
-await vitest('node')
-await vitest('browser')
-await playwright()
+await Promise.all([
+  stage('command line', ensureCli),
+  command('page', 'vite', ['build', '--logLevel', 'warn']),
+  command('package', 'vite', ['build', '--config', 'vite.lib.config.ts', '--logLevel', 'warn']),
+  command('types of the package', 'tsc', ['-p', 'tsconfig.lib.json']),
+])
+await Promise.all([
+  playwright(),
+  inTurn(
+    () => stage('npm run check', (onOutput) => run('npm', ['run', '--silent', 'check'], { onOutput })),
+    () => command('generated docs', process.execPath, ['scripts/docs.mjs', '--check']),
+    () => vitest('node'),
+    () => vitest('browser'),
+  ),
+])
 
-console.log(`\n${total.passed} passed, ${total.failed} failed`)
-process.exit(total.failed === 0 ? 0 : 1)
+console.log('\n== seconds')
+for (const { name, seconds } of stages) console.log(`${seconds.toFixed(0).padStart(5)}  ${name}`)
+const passed = stages.reduce((sum, stage) => sum + stage.passed, 0)
+const failed = stages.reduce((sum, stage) => sum + stage.failed, 0)
+console.log(`\n${passed} passed, ${failed} failed`)
+process.exit(failed === 0 ? 0 : 1)
 
-/** @param {string} name @param {string} command @param {string[]} args */
-async function check(name, command, args) {
-  console.log(`\n== ${name}`)
-  const code = await run(command === 'node' ? process.execPath : bin(command), args)
-  add(name, code, code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 })
+/** A check: a command that counts as one test. @param {string} name @param {string} program @param {string[]} args */
+function command(name, program, args) {
+  return stage(name, (onOutput) => run(pathOf(program), args, { onOutput }))
 }
 
 /** @param {string} project */
-async function vitest(project) {
-  console.log(`\n== vitest, project ${project}`)
+function vitest(project) {
   const output = join(RESULTS, `vitest-${project}.json`)
-  const code = await run(bin('vitest'), [
-    'run',
-    '--project',
-    project,
-    '--reporter=default',
-    '--reporter=json',
-    `--outputFile.json=${output}`,
-  ])
-  const report = readJson(output)
-  add(`vitest ${project}`, code, { passed: report?.numPassedTests ?? 0, failed: report?.numFailedTests ?? 0 })
+  const args = ['run', '--project', project, '--reporter=default', '--reporter=json']
+  return stage(
+    `vitest, project ${project}`,
+    (onOutput) => run(bin('vitest'), [...args, `--outputFile.json=${output}`], { onOutput }),
+    () => {
+      const report = readJson(output)
+      return { passed: report?.numPassedTests ?? 0, failed: report?.numFailedTests ?? 0 }
+    },
+  )
 }
 
-async function playwright() {
-  console.log('\n== playwright')
+function playwright() {
   // Not in test-results: Playwright empties that folder when it starts.
   const output = join(root, '.cache', 'playwright.json')
   rmSync(output, { force: true })
   const env = { PLAYWRIGHT_JSON_OUTPUT_NAME: output }
-  const code = await run(bin('playwright'), ['test', '--reporter=list,json'], { env })
-  const stats = readJson(output)?.stats
-  const passed = (stats?.expected ?? 0) + (stats?.flaky ?? 0)
-  add('playwright', code, { passed, failed: stats?.unexpected ?? 0 })
+  console.log('\n== playwright')
+  return stage(
+    'playwright',
+    () => run(bin('playwright'), ['test', '--reporter=list,json'], { env }),
+    () => {
+      const stats = readJson(output)?.stats
+      return { passed: (stats?.expected ?? 0) + (stats?.flaky ?? 0), failed: stats?.unexpected ?? 0 }
+    },
+  )
 }
 
 /**
- * Adds to the total. A runner that fails without a failed test (a crash, an error outside of tests) counts as one.
+ * Runs a stage, shows what it gave to `onOutput`, and records its tests. One that fails without a failed test (a crash,
+ * an error outside of tests) counts as one.
  *
- * @param {string} name @param {number} code @param {{ passed: number, failed: number }} count
+ * @param {string} name
+ * @param {(onOutput: OnOutput) => Promise<number>} start - returns its exit code
+ * @param {() => Count} [counted] - its tests, when it has ended; without it the stage is one test
  */
-function add(name, code, count) {
-  const failed = code !== 0 && count.failed === 0 ? 1 : count.failed
-  if (failed > 0) console.error(`${name}: failed`)
-  total.passed += count.passed
-  total.failed += failed
+async function stage(name, start, counted) {
+  const from = performance.now()
+  let output = ''
+  const code = await start((text) => {
+    output += text
+  })
+  const count = counted?.() ?? { passed: code === 0 ? 1 : 0, failed: 0 }
+  if (code !== 0 && count.failed === 0) count.failed = 1
+  if (output !== '') console.log(`\n== ${name}\n${output.trimEnd()}\n`)
+  if (count.failed > 0) console.error(`${name}: failed`)
+  stages.push({ name, seconds: (performance.now() - from) / 1000, ...count })
+}
+
+/** @param {(() => Promise<void>)[]} tasks */
+async function inTurn(...tasks) {
+  for (const task of tasks) await task()
+}
+
+/** @param {string} program */
+function pathOf(program) {
+  return program === process.execPath ? program : bin(program)
 }
 
 /** @param {string} path */

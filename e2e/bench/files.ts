@@ -457,7 +457,7 @@ function inputOf(name: string, dims: readonly (number | string)[], dtype: 'fp32'
   })
 }
 
-/** Factors of an adapter that nobody trained: their bytes and their speed are those of any other. */
+/** Random factors of an adapter: their bytes and their speed are those of a trained one. */
 function loraWeights(factors: readonly LoraFactor[], seed: number): Uint8Array {
   const last = factors.at(-1)
   const half = new Uint16Array(last === undefined ? 0 : last.offset + last.dims[0] * last.dims[1])

@@ -43,7 +43,7 @@ async function run(): Promise<void> {
     if (options.json !== undefined) write(options.json, jsonOf(report))
   }
   const report = await runBench(options, {
-    // Whoever stops a long run keeps what it had.
+    // A long run that is stopped leaves its figures so far.
     onReport: writeJson,
     onProgress: ({ group, stage }) => {
       const line = `${group}: ${stage}`

@@ -1,4 +1,4 @@
-/** Names of cases that are made in one place and looked for in another. */
+/** Names of cases, which the page makes and the report looks up. */
 
 export const millions = (weights: number) => {
   const count = weights / 2 ** 20

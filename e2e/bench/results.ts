@@ -14,7 +14,7 @@ export interface Adapter {
   architecture: string
   device: string
   description: string
-  /** A CPU that plays GPU: its figures say nothing about one. */
+  /** A software adapter: its figures say nothing about a GPU. */
   software: boolean
   features: { timestamps: boolean; f16: boolean }
 }

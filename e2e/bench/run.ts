@@ -139,7 +139,7 @@ async function openBrowser(
       await page.waitForFunction(() => 'benchmark' in window)
       const adapter = await page.evaluate(() => window.benchmark.adapter())
       await page.close()
-      // Chromium falls back by itself; the flags for real GPUs only unsettle SwiftShader.
+      // Chromium falls back to SwiftShader by itself, but is unstable there with the flags for real GPUs.
       if (launch === gpu && adapter.software) {
         await browser.close()
         continue
@@ -168,7 +168,7 @@ async function runGroups(
   for (const [group, all] of Object.entries(names)) {
     const wanted = all.filter((name) => chosen(only, group, name))
     if (wanted.length === 0) continue
-    // A page of its own for each group: nothing of one is in the way of another.
+    // A page of its own for each group, so that groups do not disturb each other.
     const result = await inPage(browser, url, async (page) => {
       let doing = 'its setup'
       const silence = watchdog(
@@ -203,7 +203,7 @@ async function runGroups(
   return results
 }
 
-/** Rejects once nobody has reset it for a while. */
+/** Rejects unless it is reset in time. */
 function watchdog(ms: number, error: () => Error) {
   let bite: (error: Error) => void = () => {}
   const bites = new Promise<never>((_, reject) => {

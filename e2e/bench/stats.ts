@@ -1,5 +1,5 @@
 /**
- * What is said of repeated measurements. No distribution is assumed: times have long tails on one side.
+ * Statistics of repeated measurements. No distribution is assumed: times have long tails on one side.
  *
  * @module
  */

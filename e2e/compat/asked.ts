@@ -1,4 +1,4 @@
-/** In a browser that nobody drives (`?asked`), the page asks the server for the call to make, and says what came of it. */
+/** In a browser without a driver (`?asked`), the page asks the server which call to make and sends the result back. */
 import type { Answer, Asked } from './browsers.ts'
 
 if (location.search === '?asked') {

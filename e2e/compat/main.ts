@@ -51,7 +51,7 @@ const rows = await runCompat({
 const docs =
   values.docs ?? (values.zoo === undefined && only === undefined ? `${ROOT}docs/COMPATIBILITY.md` : undefined)
 if (values.json !== undefined) write(values.json, `${JSON.stringify({ rows }, null, 1)}\n`)
-// Where the zoo lies on this machine is nobody's concern.
+// The report does not name the zoo's path on this machine.
 if (docs !== undefined) write(docs, compatibilityPage(rows).replaceAll(`${zoo}/`, ''))
 
 const count = (verdict: string) => rows.filter((row) => row.verdict === verdict).length

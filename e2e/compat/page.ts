@@ -163,7 +163,7 @@ interface Beside {
   choice: 'auto' | 'side' | 'input'
 }
 
-/** What an expert file must make the model say; undefined where nobody knows. */
+/** The outputs that an expert file must lead to; undefined where there is no reference. */
 type Reference = (file: JobExpert['files'][number]) => Promise<Values | undefined>
 
 /** How far the outputs with an expert are from the reference, or undefined if there is none of any of its files. */
@@ -225,7 +225,7 @@ async function tryWays(
   return outcome
 }
 
-/** An expert for weights that no merge can reach has to be refused, by the name of one of them. */
+/** An expert for weights that a merge cannot reach must be refused with an error that names one of them. */
 async function tryRefusal(ways: readonly Prepared[], { name, files, integers }: JobExpert): Promise<Outcome> {
   for (const { how, attached } of ways) {
     for (const { url } of files) {
@@ -244,7 +244,7 @@ async function tryRefusal(ways: readonly Prepared[], { name, files, integers }: 
   }
 }
 
-/** Why an expert cannot be had where the exporter folded what it changes; undefined if it can. */
+/** Why an expert cannot be loaded, if the exporter folded the weights that it changes; undefined if it can. */
 async function tryFolded(
   ways: readonly Prepared[],
   { name, files, absent }: JobExpert,
@@ -347,7 +347,7 @@ const compat = {
         const like = (reference: Reference, allowed = tolerance) =>
           tryWays(ways, expert, inputs, reference, allowed, beside)
         if (beside !== undefined && isInteger) {
-          // Nothing rounds as these graphs do: an expert may be as far from torch as they are, and some.
+          // These graphs round in their own way: an expert may be somewhat farther from torch than the graph itself is.
           const rounding = difference(plain, references.get('base') as Values)
           const outcome = await like(
             async ({ expected }) => references.get(expected),
@@ -450,7 +450,7 @@ const more = {
     }
   },
 
-  /** A model folder that nobody prepared, as text: `ExpertLoader` against transformers.js alone. */
+  /** An unprepared model folder as text: `ExpertLoader` against transformers.js alone. */
   async text(job: Job, prompt: string, expert: string) {
     configure(job)
     const loader = await ExpertLoader.create({

@@ -33,9 +33,9 @@ export interface JobExpert {
    * exporter folded it into other weights, and then the base has to refuse the expert.
    */
   absent: readonly string[]
-  /** All that it changes are floats in this graph, whatever the graph is called. */
+  /** Everything that it changes is a float in this graph, whatever the name of the graph says. */
   onFloats: boolean
-  /** How it can meet this graph's weights without a merge; not at all where nothing is said. */
+  /** How it can be bound to this graph without a merge; undefined if it cannot. */
   beside?: 'side' | 'input'
   /** Uncompressed and compressed, with the name of what torch says in expected.safetensors. */
   files: readonly { url: string; expected: string }[]
@@ -44,7 +44,7 @@ export interface JobExpert {
 /** Largest difference in units of the reference's range, and what is wrong beyond differences. */
 export interface Outcome {
   maxDiff?: number
-  /** Not to be run at all, for this reason. */
+  /** Why it cannot run at all. */
   skipped?: string
   error?: string
   /** What to know of it besides. */

@@ -64,7 +64,7 @@ interface MadeExpert {
   name: string
   refuse?: string
   replaces: readonly string[]
-  /** What the command line said, if it made nothing of it. */
+  /** The error of the command line, if it refused the adapter. */
   refusal?: string
   dense: string
   compressed: string

@@ -1,7 +1,7 @@
 import { defineConfig } from 'vite'
 import { ortFiles } from '../../scripts/ort_files.ts'
 
-/** The compatibility page, and by `/@fs/` whatever models a zoo has, wherever it is. */
+/** Serves the compatibility page, and the models of a zoo under `/@fs/`. */
 export default defineConfig({
   root: new URL('../..', import.meta.url).pathname,
   // A file that is not there is a 404, not a page.

@@ -22,14 +22,14 @@ export interface ZooGraph {
   externalData: boolean
 }
 
-/** Something to make an expert of. */
+/** An adapter or a checkpoint to make an expert of. */
 export interface ZooExpert {
   name: string
   path: string
   kind: 'adapter' | 'finetuned'
-  /** Has to be refused, by this method's name. */
+  /** Must be refused with an error that names this method. */
   refuse?: string
-  /** Modules that it has whole. */
+  /** Modules that it replaces whole. */
   replaces: readonly string[]
 }
 

@@ -1,5 +1,5 @@
 /**
- * A page without a page: the library, and a plain transformers.js session to hold it against. Specs drive it through
+ * The library without a user interface, and a plain transformers.js session to compare it with. Specs drive it through
  * `window.harness`.
  *
  * @module
@@ -26,7 +26,7 @@ const ORT_FILES = {
   wasm: `${ORT}ort-wasm-simd-threaded.asyncify.wasm`,
 }
 
-/** What a spec wants to know of an error. */
+/** The parts of an error that specs look at. */
 function plainError(error: unknown) {
   const { name, message, cause } = error as Error
   return {
@@ -92,6 +92,8 @@ const choice = (set: HarnessSet) =>
 
 const harness = {
   received,
+  /** Tokens of the generation that began last. */
+  written: 0,
 
   async open(options: Partial<LoaderOptions> = {}) {
     loader = await ExpertLoader.create({ model: '/models/demo', ort: ORT, ...options })
@@ -124,8 +126,13 @@ const harness = {
 
   async tokens(prompt: string, maxNewTokens: number, set?: HarnessSet) {
     const tokens: number[] = []
-    for await (const { token } of theLoader().generate(prompt, { maxNewTokens, experts: set && choice(set) }))
-      tokens.push(token)
+    this.written = 0
+    for await (const { token } of theLoader().generate(prompt, {
+      maxNewTokens,
+      experts: set && choice(set),
+    })) {
+      this.written = tokens.push(token)
+    }
     return tokens
   },
 

@@ -1,5 +1,5 @@
 /**
- * A file server that goes wrong on purpose, over real HTTP on loopback: what servers, proxies and lines do to a
+ * A file server that fails on purpose, over real HTTP on loopback: what servers, proxies and lines do to a
  * download, one fault at a time, with everything that was asked of it on record. In this process faults are scripted by
  * functions; a page puts files with PUT (`?redirect=` for one that leads elsewhere, several for one that
  * leads on), orders faults in the address of a GET (`?first={…}` for its first request,
@@ -13,7 +13,7 @@ import type { AddressInfo } from 'node:net'
 import { setTimeout } from 'node:timers'
 import { gzipSync } from 'node:zlib'
 
-/** What one request saw. */
+/** One request and its answer. */
 export interface RequestRecord {
   path: string
   method: string
@@ -24,7 +24,7 @@ export interface RequestRecord {
   bytes: number
 }
 
-/** Returned by a script to say how one request of a file is to be answered; the defaults are those of a good server. */
+/** Returned by a script: how to answer one request of a file. The defaults are those of a good server. */
 export interface Answer {
   /** Send this status and a short text instead of the file. */
   status?: number
@@ -84,7 +84,7 @@ export interface FaultServer {
   close(): Promise<void>
 }
 
-/** Resolves once more can be written, or nobody reads any more. */
+/** Resolves once more can be written, or the reader is gone. */
 function drained(response: ServerResponse): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {

@@ -1,6 +1,7 @@
-/** What the tests of the page have in common. */
+/** Helpers of the tests of the page. */
 import { AxeBuilder } from '@axe-core/playwright'
 import { expect, type Page } from '@playwright/test'
+import { LONG } from './tier.ts'
 
 export const pen = (page: Page, label: string) => page.getByRole('radio', { name: label, exact: true })
 export const card = (page: Page, label: string) => page.locator('.pen', { has: pen(page, label) })
@@ -19,16 +20,21 @@ export async function showSection(page: Page, heading: string): Promise<void> {
   await found.scrollIntoViewIfNeeded()
 }
 
-/** What axe finds that keeps people out. */
+/** Axe finds nothing that keeps people out. */
 export async function expectNoSeriousViolations(page: Page): Promise<void> {
   const { violations } = await new AxeBuilder({ page }).analyze()
   const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')
   expect(serious.map(({ id, nodes }) => ({ id, html: nodes[0]?.html }))).toEqual([])
 }
 
-/** The same in light and in dark. */
-export async function expectAccessible(page: Page): Promise<void> {
-  for (const colorScheme of ['dark', 'light'] as const) {
+const COLOR_SCHEMES = ['dark', 'light'] as const
+
+/** The same in dark and in light. @param quick - the schemes of the quick tier */
+export async function expectAccessible(
+  page: Page,
+  quick: readonly (typeof COLOR_SCHEMES)[number][] = COLOR_SCHEMES,
+): Promise<void> {
+  for (const colorScheme of LONG ? COLOR_SCHEMES : quick) {
     await page.emulateMedia({ colorScheme })
     await expectNoSeriousViolations(page)
   }

@@ -8,7 +8,7 @@ import { fileSource } from './patched_onnx.ts'
 
 const GRAPH = 'onnx/model.onnx'
 
-/** The graph of a prepared f32 base with its weights in it again: what people had before they prepared it. */
+/** The graph of a prepared f32 base with its weights in it again, as it was before `tritswap prepare`. */
 export async function plainGraph(folder: string): Promise<Uint8Array<ArrayBuffer>> {
   const weights = await ReferenceWeights.open(fileSource(join(folder, 'weights.trit')))
   const feeds = weights.feeds(GRAPH)

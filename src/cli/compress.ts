@@ -107,7 +107,7 @@ export async function run(argv: string[]): Promise<number> {
     })
   } finally {
     bar.stop()
-    await pool?.close()
+    pool?.close()
   }
   await print(out, report, values.json === true)
   return 0

@@ -1,17 +1,17 @@
-import { existsSync } from 'node:fs'
-import { readFile, stat, writeFile } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { stat, writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
-import { TritswapError } from '../errors.ts'
-import { readHead, SKETCH_VALUES, sketchPositions, targetsOf } from '../format/index.ts'
+import { readHead } from '../format/index.ts'
 import { type BaseIdentity, checkBase } from '../model/base_check.ts'
 import { REPORT_WINDOWS } from '../model/score.ts'
-import { parseRegistry } from '../source/registry.ts'
 import { UsageError } from './command.ts'
-import { deltaBytes, Evaluation, gainKept, type Variant } from './evaluation.ts'
+import { readText, type Subject, subjectsOf } from './eval_subjects.ts'
+import { Evaluation, type WindowRange } from './evaluation.ts'
 import { openFile } from './file_source.ts'
 import { formatTable } from './format_text.ts'
+import { identityOf, staysQuantized } from './prepared_base.ts'
 import { progressBar } from './progress.ts'
+import { gainRetained } from './scores.ts'
+import { deltaBytes, expertVariant, finetunedTensors, type Variant } from './variants.ts'
 
 export const help = `
 tritswap eval [--json out.json] [--experts austen,css]
@@ -22,12 +22,12 @@ the compressed expert; the share of the fine-tuning's gain that is kept; how oft
 the same token first (agreement) and KL(uncompressed || compressed) in bits per token. Texts are cut into windows of
 256 tokens, of which the first 24 are for reporting: choose densities and multipliers on later ones.
 
-  --base <dir>        written by tritswap prepare (default: public/models/demo); one that keeps its weights quantized
+  --base <dir>        written by tritswap prepare (default: public/models/demo); one whose weights stay quantized
                       has experts beside them, and is compared with nothing else
   --registry <file>   the experts to measure (default: public/experts/experts.json)
   --experts <ids>     only these of them, separated by commas
   --demo-model <dir>  where the uncompressed fine-tunings are, as finetuned/<id>, for the bundled experts
-                      (default: ../shared/demo-model if it is there; without it their columns stay empty)
+                      (without it their columns stay empty)
   --expert <x.trit>   one that is in no registry, with --text and, to compare, --finetuned
   --finetuned <path>  its uncompressed fine-tuning: safetensors, a folder, or a .trit file with dense tensors
   --text <file>       a text of its domain
@@ -49,7 +49,7 @@ const options = {
   json: { type: 'string' },
 } as const
 
-/** Figures of one expert; what needs the uncompressed fine-tuning is null where that is not at hand. */
+/** Figures of one expert, null where they need an uncompressed fine-tuning that was not given. */
 export interface ExpertFigures {
   id: string
   bytes: number
@@ -59,15 +59,6 @@ export interface ExpertFigures {
   agreement: number | null
   kl: number | null
   windows: number
-}
-
-interface Subject {
-  id: string
-  path: string
-  text: string
-  finetuned?: string
-  /** Where the fine-tuning is not at hand, from the registry. */
-  f16Delta?: number
 }
 
 export async function run(argv: string[]): Promise<number> {
@@ -86,10 +77,10 @@ export async function run(argv: string[]): Promise<number> {
   const experts: ExpertFigures[] = []
   const bar = progressBar('evaluating')
   try {
-    const identity = identityOf(evaluation, values.base)
+    const identity = identityOf(evaluation.base, values.base)
     const steps = subjects.length * range.count
     let done = 0
-    // Compressions of one fine-tuning share its passes and the base's.
+    // Compressions of one fine-tuning share the forward passes of the fine-tuning and of the base.
     for (const group of groupedBy(subjects, ({ text, finetuned }) => `${text}\n${finetuned}`)) {
       const onWindow = (windows: number) => bar.update(done + windows * group.length, steps)
       experts.push(...(await measure(group, evaluation, identity, range, onWindow)))
@@ -110,7 +101,7 @@ async function measure(
   subjects: readonly Subject[],
   evaluation: Evaluation,
   identity: BaseIdentity,
-  range: { from: number; count: number },
+  range: WindowRange,
   onWindow: (done: number) => void,
 ): Promise<ExpertFigures[]> {
   const [{ text, finetuned }] = subjects
@@ -122,10 +113,12 @@ async function measure(
     } finally {
       await file.close()
     }
-    variants.push(await evaluation.expert(path))
+    variants.push(await expertVariant(evaluation.base, path))
   }
   const tuned =
-    finetuned === undefined || evaluation.keepsQuantized ? undefined : await evaluation.finetuned(finetuned)
+    finetuned === undefined || staysQuantized(evaluation.base)
+      ? undefined
+      : await finetunedTensors(evaluation.base, finetuned)
   const windows = evaluation.text(await readText(text))
   const result = await evaluation.score(windows, range, { finetuned: tuned, variants, onWindow })
   const figures: ExpertFigures[] = []
@@ -138,7 +131,7 @@ async function measure(
       bytes,
       ratioToF16Delta: delta === undefined ? null : delta / bytes,
       bpb: { base: result.base.bpb, finetuned: result.finetuned?.bpb ?? null, compressed: bpb },
-      gainKept: (result.finetuned && gainKept(result.base.bpb, result.finetuned.bpb, bpb)) ?? null,
+      gainKept: (result.finetuned && gainRetained(result.base.bpb, result.finetuned.bpb, bpb)) ?? null,
       agreement: agreement ?? null,
       kl: kl ?? null,
       windows: result.windows,
@@ -155,86 +148,6 @@ function groupedBy<T>(items: readonly T[], keyOf: (item: T) => string): T[][] {
 
 function order(subjects: readonly Subject[], id: string): number {
   return subjects.findIndex((subject) => subject.id === id)
-}
-
-type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>['values']
-
-async function subjectsOf(values: Values): Promise<Subject[]> {
-  if (values.expert !== undefined) {
-    if (values.text === undefined)
-      throw new UsageError('Cannot evaluate --expert: expected --text <file> with it')
-    return [
-      {
-        id: basename(values.expert, '.trit'),
-        path: values.expert,
-        text: values.text,
-        finetuned: values.finetuned,
-      },
-    ]
-  }
-  if (values.text !== undefined || values.finetuned !== undefined) {
-    throw new UsageError('Cannot evaluate: --text and --finetuned belong to --expert <x.trit>')
-  }
-  const registry = parseRegistry(await readText(values.registry), values.registry)
-  const wanted = values.experts?.split(',')
-  for (const id of wanted ?? []) {
-    if (!registry.experts.some((entry) => entry.id === id)) {
-      throw new UsageError(
-        `Cannot evaluate ${id}: expected one of ${registry.experts.map((entry) => entry.id).join(', ')}`,
-      )
-    }
-  }
-  const folder = dirname(values.registry)
-  const demo = values['demo-model'] ?? ['../shared/demo-model'].find((path) => existsSync(path))
-  return registry.experts
-    .filter(({ id }) => wanted === undefined || wanted.includes(id))
-    .map((entry) => {
-      if (entry.text === undefined) {
-        throw new TritswapError('input', `Cannot evaluate ${entry.id}: its registry entry names no text`, {
-          fields: { id: entry.id },
-        })
-      }
-      return {
-        id: entry.id,
-        path: join(folder, entry.url),
-        text: join(folder, entry.text),
-        finetuned: demo && join(demo, 'finetuned', entry.variantOf ?? entry.id),
-        f16Delta: entry.replaces?.f16Delta,
-      }
-    })
-}
-
-async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (cause) {
-    throw new TritswapError('input', `Cannot open ${path}: there is no such file`, {
-      fields: { path },
-      cause,
-    })
-  }
-}
-
-/** What an expert is checked against before it is measured: the same as in the page. */
-function identityOf({ manifest, reference }: Evaluation, name: string): BaseIdentity {
-  const { tensors } = reference.head.table
-  return {
-    name,
-    fingerprint: manifest.fingerprint,
-    dtype: tensors.some(({ codec }) => codec === 'blocks') ? 'q4' : 'f32',
-    shapes: new Map(tensors.map((tensor) => [tensor.name, tensor.shape])),
-    sketches: new Map(
-      targetsOf(tensors).map((tensor) => {
-        const values = reference.tensors.get(tensor)!
-        return [
-          tensor,
-          sketchPositions(tensor, values.length)
-            .map((position) => values[position])
-            .slice(0, SKETCH_VALUES),
-        ]
-      }),
-    ),
-  }
 }
 
 function tableOf(experts: readonly ExpertFigures[]): string {

@@ -17,8 +17,8 @@ export interface FileSource extends ByteSource {
 
 /** @throws {TritswapError} `input` if there is no such file or it may not be read */
 export async function openFile(path: string): Promise<FileSource> {
-  // A plain descriptor: a FileHandle that is collected while open prints warnings, and who reads one checkpoint
-  // after another cannot always say when the last read of it was.
+  // A plain descriptor: Node warns about a FileHandle that is collected while open, and a caller that reads several
+  // checkpoints cannot always tell which read is the last one.
   let descriptor: number
   let size: number
   try {

@@ -9,7 +9,7 @@ export function formatBytes(bytes: number): string {
     value /= 1000
     unit++
   }
-  return `${value.toPrecision(value >= 100 ? 3 : 3)} ${units[unit]}`
+  return `${value.toPrecision(3)} ${units[unit]}`
 }
 
 export function formatNumber(value: number, digits = 4): string {

@@ -1,2 +1,2 @@
-/** The version in package.json, put in by the build. */
+/** The version in package.json, filled in by the build. */
 declare const __TRITSWAP_VERSION__: string

@@ -68,13 +68,13 @@ function overview(): string {
   return `tritswap: ternary experts for models in the browser\n\n${lines.join('\n')}\n\nRun tritswap <command> --help for what a command takes\n`
 }
 
-/** Our own {@link UsageError}, or what `parseArgs` throws. */
+/** A {@link UsageError}, or what `parseArgs` throws. */
 function isUsageError(error: unknown): error is Error {
   if (error instanceof UsageError) return true
   return error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS')
 }
 
-/** One line that says what is wrong; then its causes, and the stack of what we did not expect. */
+/** One line that says what is wrong, then its causes; of an unexpected error the whole stack. */
 function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   if (!isTritswapError(error) && !('syscall' in error)) return error.stack ?? error.message

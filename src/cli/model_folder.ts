@@ -13,7 +13,7 @@ export interface ModelFolder {
   files: string[]
 }
 
-/** What transformers.js and people read besides the graphs. */
+/** Files besides the graphs that transformers.js or people read. */
 const COMPANIONS =
   /^(LICEN[CS]E|NOTICE)(\..*)?$|^(.*config|tokenizer|special_tokens_map|added_tokens|vocab|.*vocabulary|chat_template)\.json$|^(vocab|merges)\.txt$|^chat_template\.jinja$|^(tokenizer|spiece|sentencepiece\.bpe)\.model$/
 
@@ -52,7 +52,7 @@ export function chooseGraphs(
     try {
       return { dtype: candidate, graphs: graphFiles(folder.files, candidate) }
     } catch {
-      // Not there in this dtype: the next may be.
+      // No graphs of this dtype: try the next.
     }
   }
   return { dtype: 'fp32', graphs: graphFiles(folder.files, 'fp32') }
@@ -60,8 +60,8 @@ export function chooseGraphs(
 
 /**
  * Copies configuration, tokenizer and licence.
- * @param external - whether the graphs of the copy keep data in files beside them: what the configuration says of
- * external data is about the graphs that they were made from
+ * @param external - whether the prepared graphs keep data in files beside them; if not, the configuration loses its
+ * hint of external data, which is about the original graphs
  */
 export async function copyCompanions(from: string, to: string, external: boolean): Promise<void> {
   await mkdir(to, { recursive: true })
@@ -73,7 +73,7 @@ export async function copyCompanions(from: string, to: string, external: boolean
   }
 }
 
-/** A configuration that does not send transformers.js for data files; one that says nothing of them as it is. */
+/** The configuration without the hint that sends transformers.js for data files. */
 function withoutExternalData(bytes: Uint8Array): Uint8Array | string {
   let config: { 'transformers.js_config'?: Record<string, unknown> }
   try {

@@ -1,5 +1,5 @@
 /**
- * ONNX sessions in Node on onnxruntime-web's wasm backend: for evaluation and tests, where a GPU is not the point.
+ * ONNX sessions in Node on onnxruntime-web's wasm backend, for evaluation and tests.
  *
  * @module
  */
@@ -12,7 +12,7 @@ type Tensor = import('onnxruntime-web').Tensor
 
 export type Feeds = Record<string, Tensor>
 
-/** onnxruntime-web comes with transformers.js, which only the repository itself depends on. */
+/** Loads onnxruntime-web, which comes with transformers.js; the published package depends on neither. */
 export async function loadOrt(): Promise<Ort> {
   let ort: Ort
   try {
@@ -49,7 +49,7 @@ export class NodeSession {
     return this.#session.inputNames
   }
 
-  /** Weights as this runtime takes them; make them once and pass them to every run. */
+  /** Weights as tensors of this runtime; make them once and pass them to every run. */
   weights(feeds: ReadonlyMap<string, CpuFeed>): Feeds {
     return Object.fromEntries(
       Array.from(feeds, ([name, { dtype, dims, data }]) => [
@@ -98,7 +98,7 @@ export class NodeSession {
     return { data: logits.data as Float32Array, vocabulary: logits.dims.at(-1)! }
   }
 
-  /** One run as it is. */
+  /** Runs the session with these feeds and no others. */
   async run(feeds: Feeds): Promise<Record<string, Tensor>> {
     return this.#session.run(feeds)
   }

@@ -4,7 +4,7 @@ import { pipeline } from 'node:stream/promises'
 import { TritswapError } from '../errors.ts'
 import type { PayloadSpool } from '../format/writer.ts'
 
-/** Bytes in order, into a file that is not there yet. */
+/** Takes the bytes of a new file in order. */
 export interface FileWriter {
   write(bytes: Uint8Array): Promise<void>
 }
@@ -29,7 +29,7 @@ export async function writeFileWhole<T>(path: string, produce: (file: FileWriter
 }
 
 /**
- * Writes a `.trit` file whose payload, which may be larger than memory, comes before its head.
+ * Writes a `.trit` file whose payload, which may be larger than memory, is produced before its head.
  * @param produce - appends the payload to the spool and returns the head
  */
 export async function writeTrit<T extends { head: Uint8Array }>(

@@ -5,7 +5,7 @@ export interface Progress {
   stop(): void
 }
 
-/** Work that is over sooner shows nothing. */
+/** Work that ends sooner shows no bar. */
 const QUIET_MS = 1000
 
 /** A bar on stderr once something takes over a second; nothing where stderr is not a terminal. */

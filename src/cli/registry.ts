@@ -14,11 +14,11 @@ export const help = `
 tritswap registry build <folder> [--out experts.json] [--json]
 
 Writes the list of experts that a page shows: one entry for each .trit file in the folder and below it,
-with its size and root hash, which authenticates every byte of it for whoever trusts the list.
+with its size and root hash, which authenticates every byte of it for anyone who trusts the list.
 
-What the files tell (size, root hash, method, density, alpha, base) is taken from them each time. What a
-registry that is there already says beyond that (order, id, label, description, prompt, licence, text,
-variantOf, replaces, quality) is kept, so edit it by hand and build again. Entries whose files are gone go.
+Size, root hash, method, density, alpha and base are read from the files each time. Everything else that the
+registry already says (order, id, label, description, prompt, licence, text, variantOf, replaces, quality) stays,
+so edit it by hand and build again. Entries whose files are gone are removed.
 
   --out <path>   where to write (default: <folder>/experts.json); URLs in it are relative to the folder
   --json         print what was written
@@ -39,7 +39,7 @@ export async function run(argv: string[]): Promise<number> {
   const before = existsSync(out) ? parseRegistry(await readFile(out, 'utf8'), out) : undefined
   const registry = await buildRegistry(folder, before)
   const text = `${JSON.stringify(registry, null, 2)}\n`
-  // Nothing is written that our own reader would refuse.
+  // Throws before anything is written that the page would refuse.
   parseRegistry(text, out)
   await writeFileWhole(out, ({ write }) => write(new TextEncoder().encode(text)))
   process.stdout.write(values.json ? text : `${out}: ${registry.experts.length} experts\n`)
@@ -48,7 +48,7 @@ export async function run(argv: string[]): Promise<number> {
 
 /**
  * The registry of all experts in a folder.
- * @param before - keeps its order and what it says beyond the files
+ * @param before - the registry that is there: its order and its hand-written fields stay
  * @throws {TritswapError} `input` if there is none, or if they are for different bases
  */
 export async function buildRegistry(folder: string, before?: Registry): Promise<Registry> {
@@ -91,7 +91,7 @@ export async function buildRegistry(folder: string, before?: Registry): Promise<
       },
     )
   }
-  // A stable sort: new ones follow by path.
+  // The sort is stable: new entries follow in the order of their paths.
   found.sort((a, b) => (a.at === b.at ? 0 : a.at - b.at))
   return { version: 1, ...(base && { base }), experts: found.map(({ entry }) => entry) }
 }
@@ -141,13 +141,13 @@ function entryOf(
   }
 }
 
-/** What people write into a registry, and no file tells better; quality only as long as it is the same file. */
+/** What people write into a registry by hand. `quality` was measured on one file and goes when the file changes. */
 function edited(entry: RegistryEntry | undefined, rootHash: string): Partial<RegistryEntry> {
   if (!entry) return {}
   const { id, label, description, prompt, licence, text, variantOf, replaces, quality } = entry
   const written = { id, label, description, prompt, licence, text, variantOf, replaces }
-  const kept = entry.rootHash === rootHash ? { ...written, quality } : written
-  return Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined))
+  const fields = entry.rootHash === rootHash ? { ...written, quality } : written
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined))
 }
 
 /** The file's name as an id that is not taken. */

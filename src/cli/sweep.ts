@@ -1,8 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { compressTaskVector } from '../compress/compress.ts'
 import { mainRule, type RuleOptions } from '../compress/rules.ts'
 import {
   FINE_ALPHAS,
@@ -11,11 +7,8 @@ import {
   type SweepPoint,
   sweep,
 } from '../compress/sweep.ts'
-import type { TaskVector } from '../compress/task_vector.ts'
 import { memorySpool } from '../format/writer.ts'
-import type { TensorValues } from '../reference/index.ts'
 import { UsageError } from './command.ts'
-import type { Evaluation, EvaluationText } from './evaluation.ts'
 import { formatBytes, formatNumber, formatTable } from './format_text.ts'
 import {
   alpha,
@@ -32,6 +25,7 @@ import {
   threadCount,
 } from './inputs.ts'
 import { progressBar } from './progress.ts'
+import type { PointScore, SweepEvaluation } from './sweep_evaluation.ts'
 
 export const help = `
 tritswap sweep --base <file|dir> --finetuned <file|dir> [--json]
@@ -68,15 +62,7 @@ const options = {
   json: { type: 'boolean' },
 } as const
 
-/** What a point does on text; null where the fine-tuning gains nothing. */
-interface Scores {
-  bpb: number
-  gainKept: number | null
-  agreement: number
-  kl: number
-}
-
-type Point = Omit<SweepPoint, 'head'> & { eval?: Scores }
+type Point = Omit<SweepPoint, 'head'> & { eval?: PointScore }
 
 export async function run(argv: string[]): Promise<number> {
   const { values } = parseArgs({ args: argv, options })
@@ -102,17 +88,20 @@ export async function run(argv: string[]): Promise<number> {
   const bar = progressBar('sweeping')
   const steps = densities.length
   const points: Point[] = []
-  let text: TextEvaluation | undefined
+  let text: SweepEvaluation | undefined
   try {
-    if (values.eval !== undefined)
-      text = await TextEvaluation.open(values['eval-base'], values.eval, windows, task, rules)
+    if (values.eval !== undefined) {
+      // Loaded only here: it brings onnxruntime along.
+      const { SweepEvaluation } = await import('./sweep_evaluation.ts')
+      text = await SweepEvaluation.open(values['eval-base'], values.eval, windows, task, rules)
+    }
     let payload = memorySpool()
     const context = {
       run: pool?.run,
       sha256: sha256OfFile,
       spoolFor() {
         payload = memorySpool()
-        // Without a text only heads are wanted.
+        // Without a text only the heads are used.
         return values.eval === undefined ? { async append() {} } : payload
       },
       onProgress: ({ done, total }: { done: number; total: number }) =>
@@ -125,7 +114,7 @@ export async function run(argv: string[]): Promise<number> {
   } finally {
     bar.stop()
     await text?.close()
-    await pool?.close()
+    pool?.close()
   }
   const bestByDensity = densities.map((k) => bestOf(points.filter((point) => point.density === k)))
   const best = bestOf(bestByDensity)
@@ -188,92 +177,4 @@ function textOf(points: readonly Point[], best: readonly Point[]): string {
     best.includes(point) ? '*' : '',
   ])
   return `${formatTable(head, rows)}\n\n* best alpha of its density, by ${scored ? 'KL' : 'error'}\n`
-}
-
-/** Scores files on one text, against the uncompressed task vector. */
-class TextEvaluation {
-  readonly #evaluation: Evaluation
-  readonly #text: EvaluationText
-  readonly #windows: { from: number; count: number }
-  readonly #folder: string
-  readonly #finetuned: TensorValues
-  /** Bits per byte. */
-  base?: number
-  finetuned?: number
-
-  private constructor(
-    evaluation: Evaluation,
-    text: string,
-    windows: { from: number; count: number },
-    folder: string,
-    finetuned: TensorValues,
-  ) {
-    this.#evaluation = evaluation
-    this.#text = evaluation.text(text)
-    this.#windows = windows
-    this.#folder = folder
-    this.#finetuned = finetuned
-  }
-
-  static async open(
-    base: string,
-    text: string,
-    windows: { from: number; count: number },
-    task: TaskVector,
-    rules: RuleOptions,
-  ): Promise<TextEvaluation> {
-    // Loaded only here: it brings onnxruntime along.
-    const evaluation = await (await import('./evaluation.ts')).Evaluation.open(base)
-    const folder = await mkdtemp(join(tmpdir(), 'tritswap-'))
-    try {
-      const spool = memorySpool()
-      // The uncompressed expert in the same container, so that adapters work like fine-tunings.
-      const { include, exclude } = rules
-      const { head } = await compressTaskVector(
-        task,
-        { include, exclude, dense: ['*'], denseDtype: 'f32' },
-        { spool },
-      )
-      const path = join(folder, 'uncompressed.trit')
-      await writeFile(path, spool.join(head))
-      return new TextEvaluation(
-        evaluation,
-        await readFile(text, 'utf8'),
-        windows,
-        folder,
-        await evaluation.finetuned(path),
-      )
-    } catch (error) {
-      await evaluation.close()
-      await rm(folder, { recursive: true })
-      throw error
-    }
-  }
-
-  async score(files: readonly Uint8Array[]): Promise<Scores[]> {
-    const { gainKept } = await import('./evaluation.ts')
-    const variants = []
-    const path = join(this.#folder, 'point.trit')
-    for (const file of files) {
-      await writeFile(path, file)
-      variants.push(await this.#evaluation.expert(path))
-    }
-    const result = await this.#evaluation.score(this.#text, this.#windows, {
-      finetuned: this.#finetuned,
-      variants,
-    })
-    this.base = result.base.bpb
-    this.finetuned = result.finetuned!.bpb
-    return result.variants.map(({ bpb, agreement, kl }) => ({
-      bpb,
-      gainKept: gainKept(result.base.bpb, result.finetuned!.bpb, bpb) ?? null,
-      agreement: agreement!,
-      kl: kl!,
-    }))
-  }
-
-  async close(): Promise<void> {
-    await this.#evaluation.close()
-    await rm(this.#folder, { recursive: true })
-  }
 }

@@ -1,7 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { deltaBytes, Evaluation, gainKept } from '../../src/cli/evaluation.ts'
+import { Evaluation } from '../../src/cli/evaluation.ts'
+import { gainRetained } from '../../src/cli/scores.ts'
+import { deltaBytes, expertVariant, finetunedTensors } from '../../src/cli/variants.ts'
 import { isTritswapError } from '../../src/errors.ts'
 
 const PUBLIC = join(import.meta.dirname, '../../public')
@@ -26,15 +28,19 @@ test('bits per byte of the base are those that were measured in torch', async ()
 
 describe('against an uncompressed fine-tuning', () => {
   test('it keeps all of its own gain; a bundled expert most of it', async () => {
-    const finetuned = await evaluation.finetuned(join(DEMO, 'finetuned/css'))
+    const finetuned = await finetunedTensors(evaluation.base, join(DEMO, 'finetuned/css'))
     expect(deltaBytes(finetuned)).toBe(8_853_504)
-    const expert = await evaluation.expert(join(PUBLIC, 'experts/css.trit'))
-    const variants = [finetuned, expert, await evaluation.expert(join(PUBLIC, 'experts/css.trit'), 0)]
+    const expert = await expertVariant(evaluation.base, join(PUBLIC, 'experts/css.trit'))
+    const variants = [
+      finetuned,
+      expert,
+      await expertVariant(evaluation.base, join(PUBLIC, 'experts/css.trit'), 0),
+    ]
     const result = await evaluation.score(await textOf('css'), { from: 1, count: 1 }, { finetuned, variants })
     const [itself, compressed, nothing] = result.variants
     expect(itself).toEqual({ bpb: result.finetuned?.bpb, agreement: 1, kl: 0 })
     expect(nothing.bpb).toBe(result.base.bpb)
-    expect(gainKept(result.base.bpb, itself.bpb, compressed.bpb)).toBeGreaterThan(0.8)
+    expect(gainRetained(result.base.bpb, itself.bpb, compressed.bpb)).toBeGreaterThan(0.8)
     expect(compressed.agreement).toBeGreaterThan(0.7)
     expect(compressed.kl).toBeLessThan(nothing.kl as number)
   })

@@ -1,17 +1,16 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { main } from '../../src/cli/main.ts'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readHead } from '../../src/format/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import { buildFile, PLAIN_TABLE, randomEntries } from '../format/samples.ts'
+import { tritswap } from './in_process.ts'
 
 let folder: string
 const at = (name: string) => join(folder, name)
 
 beforeAll(async () => {
-  vi.stubGlobal('__TRITSWAP_VERSION__', '0.0.0')
   folder = await mkdtemp(join(tmpdir(), 'tritswap-'))
   for (const [i, name] of ['a', 'b', 'other'].entries()) {
     const entries = randomEntries(6400, 0.1, 977 * i + 51)
@@ -22,22 +21,9 @@ beforeAll(async () => {
     )
   }
 })
-afterEach(() => vi.restoreAllMocks())
 afterAll(async () => {
-  vi.unstubAllGlobals()
   await rm(folder, { recursive: true })
 })
-
-/** Runs the program; returns its exit code and what it printed. */
-async function tritswap(...argv: string[]) {
-  const out: string[] = []
-  const err: string[] = []
-  vi.spyOn(process.stdout, 'write').mockImplementation((text) => out.push(String(text)) > 0)
-  vi.spyOn(process.stderr, 'write').mockImplementation((text) => err.push(String(text)) > 0)
-  const code = await main(argv)
-  vi.restoreAllMocks()
-  return { code, out: out.join(''), err: err.join('') }
-}
 
 describe('tritswap merge', () => {
   test('writes an expert that says what it was made from', async () => {

@@ -17,24 +17,20 @@ import { codeBlocks } from '../../e2e/support/markdown.ts'
 import * as compress from '../../src/compress/index.ts'
 import { readHead } from '../../src/format/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
-import { type BuiltCli, buildCli } from '../cli/build.ts'
+import { CLI } from '../cli/built_cli.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 const ONNX = join(ROOT, '../shared/demo-model/base')
 
-let cli: BuiltCli
 let fixtures: string
 let brought: BroughtFiles
 
 beforeAll(async () => {
   fixtures = mkdtempSync(join(tmpdir(), 'tritswap-docs-'))
-  ;[cli, brought] = await Promise.all([buildCli(), writeBrought(fixtures)])
+  brought = await writeBrought(fixtures)
 }, 120_000)
 
-afterAll(async () => {
-  rmSync(fixtures, { recursive: true, force: true })
-  await cli.remove()
-})
+afterAll(() => rmSync(fixtures, { recursive: true, force: true }))
 
 afterEach(() => vi.restoreAllMocks())
 
@@ -69,7 +65,7 @@ describe.each(['README.md', 'docs/EXPERTS.md'])('%s', (document) => {
     for (const command of commands) {
       // Only the exported graphs of the demo model are no part of the repository.
       if (command.includes('onnx-model') && !existsSync(ONNX)) continue
-      const line = command.replaceAll('node dist/cli.js', `"${process.execPath}" "${cli.path}"`)
+      const line = command.replaceAll('node dist/cli.js', `"${process.execPath}" "${CLI}"`)
       const { stdout } = await promisify(execFile)('sh', ['-c', line], { cwd: folder, maxBuffer: 1 << 24 })
       const [, out] = /--out (\S+)/.exec(command) ?? []
       if (out !== undefined) expect(statSync(join(folder, out)).size, command).toBeGreaterThan(0)

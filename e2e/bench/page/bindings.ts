@@ -26,7 +26,7 @@ interface BindingsState {
  * the tokens after it.
  */
 const PROMPT = 'The'
-/** Of the runs asked for: the two that are to be equal are the ones that need more. */
+/** Fractions of the runs asked for; the two cases that should come out equal need more. */
 const SHARE = 0.25
 const EQUAL_SHARE = 0.5
 

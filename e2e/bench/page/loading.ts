@@ -5,7 +5,7 @@ import { type Group, timed } from './bench.ts'
 export interface LoadingState {
   config: PageConfig
   loader: ExpertLoader
-  /** Files that nobody has asked for yet. */
+  /** Files that no load has asked for yet. */
   fresh: BenchExpert[]
   warm: BenchExpert
 }

@@ -11,7 +11,7 @@ interface ReloadingState {
   coldMs: number
 }
 
-/** GPU bytes that this thread holds, as it asked for them. */
+/** GPU bytes that this thread has allocated and not freed. */
 let held = 0
 
 function countBuffers(): void {

@@ -106,7 +106,7 @@ const piled = (counts: readonly number[]): Bench<ScalingState> => ({
   async bench({ stores }) {
     const times = new Map(counts.map((count) => [count, [] as number[]]))
     for (let repeat = 0; repeat < REPEATS; repeat++) {
-      // None is always the first, or always after the same other.
+      // So that no case always comes first, or always after the same other one.
       const order = repeat % 2 === 0 ? counts : [...counts].reverse()
       for (const i of order.keys()) {
         const count = order[(i + repeat) % order.length]

@@ -82,7 +82,7 @@ const hoistedWith = (name: string, count: number): Bench<TokensState> => ({
 
 /**
  * Tokens per second of one thread's sessions on one device: plain transformers.js against the same model with its
- * weights in buffers of ours, with experts merged into them and with LoRA factors beside them.
+ * weights in our own buffers, with experts merged into them and with LoRA factors beside them.
  */
 export const tokens: Group<TokensState> = {
   name: 'tokens',

@@ -1,0 +1,86 @@
+/**
+ * Which experts `tritswap eval` measures, and on what.
+ *
+ * @module
+ */
+import { readFile } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { TritswapError } from '../errors.ts'
+import { parseRegistry } from '../source/registry.ts'
+import { UsageError } from './command.ts'
+
+export interface Subject {
+  id: string
+  path: string
+  text: string
+  finetuned?: string
+  /** Bytes, from the registry: for experts whose fine-tuning was not given. */
+  f16Delta?: number
+}
+
+/** The flags that choose them. */
+interface SubjectFlags {
+  registry: string
+  experts?: string
+  'demo-model'?: string
+  expert?: string
+  finetuned?: string
+  text?: string
+}
+
+/** @throws {UsageError} for flags that do not go together, or an expert that the registry does not list */
+export async function subjectsOf(values: SubjectFlags): Promise<Subject[]> {
+  if (values.expert !== undefined) {
+    if (values.text === undefined)
+      throw new UsageError('Cannot evaluate --expert: expected --text <file> with it')
+    return [
+      {
+        id: basename(values.expert, '.trit'),
+        path: values.expert,
+        text: values.text,
+        finetuned: values.finetuned,
+      },
+    ]
+  }
+  if (values.text !== undefined || values.finetuned !== undefined) {
+    throw new UsageError('Cannot evaluate: --text and --finetuned belong to --expert <x.trit>')
+  }
+  const registry = parseRegistry(await readText(values.registry), values.registry)
+  const wanted = values.experts?.split(',')
+  for (const id of wanted ?? []) {
+    if (!registry.experts.some((entry) => entry.id === id)) {
+      throw new UsageError(
+        `Cannot evaluate ${id}: expected one of ${registry.experts.map((entry) => entry.id).join(', ')}`,
+      )
+    }
+  }
+  const folder = dirname(values.registry)
+  const demo = values['demo-model']
+  return registry.experts
+    .filter(({ id }) => wanted === undefined || wanted.includes(id))
+    .map((entry) => {
+      if (entry.text === undefined) {
+        throw new TritswapError('input', `Cannot evaluate ${entry.id}: its registry entry names no text`, {
+          fields: { id: entry.id },
+        })
+      }
+      return {
+        id: entry.id,
+        path: join(folder, entry.url),
+        text: join(folder, entry.text),
+        finetuned: demo && join(demo, 'finetuned', entry.variantOf ?? entry.id),
+        f16Delta: entry.replaces?.f16Delta,
+      }
+    })
+}
+
+export async function readText(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (cause) {
+    throw new TritswapError('input', `Cannot open ${path}: there is no such file`, {
+      fields: { path },
+      cause,
+    })
+  }
+}

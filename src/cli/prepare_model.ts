@@ -1,0 +1,177 @@
+import { copyFile, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import picomatch from 'picomatch'
+import { type Checkpoint, openCheckpoint } from '../compress/checkpoint.ts'
+import { readBytes, readFloats, type StoredTensor } from '../compress/safetensors.ts'
+import { isTritswapError } from '../errors.ts'
+import { fingerprintOf, HASH_SLICE, hashSlices, sha256, toHex } from '../format/index.ts'
+import {
+  type Checkpoint as ExportedFrom,
+  type GraphFile,
+  hoistModel,
+  type ModelDtype,
+  type QuantizedChoice,
+  type Storage,
+  writeBaseWeights,
+} from '../onnx/index.ts'
+import { type FileSource, openFile, openPath } from './file_source.ts'
+import { chooseGraphs, copyCompanions, openModelFolder } from './model_folder.ts'
+import { writeTrit } from './output.ts'
+
+const WEIGHTS_FILE = 'weights.trit'
+
+/** Contents of `tritswap.json`, which marks a folder as prepared. */
+export interface PreparedManifest {
+  version: 1
+  weights: { file: string; bytes: number; rootHash: string }
+  graphs: string[]
+  dtype: ModelDtype
+  /** Of the source checkpoint. */
+  fingerprint?: string
+}
+
+export interface PrepareOptions {
+  checkpoint?: string
+  dtype?: ModelDtype
+  subfolder?: string
+  targets?: readonly string[]
+  quantized?: QuantizedChoice
+  storage?: Storage
+}
+
+export interface PrepareResult {
+  manifest: PreparedManifest
+  /** Graph inputs that weights became. */
+  inputs: number
+  tensors: number
+  /** Weights that stay in their graphs. */
+  unmatched: string[]
+  /** Nodes whose weights are integers. */
+  quantized: string[]
+}
+
+/** Prepares a model folder into `out`. */
+export async function prepareModel(
+  path: string,
+  out: string,
+  options: PrepareOptions,
+): Promise<PrepareResult> {
+  const folder = await openModelFolder(path, options.subfolder)
+  const { dtype, graphs } = chooseGraphs(folder, options.dtype)
+  const checkpoint = await checkpointOf(folder.root, options.checkpoint)
+  const graphFolder = join(folder.root, folder.subfolder)
+  const externals = new Map<string, Promise<FileSource>>()
+  // Only the parsed graphs name their external files, so each is opened on its first use.
+  const external = (location: string) => ({
+    name: location,
+    size: async () => (await handle(location)).size(),
+    read: async (offset: number, length: number) => (await handle(location)).read(offset, length),
+  })
+  const handle = (location: string) => {
+    const file = externals.get(location) ?? openFile(join(graphFolder, location))
+    externals.set(location, file)
+    return file
+  }
+  try {
+    const files: GraphFile[] = []
+    for (const name of graphs) {
+      const file = folder.subfolder === '' ? name : `${folder.subfolder}/${name}`
+      files.push({ file, bytes: await readFile(join(graphFolder, name)), external })
+    }
+    const picked = options.targets?.map((glob) => picomatch(glob))
+    const model = await hoistModel(files, {
+      checkpoint: checkpoint && exportedFrom(checkpoint),
+      quantized: options.quantized,
+      modelType: await modelTypeOf(folder.root),
+      targets: picked && ((tensor) => picked.some((matches) => matches(tensor))),
+    })
+    const keepsData = model.graphs.some(({ externalFiles }) => externalFiles.length > 0)
+    await copyCompanions(folder.root, out, keepsData)
+    for (const { file, bytes, externalFiles } of model.graphs) {
+      const target = join(out, file)
+      await mkdir(dirname(target), { recursive: true })
+      await writeFile(target, bytes)
+      for (const name of externalFiles) await copyFile(join(graphFolder, name), join(dirname(target), name))
+    }
+    const fingerprint = checkpoint && (await checkpointFingerprint(checkpoint))
+    const weights = join(out, WEIGHTS_FILE)
+    const { head } = await writeTrit(weights, async (spool) => ({
+      head: await writeBaseWeights(model, spool, { storage: options.storage, base: { fingerprint } }),
+    }))
+    const { size: bytes } = await stat(weights)
+    const manifest: PreparedManifest = {
+      version: 1,
+      weights: { file: WEIGHTS_FILE, bytes, rootHash: toHex(await sha256(head)) },
+      graphs: model.graphs.map(({ file }) => file),
+      dtype,
+      fingerprint,
+    }
+    await writeFile(join(out, 'tritswap.json'), `${JSON.stringify(manifest, null, 2)}\n`)
+    return {
+      manifest,
+      inputs: model.graphs.reduce((sum, { weights }) => sum + weights.length, 0),
+      tensors: model.tensors.size,
+      unmatched: model.unmatched,
+      quantized: model.quantized,
+    }
+  } finally {
+    for (const file of await Promise.allSettled(externals.values())) {
+      if (file.status === 'fulfilled') await file.value.close()
+    }
+    for (const file of checkpoint?.files ?? []) if ('close' in file) await (file as FileSource).close()
+  }
+}
+
+/** `model_type` of the model's configuration. */
+async function modelTypeOf(root: string): Promise<string | undefined> {
+  try {
+    const config = JSON.parse(await readFile(join(root, 'config.json'), 'utf8')) as { model_type?: string }
+    return config.model_type
+  } catch {
+    // Without a readable configuration, tensors are matched by their names alone.
+    return undefined
+  }
+}
+
+/** The checkpoint that the user named, or the one in the model folder. */
+async function checkpointOf(root: string, path?: string): Promise<Checkpoint | undefined> {
+  if (path === 'none') return undefined
+  if (path !== undefined) return openCheckpoint(await openPath(path))
+  try {
+    return await openCheckpoint(await openPath(root))
+  } catch (error) {
+    // Most model folders on the hub hold graphs alone: tensors are then matched by their names.
+    if (isTritswapError(error, 'input') || isTritswapError(error, 'unsupported')) return undefined
+    throw error
+  }
+}
+
+function exportedFrom({ name, tensors }: Checkpoint): ExportedFrom {
+  const floats = new Map([...tensors].filter(([, tensor]) => /^(F64|F32|F16|BF16)$/.test(tensor.dtype)))
+  return {
+    name,
+    tensors: floats,
+    read: (tensor, first, count) => readFloats(floats.get(tensor)!, first, count),
+  }
+}
+
+async function checkpointFingerprint({ tensors }: Checkpoint): Promise<string> {
+  const entries = []
+  for (const tensor of tensors.values()) {
+    entries.push({
+      name: tensor.name,
+      dtype: tensor.dtype,
+      shape: tensor.shape,
+      hash: await hashSlices(slicesOf(tensor)),
+    })
+  }
+  return fingerprintOf(entries)
+}
+
+async function* slicesOf(tensor: StoredTensor): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  const size = tensor.weights === 0 ? 1 : tensor.bytes / tensor.weights
+  const step = HASH_SLICE / size
+  for (let from = 0; from < tensor.weights; from += step) {
+    yield readBytes(tensor, from, Math.min(step, tensor.weights - from))
+  }
+}
