@@ -176,7 +176,7 @@ test('a browser that grants too little storage', async ({ page }) => {
   await allRight(page, files)
   expect(await page.evaluate(() => window.network.cached())).toEqual([])
   expect(await page.evaluate(() => window.network.warnings())).toEqual([
-    expect.stringContaining('not kept for the next visit'),
+    expect.stringContaining('not cached for the next visit'),
   ])
   await session.send('Storage.overrideQuotaForOrigin', { origin })
 })

@@ -88,7 +88,7 @@ test('loading, stopped half way, and gone on with', async ({ page }) => {
     await look(page, 'loading')
     await state(page).getByRole('button', { name: 'Stop' }).click()
     await expect(page.getByRole('heading', { name: 'The base is partly here' })).toBeVisible()
-    await expect(state(page)).toContainText(/[45]\.\d MB of 11\.0 MB came/)
+    await expect(state(page)).toContainText(/[45]\.\d MB of 11\.0 MB have arrived/)
     await look(page, 'partial')
     server.release()
     await page.getByRole('button', { name: 'Go on loading' }).click()

@@ -324,7 +324,7 @@ class FileFetch {
   }
 
   #warnUncached(why: string): void {
-    this.#context.onWarning?.(`Files are not kept for the next visit: ${why}`)
+    this.#context.onWarning?.(`Files are not cached for the next visit: ${why}`)
   }
 
   #progress(phase: 'network' | 'cache'): void {

@@ -250,9 +250,9 @@ describe('fetch workers', () => {
     const { port, done, signal } = pool.load({ source })
     const { chunks } = await receiveFile(port, signal)
     await chunks.next()
-    const kept = file.head.headBytes + CHUNK
+    const stored = file.head.headBytes + CHUNK
     const cachedBytes = async () => (await pool.cache.list())[0]?.cachedBytes ?? 0
-    await expect.poll(cachedBytes).toBeGreaterThanOrEqual(kept)
+    await expect.poll(cachedBytes).toBeGreaterThanOrEqual(stored)
     workers[0].dispatchEvent(new ErrorEvent('error', { message: 'killed' }))
     await expect(done).rejects.toMatchObject({ tag: 'worker', message: expect.stringContaining('killed') })
     await expect(
@@ -261,7 +261,7 @@ describe('fetch workers', () => {
       })(),
     ).rejects.toMatchObject({ tag: 'worker' })
     const { stats } = await load({ source: await serve(), rootHash: file.head.rootHash })
-    expect(stats.cacheBytes).toBeGreaterThanOrEqual(kept)
+    expect(stats.cacheBytes).toBeGreaterThanOrEqual(stored)
     expect(stats.networkBytes).toBe(file.bytes.length - stats.cacheBytes)
     expect(workers.length).toBe(2)
   })

@@ -224,7 +224,7 @@ describe('pool', () => {
       expect(stats.networkBytes).toBeLessThanOrEqual(file.bytes.length - headBytes - CHUNK)
     })
 
-    test('once nobody waits, nothing is kept', async () => {
+    test('once no load waits, nothing stays in memory', async () => {
       const source = serve()
       await Promise.all([load({ source }), load({ source })])
       server.take()
