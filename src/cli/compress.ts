@@ -1,10 +1,6 @@
 import { parseArgs } from 'node:util'
-import {
-  type CompressContext,
-  type CompressReport,
-  compressTaskVector,
-  type ExpertTexts,
-} from '../compress/compress.ts'
+import { compressTaskVector } from '../compress/compress.ts'
+import type { CompressContext, CompressReport, ExpertTexts } from '../compress/report.ts'
 import { packTernary } from '../compress/ternary_input.ts'
 import { UsageError } from './command.ts'
 import { formatBytes, formatNumber } from './format_text.ts'

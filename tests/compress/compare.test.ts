@@ -1,13 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import {
-  compareExperts,
-  masksOf,
-  type OpenExpert,
-  pairSums,
-  popcount,
-  type Similarity,
-  similarityOf,
-} from '../../src/compress/algebra.ts'
+import { compareExperts, type Similarity, similarityOf } from '../../src/compress/compare.ts'
+import type { OpenExpert } from '../../src/compress/open_expert.ts'
+import { masksOf, pairSums, popcount } from '../../src/compress/pair_sums.ts'
 import { decodeValues, readHead, readSection, weightsOf } from '../../src/format/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import {
