@@ -97,19 +97,23 @@ export function globMatcher(glob: string): (name: string) => boolean {
   return picomatch(glob, { bash: true, dot: true, nonegate: true })
 }
 
+/** What globs match: the name in the file, and the checkpoint's. */
+interface Named {
+  name: string
+  target: string
+  knownAs?: string
+}
+
 /**
  * Decides for every tensor. Names are matched as they are in the file, and by the base tensor they change.
  * @returns undefined for a tensor that is left out
  * @throws {TritswapError} `input` when a glob matches no tensor at all
  */
-export function rulesFor(
-  tensors: readonly { name: string; target: string }[],
-  options: RuleOptions,
-): (TensorRule | undefined)[] {
+export function rulesFor(tensors: readonly Named[], options: RuleOptions): (TensorRule | undefined)[] {
   const main = mainRule(options)
   const matching = (globs: readonly string[] | undefined, option: string) => {
     const matchers = (globs ?? []).map((glob) => matcher(tensors, glob, option))
-    return (tensor: { name: string; target: string }) => matchers.some((matches) => matches(tensor))
+    return (tensor: Named) => matchers.some((matches) => matches(tensor))
   }
   const included = options.include?.length ? matching(options.include, '--include') : () => true
   const excluded = matching(options.exclude, '--exclude')
@@ -128,9 +132,9 @@ export function rulesFor(
   })
 }
 
-function matcher(tensors: readonly { name: string; target: string }[], glob: string, option: string) {
+function matcher(tensors: readonly Named[], glob: string, option: string) {
   const matches = globMatcher(glob)
-  const found = (tensor: { name: string; target: string }) => matches(tensor.name) || matches(tensor.target)
+  const found = ({ name, target, knownAs = target }: Named) => matches(name) || matches(knownAs)
   if (!tensors.some(found)) {
     throw new TritswapError(
       'input',

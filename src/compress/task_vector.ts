@@ -13,6 +13,8 @@ export interface TaskTensor {
   role: TensorRole
   /** Checkpoint name of the base tensor it changes. */
   target: string
+  /** The checkpoint name that globs match in place of `target`, where the base ties the tensor to another one. */
+  knownAs?: string
   scaling?: number
   layout?: ModuleLayout
   feedforward?: boolean
