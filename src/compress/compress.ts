@@ -5,7 +5,7 @@
  */
 import { TritswapError } from '../errors.ts'
 import { MAX_TENSOR_WEIGHTS } from '../format/limits.ts'
-import type { CompressionRecord } from '../format/table.ts'
+import type { CompressionRecord, TritMethod } from '../format/table.ts'
 import { TritWriter } from '../format/writer.ts'
 import type { RunJob } from './jobs.ts'
 import { isVector, momentsOf } from './moments.ts'
@@ -45,7 +45,7 @@ export async function compressTaskVector(
   context: CompressContext,
 ): Promise<CompressReport> {
   const { signal } = context
-  const rules = rulesFor(task.tensors, options)
+  const rules = rulesFor(task.tensors, options, task.method)
   const chosen = task.tensors.flatMap((tensor, i) => {
     const rule = rules[i]
     return rule === undefined ? [] : [{ tensor, rule }]
@@ -81,7 +81,7 @@ export async function compressTaskVector(
     kind: 'expert',
     method: task.method,
     base: task.baseRecord?.(changed) ?? (await withSketch(await base, task.base, changed, signal)),
-    compression: recordOf(options, written),
+    compression: recordOf(options, written, task.method),
     sources: await describeSources(task.sources, context.sha256 ?? sha256OfSource),
     ...textsOf(options),
   })
@@ -193,8 +193,8 @@ function isTernary(moved: Moved): moved is TernaryMember {
 }
 
 /** The main rule; an expert with nothing ternary has none. */
-function recordOf(options: RuleOptions, moved: readonly Moved[]): CompressionRecord {
+function recordOf(options: RuleOptions, moved: readonly Moved[], method: TritMethod): CompressionRecord {
   if (!moved.some(isTernary)) return {}
-  const { density, alpha, scale, threshold, score } = mainRule(options)
+  const { density, alpha, scale, threshold, score } = mainRule(options, method)
   return { density, alpha, scale, threshold, score }
 }

@@ -5,6 +5,7 @@
  */
 import { decodeDense } from '../format/codecs/dense.ts'
 import { decodeTernary, type TernaryEntries } from '../format/codecs/ternary.ts'
+import { checkFinite } from '../format/finite.ts'
 import type { TritHead } from '../format/head.ts'
 import { decodeValues, readSection, ternarySection } from '../format/section.ts'
 import type { DenseTensor, TernaryTensor, TritTensor } from '../format/table.ts'
@@ -119,6 +120,8 @@ async function* densePieces(source: ByteSource, head: TritHead, tensor: DenseTen
   for (let from = 0; from < weights; from += PIECE_WEIGHTS) {
     const count = Math.min(PIECE_WEIGHTS, weights - from)
     const part = { ...tensor, offset: tensor.offset + from * size, bytes: count * size }
-    yield decodeDense(await readSection(source, head, part, options), count, tensor.dtype)
+    const section = await readSection(source, head, part, options)
+    if (head.table.kind === 'expert') checkFinite(head.table, part.offset, section, source.name)
+    yield decodeDense(section, count, tensor.dtype)
   }
 }

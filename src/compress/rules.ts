@@ -5,6 +5,8 @@
  */
 import picomatch from 'picomatch'
 import { TritswapError } from '../errors.ts'
+import type { TritMethod } from '../format/table.ts'
+import { DEFAULT_DENSITY } from './defaults.ts'
 
 /** How entries are ranked (`jobs.ts`). */
 export type Score = 'magnitude' | 'balanced'
@@ -29,7 +31,7 @@ export interface Override {
 export interface RuleOptions {
   /** `published`: score magnitude, threshold global, scale std, every tensor ternary. Single options override it. */
   rule?: 'published'
-  /** Fraction of entries to keep, 0 < k ≤ 1. Default 0.05. */
+  /** Fraction of entries to keep, 0 < k ≤ 1. By default 0.05 of a full fine-tuning, 0.2 of LoRA, 0.5 of (IA)³. */
   density?: number
   /** Multiplies any scale. Default 1. */
   alpha?: number
@@ -63,14 +65,12 @@ export interface DenseRule {
 
 export type TensorRule = TernaryRule | DenseRule
 
-export const DEFAULT_DENSITY = 0.05
-
 /** The rule of tensors that no glob names. */
-export function mainRule(options: RuleOptions): TernaryRule {
+export function mainRule(options: RuleOptions, method: TritMethod): TernaryRule {
   const published = options.rule === 'published'
   const rule: TernaryRule = {
     codec: 'ternary',
-    density: options.density ?? DEFAULT_DENSITY,
+    density: options.density ?? DEFAULT_DENSITY[method],
     alpha: options.alpha ?? 1,
     score: options.score ?? (published ? 'magnitude' : 'balanced'),
     threshold: options.threshold ?? (published ? 'global' : 'tensor'),
@@ -109,8 +109,12 @@ interface Named {
  * @returns undefined for a tensor that is left out
  * @throws {TritswapError} `input` when a glob matches no tensor at all
  */
-export function rulesFor(tensors: readonly Named[], options: RuleOptions): (TensorRule | undefined)[] {
-  const main = mainRule(options)
+export function rulesFor(
+  tensors: readonly Named[],
+  options: RuleOptions,
+  method: TritMethod,
+): (TensorRule | undefined)[] {
+  const main = mainRule(options, method)
   const matching = (globs: readonly string[] | undefined, option: string) => {
     const matchers = (globs ?? []).map((glob) => matcher(tensors, glob, option))
     return (tensor: Named) => matchers.some((matches) => matches(tensor))

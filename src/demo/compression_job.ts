@@ -1,3 +1,4 @@
+import { DEFAULT_DENSITY } from '../compress/defaults.ts'
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
 import type { Pen } from '../element/pens.ts'
 import { isAbortError } from '../errors.ts'
