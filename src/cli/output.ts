@@ -1,5 +1,6 @@
 import { createReadStream } from 'node:fs'
 import { type FileHandle, open, rename, rm } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { TritswapError } from '../errors.ts'
 import type { PayloadSpool } from '../format/writer.ts'
@@ -57,11 +58,13 @@ async function create(path: string): Promise<FileHandle> {
   try {
     return await open(path, 'w')
   } catch (cause) {
-    throw new TritswapError(
-      'input',
-      `Cannot write ${path}: ${cause instanceof Error ? cause.message : cause}`,
-      { cause },
-    )
+    const isMissing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT'
+    const why = isMissing
+      ? `there is no folder ${dirname(path)}; make it first`
+      : cause instanceof Error
+        ? cause.message
+        : cause
+    throw new TritswapError('input', `Cannot write ${path}: ${why}`, { fields: { path }, cause })
   }
 }
 

@@ -5,6 +5,7 @@ import type { Checkpoint } from './checkpoint.ts'
 import { gatherEntries } from './entries.ts'
 import type { RunJob } from './jobs.ts'
 import { runJob } from './passes.ts'
+import { placeholder } from './placeholders.ts'
 import { describeBase, describeSources, withSketch } from './provenance.ts'
 import {
   type CompressContext,
@@ -35,9 +36,9 @@ export async function packTernary(
   const { signal, run = runJob, onProgress } = context
   const { spool, bytes } = countBytes(context.spool)
   const writer = new TritWriter(spool)
-  const weights = [...signs.tensors.values()].filter(
-    ({ name, weights }) => weights > 0 && !isScale(name, signs),
-  )
+  const weights = [...signs.tensors.values()].filter(({ name }) => !isScale(name, signs))
+  const empty = weights.find((tensor) => tensor.weights === 0)
+  if (empty !== undefined) throw placeholder(empty)
   const total = weights.reduce((sum, tensor) => sum + tensor.weights, 0)
   const written: { target: string }[] = []
   const tensors: TensorReport[] = []
