@@ -16,7 +16,7 @@ export interface FileWriter {
  */
 export async function writeFileWhole<T>(path: string, produce: (file: FileWriter) => Promise<T>): Promise<T> {
   const temporary = `${path}.${process.pid}.tmp`
-  const file = await create(temporary)
+  const file = await create(temporary, path)
   try {
     const result = await produce({ write: (bytes) => writeAll(file, bytes) })
     await file.close()
@@ -38,7 +38,7 @@ export async function writeTrit<T extends { head: Uint8Array }>(
   produce: (spool: PayloadSpool) => Promise<T>,
 ): Promise<T> {
   const spooled = `${path}.${process.pid}.payload.tmp`
-  const spool = await create(spooled)
+  const spool = await create(spooled, path)
   try {
     const result = await produce({ append: (bytes) => writeAll(spool, bytes) })
     await writeFileWhole(path, async ({ write }) => {
@@ -54,9 +54,10 @@ export async function writeTrit<T extends { head: Uint8Array }>(
   }
 }
 
-async function create(path: string): Promise<FileHandle> {
+/** @param path - of the file that it becomes, for messages */
+async function create(temporary: string, path: string): Promise<FileHandle> {
   try {
-    return await open(path, 'w')
+    return await open(temporary, 'w')
   } catch (cause) {
     const isMissing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT'
     const why = isMissing

@@ -57,6 +57,7 @@ export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): 
     byName: new Map(named.map((tensor) => [tensor.stored.name, tensor])),
     base,
     baseNames: base && new BaseNames(base.tensors),
+    copies: [],
     notes,
   }
   const tensors: TaskTensor[] = []
@@ -74,6 +75,7 @@ export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): 
   return {
     method: settings.kind,
     tensors,
+    copies: context.copies,
     base: base?.tensors,
     baseName: settings.baseName,
     sources: [source],

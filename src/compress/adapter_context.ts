@@ -19,5 +19,7 @@ export interface AdapterContext<S extends AdapterSettings = AdapterSettings> {
   base?: Checkpoint
   /** The base's tensors by the names that adapters give them. */
   baseNames?: BaseNames
+  /** Names of tensors that are copies of others, and what is to be said of them and others. */
+  copies: string[]
   notes: string[]
 }

@@ -45,7 +45,7 @@ export async function compressTaskVector(
   context: CompressContext,
 ): Promise<CompressReport> {
   const { signal } = context
-  const rules = rulesFor(task.tensors, options, task.method)
+  const rules = rulesFor(task.tensors, options, task.method, task.copies)
   const chosen = task.tensors.flatMap((tensor, i) => {
     const rule = rules[i]
     return rule === undefined ? [] : [{ tensor, rule }]

@@ -12,6 +12,7 @@ export async function fullTaskVector(base: Checkpoint, finetuned: Checkpoint): P
   refuseAdapter(finetuned)
   const notes: string[] = []
   const tensors: TaskTensor[] = []
+  const copies: string[] = []
   /** Embeddings that the fine-tuning moved apart from the output layers that the base ties to them. */
   const apart = new Set<string>()
   const quantized = [base, finetuned].find((checkpoint) => quantizationOf(checkpoint) !== undefined)
@@ -28,9 +29,10 @@ export async function fullTaskVector(base: Checkpoint, finetuned: Checkpoint): P
     const own = finetuned.tensors.get(embedding.name)
     const delta = deltaTensor(theta, embedding)
     if (own === undefined) tensors.push(delta)
-    else if (await sameBytes(theta, own))
+    else if (await sameBytes(theta, own)) {
+      copies.push(theta.name)
       notes.push(`${theta.name} is tied to the input embedding and counted once`)
-    else if (isOutputLayer(theta.name)) {
+    } else if (isOutputLayer(theta.name)) {
       apart.add(embedding.name)
       tensors.push({ ...delta, layout: 'linear' })
       notes.push(
@@ -45,6 +47,7 @@ export async function fullTaskVector(base: Checkpoint, finetuned: Checkpoint): P
   return {
     method: 'full',
     tensors,
+    copies,
     base: base.tensors,
     converted: base.converted,
     sources: finetuned.files,

@@ -106,6 +106,7 @@ interface Named {
 
 /**
  * Decides for every tensor. Names are matched as they are in the file, and by the base tensor they change.
+ * @param copies - names of tensors that are copies of others: a glob for one of them is no mistake
  * @returns undefined for a tensor that is left out
  * @throws {TritswapError} `input` when a glob matches no tensor at all
  */
@@ -113,17 +114,18 @@ export function rulesFor(
   tensors: readonly Named[],
   options: RuleOptions,
   method: TritMethod,
+  copies: readonly string[] = [],
 ): (TensorRule | undefined)[] {
   const main = mainRule(options, method)
   const matching = (globs: readonly string[] | undefined, option: string) => {
-    const matchers = (globs ?? []).map((glob) => matcher(tensors, glob, option))
+    const matchers = (globs ?? []).map((glob) => matcher(tensors, copies, glob, option))
     return (tensor: Named) => matchers.some((matches) => matches(tensor))
   }
   const included = options.include?.length ? matching(options.include, '--include') : () => true
   const excluded = matching(options.exclude, '--exclude')
   const dense = matching(options.dense, '--dense')
   const overrides = (options.overrides ?? []).map(({ glob, ...override }) => ({
-    matches: matcher(tensors, glob, '--override'),
+    matches: matcher(tensors, copies, glob, '--override'),
     override,
   }))
   return tensors.map((tensor) => {
@@ -136,10 +138,10 @@ export function rulesFor(
   })
 }
 
-function matcher(tensors: readonly Named[], glob: string, option: string) {
+function matcher(tensors: readonly Named[], copies: readonly string[], glob: string, option: string) {
   const matches = globMatcher(glob)
   const found = ({ name, target, knownAs = target }: Named) => matches(name) || matches(knownAs)
-  if (!tensors.some(found)) {
+  if (!tensors.some(found) && !copies.some(matches)) {
     throw new TritswapError(
       'input',
       `Cannot use ${option} ${glob}: it matches no tensor; names look like ${tensors[0]?.name ?? '(there are none)'}`,

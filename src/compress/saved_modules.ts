@@ -22,10 +22,9 @@ export async function savedTensor(
 ): Promise<TaskTensor | undefined> {
   const { stored, path } = tensor
   const { name, shape } = stored
-  const { base, baseNames, notes } = context
+  const { base, baseNames } = context
   if (name.includes('.original_module.')) {
-    notes.push(`Left out ${name}: peft's own copy of what modules_to_save replaces, never used`)
-    return undefined
+    return leaveOut(name, "peft's own copy of what modules_to_save replaces, never used", context)
   }
   if (await isSecondCopy(tensor, context)) return undefined
   if (base === undefined || baseNames === undefined) {
@@ -38,8 +37,7 @@ export async function savedTensor(
   const own = baseNames.find(path)
   // With an output layer among the targets peft saves what lies below its factors as well, frozen as it is.
   if (name.endsWith('.base_layer.weight') && (await isIn(base, stored, own))) {
-    notes.push(`Left out ${name}: a copy of what ${base.name} has`)
-    return undefined
+    return leaveOut(name, `a copy of what ${base.name} has`, context)
   }
   if (own === undefined && name.endsWith('.base_layer.weight')) throw otherBase(stored, path, base, own)
   const knownAs = own?.name ?? path
@@ -52,8 +50,7 @@ export async function savedTensor(
   if (tied === undefined) return { ...delta, layout: await embeddingLayout(tensor, init, context) }
   const embedding = await savedAs(tied, context)
   if (embedding !== undefined && (await sameBytes(embedding.stored, stored))) {
-    notes.push(`${name} is tied to ${embedding.stored.name} and counted once`)
-    return undefined
+    return leaveOut(name, `tied to ${embedding.stored.name}, and counted once`, context)
   }
   if (isOutputLayer(knownAs)) return { ...delta, layout: 'linear' }
   throw new TritswapError(
@@ -111,8 +108,13 @@ async function isSecondCopy({ stored, path }: AdapterTensor, context: AdapterCon
       `Cannot compress ${name}: the file holds ${twin.stored.name} with other values, and both mean the same weight`,
     )
   }
-  context.notes.push(`Left out ${name}: a second copy of ${twin.stored.name}`)
+  leaveOut(name, `a second copy of ${twin.stored.name}`, context)
   return true
+}
+
+function leaveOut(name: string, why: string, { copies, notes }: AdapterContext): undefined {
+  copies.push(name)
+  notes.push(`Left out ${name}: ${why}`)
 }
 
 /** Whether the base has these very values: at `init`, or, where it ties them to another tensor, anywhere. */

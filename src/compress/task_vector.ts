@@ -37,6 +37,8 @@ export interface TaskVector {
   /** What is known of the base, given the tensors that changed, where its checkpoint is not at hand. */
   baseRecord?: (tensors: readonly { target: string }[]) => BaseRecord
   baseName?: string
+  /** Tensors that are copies of others and left out: globs may name them. */
+  copies?: string[]
   /** The files that theta comes from. */
   sources: ByteSource[]
   /** What a person should know about how the input was read. */
