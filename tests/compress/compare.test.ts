@@ -135,6 +135,14 @@ describe('experts compared by counting bits', () => {
     const other = await open([ternary('w', [90, 70], 0.2, 1, 0.5)])
     expect(await tagThrownBy(async () => compareExperts([(await experts)[0], other]))).toBe('input')
   })
+
+  test.each([
+    ['no tensor in common', [ternary('other', [70, 90], 0.2, 1, 0.5)], 'full', /no tensor in common/],
+    ['another method', [ternary('w', [70, 90], 0.2, 1, 0.5)], 'lora', /method full, the other lora/],
+  ] as const)('experts with %s are refused: a 0 would look measured', async (_, samples, method, message) => {
+    const other = await open([...samples], method)
+    await expect(compareExperts([(await experts)[0], other])).rejects.toThrow(message)
+  })
 })
 
 test('popcount counts the bits of any word', () => {
