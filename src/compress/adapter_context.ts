@@ -19,7 +19,8 @@ export interface AdapterContext<S extends AdapterSettings = AdapterSettings> {
   base?: Checkpoint
   /** The base's tensors by the names that adapters give them. */
   baseNames?: BaseNames
-  /** Names of tensors that are copies of others, and what is to be said of them and others. */
+  /** Names of tensors that are copies of others. */
   copies: string[]
+  /** What the user is told about how the adapter was read. */
   notes: string[]
 }

@@ -4,14 +4,14 @@
  * @module
  */
 
-/** What a tensor is to its module; `whole` stands for everything that is no factor and no (IA)³ vector. */
+/** What a tensor is to its module; `whole` is every tensor that is neither a factor nor an (IA)³ vector. */
 export type AdapterPart = 'loraA' | 'loraB' | 'embeddingA' | 'embeddingB' | 'ia3' | 'whole'
 
 export interface AdapterName {
   part: AdapterPart
   /** The module as the model calls it; of a whole tensor its own name. */
   path: string
-  /** Of several adapters in one model, where the name tells: `default` mostly. */
+  /** Name of the adapter, mostly `default`; `peft` itself leaves it out when it saves. */
   adapter?: string
 }
 

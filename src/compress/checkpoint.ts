@@ -8,7 +8,7 @@ import { parseJsonObject } from '../source/json.ts'
 import type { ByteSource } from '../source/source.ts'
 import { readSafetensors, type StoredTensor } from './safetensors.ts'
 
-/** A folder as far as it is needed here; the command line and the browser each have their own. */
+/** The part of a folder that compression uses; the command line and the browser each implement it. */
 export interface FileFolder {
   /** For messages. */
   readonly name: string
@@ -113,7 +113,7 @@ async function join(name: string, files: ByteSource[]): Promise<Checkpoint> {
 }
 
 const MAX_JSON_BYTES = 64 << 20
-/** Deeper than configurations nest, more values than the largest index has. */
+/** More than any configuration nests, and than the largest shard index holds. */
 const JSON_LIMITS = { depth: 32, values: 2 ** 20 }
 
 /** @throws {TritswapError} `format` if it is no JSON object, `limit` if it is larger than configurations are */

@@ -12,7 +12,7 @@ import type { DenseTensor, TernaryTensor, TritTensor } from '../format/table.ts'
 import { tilingOf, weightsOf } from '../format/tiling.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
 
-/** Elements that a piece has at most, but for tensors whose tiles are wider. */
+/** Largest number of elements in a piece, except for tensors whose tiles are wider. */
 const PIECE_WEIGHTS = 2 ** 20
 
 /**
@@ -34,7 +34,7 @@ export async function decodeTensor(
   return values
 }
 
-/** The same in pieces, in order: never all of a tensor's zeros at once. */
+/** The same in pieces, in order, so that a large sparse tensor is never expanded whole. */
 export async function* decodePieces(
   source: ByteSource,
   head: TritHead,

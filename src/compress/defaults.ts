@@ -1,7 +1,7 @@
 import type { TritMethod } from '../format/table.ts'
 
 /**
- * Fraction of entries to keep where nobody says, for the command line, the page and its worker. A full fine-tuning
+ * Fraction of entries to keep unless one is given, for the command line, the page and its worker. A full fine-tuning
  * keeps its gain at 5 %; LoRA factors have less to spare and lose what they learned below about 20 %, (IA)³ vectors
  * below half.
  */

@@ -1,5 +1,5 @@
 /**
- * What the passes over a task vector take and give, slice by slice. A job is plain data plus byte sources, its result
+ * Inputs and results of the passes over a task vector, slice by slice. A job is plain data plus byte sources, its result
  * plain data, so jobs can run in this thread (`passes.ts`) or on others; results do not depend on where.
  *
  * @module

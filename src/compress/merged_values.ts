@@ -26,7 +26,7 @@ export const MERGE_METHODS = ['average', 'task-arithmetic', 'ties'] as const
 /** Bytes of merged values that are remembered between passes: as many as compression works on at once. */
 const REMEMBERED_BYTES = 2 ** 27
 
-/** A merged tensor as one whose values lie in a file, except that they are computed when they are read. */
+/** A merged tensor in the form of a stored one; its values are computed when they are read. */
 export function mergedTensor(experts: readonly OpenExpert[], name: string, read: ReadValues): TaskTensor {
   const tensors = sameTensors(experts, name)
   const { shape, role, target, layout, feedforward, scaling } = tensors.find(

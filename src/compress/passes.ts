@@ -1,5 +1,5 @@
 /**
- * The passes themselves, each over one slice of a tensor (`jobs.ts` says what goes in and comes out).
+ * The passes, each over one slice of a tensor (`jobs.ts` describes their inputs and results).
  *
  * @module
  */
@@ -52,7 +52,7 @@ function readSlice({ tensor, slice }: SliceJob, signal?: AbortSignal): Promise<S
   return readStored(tensor, slice, tilingOf(tensor.shape).cols, { signal })
 }
 
-/** tau of a slice, good until the next call. */
+/** tau of a slice, valid until the next call. */
 function tauOf({ tensor, slice }: SliceJob, stored: StoredSlice): Float32Array<ArrayBuffer> {
   const weights = slice.rows * slice.cols
   const tau = new Float32Array(scratchFor('tau', weights * 4), 0, weights)
@@ -94,7 +94,7 @@ async function stats(job: SliceJob, signal?: AbortSignal): Promise<SliceStats> {
   return { nonzero, mean, m2, sumSquares, rows, cols }
 }
 
-/** The scores of a slice, good until the next call. */
+/** The scores of a slice, valid until the next call. */
 function scoreBits(tau: Float32Array, { slice, score }: ScoredJob): ScoreBits {
   const room = scratchFor('scores', tau.byteLength)
   const bits = new Uint32Array(room, 0, tau.length)

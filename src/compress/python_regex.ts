@@ -1,6 +1,6 @@
 /**
  * Regular expressions as Python's `re` reads them, written for RE2: an adapter's configuration holds the former, and
- * RE2 matches in time linear in the text where Python and JavaScript may take for ever. Everything that is translated
+ * RE2 matches in time linear in the text, where Python and JavaScript may take exponential time. Everything that is translated
  * means the same on text without line breaks; what has no translation is refused by name.
  *
  * @module
@@ -55,7 +55,7 @@ const CONTROLS: Readonly<Record<string, number>> = { a: 7, b: 8, f: 12, n: 10, r
 /** Digits that a code point takes after each escape. */
 const CODE_LENGTHS: Readonly<Record<string, number>> = { x: 2, u: 4, U: 8 }
 
-/** What stands behind `(?` for groups that RE2 has no form of. */
+/** How the groups that RE2 does not have start after `(?`. */
 const REFUSED_GROUPS: [string, string][] = [
   ['=', 'looks ahead with (?=…)'],
   ['!', 'looks ahead with (?!…)'],
@@ -112,7 +112,7 @@ class Translator {
     return this.#chars[this.#at++]
   }
 
-  /** Up to the end, or to the `)` of the group that it stands in. */
+  /** Parses up to the end of the pattern, or to the `)` of the enclosing group. */
   #alternatives(): string {
     const branches = [this.#sequence()]
     while (this.#take('|')) branches.push(this.#sequence())
@@ -181,7 +181,7 @@ class Translator {
     }
   }
 
-  /** What it captures is never asked for, so no group captures. */
+  /** No group captures: captures are never read. */
   #group(): { item: string; canRepeat: boolean } {
     let flags = ''
     if (this.#take('?')) {
@@ -246,7 +246,7 @@ class Translator {
     return SETS[char]
   }
 
-  /** The code point of an escape that stands for one. */
+  /** The code point that an escape means. */
   #codeOf(char: string): number {
     if (Object.hasOwn(CONTROLS, char)) return CONTROLS[char]
     if (Object.hasOwn(CODE_LENGTHS, char)) {

@@ -13,13 +13,13 @@ import { DTYPE_BYTES, decodeFloats } from './dtypes.ts'
 
 /** The limit of the reference implementation. */
 const MAX_HEADER_BYTES = 100_000_000
-/** A tensor has an object, a dtype, a shape and offsets: 6 values and one a dimension. */
+/** A tensor has an object, a dtype, a shape and offsets: 6 values, and one for each dimension. */
 const HEADER_LIMITS = { depth: 4, values: MAX_TENSORS * (6 + MAX_RANK) }
 
 /** The header's key for texts about the file. */
 const METADATA = '__metadata__'
 
-/** A tensor where it lies: nothing of it is in memory. */
+/** A tensor in its file: none of its values are in memory. */
 export interface StoredTensor {
   name: string
   /** `F32`, `F16`, `BF16`, `I8`, … */

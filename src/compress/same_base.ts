@@ -10,7 +10,7 @@ import { SKETCH_VALUES, targetsOf } from '../format/table.ts'
 import type { OpenExpert } from './open_expert.ts'
 
 /**
- * @param what - is to be done with them, for messages
+ * @param what - the operation, for messages
  * @throws {TritswapError} `base` or `input` unless all change the weights of one base in one way
  */
 export function checkSameBase(experts: readonly OpenExpert[], what: 'merge' | 'compare'): void {

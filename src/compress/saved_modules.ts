@@ -15,7 +15,7 @@ import { readFloats, type StoredTensor } from './safetensors.ts'
 import type { TaskTensor } from './task_vector.ts'
 import { isEmbedding, isOutputLayer, sameBytes, tiedEmbedding } from './ties.ts'
 
-/** @returns undefined for a tensor that is a copy of another and means nothing of its own */
+/** @returns undefined for a copy of another tensor */
 export async function savedTensor(
   tensor: AdapterTensor,
   context: AdapterContext,
@@ -35,7 +35,7 @@ export async function savedTensor(
     )
   }
   const own = baseNames.find(path)
-  // With an output layer among the targets peft saves what lies below its factors as well, frozen as it is.
+  // With an output layer among its targets peft also saves the frozen weight under the factors.
   if (name.endsWith('.base_layer.weight') && (await isIn(base, stored, own))) {
     return leaveOut(name, `a copy of what ${base.name} has`, context)
   }
@@ -61,8 +61,8 @@ export async function savedTensor(
 }
 
 /**
- * Of an embedding that `peft` trains as a copy of its own: an output layer that the base ties to it stays behind,
- * unless `ensure_weight_tying` takes it along or the file has it with the same values.
+ * The layout of an embedding's delta. `peft` trains modules_to_save as copies, so an output layer that the base ties to
+ * the embedding keeps the base's weight, unless `ensure_weight_tying` is set or the file has it with the same values.
  */
 async function embeddingLayout(
   tensor: AdapterTensor,

@@ -101,7 +101,7 @@ async function sumOf<T>(
   return total
 }
 
-/** Hands out the places that ties may take, in flat order. */
+/** Keeps the first `places` entries that are equal to the threshold, in flat order. */
 async function shareTies(
   candidates: readonly Candidate[],
   threshold: number,

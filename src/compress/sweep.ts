@@ -1,5 +1,5 @@
 /**
- * One task vector at many densities and alphas: what each costs in bytes, and how near it comes.
+ * One task vector at many densities and alphas: the size of each file, and its error.
  *
  * @module
  */

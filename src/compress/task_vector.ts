@@ -5,7 +5,7 @@ import { decodeFloats, subtractFloats } from './dtypes.ts'
 import { readBytes, type StoredTensor } from './safetensors.ts'
 import type { Slice } from './slices.ts'
 
-/** One tensor of a task vector: tau = theta − init, where it lies and what it means. */
+/** One tensor of a task vector: tau = theta − init, where both are stored and what it means. */
 export interface TaskTensor {
   /** As in the checkpoint or adapter. */
   name: string
@@ -37,11 +37,11 @@ export interface TaskVector {
   /** What is known of the base, given the tensors that changed, where its checkpoint is not at hand. */
   baseRecord?: (tensors: readonly { target: string }[]) => BaseRecord
   baseName?: string
-  /** Tensors that are copies of others and left out: globs may name them. */
+  /** Names of tensors that are left out as copies of others; globs may match them. */
   copies?: string[]
   /** The files that theta comes from. */
   sources: ByteSource[]
-  /** What a person should know about how the input was read. */
+  /** What the user is told about how the input was read. */
   notes: string[]
 }
 

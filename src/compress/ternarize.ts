@@ -96,7 +96,7 @@ function entriesOf(
 
 /** What every kept entry is worth before alpha (`Scale` in rules.ts). */
 function unitOf({ scale }: TernaryRule, { count, m2, sumSquares }: Moments, { kept, sum }: KeptSum): number {
-  // One entry has no deviation; its own size stands in for it.
+  // A single entry has no deviation; its magnitude is used instead.
   if (scale === 'std') return count > 1 ? Math.sqrt(m2 / (count - 1)) : Math.sqrt(sumSquares)
   if (kept === 0) return 0
   return scale === 'mean' ? sum / kept : sumSquares / sum

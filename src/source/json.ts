@@ -1,6 +1,6 @@
 /**
- * JSON from files that nobody vouches for. A parsed value takes up to 450 times its text where brackets nest, so depth
- * and number of values are counted before anything is built.
+ * JSON from untrusted files. A parsed value takes up to 450 times the memory of its text where brackets nest, so depth and
+ * number of values are counted before parsing.
  *
  * @module
  */
