@@ -71,7 +71,7 @@ export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): 
       `Cannot compress ${name}: ${WEIGHTS} holds no ${settings.kind === 'lora' ? 'LoRA factors' : '(IA)³ vectors'}`,
     )
   }
-  await refuseHalfTied(tensors, context)
+  await refuseHalfTied(context)
   return {
     method: settings.kind,
     tensors,

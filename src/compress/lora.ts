@@ -126,11 +126,10 @@ export function noTarget(
  * With `ensure_weight_tying` an output layer that is tied to an embedding with factors has the same factors.
  * @throws {TritswapError} `unsupported` where a file leaves them out
  */
-export async function refuseHalfTied(tensors: readonly TaskTensor[], context: AdapterContext): Promise<void> {
-  const { settings, base, name } = context
-  const embedding = tensors.find(({ layout, role }) => layout === 'embedding' && role === 'loraA')
+export async function refuseHalfTied({ settings, tensors, base, name }: AdapterContext): Promise<void> {
+  const embedding = tensors.find(({ part }) => part === 'embeddingA')
   if (settings.kind !== 'lora' || !settings.tied || embedding === undefined) return
-  if (tensors.some(({ role, target }) => role === 'loraB' && isOutputLayer(target))) return
+  if (tensors.some(({ part, path }) => part === 'loraB' && isOutputLayer(`${path}.weight`))) return
   for (const output of base?.tensors.values() ?? []) {
     if (!isOutputLayer(output.name)) continue
     // A base with an output layer of its own ties nothing.
@@ -139,6 +138,6 @@ export async function refuseHalfTied(tensors: readonly TaskTensor[], context: Ad
   throw refused(
     name,
     'LoRA on tied embeddings without the factors of the output layer',
-    `ensure_weight_tying is true, and only ${embedding.name} is in the file`,
+    `ensure_weight_tying is true, and only ${embedding.stored.name} is in the file`,
   )
 }
