@@ -1,30 +1,38 @@
 /**
- * `npm run fuzz -- --n 100000 [--seed S] [--from I]`: hostile files and sections for the reader and the decoder
- * (tests/format/fuzz.ts). Each failure is kept in tests/fixtures/fuzz, where every test run repeats it.
+ * `npm run fuzz -- --n 100000 [--seed S] [--from I] [--of format|compress]`: hostile files and sections for the reader
+ * and the decoder (tests/format/fuzz.ts), or what the compressor reads (tests/compress/fuzz.ts). A failing file is kept in
+ * tests/fixtures/fuzz, where every test run repeats it; other failures are repeated by seed and index.
  */
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { runnerImport } from 'vite'
+import { createServer } from 'vite'
 
 const { values } = parseArgs({
   options: {
     n: { type: 'string', default: '10000' },
     seed: { type: 'string' },
     from: { type: 'string', default: '0' },
+    of: { type: 'string', default: 'format' },
   },
 })
 const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 31))
 const from = Number(values.from)
 const end = from + Number(values.n)
-if (![seed, from, end].every(Number.isSafeInteger)) {
-  console.error('Cannot fuzz: --n, --seed and --from are whole numbers')
+if (![seed, from, end].every(Number.isSafeInteger) || !['format', 'compress'].includes(values.of)) {
+  console.error('Cannot fuzz: --n, --seed and --from are whole numbers, --of is format or compress')
   process.exit(2)
 }
 console.log(`seed ${seed}, cases ${from} to ${end - 1}`)
 
-const { module } = await runnerImport(new URL('../tests/format/fuzz.ts', import.meta.url).pathname, {
+// A server rather than a single import: what is tested imports some of its modules later.
+const server = await createServer({
   configFile: false,
+  appType: 'custom',
+  logLevel: 'error',
+  server: { middlewareMode: true, watch: null, ws: false },
+  optimizeDeps: { noDiscovery: true },
 })
+const module = await server.ssrLoadModule(`/tests/${values.of}/fuzz.ts`)
 const started = performance.now()
 const { cases, outcomes, failures } = await module.fuzz(
   seed,
@@ -37,9 +45,14 @@ const { cases, outcomes, failures } = await module.fuzz(
 )
 console.log(`${cases} cases:`, outcomes, `${failures.length} failures`)
 for (const { index, fuzzed, error } of failures) {
+  if (fuzzed === undefined) {
+    console.error(`--seed ${seed} --from ${index} --n 1:`, error)
+    continue
+  }
   const { extension, bytes } = module.packCase(fuzzed)
   const path = `tests/fixtures/fuzz/${seed}-${index}.${extension}`
   writeFileSync(new URL(`../${path}`, import.meta.url), bytes)
   console.error(`case ${index}, kept as ${path}:`, error)
 }
+await server.close()
 process.exit(failures.length === 0 ? 0 : 1)

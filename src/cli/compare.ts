@@ -1,6 +1,6 @@
 import { basename } from 'node:path'
 import { parseArgs } from 'node:util'
-import { type Comparison, compareExperts, type Similarity } from '../compress/algebra.ts'
+import { type Comparison, compareExperts, type Similarity } from '../compress/compare.ts'
 import { UsageError } from './command.ts'
 import { formatNumber, formatTable } from './format_text.ts'
 import { withExpertFiles } from './open_experts.ts'

@@ -1,10 +1,6 @@
 import { parseArgs } from 'node:util'
-import {
-  type CompressContext,
-  type CompressReport,
-  compressTaskVector,
-  type ExpertTexts,
-} from '../compress/compress.ts'
+import { compressTaskVector } from '../compress/compress.ts'
+import type { CompressContext, CompressReport, ExpertTexts } from '../compress/report.ts'
 import { packTernary } from '../compress/ternary_input.ts'
 import { UsageError } from './command.ts'
 import { formatBytes, formatNumber } from './format_text.ts'
@@ -36,7 +32,8 @@ holds whole modules or biases, and lets everything be checked. --ternary packs w
 under the weights' names, an F32 <name>.scale for each, F16 or F32 deltas for the rest.
 
 What is kept
-  --density <k>            fraction of entries to keep, over 0 and up to 1 (default 0.05)
+  --density <k>            fraction of entries to keep, over 0 and up to 1 (default 0.05; of LoRA 0.2,
+                           of (IA)³ 0.5)
   --score <s>              what ranks entries: balanced (default; |tau| relative to its row and column) or magnitude
   --threshold <t>          tensor (default): the best of each tensor; global: the best of all
   --scale <s>              what an entry is worth: unbiased (default), std or mean
@@ -56,7 +53,7 @@ Examples
   tritswap compress --base llama --finetuned llama-poet --density 0.05 --out poet.trit
   tritswap compress --base llama --finetuned llama-poet --rule published --density 0.2 --alpha 2 --out poet.trit
   tritswap compress --base b --finetuned f --override '*embed*:density=0.01' --dense '*norm*' --out x.trit
-  tritswap compress --adapter my-lora --density 0.1 --out lora.trit
+  tritswap compress --adapter my-lora --base llama --out lora.trit
   tritswap compress --ternary signs.safetensors --base b --out x.trit
 `
 

@@ -5,7 +5,8 @@
  */
 import { parentPort } from 'node:worker_threads'
 import type { Endpoint } from 'comlink'
-import { type JobInputs, type JobKind, type JobResults, runJob } from '../compress/jobs.ts'
+import type { JobInputs, JobKind, JobResults } from '../compress/jobs.ts'
+import { runJob } from '../compress/passes.ts'
 import { serve, transfer } from '../rpc/index.ts'
 import { withSources } from './job_paths.ts'
 

@@ -7,13 +7,14 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import type { parseArgs } from 'node:util'
 import { adapterTaskVector } from '../compress/adapter.ts'
-import { type Checkpoint, openCheckpoint } from '../compress/checkpoint.ts'
+import { type Checkpoint, type FileFolder, openCheckpoint } from '../compress/checkpoint.ts'
 import { fullTaskVector } from '../compress/full.ts'
 import type { Override, RuleOptions, Scale, Score, Threshold } from '../compress/rules.ts'
 import type { TaskVector } from '../compress/task_vector.ts'
+import { TritswapError } from '../errors.ts'
 import type { ByteSource } from '../source/source.ts'
 import { UsageError } from './command.ts'
-import { openFolder, openPath } from './file_source.ts'
+import { openPath } from './file_source.ts'
 import { defaultThreads, openWorkerPool, type WorkerPool } from './worker_pool.ts'
 
 /** Flags of the inputs. */
@@ -47,9 +48,21 @@ type RuleValues = ReturnType<typeof parseArgs<{ options: typeof ruleFlags }>>['v
 export async function openTaskVector(values: InputValues, base?: Checkpoint): Promise<TaskVector> {
   const task =
     values.adapter !== undefined
-      ? await adapterTaskVector(openFolder(values.adapter), base)
+      ? await adapterTaskVector(await openAdapter(values.adapter), base)
       : await fullTaskVector(base!, await openCheckpointAt(values.finetuned!))
   return { ...task, baseName: values['base-name'] ?? task.baseName }
+}
+
+/** @throws {TritswapError} `input` for a file: an adapter's weights mean nothing without its configuration */
+async function openAdapter(path: string): Promise<FileFolder> {
+  const from = await openPath(path)
+  if ('list' in from) return from
+  await from.close()
+  throw new TritswapError(
+    'input',
+    `Cannot open ${path} as an adapter: it is a file; give the folder that holds adapter_config.json and adapter_model.safetensors`,
+    { fields: { path } },
+  )
 }
 
 /** @throws {UsageError} unless exactly one of `names` is given, with its base where it needs one */

@@ -1,4 +1,4 @@
-import type { OpenExpert } from '../compress/algebra.ts'
+import type { OpenExpert } from '../compress/open_expert.ts'
 import { readHead } from '../format/head.ts'
 import { openFile } from './file_source.ts'
 

@@ -1,5 +1,6 @@
 import { createReadStream } from 'node:fs'
 import { type FileHandle, open, rename, rm } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { TritswapError } from '../errors.ts'
 import type { PayloadSpool } from '../format/writer.ts'
@@ -15,7 +16,7 @@ export interface FileWriter {
  */
 export async function writeFileWhole<T>(path: string, produce: (file: FileWriter) => Promise<T>): Promise<T> {
   const temporary = `${path}.${process.pid}.tmp`
-  const file = await create(temporary)
+  const file = await create(temporary, path)
   try {
     const result = await produce({ write: (bytes) => writeAll(file, bytes) })
     await file.close()
@@ -37,7 +38,7 @@ export async function writeTrit<T extends { head: Uint8Array }>(
   produce: (spool: PayloadSpool) => Promise<T>,
 ): Promise<T> {
   const spooled = `${path}.${process.pid}.payload.tmp`
-  const spool = await create(spooled)
+  const spool = await create(spooled, path)
   try {
     const result = await produce({ append: (bytes) => writeAll(spool, bytes) })
     await writeFileWhole(path, async ({ write }) => {
@@ -53,15 +54,18 @@ export async function writeTrit<T extends { head: Uint8Array }>(
   }
 }
 
-async function create(path: string): Promise<FileHandle> {
+/** @param path - of the file that it becomes, for messages */
+async function create(temporary: string, path: string): Promise<FileHandle> {
   try {
-    return await open(path, 'w')
+    return await open(temporary, 'w')
   } catch (cause) {
-    throw new TritswapError(
-      'input',
-      `Cannot write ${path}: ${cause instanceof Error ? cause.message : cause}`,
-      { cause },
-    )
+    const isMissing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT'
+    const why = isMissing
+      ? `there is no folder ${dirname(path)}; make it first`
+      : cause instanceof Error
+        ? cause.message
+        : cause
+    throw new TritswapError('input', `Cannot write ${path}: ${why}`, { fields: { path }, cause })
   }
 }
 

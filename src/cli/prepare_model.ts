@@ -2,7 +2,9 @@ import { copyFile, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import picomatch from 'picomatch'
 import { type Checkpoint, openCheckpoint } from '../compress/checkpoint.ts'
+import { placeholder } from '../compress/placeholders.ts'
 import { readBytes, readFloats, type StoredTensor } from '../compress/safetensors.ts'
+import { tiedCopies } from '../compress/ties.ts'
 import { isTritswapError } from '../errors.ts'
 import { fingerprintOf, HASH_SLICE, hashSlices, sha256, toHex } from '../format/index.ts'
 import {
@@ -80,7 +82,7 @@ export async function prepareModel(
     }
     const picked = options.targets?.map((glob) => picomatch(glob))
     const model = await hoistModel(files, {
-      checkpoint: checkpoint && exportedFrom(checkpoint),
+      checkpoint: checkpoint && (await exportedFrom(checkpoint)),
       quantized: options.quantized,
       modelType: await modelTypeOf(folder.root),
       targets: picked && ((tensor) => picked.some((matches) => matches(tensor))),
@@ -146,8 +148,17 @@ async function checkpointOf(root: string, path?: string): Promise<Checkpoint | u
   }
 }
 
-function exportedFrom({ name, tensors }: Checkpoint): ExportedFrom {
-  const floats = new Map([...tensors].filter(([, tensor]) => /^(F64|F32|F16|BF16)$/.test(tensor.dtype)))
+/**
+ * The floats of a checkpoint. Where two tensors are one weight by their values, such as an embedding and the output layer
+ * tied to it, graphs know both by the name of the embedding: experts change it for both.
+ */
+async function exportedFrom({ name, tensors }: Checkpoint): Promise<ExportedFrom> {
+  const empty = [...tensors.values()].find(({ weights }) => weights === 0)
+  if (empty !== undefined) throw placeholder(empty, 'prepare')
+  const copies = await tiedCopies(tensors)
+  const floats = new Map(
+    [...tensors].filter(([name, { dtype }]) => /^(F64|F32|F16|BF16)$/.test(dtype) && !copies.includes(name)),
+  )
   return {
     name,
     tensors: floats,

@@ -34,7 +34,7 @@ tritswap sweep --adapter <peft dir> [--base <file|dir>] [--json]
 Tries densities and alphas and shows for each the size of the file, the relative error ‖S − tau‖ / ‖tau‖ and the
 cosine of what it decodes to with the task vector. With --eval also what it does on held-out text: bits per byte,
 the share of the fine-tuning's gain that is kept, agreement and KL with the uncompressed fine-tuning; the best alpha
-of each density is the one with the smallest KL (without --eval: the smallest error).
+of each density is the one with the smallest KL. Without a text no point is called the best.
 
   --densities <k,k,…>   default ${PUBLISHED_DENSITIES.join(',')}
   --alphas <a,a,…>      default ${PUBLISHED_ALPHAS.join(',')}, and ${FINE_ALPHAS.join(',')} unless --scale is std
@@ -116,20 +116,22 @@ export async function run(argv: string[]): Promise<number> {
     await text?.close()
     pool?.close()
   }
-  const bestByDensity = densities.map((k) => bestOf(points.filter((point) => point.density === k)))
-  const best = bestOf(bestByDensity)
+  // The error in the weights is smallest where most of a delta is shrunk away, and says nothing of what the expert does.
+  const bestByDensity = text && densities.map((k) => bestOf(points.filter((point) => point.density === k)))
+  const best = bestByDensity && bestOf(bestByDensity)
   if (values.json) {
     process.stdout.write(
       `${JSON.stringify({ points, bestByDensity, best, base: text?.base, finetuned: text?.finetuned }, null, 1)}\n`,
     )
   } else {
-    process.stdout.write(textOf(points, bestByDensity))
+    process.stdout.write(textOf(points, bestByDensity ?? []))
+    for (const point of bestByDensity ?? []) process.stdout.write(edgeNote(point, alphas))
   }
   return 0
 }
 
 function defaultAlphas(rules: RuleOptions): number[] {
-  const more = mainRule(rules).scale === 'std' ? [] : FINE_ALPHAS
+  const more = mainRule(rules, 'full').scale === 'std' ? [] : FINE_ALPHAS
   return [...PUBLISHED_ALPHAS, ...more].sort((a, b) => a - b)
 }
 
@@ -141,10 +143,18 @@ function list(
   return text?.split(',').map((item) => parse(item, flag)!)
 }
 
-/** The smallest KL where texts were scored, else the smallest error. */
+/** The smallest KL on the text. */
 function bestOf(points: readonly Point[]): Point {
-  const cost = ({ eval: scores, error }: Point) => scores?.kl ?? error
+  const cost = ({ eval: scores }: Point) => scores?.kl ?? Number.POSITIVE_INFINITY
   return points.reduce((best, point) => (cost(point) < cost(best) ? point : best))
+}
+
+/** Says that the best alpha may lie beyond those that were tried. */
+function edgeNote({ density, alpha }: Point, alphas: readonly number[]): string {
+  const [least, most] = [Math.min(...alphas), Math.max(...alphas)]
+  if (alpha !== least && alpha !== most) return ''
+  const edge = alpha === most ? 'largest' : 'smallest'
+  return `At ${formatNumber(100 * density)}% the best alpha is ${alpha}, the ${edge} that was tried: try ${alpha === most ? 'larger' : 'smaller'} ones\n`
 }
 
 function textOf(points: readonly Point[], best: readonly Point[]): string {
@@ -176,5 +186,8 @@ function textOf(points: readonly Point[], best: readonly Point[]): string {
         ]),
     best.includes(point) ? '*' : '',
   ])
-  return `${formatTable(head, rows)}\n\n* best alpha of its density, by ${scored ? 'KL' : 'error'}\n`
+  const legend = scored
+    ? '* best alpha of its density, by KL'
+    : 'Which is best only a text tells: --eval <text>'
+  return `${formatTable(head, rows)}\n\n${legend}\n`
 }

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { type JobInputs, type JobKind, type JobResults, type RunJob, runJob } from '../compress/jobs.ts'
+import type { JobInputs, JobKind, JobResults, RunJob } from '../compress/jobs.ts'
+import { runJob } from '../compress/passes.ts'
 import { connectWorker } from '../rpc/index.ts'
 import type { CompressWorker } from './compress_worker.ts'
 import { withPaths } from './job_paths.ts'

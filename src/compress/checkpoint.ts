@@ -4,10 +4,11 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { parseJsonObject } from '../source/json.ts'
 import type { ByteSource } from '../source/source.ts'
 import { readSafetensors, type StoredTensor } from './safetensors.ts'
 
-/** A folder as far as it is needed here; the command line and the browser each have their own. */
+/** The part of a folder that compression uses; the command line and the browser each implement it. */
 export interface FileFolder {
   /** For messages. */
   readonly name: string
@@ -112,8 +113,10 @@ async function join(name: string, files: ByteSource[]): Promise<Checkpoint> {
 }
 
 const MAX_JSON_BYTES = 64 << 20
+/** More than any configuration nests, and than the largest shard index holds. */
+const JSON_LIMITS = { depth: 32, values: 2 ** 20 }
 
-/** @throws {TritswapError} `format` if it is not JSON, or not of a configuration's size */
+/** @throws {TritswapError} `format` if it is no JSON object, `limit` if it is larger than configurations are */
 export async function readJson(source: ByteSource): Promise<Record<string, unknown>> {
   const size = (await source.size()) ?? 0
   if (size > MAX_JSON_BYTES) {
@@ -122,16 +125,7 @@ export async function readJson(source: ByteSource): Promise<Record<string, unkno
       `Cannot read ${source.name}: ${size} bytes of JSON are over the limit of ${MAX_JSON_BYTES}`,
     )
   }
-  let value: unknown
-  try {
-    value = JSON.parse(new TextDecoder().decode(await source.read(0, size)))
-  } catch (cause) {
-    throw new TritswapError('format', `Cannot read ${source.name}: it is not JSON`, { cause })
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new TritswapError('format', `Cannot read ${source.name}: expected a JSON object`)
-  }
-  return value as Record<string, unknown>
+  return parseJsonObject(await source.read(0, size), source.name, JSON_LIMITS)
 }
 
 /** The error for files that run code when they are opened. */

@@ -5,13 +5,14 @@
  */
 import { decodeDense } from '../format/codecs/dense.ts'
 import { decodeTernary, type TernaryEntries } from '../format/codecs/ternary.ts'
+import { checkFinite } from '../format/finite.ts'
 import type { TritHead } from '../format/head.ts'
 import { decodeValues, readSection, ternarySection } from '../format/section.ts'
 import type { DenseTensor, TernaryTensor, TritTensor } from '../format/table.ts'
 import { tilingOf, weightsOf } from '../format/tiling.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
 
-/** Elements that a piece has at most, but for tensors whose tiles are wider. */
+/** Largest number of elements in a piece, except for tensors whose tiles are wider. */
 const PIECE_WEIGHTS = 2 ** 20
 
 /**
@@ -33,7 +34,7 @@ export async function decodeTensor(
   return values
 }
 
-/** The same in pieces, in order: never all of a tensor's zeros at once. */
+/** The same in pieces, in order, so that a large sparse tensor is never expanded whole. */
 export async function* decodePieces(
   source: ByteSource,
   head: TritHead,
@@ -119,6 +120,8 @@ async function* densePieces(source: ByteSource, head: TritHead, tensor: DenseTen
   for (let from = 0; from < weights; from += PIECE_WEIGHTS) {
     const count = Math.min(PIECE_WEIGHTS, weights - from)
     const part = { ...tensor, offset: tensor.offset + from * size, bytes: count * size }
-    yield decodeDense(await readSection(source, head, part, options), count, tensor.dtype)
+    const section = await readSection(source, head, part, options)
+    if (head.table.kind === 'expert') checkFinite(head.table, part.offset, section, source.name)
+    yield decodeDense(section, count, tensor.dtype)
   }
 }

@@ -1,12 +1,9 @@
 import type { BlockedEntries } from '../format/codecs/ternary.ts'
 import { tilingOf } from '../format/tiling.ts'
-import { inOrder } from './in_order.ts'
 import type { RunJob, SliceScore, TauOf } from './jobs.ts'
+import { pipelined } from './pipeline.ts'
 import { sliceScore } from './select.ts'
-import { slicesOf } from './slices.ts'
-
-/** Slices of one tensor asked for ahead of their turn. */
-const SLICES_AHEAD = 8
+import { SLICES_AHEAD, slicesOf } from './slices.ts'
 
 /** The kept entries of one tensor. */
 export interface Entries extends BlockedEntries {
@@ -30,7 +27,7 @@ export async function gatherEntries(
   let block = 0
   let kept = 0
   let sum = 0
-  const work = inOrder(
+  const work = pipelined(
     [...slicesOf(tensor.shape).entries()],
     () => 1,
     SLICES_AHEAD,

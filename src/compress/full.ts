@@ -1,44 +1,53 @@
 import { TritswapError } from '../errors.ts'
 import type { Checkpoint } from './checkpoint.ts'
+import { quantizationOf, quantizedCheckpoint, refuseAdapter } from './checkpoint_kinds.ts'
 import { isFloat } from './dtypes.ts'
-import { readBytes, type StoredTensor } from './safetensors.ts'
+import { placeholder } from './placeholders.ts'
+import type { StoredTensor } from './safetensors.ts'
 import type { TaskTensor, TaskVector } from './task_vector.ts'
-
-/** The output matrix of models that tie it to the input embedding, and copies of shared embeddings. */
-const TIED_COPY =
-  /(^|\.)(lm_head|embed_out|predictions\.decoder)\.weight$|^(encoder|decoder)\.embed_tokens\.weight$/
-const EMBEDDING = /(embed|wte|shared)/
+import { isOutputLayer, sameBytes, tiedEmbedding } from './ties.ts'
 
 /** The task vector of a full fine-tuning: fine-tuned minus base, tensor by tensor. */
 export async function fullTaskVector(base: Checkpoint, finetuned: Checkpoint): Promise<TaskVector> {
+  refuseAdapter(finetuned)
   const notes: string[] = []
   const tensors: TaskTensor[] = []
+  const copies: string[] = []
+  /** Embeddings that the fine-tuning moved apart from the output layers that the base ties to them. */
+  const apart = new Set<string>()
+  const quantized = [base, finetuned].find((checkpoint) => quantizationOf(checkpoint) !== undefined)
   for (const theta of finetuned.tensors.values()) {
-    const { name, shape } = theta
-    const init = base.tensors.get(name)
-    if (theta.weights === 0) continue
-    const common = { name, shape, role: 'delta' as const, target: name, theta, init: init ?? (0 as const) }
-    if (init === undefined) {
-      tensors.push({ ...common, problem: missing(name, base, finetuned) })
-    } else if (init.shape.join() !== shape.join()) {
-      tensors.push({ ...common, problem: otherShape(name, init, theta) })
-    } else if (!isFloat(theta.dtype) || !isFloat(init.dtype)) {
-      if (!(await sameTensor(init, theta))) tensors.push({ ...common, problem: notFloat(name, theta.dtype) })
-    } else if (TIED_COPY.test(name) && (await hasTwin(name, base, finetuned))) {
-      notes.push(`${name} is tied to the input embedding and counted once`)
-    } else {
-      tensors.push(common)
+    const embedding = await tiedEmbedding(theta.name, theta.shape, base.tensors)
+    if (embedding === undefined || theta.weights === 0) {
+      const tensor = await deltaOf(theta, base, finetuned)
+      if (tensor?.problem !== undefined && quantized !== undefined) {
+        tensor.problem = quantizedCheckpoint(theta.name, quantized.name, quantizationOf(quantized)!)
+      }
+      if (tensor !== undefined) tensors.push(tensor)
+      continue
     }
+    const own = finetuned.tensors.get(embedding.name)
+    const delta = deltaTensor(theta, embedding)
+    if (own === undefined) tensors.push(delta)
+    else if (await sameBytes(theta, own)) {
+      copies.push(theta.name)
+      notes.push(`${theta.name} is tied to the input embedding and counted once`)
+    } else if (isOutputLayer(theta.name)) {
+      apart.add(embedding.name)
+      tensors.push({ ...delta, layout: 'linear' })
+      notes.push(
+        `${theta.name} is tied to ${embedding.name} in ${base.name} and apart from it in ${finetuned.name}: both change on their own`,
+      )
+    } else tensors.push({ ...delta, problem: untied(theta.name, embedding.name, base) })
   }
-  const absent = [...base.tensors.keys()].filter((name) => !finetuned.tensors.has(name))
-  if (absent.length > 0) {
-    notes.push(
-      `Taken as unchanged because ${finetuned.name} does not hold them: ${absent.slice(0, 5).join(', ')}${absent.length > 5 ? ` and ${absent.length - 5} more` : ''}`,
-    )
+  for (const tensor of tensors) {
+    if (apart.has(tensor.target) && tensor.layout === undefined) tensor.layout = 'embedding'
   }
+  await noteAbsent(base, finetuned, notes)
   return {
     method: 'full',
     tensors,
+    copies,
     base: base.tensors,
     converted: base.converted,
     sources: finetuned.files,
@@ -46,29 +55,43 @@ export async function fullTaskVector(base: Checkpoint, finetuned: Checkpoint): P
   }
 }
 
-/** True if an embedding of the same shape has the same bytes in both checkpoints. */
-async function hasTwin(name: string, base: Checkpoint, finetuned: Checkpoint): Promise<boolean> {
-  for (const other of finetuned.tensors.keys()) {
-    if (other === name || !EMBEDDING.test(other) || TIED_COPY.test(other)) continue
-    const twins = [base, finetuned].map(({ tensors }) => [tensors.get(name), tensors.get(other)])
-    const same = await Promise.all(
-      twins.map(([a, b]) => a !== undefined && b !== undefined && sameTensor(a, b)),
-    )
-    if (same.every(Boolean)) return true
-  }
-  return false
+function deltaTensor(theta: StoredTensor, init: StoredTensor): TaskTensor {
+  const { name, shape } = theta
+  return { name, shape, role: 'delta', target: init.name, knownAs: name, theta, init }
 }
 
-const COMPARE_WEIGHTS = 2 ** 20
-
-async function sameTensor(a: StoredTensor, b: StoredTensor): Promise<boolean> {
-  if (a.dtype !== b.dtype || a.shape.join() !== b.shape.join()) return false
-  for (let from = 0; from < a.weights; from += COMPARE_WEIGHTS) {
-    const count = Math.min(COMPARE_WEIGHTS, a.weights - from)
-    const [x, y] = await Promise.all([readBytes(a, from, count), readBytes(b, from, count)])
-    if (!x.every((byte, i) => byte === y[i])) return false
+/** The delta of one tensor, with the reason where there is none; undefined for what is no weight and the same. */
+async function deltaOf(
+  theta: StoredTensor,
+  base: Checkpoint,
+  finetuned: Checkpoint,
+): Promise<TaskTensor | undefined> {
+  const { name, shape } = theta
+  const init = base.tensors.get(name)
+  const bare: TaskTensor = { name, shape, role: 'delta', target: name, theta, init: 0 }
+  if (theta.weights === 0) return { ...bare, problem: placeholder(theta) }
+  if (init === undefined) return { ...bare, problem: missing(name, base, finetuned) }
+  if (init.weights === 0) return { ...bare, problem: placeholder(init) }
+  if (init.shape.join() !== shape.join()) return { ...bare, problem: otherShape(name, init, theta) }
+  if (!isFloat(theta.dtype) || !isFloat(init.dtype)) {
+    return (await sameBytes(init, theta)) ? undefined : { ...bare, problem: notFloat(name, theta.dtype) }
   }
-  return true
+  return { ...bare, init }
+}
+
+async function noteAbsent(base: Checkpoint, finetuned: Checkpoint, notes: string[]): Promise<void> {
+  const absent: string[] = []
+  for (const { name, shape } of base.tensors.values()) {
+    if (finetuned.tensors.has(name)) continue
+    const embedding = await tiedEmbedding(name, shape, base.tensors)
+    if (embedding === undefined) absent.push(name)
+    else notes.push(`${name} moves with ${embedding.name}, which it is a copy of in ${base.name}`)
+  }
+  if (absent.length === 0) return
+  const more = absent.length > 5 ? ` and ${absent.length - 5} more` : ''
+  notes.push(
+    `Taken as unchanged because ${finetuned.name} does not hold them: ${absent.slice(0, 5).join(', ')}${more}`,
+  )
 }
 
 function missing(name: string, base: Checkpoint, finetuned: Checkpoint): TritswapError {
@@ -79,10 +102,23 @@ function missing(name: string, base: Checkpoint, finetuned: Checkpoint): Tritswa
   )
 }
 
+function untied(name: string, embedding: string, base: Checkpoint): TritswapError {
+  return new TritswapError(
+    'unsupported',
+    `Cannot compress ${name}: it moved apart from ${embedding}, which ${base.name} ties it to, and a model whose embeddings are one weight cannot hold both; save base and fine-tuning with untied embeddings (tie_word_embeddings = false) and export that model`,
+    { fields: { tensor: name, tied: embedding } },
+  )
+}
+
 function otherShape(name: string, base: StoredTensor, theta: StoredTensor): TritswapError {
+  const resized = isOutputLayer(name) || /embed|wte|shared/.test(name)
+  const why =
+    resized && base.shape[1] === theta.shape[1]
+      ? ' (a resized vocabulary does not fit the exported model)'
+      : ''
   return new TritswapError(
     'input',
-    `Cannot compare ${name}: expected shape [${base.shape}] as in the base, found [${theta.shape}]; give the right base or leave the tensor out with --exclude`,
+    `Cannot compare ${name}: expected shape [${base.shape}] as in the base, found [${theta.shape}]${why}; give the right base or leave the tensor out with --exclude`,
     { fields: { tensor: name, expected: base.shape, found: theta.shape } },
   )
 }

@@ -18,13 +18,9 @@ import { memorySpool, type PayloadSpool } from '../format/writer.ts'
 import type { ByteSource } from '../source/source.ts'
 import { adapterTaskVector } from './adapter.ts'
 import { type FileFolder, openCheckpoint } from './checkpoint.ts'
-import {
-  type CompressContext,
-  type CompressReport,
-  compressTaskVector,
-  type ExpertTexts,
-} from './compress.ts'
+import { compressTaskVector } from './compress.ts'
 import { fullTaskVector } from './full.ts'
+import type { CompressContext, CompressReport, ExpertTexts } from './report.ts'
 import type { RuleOptions } from './rules.ts'
 import type { TaskVector } from './task_vector.ts'
 import { packTernary } from './ternary_input.ts'
@@ -32,16 +28,11 @@ import { packTernary } from './ternary_input.ts'
 export { blobSource, memorySource } from '../source/memory.ts'
 export { adapterTaskVector } from './adapter.ts'
 export { type Checkpoint, type FileFolder, openCheckpoint } from './checkpoint.ts'
-export {
-  type CompressContext,
-  type CompressReport,
-  compressTaskVector,
-  type ExpertTexts,
-  type TensorReport,
-} from './compress.ts'
+export { compressTaskVector } from './compress.ts'
 export { decodePieces, decodeSparse, decodeTensor, type SparseTensor } from './decode.ts'
 export { fullTaskVector } from './full.ts'
 export { type Inspection, inspectHead, type TensorInspection, ternaryEntropy } from './inspect.ts'
+export type { CompressContext, CompressReport, ExpertTexts, TensorReport } from './report.ts'
 export type { Override, RuleOptions, Scale, Score, Threshold } from './rules.ts'
 export { readSafetensors, type StoredTensor, safetensorsHead } from './safetensors.ts'
 export { type SweepPoint, sweep } from './sweep.ts'

@@ -1,5 +1,5 @@
 /**
- * What is in a `.trit` file, and how near it is to the least that information theory allows.
+ * What is in a `.trit` file, and how close its size is to the entropy of its entries.
  *
  * @module
  */

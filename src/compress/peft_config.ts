@@ -5,61 +5,34 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { PathPatterns, wholePathMatcher } from './path_patterns.ts'
+import { refused, refuseOtherMethods } from './peft_methods.ts'
 
-export interface LoraSettings {
+interface CommonSettings {
+  fanInFanOut: boolean
+  baseName?: string
+  /** Modules that were trained whole, by the ends of their paths. */
+  modulesToSave: string[]
+}
+
+export interface LoraSettings extends CommonSettings {
   kind: 'lora'
   rank: number
   alpha: number
-  rankPattern: [string, number][]
-  alphaPattern: [string, number][]
+  rankPattern: PathPatterns
+  alphaPattern: PathPatterns
   rslora: boolean
-  fanInFanOut: boolean
-  baseName?: string
+  /** Modules that the model ties share what trains them. */
+  tied: boolean
 }
 
-export interface Ia3Settings {
+export interface Ia3Settings extends CommonSettings {
   kind: 'ia3'
-  /** A regular expression for whole paths, or suffixes of paths. */
-  feedforward: string | string[]
-  fanInFanOut: boolean
-  baseName?: string
+  /** Whether a module's input is scaled instead of its output. */
+  isFeedforward: (path: string) => boolean
 }
 
 export type AdapterSettings = LoraSettings | Ia3Settings
-
-/** What people call the methods of `peft_type`; others are named as they are. */
-const METHOD_NAMES: Record<string, string> = {
-  ADALORA: 'AdaLoRA',
-  LOHA: 'LoHa',
-  LOKR: 'LoKr',
-  VERA: 'VeRA',
-  BOFT: 'BOFT',
-  OFT: 'OFT',
-  LN_TUNING: 'LN tuning',
-  RANDLORA: 'RandLoRA',
-  FOURIERFT: 'FourierFT',
-  XLORA: 'X-LoRA',
-  VBLORA: 'VB-LoRA',
-  TRAINABLE_TOKENS: 'trainable tokens',
-  PROMPT_TUNING: 'prompt tuning',
-  MULTITASK_PROMPT_TUNING: 'multitask prompt tuning',
-  P_TUNING: 'p-tuning',
-  PREFIX_TUNING: 'prefix tuning',
-  ADAPTION_PROMPT: 'adaption prompt',
-  CPT: 'CPT (context-aware prompt tuning)',
-  CARTRIDGE: 'cartridges',
-}
-
-/** Methods that add inputs to the model and change no weight, so there is nothing to merge. */
-const PROMPT_METHODS = [
-  'PROMPT_TUNING',
-  'MULTITASK_PROMPT_TUNING',
-  'P_TUNING',
-  'PREFIX_TUNING',
-  'ADAPTION_PROMPT',
-  'CPT',
-  'CARTRIDGE',
-]
 
 /** Fields that say how an adapter was made or found, not what it computes. */
 const HARMLESS = [
@@ -81,6 +54,7 @@ const HARMLESS_LORA = [
   ...HARMLESS,
   'alpha_pattern',
   'corda_config',
+  'ensure_weight_tying',
   'eva_config',
   'fan_in_fan_out',
   'init_lora_weights',
@@ -126,7 +100,10 @@ const PLAIN_INITS = [true, false, 'gaussian', 'eva', 'orthogonal']
  * @throws {TritswapError} `unsupported` for every method and setting that the tensors of plain LoRA or (IA)³ do not
  * express, naming it and the way out
  */
-export function readAdapterConfig(config: Record<string, unknown>, name: string): AdapterSettings {
+export async function readAdapterConfig(
+  config: Record<string, unknown>,
+  name: string,
+): Promise<AdapterSettings> {
   const type = typeof config.peft_type === 'string' ? config.peft_type.toUpperCase() : undefined
   if (type === undefined) {
     throw new TritswapError(
@@ -134,14 +111,7 @@ export function readAdapterConfig(config: Record<string, unknown>, name: string)
       `Cannot read ${name}: expected a peft_type such as LORA in it, found none`,
     )
   }
-  if (PROMPT_METHODS.includes(type)) {
-    throw new TritswapError(
-      'unsupported',
-      `Cannot compress ${name}: ${METHOD_NAMES[type]} adds inputs instead of changing weights, so it has no task vector and cannot be merged; train LoRA, (IA)³ or a full fine-tuning for this`,
-      { fields: { name, method: type } },
-    )
-  }
-  if (type !== 'LORA' && type !== 'IA3') throw refused(name, METHOD_NAMES[type] ?? type, `peft_type ${type}`)
+  refuseOtherMethods(type, name)
   const harmless = type === 'LORA' ? HARMLESS_LORA : HARMLESS_IA3
   for (const [field, value] of Object.entries(config)) {
     if (harmless.includes(field) || isEmpty(value)) continue
@@ -156,11 +126,17 @@ export function readAdapterConfig(config: Record<string, unknown>, name: string)
   }
   const baseName =
     typeof config.base_model_name_or_path === 'string' ? config.base_model_name_or_path : undefined
-  const common = { baseName: baseName || undefined, fanInFanOut: config.fan_in_fan_out === true }
+  const common = {
+    baseName: baseName || undefined,
+    fanInFanOut: config.fan_in_fan_out === true,
+    modulesToSave: isTexts(config.modules_to_save) ? config.modules_to_save : [],
+  }
   if (type === 'IA3') {
-    const modules = config.feedforward_modules ?? []
-    if (typeof modules !== 'string' && !isTexts(modules)) throw bad(name, 'feedforward_modules', modules)
-    return { kind: 'ia3', feedforward: modules, ...common }
+    return {
+      kind: 'ia3',
+      isFeedforward: await feedforwardMatcher(config.feedforward_modules ?? [], name),
+      ...common,
+    }
   }
   const init = config.init_lora_weights ?? true
   if (!PLAIN_INITS.includes(init as string)) {
@@ -174,49 +150,11 @@ export function readAdapterConfig(config: Record<string, unknown>, name: string)
     kind: 'lora',
     rank: positive(config.r, name, 'r'),
     alpha: positive(config.lora_alpha, name, 'lora_alpha'),
-    rankPattern: pattern(config.rank_pattern, name, 'rank_pattern'),
-    alphaPattern: pattern(config.alpha_pattern, name, 'alpha_pattern'),
+    rankPattern: await patterns(config.rank_pattern, name, 'rank_pattern'),
+    alphaPattern: await patterns(config.alpha_pattern, name, 'alpha_pattern'),
     rslora: config.use_rslora === true,
+    tied: config.ensure_weight_tying === true,
     ...common,
-  }
-}
-
-/** The error for an adapter that has to be merged first. */
-export function refused(name: string, method: string, why: string): TritswapError {
-  return new TritswapError(
-    'unsupported',
-    `Cannot compress ${name}: ${method} is not supported (${why}); merge it into its base (peft: model.merge_and_unload().save_pretrained("merged")) and use --base <base> --finetuned merged`,
-    { fields: { name, method } },
-  )
-}
-
-/** What `peft` matches patterns with: the key, as a regular expression, must match the end of the path after a dot. */
-export function matchPattern<T>(patterns: readonly (readonly [string, T])[], path: string, fallback: T): T {
-  for (const [key, value] of patterns) {
-    if (pathRegex(key).test(path)) return value
-  }
-  return fallback
-}
-
-function pathRegex(key: string): RegExp {
-  return compile(`^(.*\\.)?(${key})$`, key)
-}
-
-/** A whole-path match for a regular expression, a suffix match for a list. */
-export function isFeedforward({ feedforward }: Ia3Settings, path: string): boolean {
-  if (typeof feedforward === 'string') return compile(`^(?:${feedforward})$`, feedforward).test(path)
-  return feedforward.some((suffix) => path.endsWith(suffix))
-}
-
-function compile(source: string, key: string): RegExp {
-  try {
-    return new RegExp(source)
-  } catch (cause) {
-    throw new TritswapError(
-      'unsupported',
-      `Cannot use the pattern ${key}: it is no regular expression that JavaScript knows`,
-      { cause },
-    )
   }
 }
 
@@ -234,21 +172,27 @@ function positive(value: unknown, name: string, field: string): number {
   return value
 }
 
-function pattern(value: unknown, name: string, field: string): [string, number][] {
-  if (isEmpty(value)) return []
-  if (typeof value !== 'object' || Array.isArray(value)) throw bad(name, field, value)
-  return Object.entries(value as object).map(([key, number]) => [
-    key,
-    positive(number, name, `${field}.${key}`),
-  ])
+async function patterns(value: unknown, name: string, field: string): Promise<PathPatterns> {
+  if (!isEmpty(value) && (typeof value !== 'object' || Array.isArray(value))) throw bad(name, field, value)
+  const entries = Object.entries((value || {}) as object)
+  return PathPatterns.compile(
+    entries.map(([key, number]) => [key, positive(number, name, `${field}.${key}`)] as const),
+    { name, field },
+  )
+}
+
+/** A whole-path match for a regular expression, a suffix match for a list. */
+async function feedforwardMatcher(modules: unknown, name: string): Promise<(path: string) => boolean> {
+  const field = 'feedforward_modules'
+  if (typeof modules === 'string') return wholePathMatcher(modules, { name, field })
+  if (!isTexts(modules)) throw bad(name, field, modules)
+  return (path) => modules.some((suffix) => path.endsWith(suffix))
 }
 
 function bad(name: string, field: string, found: unknown): TritswapError {
   return new TritswapError(
     'input',
-    `Cannot read ${name}: ${field} is ${JSON.stringify(found)?.slice(0, 60) ?? 'missing'}`,
-    {
-      fields: { name, field },
-    },
+    `Cannot read ${name}: ${field} in its adapter_config.json is ${JSON.stringify(found)?.slice(0, 60) ?? 'missing'}`,
+    { fields: { name, field } },
   )
 }

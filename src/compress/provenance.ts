@@ -10,8 +10,8 @@ import { sketchPositions } from '../format/sketch.ts'
 import { type BaseRecord, SKETCH_VALUES, type SourceRecord, targetsOf } from '../format/table.ts'
 import type { ByteSource } from '../source/source.ts'
 import { isFloat } from './dtypes.ts'
-import { inOrder } from './in_order.ts'
 import type { RunJob } from './jobs.ts'
+import { pipelined } from './pipeline.ts'
 import { readFloats, type StoredTensor } from './safetensors.ts'
 import type { TaskVector } from './task_vector.ts'
 
@@ -26,7 +26,7 @@ export async function describeBase(
 ): Promise<BaseRecord> {
   if (task.base === undefined || task.converted) return { name: task.baseName }
   const entries = []
-  const work = inOrder(
+  const work = pipelined(
     [...task.base.values()],
     ({ bytes }) => bytes,
     BYTES_AHEAD,

@@ -5,6 +5,8 @@
  */
 import picomatch from 'picomatch'
 import { TritswapError } from '../errors.ts'
+import type { TritMethod } from '../format/table.ts'
+import { DEFAULT_DENSITY } from './defaults.ts'
 
 /** How entries are ranked (`jobs.ts`). */
 export type Score = 'magnitude' | 'balanced'
@@ -29,7 +31,7 @@ export interface Override {
 export interface RuleOptions {
   /** `published`: score magnitude, threshold global, scale std, every tensor ternary. Single options override it. */
   rule?: 'published'
-  /** Fraction of entries to keep, 0 < k ≤ 1. Default 0.05. */
+  /** Fraction of entries to keep, 0 < k ≤ 1. By default 0.05 of a full fine-tuning, 0.2 of LoRA, 0.5 of (IA)³. */
   density?: number
   /** Multiplies any scale. Default 1. */
   alpha?: number
@@ -63,14 +65,12 @@ export interface DenseRule {
 
 export type TensorRule = TernaryRule | DenseRule
 
-export const DEFAULT_DENSITY = 0.05
-
 /** The rule of tensors that no glob names. */
-export function mainRule(options: RuleOptions): TernaryRule {
+export function mainRule(options: RuleOptions, method: TritMethod): TernaryRule {
   const published = options.rule === 'published'
   const rule: TernaryRule = {
     codec: 'ternary',
-    density: options.density ?? DEFAULT_DENSITY,
+    density: options.density ?? DEFAULT_DENSITY[method],
     alpha: options.alpha ?? 1,
     score: options.score ?? (published ? 'magnitude' : 'balanced'),
     threshold: options.threshold ?? (published ? 'global' : 'tensor'),
@@ -97,25 +97,35 @@ export function globMatcher(glob: string): (name: string) => boolean {
   return picomatch(glob, { bash: true, dot: true, nonegate: true })
 }
 
+/** What globs match: the name in the file, and the checkpoint's. */
+interface Named {
+  name: string
+  target: string
+  knownAs?: string
+}
+
 /**
  * Decides for every tensor. Names are matched as they are in the file, and by the base tensor they change.
+ * @param copies - names of tensors that are copies of others: a glob for one of them is no mistake
  * @returns undefined for a tensor that is left out
  * @throws {TritswapError} `input` when a glob matches no tensor at all
  */
 export function rulesFor(
-  tensors: readonly { name: string; target: string }[],
+  tensors: readonly Named[],
   options: RuleOptions,
+  method: TritMethod,
+  copies: readonly string[] = [],
 ): (TensorRule | undefined)[] {
-  const main = mainRule(options)
+  const main = mainRule(options, method)
   const matching = (globs: readonly string[] | undefined, option: string) => {
-    const matchers = (globs ?? []).map((glob) => matcher(tensors, glob, option))
-    return (tensor: { name: string; target: string }) => matchers.some((matches) => matches(tensor))
+    const matchers = (globs ?? []).map((glob) => matcher(tensors, copies, glob, option))
+    return (tensor: Named) => matchers.some((matches) => matches(tensor))
   }
   const included = options.include?.length ? matching(options.include, '--include') : () => true
   const excluded = matching(options.exclude, '--exclude')
   const dense = matching(options.dense, '--dense')
   const overrides = (options.overrides ?? []).map(({ glob, ...override }) => ({
-    matches: matcher(tensors, glob, '--override'),
+    matches: matcher(tensors, copies, glob, '--override'),
     override,
   }))
   return tensors.map((tensor) => {
@@ -128,10 +138,10 @@ export function rulesFor(
   })
 }
 
-function matcher(tensors: readonly { name: string; target: string }[], glob: string, option: string) {
+function matcher(tensors: readonly Named[], copies: readonly string[], glob: string, option: string) {
   const matches = globMatcher(glob)
-  const found = (tensor: { name: string; target: string }) => matches(tensor.name) || matches(tensor.target)
-  if (!tensors.some(found)) {
+  const found = ({ name, target, knownAs = target }: Named) => matches(name) || matches(knownAs)
+  if (!tensors.some(found) && !copies.some(matches)) {
     throw new TritswapError(
       'input',
       `Cannot use ${option} ${glob}: it matches no tensor; names look like ${tensors[0]?.name ?? '(there are none)'}`,

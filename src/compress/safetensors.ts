@@ -6,13 +6,20 @@
  */
 import { TritswapError } from '../errors.ts'
 import { MAX_NAME_LENGTH, MAX_RANK, MAX_TENSORS } from '../format/limits.ts'
+import { parseJsonObject } from '../source/json.ts'
+import { mistakenFile, TELLING_BYTES } from '../source/mistaken_file.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
 import { DTYPE_BYTES, decodeFloats } from './dtypes.ts'
 
 /** The limit of the reference implementation. */
 const MAX_HEADER_BYTES = 100_000_000
+/** A tensor has an object, a dtype, a shape and offsets: 6 values, and one for each dimension. */
+const HEADER_LIMITS = { depth: 4, values: MAX_TENSORS * (6 + MAX_RANK) }
 
-/** A tensor where it lies: nothing of it is in memory. */
+/** The header's key for texts about the file. */
+const METADATA = '__metadata__'
+
+/** A tensor in its file: none of its values are in memory. */
 export interface StoredTensor {
   name: string
   /** `F32`, `F16`, `BF16`, `I8`, … */
@@ -41,17 +48,24 @@ export async function readSafetensors(source: ByteSource, options?: ReadOptions)
   const size = await source.size(options)
   if (size === undefined) throw notSafetensors(name, 'its size is not known')
   if (size < 8) throw notSafetensors(name, `it has ${size} bytes`)
+  const mistaken = mistakenFile(await source.read(0, Math.min(size, TELLING_BYTES), options))
+  if (mistaken !== undefined) throw notSafetensors(name, mistaken)
   const prefix = await source.read(0, 8, options)
   const headerBytes = Number(new DataView(prefix.buffer, prefix.byteOffset, 8).getBigUint64(0, true))
   if (headerBytes > MAX_HEADER_BYTES || 8 + headerBytes > size) {
     throw notSafetensors(name, `it promises a header of ${headerBytes} bytes and has ${size}`)
   }
-  const header = parseHeader(await source.read(8, headerBytes, options), name)
+  const header = parseJsonObject(
+    await source.read(8, headerBytes, options),
+    `the header of ${name}`,
+    HEADER_LIMITS,
+  )
   const data = 8 + headerBytes
   const tensors: StoredTensor[] = []
   const metadata: Record<string, string> = {}
   for (const [key, value] of Object.entries(header)) {
-    if (key === '__metadata__') {
+    if (key === METADATA) {
+      if (typeof value !== 'object') throw notSafetensors(name, `its ${METADATA} is a ${typeof value}`)
       for (const [k, v] of Object.entries(value ?? {})) if (typeof v === 'string') metadata[k] = v
     } else {
       tensors.push(storedTensor(key, value, source, data))
@@ -76,22 +90,10 @@ export async function readSafetensors(source: ByteSource, options?: ReadOptions)
   return { tensors, metadata }
 }
 
-function parseHeader(bytes: Uint8Array, name: string): Record<string, unknown> {
-  let header: unknown
-  try {
-    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
-  } catch (cause) {
-    throw notSafetensors(name, 'its header is not JSON', cause)
-  }
-  if (typeof header !== 'object' || header === null || Array.isArray(header)) {
-    throw notSafetensors(name, 'its header is not a JSON object')
-  }
-  return header as Record<string, unknown>
-}
-
 function storedTensor(name: string, value: unknown, source: ByteSource, data: number): StoredTensor {
   const { dtype, shape, data_offsets: range } = (value ?? {}) as Record<string, unknown>
   const bad = (what: string) => notSafetensors(source.name, `${name.slice(0, 80)} has ${what}`)
+  if (name === '') throw notSafetensors(source.name, 'it has a tensor without a name')
   if (name.length > MAX_NAME_LENGTH) throw bad(`a name of ${name.length} characters, over ${MAX_NAME_LENGTH}`)
   if (typeof dtype !== 'string' || !Object.hasOwn(DTYPE_BYTES, dtype)) {
     throw bad(`dtype ${JSON.stringify(dtype)?.slice(0, 20)}`)
@@ -153,11 +155,19 @@ export interface TensorToWrite {
 /**
  * The head of a safetensors file (length and header, padded so that the data is aligned to 8 bytes); the tensors'
  * bytes follow in the order given.
+ * @throws {TritswapError} `format` for names that the format keeps for itself
  */
 export function safetensorsHead(
   tensors: readonly TensorToWrite[],
   metadata: Record<string, string> = {},
 ): Uint8Array<ArrayBuffer> {
+  const unnamed = tensors.find(({ name }) => name === '' || name === METADATA)
+  if (unnamed !== undefined) {
+    throw new TritswapError(
+      'format',
+      `Cannot write a tensor named "${unnamed.name}": safetensors has no such name`,
+    )
+  }
   let end = 0
   const entries = tensors.map(({ name, dtype, shape }) => {
     const start = end
@@ -165,7 +175,7 @@ export function safetensorsHead(
     return [name, { dtype, shape, data_offsets: [start, end] }] as const
   })
   const json = new TextEncoder().encode(
-    JSON.stringify({ __metadata__: metadata, ...Object.fromEntries(entries) }),
+    JSON.stringify({ [METADATA]: metadata, ...Object.fromEntries(entries) }),
   )
   const bytes = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20)
   new DataView(bytes.buffer).setBigUint64(0, BigInt(bytes.length - 8), true)

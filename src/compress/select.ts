@@ -5,8 +5,9 @@
  *
  * @module
  */
-import { inOrder } from './in_order.ts'
+
 import { HIGH_BITS, LOW_BITS, type RunJob, type SliceScore } from './jobs.ts'
+import { pipelined } from './pipeline.ts'
 import { type Slice, slicesOf } from './slices.ts'
 import type { TaskTensor } from './task_vector.ts'
 
@@ -94,13 +95,13 @@ async function sumOf<T>(
   run: (item: T) => Promise<Uint32Array>,
 ): Promise<Float64Array> {
   const total = new Float64Array(size)
-  for await (const [, part] of inOrder(items, () => 1, JOBS_AHEAD, run)) {
+  for await (const [, part] of pipelined(items, () => 1, JOBS_AHEAD, run)) {
     for (let i = 0; i < size; i++) total[i] += part[i]
   }
   return total
 }
 
-/** Hands out the places that ties may take, in flat order. */
+/** Keeps the first `places` entries that are equal to the threshold, in flat order. */
 async function shareTies(
   candidates: readonly Candidate[],
   threshold: number,
@@ -117,7 +118,7 @@ async function shareTies(
       const slice = slices[i]
       return run('ties', { tensor, slice, score: sliceScore(score, slice), threshold }, signal)
     }
-    const counted = inOrder(
+    const counted = pipelined(
       bandsOf(slices),
       (band) => band.length,
       JOBS_AHEAD,

@@ -15,9 +15,12 @@ export interface Slice {
 /** Weights of one slice, at most: 2 MB in f32, enough work to outweigh the messages it takes. */
 const SLICE_WEIGHTS = 2 ** 19
 
+/** Slices of one tensor that are in work at once. */
+export const SLICES_AHEAD = 8
+
 /**
- * The slices of a tensor in block order. They depend on the shape alone, so sums over them come out the same
- * whatever runs them.
+ * The slices of a tensor in block order. They depend on the shape alone, so sums over them come out the same on any
+ * number of threads.
  */
 export function slicesOf(shape: readonly number[]): Slice[] {
   const { rows, cols, tileRows, tileCols } = tilingOf(shape)

@@ -1,19 +1,15 @@
 /**
- * One task vector at many densities and alphas: what each costs in bytes, and how near it comes.
+ * One task vector at many densities and alphas: the size of each file, and its error.
  *
  * @module
  */
 import { buildHead, parseHead } from '../format/head.ts'
 import type { PayloadSpool } from '../format/writer.ts'
-import {
-  type CompressContext,
-  type CompressReport,
-  compressTaskVector,
-  type ExpertTexts,
-  roundScale,
-} from './compress.ts'
+import { compressTaskVector } from './compress.ts'
+import type { CompressContext, CompressReport, ExpertTexts } from './report.ts'
 import type { RuleOptions } from './rules.ts'
 import type { TaskVector } from './task_vector.ts'
+import { roundScale } from './ternarize.ts'
 
 /** The densities of the ComPEFT paper. */
 export const PUBLISHED_DENSITIES = [0.05, 0.1, 0.2, 0.3, 0.5]

@@ -5,7 +5,7 @@ import { decodeFloats, subtractFloats } from './dtypes.ts'
 import { readBytes, type StoredTensor } from './safetensors.ts'
 import type { Slice } from './slices.ts'
 
-/** One tensor of a task vector: tau = theta − init, where it lies and what it means. */
+/** One tensor of a task vector: tau = theta − init, where both are stored and what it means. */
 export interface TaskTensor {
   /** As in the checkpoint or adapter. */
   name: string
@@ -13,6 +13,8 @@ export interface TaskTensor {
   role: TensorRole
   /** Checkpoint name of the base tensor it changes. */
   target: string
+  /** The checkpoint name that globs match in place of `target`, where the base ties the tensor to another one. */
+  knownAs?: string
   scaling?: number
   layout?: ModuleLayout
   feedforward?: boolean
@@ -35,9 +37,11 @@ export interface TaskVector {
   /** What is known of the base, given the tensors that changed, where its checkpoint is not at hand. */
   baseRecord?: (tensors: readonly { target: string }[]) => BaseRecord
   baseName?: string
+  /** Names of tensors that are left out as copies of others; globs may match them. */
+  copies?: string[]
   /** The files that theta comes from. */
   sources: ByteSource[]
-  /** What a person should know about how the input was read. */
+  /** What the user is told about how the input was read. */
   notes: string[]
 }
 

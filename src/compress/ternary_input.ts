@@ -2,16 +2,19 @@ import { TritswapError } from '../errors.ts'
 import { encodeBlocks } from '../format/codecs/ternary.ts'
 import { TritWriter } from '../format/writer.ts'
 import type { Checkpoint } from './checkpoint.ts'
+import { gatherEntries } from './entries.ts'
+import type { RunJob } from './jobs.ts'
+import { runJob } from './passes.ts'
+import { placeholder } from './placeholders.ts'
+import { describeBase, describeSources, withSketch } from './provenance.ts'
 import {
   type CompressContext,
   type CompressReport,
   countBytes,
   type ExpertTexts,
   type TensorReport,
-} from './compress.ts'
-import { gatherEntries } from './entries.ts'
-import { type RunJob, runJob } from './jobs.ts'
-import { describeBase, describeSources, withSketch } from './provenance.ts'
+  textsOf,
+} from './report.ts'
 import { readBytes, readFloats, type StoredTensor } from './safetensors.ts'
 import { flatSlices } from './slices.ts'
 import { sha256OfSource } from './source_hash.ts'
@@ -33,9 +36,9 @@ export async function packTernary(
   const { signal, run = runJob, onProgress } = context
   const { spool, bytes } = countBytes(context.spool)
   const writer = new TritWriter(spool)
-  const weights = [...signs.tensors.values()].filter(
-    ({ name, weights }) => weights > 0 && !isScale(name, signs),
-  )
+  const weights = [...signs.tensors.values()].filter(({ name }) => !isScale(name, signs))
+  const empty = weights.find((tensor) => tensor.weights === 0)
+  if (empty !== undefined) throw placeholder(empty)
   const total = weights.reduce((sum, tensor) => sum + tensor.weights, 0)
   const written: { target: string }[] = []
   const tensors: TensorReport[] = []
@@ -88,11 +91,7 @@ export async function packTernary(
     base: await withSketch(baseRecord, base?.tensors, written, signal),
     compression: density > 0 && density <= 1 ? { density } : {},
     sources: await describeSources(signs.files, context.sha256 ?? sha256OfSource),
-    label: texts.label,
-    description: texts.description,
-    prompt: texts.prompt,
-    licence: texts.licence,
-    createdWith: texts.createdWith,
+    ...textsOf(texts),
   })
   return { head, bytes: head.length + bytes(), tensors, empty: [], unmoved, skipped: [], notes: [] }
 }

@@ -1,3 +1,4 @@
+import { DEFAULT_DENSITY } from '../compress/defaults.ts'
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
 import type { Pen } from '../element/pens.ts'
 import { isAbortError } from '../errors.ts'
@@ -15,9 +16,6 @@ import { fetchText, heldOutTexts } from './measurement.ts'
 export const DENSITIES = [0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5]
 /** Values to choose from, densest around 1, where the fitted scale is at its best. */
 export const ALPHAS = [0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.25, 1.5, 2, 3, 4, 6, 8]
-
-/** First density: enough for about nine tenths of what a fine-tuning gains. Adapters have less to spare. */
-const FIRST_DENSITY = { full: 0.1, lora: 0.2, ia3: 0.5 }
 
 export const METHODS = { full: 'fine-tuning', lora: 'LoRA adapter', ia3: '(IA)³ adapter' }
 
@@ -87,7 +85,7 @@ export class CompressionJob {
       const folder = folderUrl(this.#switcher.model, document.baseURI)
       const { name, files } = this.brought
       const opened = await this.#link.api.open(name, files, folder, signal)
-      this.density = DENSITIES.indexOf(FIRST_DENSITY[opened.method])
+      this.density = DENSITIES.indexOf(DEFAULT_DENSITY[opened.method])
       this.opened = opened
       await this.compress()
     } catch (error) {

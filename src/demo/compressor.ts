@@ -8,7 +8,7 @@ import { adapterTaskVector } from '../compress/adapter.ts'
 import { type Checkpoint, type FileFolder, openCheckpoint } from '../compress/checkpoint.ts'
 import { compressTaskVector } from '../compress/compress.ts'
 import { fullTaskVector } from '../compress/full.ts'
-import { readFloats, readSafetensors, type StoredTensor } from '../compress/safetensors.ts'
+import { readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { sweep } from '../compress/sweep.ts'
 import type { TaskVector } from '../compress/task_vector.ts'
 import { TritswapError } from '../errors.ts'
@@ -44,10 +44,6 @@ export interface Made {
 /** Relative distance of another model's weights: no fine-tuning goes so far, and independent weights are at √2. */
 const MAX_DISTANCE = 0.7
 
-/** What adapters add to the name of the weight that they change. */
-const WRAPPING =
-  /^base_model\.model\.|\.(lora_[AB]\.weight|lora_embedding_[AB]|ia3_l)$|\.base_layer(?=\.)|\.modules_to_save(?=\.)/g
-
 /** Tables in old checkpoints, which no graph has as weights. */
 const NOT_TRAINED =
   /(^|\.)(rotary_emb\.inv_freq|position_ids|attn\.(masked_)?bias|attention\.(masked_)?bias)$/
@@ -68,8 +64,10 @@ export class Compressor {
     const loaded = await openPageBase(base, signal)
     const isAdapter = files.some(({ name }) => name === 'adapter_config.json')
     const task = isAdapter
-      ? await openAdapter(folder, files, loaded)
+      ? await openAdapter(folder, loaded)
       : await openFull(await checkpointOf(folder, files), loaded, signal)
+    const problem = task.tensors.find(({ problem }) => problem !== undefined)?.problem
+    if (problem !== undefined) throw problem
     this.#task = task
     const { method, tensors, notes } = task
     const weights = tensors.reduce((sum, { theta }) => sum + theta.weights, 0)
@@ -141,22 +139,14 @@ function checkpointOf(folder: FileFolder, files: readonly File[]): Promise<Check
 
 async function openAdapter(
   folder: FileFolder,
-  files: readonly File[],
   { checkpoint, name, fingerprint }: PageBase,
 ): Promise<TaskVector> {
-  const weights = files.find((file) => file.name === 'adapter_model.safetensors')
-  if (checkpoint === undefined || weights === undefined) {
-    const task = await adapterTaskVector(folder)
-    return { ...task, baseRecord: () => ({ name: task.baseName ?? name, fingerprint }) }
+  const task = await adapterTaskVector(folder, checkpoint)
+  const record = { name: task.baseName ?? name, fingerprint }
+  return {
+    ...task,
+    baseRecord: checkpoint ? await recordOf(task, checkpoint, { name, fingerprint }) : () => record,
   }
-  const { tensors } = await readSafetensors(blobSource(weights, weights.name))
-  const targets = tensors.map((tensor) => {
-    const plain = tensor.name.replaceAll(WRAPPING, '')
-    return plain === tensor.name || /\.(weight|bias)$/.test(plain) ? plain : `${plain}.weight`
-  })
-  const base = underNames(checkpoint, targets)
-  const task = await adapterTaskVector(folder, base)
-  return { ...task, baseRecord: await recordOf(task, base, { name, fingerprint }) }
 }
 
 async function openFull(

@@ -14,6 +14,7 @@
  */
 import { deflateSync } from 'fflate'
 import { isTritswapError, TritswapError } from '../errors.ts'
+import { mistakenFile } from '../source/mistaken_file.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
 import {
   MAGIC,
@@ -58,7 +59,10 @@ export function parsePrefix(bytes: Uint8Array, name: string): Prefix {
   if (bytes.byteLength < PREFIX_BYTES) throw notTrit(name, `it has ${bytes.byteLength} bytes`)
   const view = new DataView(bytes.buffer, bytes.byteOffset, PREFIX_BYTES)
   if (view.getUint32(0, true) !== MAGIC) {
-    throw notTrit(name, `it starts with ${toHex(bytes.subarray(0, 4))}, not with "TRIT"`)
+    throw notTrit(
+      name,
+      mistakenFile(bytes) ?? `it starts with ${toHex(bytes.subarray(0, 4))}, not with "TRIT"`,
+    )
   }
   const version = view.getUint16(4, true)
   if (version !== VERSION) {

@@ -18,6 +18,8 @@ export const MAX_TABLE_BYTES = 16 << 20
 export const MAX_TABLE_RATIO = 128
 /** Up to here a table may inflate whatever its ratio. */
 export const SMALL_TABLE_BYTES = 1 << 20
+/** Bindings nest ten brackets; a table of the largest models has about two million values. */
+export const MAX_TABLE_JSON = { depth: 16, values: 1 << 22 }
 /** As many tensors as the largest mixture-of-experts checkpoints have, and some more. */
 export const MAX_TENSORS = 65_536
 /** Longest name in use is ~120 characters. */

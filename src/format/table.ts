@@ -5,6 +5,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { parseJsonText } from '../source/json.ts'
 import { type BaseBindings, bindingsFrom } from './bindings.ts'
 import { wordsFor } from './bits.ts'
 import { type BlocksCode, blocksLayout } from './codecs/nbits.ts'
@@ -32,6 +33,7 @@ import {
   MAX_RANK,
   MAX_SOURCES,
   MAX_STREAM_BITS,
+  MAX_TABLE_JSON,
   MAX_TENSOR_WEIGHTS,
   MAX_TENSORS,
   MIN_BLOCK_SIZE,
@@ -222,12 +224,7 @@ function codecFields(tensor: NewTensor): object {
  * @throws {TritswapError} `format` naming the field, what it should be and what it is; `limit` for sizes.
  */
 export function tableFromJson(json: string, payloadBytes: number): TritTable {
-  let value: unknown
-  try {
-    value = JSON.parse(json)
-  } catch (cause) {
-    throw new TritswapError('format', 'Cannot read the table: it is not JSON', { cause })
-  }
+  const value = parseJsonText(json, 'the table', MAX_TABLE_JSON)
   const root = object(value, 'table')
   const kind = oneOf(root.kind, 'kind', ['expert', 'base'] as const)
   const list = array(root.tensors, 'tensors', MAX_TENSORS)

@@ -5,6 +5,7 @@
  * @module
  */
 import { isTritswapError } from '../errors.ts'
+import { checkFinite } from '../format/finite.ts'
 import { SKETCH_VALUES, type TritHead, type TritTable } from '../format/index.ts'
 import type { ExpertStore, ResidentExpert, Switcher, WeightStore } from '../gpu/index.ts'
 import { type BaseIdentity, checkBase, unusedTargets } from './base_check.ts'
@@ -64,7 +65,10 @@ export class ExpertAdmission {
       return begin()
     })
     try {
-      for await (const { offset, bytes } of pieces) upload.write(offset, bytes)
+      for await (const { offset, bytes } of pieces) {
+        checkFinite(table, offset, bytes, name)
+        upload.write(offset, bytes)
+      }
       return await upload.finish()
     } finally {
       upload.cancel()

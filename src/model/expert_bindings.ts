@@ -72,6 +72,11 @@ export function bindExpert(
     const [{ tensor }] = tensorsOf(contribution)
     const { terms, isPartial } = termsOf(contribution, sites, preferred === 'input')
     const floats = weights.floatPlacementsOf(target)
+    if (contribution.kind === 'delta' && contribution.ofEmbedding !== undefined) {
+      const isSeen = terms.length > 0 && floats.every(({ input }) => sites.covers(input))
+      if (!isSeen)
+        throw unsupported(tensor, `the graph shares ${target} between modules that it does not tell apart`)
+    }
     // Biases stay floats where the weights of their site are quantized.
     const onQuantized = terms.filter(({ site, kind }) => site.quantized && kind !== 'bias')
     const isQuantized = isPartial

@@ -135,31 +135,25 @@ describe('compress, inspect, decode, verify', () => {
     })
   })
 
-  test('a sweep picks the smallest error', async () => {
+  test('a sweep shows every point, and without a text calls none the best', async () => {
     await writeFile(at('b.safetensors'), safetensors({ w: zeros([64, 64]) }))
     await writeFile(
       at('f.safetensors'),
       safetensors({ w: { shape: [64, 64], values: heavyTailed(4096, 5) } }),
     )
     const input = ['--base', at('b.safetensors'), '--finetuned', at('f.safetensors')]
-    const { code, out } = await runCli(
-      'sweep',
-      ...input,
-      '--scale',
-      'mean',
-      '--densities',
-      '0.05,0.2',
-      '--alphas',
-      '0.5,1,2',
-      '--json',
-    )
+    const grid = ['--scale', 'mean', '--densities', '0.05,0.2', '--alphas', '0.5,1,2']
+    const { code, out } = await runCli('sweep', ...input, ...grid, '--json')
     expect(code).toBe(0)
-    const { points, best, bestByDensity } = JSON.parse(out)
+    const { points, ...rest } = JSON.parse(out)
+    expect(rest).toEqual({})
     expect(points).toHaveLength(6)
     // The mean of what is kept is the least-squares scale.
-    expect(bestByDensity.map(({ alpha }: { alpha: number }) => alpha)).toEqual([1, 1])
-    expect(best).toMatchObject({ density: 0.2, alpha: 1 })
-    expect((await runCli('sweep', ...input, '--rule', 'published')).out.split('\n')).toHaveLength(5 * 11 + 4)
+    const errorAt = (alpha: number) => points.find((point: { alpha: number }) => point.alpha === alpha).error
+    expect(errorAt(1)).toBeLessThan(Math.min(errorAt(0.5), errorAt(2)))
+    const text = (await runCli('sweep', ...input, '--rule', 'published')).out
+    expect(text.split('\n')).toHaveLength(5 * 11 + 4)
+    expect(text).not.toContain('*')
   })
 })
 

@@ -19,6 +19,12 @@ function adapter(config: object, tensors: Record<string, Values> = FACTORS) {
   })
 }
 
+/** Why an adapter's first tensor that cannot be compressed cannot be. */
+async function refusalOf(...[folder, base]: Parameters<typeof adapterTaskVector>) {
+  const { tensors } = await adapterTaskVector(folder, base)
+  return tensors.find(({ problem }) => problem !== undefined)?.problem
+}
+
 const base = (tensors: Record<string, Values>) => openCheckpoint(memorySource(safetensors(tensors), 'base'))
 const Q = 'model.layers.0.q_proj.weight'
 
@@ -89,7 +95,7 @@ describe('factors', () => {
   })
 
   test('a rank other than the configuration says is refused', async () => {
-    await expect(adapterTaskVector(adapter({ r: 4 }))).rejects.toMatchObject({
+    expect(await refusalOf(adapter({ r: 4 }))).toMatchObject({
       tag: 'input',
       message: /rank 4.*\[2,6\]/,
     })
@@ -98,25 +104,26 @@ describe('factors', () => {
 
   test('a factor without its other half is refused', async () => {
     const { [`${PATH}.lora_A.weight`]: a } = FACTORS
-    await expect(adapterTaskVector(adapter({}, { [`${PATH}.lora_A.weight`]: a }))).rejects.toMatchObject({
+    expect(await refusalOf(adapter({}, { [`${PATH}.lora_A.weight`]: a }))).toMatchObject({
       message: /lora_B/,
     })
   })
 
   test('the base tells Conv1D from linear, and is checked', async () => {
-    const layoutIn = async (shape: number[]) =>
+    const tensorIn = async (shape: number[]) =>
       (
         await adapterTaskVector(
           adapter({ fan_in_fan_out: true }),
           await base({ [Q]: { shape, values: heavyTailed(24, 3) } }),
         )
-      ).tensors[0].layout
-    expect(await layoutIn([6, 4])).toBe('conv1d')
-    expect(await layoutIn([4, 6])).toBe('linear')
-    await expect(layoutIn([3, 8])).rejects.toMatchObject({ tag: 'base' })
-    await expect(
-      adapterTaskVector(adapter({}), await base({ other: { shape: [1], values: [1] } })),
-    ).rejects.toMatchObject({ tag: 'base', message: /q_proj/ })
+      ).tensors[0]
+    expect((await tensorIn([6, 4])).layout).toBe('conv1d')
+    expect((await tensorIn([4, 6])).layout).toBe('linear')
+    expect((await tensorIn([3, 8])).problem).toMatchObject({ tag: 'base' })
+    expect(await refusalOf(adapter({}), await base({ other: { shape: [1], values: [1] } }))).toMatchObject({
+      tag: 'base',
+      message: /q_proj/,
+    })
   })
 
   test('grouped convolutions are refused', async () => {
@@ -124,7 +131,7 @@ describe('factors', () => {
       [`${PATH}.lora_A.weight`]: { shape: [2, 3, 3, 3], values: heavyTailed(54, 1) },
       [`${PATH}.lora_B.weight`]: { shape: [4, 1, 1, 1], values: heavyTailed(4, 2) },
     }
-    await expect(adapterTaskVector(adapter({}, grouped))).rejects.toMatchObject({
+    expect(await refusalOf(adapter({}, grouped))).toMatchObject({
       tag: 'unsupported',
       message: /grouped/,
     })
@@ -135,7 +142,7 @@ describe('whole tensors', () => {
   const norm = { 'base_model.model.norm.weight': { shape: [3], values: [1, 2, 3] } }
 
   test('need the base, and say so', async () => {
-    await expect(adapterTaskVector(adapter({}, { ...FACTORS, ...norm }))).rejects.toMatchObject({
+    expect(await refusalOf(adapter({}, { ...FACTORS, ...norm }))).toMatchObject({
       tag: 'input',
       message: /--base/,
     })
@@ -176,13 +183,13 @@ describe('what lies below the factors of an output layer', () => {
     const tied = await base({ [EMBEDDING]: { shape: [4, 6], values } })
     const { tensors, notes } = await adapterTaskVector(adapter({}, factors(values)), tied)
     expect(tensors.map(({ role }) => role)).toEqual(['loraA', 'loraB'])
-    expect(notes[0]).toMatch(/base_layer\.weight: a copy/)
+    expect(notes).toContainEqual(expect.stringMatching(/base_layer\.weight: a copy/))
   })
 
   test('is refused where the base has no such values', async () => {
     const tied = await base({ [EMBEDDING]: { shape: [4, 6], values } })
     const other = values.map((value) => value + 1)
-    await expect(adapterTaskVector(adapter({}, factors(other)), tied)).rejects.toMatchObject({ tag: 'base' })
+    expect(await refusalOf(adapter({}, factors(other)), tied)).toMatchObject({ tag: 'base' })
   })
 })
 

@@ -3,9 +3,11 @@ import { describe, expect, test } from 'vitest'
 import { openFile, openFolder } from '../../src/cli/file_source.ts'
 import { openCheckpoint } from '../../src/compress/checkpoint.ts'
 import { compressTaskVector } from '../../src/compress/compress.ts'
+import { DEFAULT_DENSITY } from '../../src/compress/defaults.ts'
 import { fullTaskVector } from '../../src/compress/full.ts'
 import { ternaryEntropy } from '../../src/compress/inspect.ts'
 import type { RuleOptions } from '../../src/compress/rules.ts'
+import { rulesFor } from '../../src/compress/rules.ts'
 import { memorySpool, type TritHead } from '../../src/format/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import { compressed, heavyTailed, opened, safetensors, type Values, zeros } from './checkpoints.ts'
@@ -314,4 +316,14 @@ test('an aborted compression rejects', async () => {
   await expect(compressTaskVector(task, {}, { spool: memorySpool(), signal })).rejects.toMatchObject({
     name: 'AbortError',
   })
+})
+
+test.each([
+  ['full', 0.05],
+  ['lora', 0.2],
+  ['ia3', 0.5],
+] as const)('the density of %s by default is %f', (method, density) => {
+  const [rule] = rulesFor([{ name: 'w', target: 'w' }], {}, method)
+  expect(rule).toMatchObject({ density })
+  expect(DEFAULT_DENSITY[method]).toBe(density)
 })

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { OpenExpert } from '../../src/compress/algebra.ts'
 import { type MergeOptions, mergeExperts } from '../../src/compress/merge.ts'
+import type { OpenExpert } from '../../src/compress/open_expert.ts'
 import {
   decodeValues,
   memorySpool,

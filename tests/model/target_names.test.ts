@@ -8,6 +8,7 @@ import {
 } from '../../src/format/index.ts'
 import { type BaseIdentity, checkBase } from '../../src/model/base_check.ts'
 import { renameTargets } from '../../src/model/target_names.ts'
+import { matchName } from '../../src/onnx/index.ts'
 
 type Tensors = Record<string, { shape: number[]; seed: number }>
 
@@ -120,4 +121,11 @@ describe('renameTargets', () => {
     const { renamed } = await renameTargets(expertOf(exported), baseOf(exported), never)
     expect(renamed.size).toBe(0)
   })
+})
+
+test('the text model of a model of text and images goes by the names of its own', () => {
+  const names = ['model.layers.0.q_proj.weight', 'model.vision.layers.0.q_proj.weight']
+  expect(matchName('model.language_model.layers.0.q_proj.weight', names)).toBe(names[0])
+  expect(matchName('language_model.model.layers.0.q_proj.weight', names)).toBe(names[0])
+  expect(matchName('model.vision_model.layers.0.q_proj.weight', names)).toBeUndefined()
 })

@@ -84,6 +84,13 @@ test.each(['embedding', 'linear'] as const)(
   },
 )
 
+test('a delta of a module that the graph does not tell apart is refused', async () => {
+  const { sites, weights } = await tied()
+  const delta = { name: 'w', target: 'w', shape: [12, 4], role: 'delta', codec: 'dense', layout: 'embedding' }
+  const expert = { method: 'lora', tensors: [delta] } as unknown as TritTable
+  expect(() => bindExpert(expert, 'merge', weights, sites)).toThrow(/does not tell apart/)
+})
+
 test('(IA)³ of the output layer leaves the embedding at the base', async () => {
   const { sites, weights } = await tied()
   const vector = { name: 'l', target: WEIGHT, shape: [12, 1], role: 'ia3', codec: 'dense', layout: 'linear' }

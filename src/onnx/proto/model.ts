@@ -1,5 +1,6 @@
 import { fromBinary, toBinary } from '@bufbuild/protobuf'
 import { TritswapError } from '../../errors.ts'
+import { mistakenFile } from '../../source/mistaken_file.ts'
 import { type ModelProto, ModelProtoSchema } from './onnx_pb.ts'
 
 /**
@@ -13,7 +14,8 @@ export function parseModel(bytes: Uint8Array, name: string): ModelProto {
     // A plain array: the slices of Node's Buffer are views that keep its odd offsets.
     model = fromBinary(ModelProtoSchema, new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength))
   } catch (cause) {
-    throw new TritswapError('input', `Cannot read ${name} as an ONNX model: its protobuf is malformed`, {
+    const why = mistakenFile(bytes) ?? 'its protobuf is malformed'
+    throw new TritswapError('input', `Cannot read ${name} as an ONNX model: ${why}`, {
       fields: { name },
       cause,
     })

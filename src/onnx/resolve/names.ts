@@ -77,10 +77,16 @@ export function sharedSuffix(a: string, b: string): number {
 
 /**
  * The one of `names` that `target` means: itself, or the only name that differs from it by leading components
- * alone (exporters drop `model.` or `encoder.`; peft prepends `base_model.model.`). Undefined when there is none,
- * or more than one of the same length.
+ * alone (exporters drop `model.` or `encoder.`; peft prepends `base_model.model.`), or by `language_model`, which models
+ * of text and images have around their text model. Undefined when there is none, or more than one of the same length.
  */
 export function matchName(target: string, names: Iterable<string>): string | undefined {
+  const all = [...names]
+  const textModel = target.replaceAll(/(^|\.)language_model\./g, '$1')
+  return matchLeading(target, all) ?? (textModel === target ? undefined : matchLeading(textModel, all))
+}
+
+function matchLeading(target: string, names: readonly string[]): string | undefined {
   let best: string | undefined
   let length = 0
   let ambiguous = false

@@ -1,8 +1,9 @@
 /**
- * Starts work ahead but hands results on in order: the next items start while the sum of their sizes stays within
- * `budget` (at least one always runs), so memory is bounded and output does not depend on timing.
+ * A bounded pipeline: items start ahead of their turn and their results come out in order. Items are in work together
+ * while the sum of their sizes stays within `budget` (one always is), so memory is bounded and the output does not
+ * depend on timing.
  */
-export async function* inOrder<T, R>(
+export async function* pipelined<T, R>(
   items: readonly T[],
   sizeOf: (item: T) => number,
   budget: number,

@@ -1,13 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import {
-  compareExperts,
-  masksOf,
-  type OpenExpert,
-  pairSums,
-  popcount,
-  type Similarity,
-  similarityOf,
-} from '../../src/compress/algebra.ts'
+import { compareExperts, type Similarity, similarityOf } from '../../src/compress/compare.ts'
+import type { OpenExpert } from '../../src/compress/open_expert.ts'
+import { masksOf, pairSums, popcount } from '../../src/compress/pair_sums.ts'
 import { decodeValues, readHead, readSection, weightsOf } from '../../src/format/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import {
@@ -140,6 +134,14 @@ describe('experts compared by counting bits', () => {
   test('tensors of one name that are not the same thing are refused', async () => {
     const other = await open([ternary('w', [90, 70], 0.2, 1, 0.5)])
     expect(await tagThrownBy(async () => compareExperts([(await experts)[0], other]))).toBe('input')
+  })
+
+  test.each([
+    ['no tensor in common', [ternary('other', [70, 90], 0.2, 1, 0.5)], 'full', /no tensor in common/],
+    ['another method', [ternary('w', [70, 90], 0.2, 1, 0.5)], 'lora', /method full, the other lora/],
+  ] as const)('experts with %s are refused: a 0 would look measured', async (_, samples, method, message) => {
+    const other = await open([...samples], method)
+    await expect(compareExperts([(await experts)[0], other])).rejects.toThrow(message)
   })
 })
 

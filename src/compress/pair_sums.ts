@@ -8,19 +8,12 @@
  *
  * @module
  */
-import { TritswapError } from '../errors.ts'
 import { decodeTernary, type TernaryEntries } from '../format/codecs/ternary.ts'
-import type { TritHead } from '../format/head.ts'
 import { decodeValues, readSection, ternarySection } from '../format/section.ts'
 import type { TritTensor } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
-import type { ByteSource, ReadOptions } from '../source/source.ts'
-
-/** An expert file that is open. */
-export interface OpenExpert {
-  source: ByteSource
-  head: TritHead
-}
+import type { ReadOptions } from '../source/source.ts'
+import type { OpenExpert } from './open_expert.ts'
 
 /** A ternary tensor as bits: weight i is bit `i mod 32` of word `i / 32`. */
 export interface TernaryMasks {
@@ -47,21 +40,6 @@ export interface PairSums {
   either: number
   /** Shared weights of the same sign. */
   agreeing: number
-}
-
-/** How alike two experts are. */
-export interface Similarity {
-  dot: number
-  /** −1 to 1; null when one of them is all zero. */
-  cosine: number | null
-  /** Σ |a − b| over all weights. */
-  l1: number
-  /** Σ |sign a − sign b|: how many steps between −, 0 and + turn one into the other. */
-  signL1: number
-  /** Weights kept by both, as a fraction of those kept by either; null when there are none. */
-  overlap: number | null
-  /** Of the weights kept by both, the fraction of the same sign; null when there are none. */
-  signAgreement: number | null
 }
 
 export const NO_SUMS: PairSums = {
@@ -195,77 +173,4 @@ export function addSums(a: PairSums, b: PairSums): PairSums {
     either: a.either + b.either,
     agreeing: a.agreeing + b.agreeing,
   }
-}
-
-export function similarityOf({ dot, squares, l1, signL1, shared, either, agreeing }: PairSums): Similarity {
-  const norms = Math.sqrt(squares[0]) * Math.sqrt(squares[1])
-  return {
-    dot,
-    cosine: norms === 0 ? null : dot / norms,
-    l1,
-    signL1,
-    overlap: either === 0 ? null : shared / either,
-    signAgreement: shared === 0 ? null : agreeing / shared,
-  }
-}
-
-/** How alike some experts are: entry [i][j] compares experts i and j. */
-export interface Comparison {
-  total: Similarity[][]
-  /** By name, in order of first appearance; a tensor that an expert lacks counts as zero. */
-  tensors: { name: string; similarity: Similarity[][] }[]
-}
-
-/**
- * Compares experts pair by pair, one tensor in memory at a time.
- * @throws {TritswapError} `input` for tensors of one name and different shapes or roles, or what reading throws
- */
-export async function compareExperts(
-  experts: readonly OpenExpert[],
-  options?: ReadOptions,
-): Promise<Comparison> {
-  let total = matrix(experts.length, () => NO_SUMS)
-  const tensors = []
-  for (const name of tensorNames(experts)) {
-    const found = sameTensors(experts, name)
-    const operands: (Operand | undefined)[] = []
-    for (const [i, tensor] of found.entries()) {
-      operands.push(tensor === undefined ? undefined : await readOperand(experts[i], tensor, options))
-    }
-    const sums = matrix(experts.length, (i, j) => pairSums(operands[i], operands[j]))
-    total = matrix(experts.length, (i, j) => addSums(total[i][j], sums[i][j]))
-    tensors.push({ name, similarity: sums.map((row) => row.map(similarityOf)) })
-  }
-  return { total: total.map((row) => row.map(similarityOf)), tensors }
-}
-
-function matrix<T>(size: number, cell: (i: number, j: number) => T): T[][] {
-  return Array.from({ length: size }, (_, i) => Array.from({ length: size }, (_, j) => cell(i, j)))
-}
-
-/** All tensor names of some experts, in order of first appearance. */
-export function tensorNames(experts: readonly OpenExpert[]): string[] {
-  return [...new Set(experts.flatMap(({ head }) => head.table.tensors.map(({ name }) => name)))]
-}
-
-/**
- * The tensors of one name, expert by expert; undefined where an expert has none.
- * @throws {TritswapError} `input` when they are not the same part of the same model
- */
-export function sameTensors(experts: readonly OpenExpert[], name: string): (TritTensor | undefined)[] {
-  const tensors = experts.map(({ head }) => head.table.tensors.find((tensor) => tensor.name === name))
-  const first = tensors.findIndex((tensor) => tensor !== undefined)
-  for (const [i, tensor] of tensors.entries()) {
-    if (tensor === undefined || meaning(tensor) === meaning(tensors[first]!)) continue
-    throw new TritswapError(
-      'input',
-      `Cannot bring experts together: ${name} is ${meaning(tensors[first]!)} in ${experts[first].source.name} and ${meaning(tensor)} in ${experts[i].source.name}; take experts of one base and one kind`,
-      { fields: { tensor: name } },
-    )
-  }
-  return tensors
-}
-
-function meaning({ role, shape, target, scaling = 1, layout, feedforward = false }: TritTensor): string {
-  return `${role} [${shape}] of ${target}${scaling === 1 ? '' : ` times ${scaling}`}${layout === undefined ? '' : ` (${layout})`}${feedforward ? ', feed-forward' : ''}`
 }

@@ -1,0 +1,143 @@
+/**
+ * The factors of LoRA: W + scaling · B · A, module by module.
+ *
+ * @module
+ */
+import { TritswapError } from '../errors.ts'
+import type { ModuleLayout } from '../format/table.ts'
+import type { AdapterContext, AdapterTensor } from './adapter_context.ts'
+import { otherFactor } from './adapter_names.ts'
+import { quantizationOf, quantizedCheckpoint } from './checkpoint_kinds.ts'
+import type { LoraSettings } from './peft_config.ts'
+import { refused } from './peft_methods.ts'
+import { placeholder } from './placeholders.ts'
+import type { StoredTensor } from './safetensors.ts'
+import type { TaskTensor } from './task_vector.ts'
+import { isOutputLayer, tiedEmbedding } from './ties.ts'
+
+type LoraContext = AdapterContext<LoraSettings>
+
+interface Factors {
+  /** [r, in, …] */
+  a: StoredTensor
+  /** [out, r, …] */
+  b: StoredTensor
+  isEmbedding: boolean
+}
+
+/** @throws {TritswapError} for a factor that is alone, of another rank, or that fits nothing in the base */
+export async function loraTensor(tensor: AdapterTensor, context: LoraContext): Promise<TaskTensor> {
+  const { stored, part, path } = tensor
+  const { settings } = context
+  const isA = part === 'loraA' || part === 'embeddingA'
+  const other = context.byName.get(otherFactor(stored.name))
+  if (other === undefined) {
+    throw new TritswapError(
+      'input',
+      `Cannot compress ${stored.name}: expected its other factor ${otherFactor(stored.name)} in the file`,
+      { fields: { tensor: stored.name, expected: otherFactor(stored.name) } },
+    )
+  }
+  if (other.stored.weights === 0) throw placeholder(other.stored)
+  const [a, b] = isA ? [stored, other.stored] : [other.stored, stored]
+  const factors = { a, b, isEmbedding: part === 'embeddingA' || part === 'embeddingB' }
+  checkFactors(factors, path, context)
+  const { target, layout } = await moduleOf(factors, path, context)
+  const rank = a.shape[0]
+  const alpha = settings.alphaPattern.valueOf(path) ?? settings.alpha
+  return {
+    name: stored.name,
+    shape: stored.shape,
+    role: isA ? 'loraA' : 'loraB',
+    target,
+    scaling: isA ? undefined : alpha / (settings.rslora ? Math.sqrt(rank) : rank),
+    layout,
+    theta: stored,
+    init: 0,
+  }
+}
+
+/** A is [r, in, …], B is [out, r, …], r what the configuration says for this module. */
+function checkFactors({ a, b }: Factors, path: string, { settings }: LoraContext): void {
+  const rank = settings.rankPattern.valueOf(path) ?? settings.rank
+  const fits = a.shape.length === b.shape.length && a.shape[0] === rank && b.shape[1] === rank
+  const flat = a.shape.length === 2
+  const pointwise = a.shape.length === 4 && b.shape[2] === 1 && b.shape[3] === 1
+  if (fits && (flat || pointwise)) return
+  if (a.shape.length === 3 || a.shape.length === 5) {
+    throw refused(path, `LoRA on a ${a.shape.length - 2}-d convolution`, `its A has shape [${a.shape}]`)
+  }
+  if (a.shape.length === 4 && a.shape[0] === rank) {
+    throw refused(path, 'LoRA on a grouped convolution', `its B has shape [${b.shape}] at rank ${rank}`)
+  }
+  throw new TritswapError(
+    'input',
+    `Cannot compress the LoRA of ${path}: expected factors of rank ${rank} as adapter_config.json says, found A [${a.shape}] and B [${b.shape}]`,
+    { fields: { module: path, rank, a: a.shape, b: b.shape } },
+  )
+}
+
+/** Output layers are nn.Linear even in models whose other layers are Conv1D. */
+const ALWAYS_LINEAR = /(^|\.)(lm_head|score|classifier|embed_out)$/
+
+/** The base tensor that a pair changes, and how its module keeps it. */
+async function moduleOf(
+  { a, b, isEmbedding }: Factors,
+  path: string,
+  { settings, base, baseNames, notes }: LoraContext,
+): Promise<{ target: string; layout: ModuleLayout }> {
+  const name = `${path}.weight`
+  const weight = baseNames?.find(name)
+  // peft uses fan_in_fan_out only where the module is a Conv1D; which are, the base's shapes tell unless square.
+  const transposed = settings.fanInFanOut && !ALWAYS_LINEAR.test(path)
+  const isOblong = weight?.shape.length === 2 && weight.shape[0] !== weight.shape[1]
+  const isConv1d = isOblong ? weight.shape[0] === a.shape[1] && weight.shape[1] === b.shape[0] : transposed
+  const layout = isEmbedding ? 'embedding' : a.shape.length === 4 ? 'conv2d' : isConv1d ? 'conv1d' : 'linear'
+  // [out, in, …] of the module; an embedding is looked up by rows: A is [r, vocabulary], B is [dim, r].
+  const shape = isConv1d || isEmbedding ? [a.shape[1], b.shape[0]] : [b.shape[0], ...a.shape.slice(1)]
+  if (base === undefined || weight?.shape.join() === shape.join())
+    return { target: weight?.name ?? name, layout }
+  if (weight === undefined && (await tiedEmbedding(name, shape, base.tensors)) !== undefined) {
+    const note = `${name} is not in ${base.name}, which ties it to its embedding: no sketch is stored`
+    if (!notes.includes(note)) notes.push(note)
+    return { target: name, layout }
+  }
+  const scheme = quantizationOf(base)
+  if (scheme !== undefined) throw quantizedCheckpoint(name, base.name, scheme)
+  if (weight?.weights === 0) throw placeholder(weight)
+  throw noTarget(path, shape, base.name, weight)
+}
+
+/** The error for a module that the base does not have in that size. */
+export function noTarget(
+  path: string,
+  shape: readonly (number | string)[],
+  base: string,
+  found: StoredTensor | undefined,
+): TritswapError {
+  return new TritswapError(
+    'base',
+    `Cannot compress what is trained for ${path}: expected a weight of shape [${shape}] in ${base}, found ${found === undefined ? 'none' : `${found.name} [${found.shape}]`}; give the base that the adapter was trained on, or leave it out with --exclude`,
+    { fields: { module: path, shape, found: found?.shape } },
+  )
+}
+
+/**
+ * With `ensure_weight_tying` an output layer that is tied to an embedding with factors has the same factors.
+ * @throws {TritswapError} `unsupported` where a file leaves them out
+ */
+export async function refuseHalfTied({ settings, tensors, base, name }: AdapterContext): Promise<void> {
+  const embedding = tensors.find(({ part }) => part === 'embeddingA')
+  if (settings.kind !== 'lora' || !settings.tied || embedding === undefined) return
+  if (tensors.some(({ part, path }) => part === 'loraB' && isOutputLayer(`${path}.weight`))) return
+  for (const output of base?.tensors.values() ?? []) {
+    if (!isOutputLayer(output.name)) continue
+    // A base with an output layer of its own ties nothing.
+    if ((await tiedEmbedding(output.name, output.shape, base!.tensors)) === undefined) return
+  }
+  throw refused(
+    name,
+    'LoRA on tied embeddings without the factors of the output layer',
+    `ensure_weight_tying is true, and only ${embedding.stored.name} is in the file`,
+  )
+}

@@ -1,0 +1,42 @@
+/**
+ * Experts that are open together: which of their tensors mean the same.
+ *
+ * @module
+ */
+import { TritswapError } from '../errors.ts'
+import type { TritHead } from '../format/head.ts'
+import type { TritTensor } from '../format/table.ts'
+import type { ByteSource } from '../source/source.ts'
+
+/** An expert file that is open. */
+export interface OpenExpert {
+  source: ByteSource
+  head: TritHead
+}
+
+/** All tensor names of some experts, in order of first appearance. */
+export function tensorNames(experts: readonly OpenExpert[]): string[] {
+  return [...new Set(experts.flatMap(({ head }) => head.table.tensors.map(({ name }) => name)))]
+}
+
+/**
+ * The tensors of one name, expert by expert; undefined where an expert has none.
+ * @throws {TritswapError} `input` when they are not the same part of the same model
+ */
+export function sameTensors(experts: readonly OpenExpert[], name: string): (TritTensor | undefined)[] {
+  const tensors = experts.map(({ head }) => head.table.tensors.find((tensor) => tensor.name === name))
+  const first = tensors.findIndex((tensor) => tensor !== undefined)
+  for (const [i, tensor] of tensors.entries()) {
+    if (tensor === undefined || meaning(tensor) === meaning(tensors[first]!)) continue
+    throw new TritswapError(
+      'input',
+      `Cannot bring experts together: ${name} is ${meaning(tensors[first]!)} in ${experts[first].source.name} and ${meaning(tensor)} in ${experts[i].source.name}; take experts of one base and one kind`,
+      { fields: { tensor: name } },
+    )
+  }
+  return tensors
+}
+
+function meaning({ role, shape, target, scaling = 1, layout, feedforward = false }: TritTensor): string {
+  return `${role} [${shape}] of ${target}${scaling === 1 ? '' : ` times ${scaling}`}${layout === undefined ? '' : ` (${layout})`}${feedforward ? ', feed-forward' : ''}`
+}

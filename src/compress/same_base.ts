@@ -1,0 +1,64 @@
+/**
+ * Whether experts can be brought together: they were made in one way, for one base.
+ *
+ * @module
+ */
+import { TritswapError } from '../errors.ts'
+import { fromHalf } from '../format/float16.ts'
+import { compareSketch } from '../format/sketch.ts'
+import { SKETCH_VALUES, targetsOf } from '../format/table.ts'
+import type { OpenExpert } from './open_expert.ts'
+
+/**
+ * @param what - the operation, for messages
+ * @throws {TritswapError} `base` or `input` unless all change the weights of one base in one way
+ */
+export function checkSameBase(experts: readonly OpenExpert[], what: 'merge' | 'compare'): void {
+  const [first, ...others] = experts
+  for (const expert of experts) {
+    if (expert.head.table.kind === 'expert') continue
+    throw new TritswapError(
+      'input',
+      `Cannot ${what} ${expert.source.name}: expected an expert, found a ${expert.head.table.kind}`,
+    )
+  }
+  for (const other of others) {
+    const [a, b] = [first.head.table, other.head.table]
+    if (a.method !== b.method) {
+      throw new TritswapError(
+        'input',
+        `Cannot ${what} ${first.source.name} with ${other.source.name}: one has method ${a.method}, the other ${b.method}`,
+        { fields: { methods: [a.method, b.method] } },
+      )
+    }
+    const known = a.base.fingerprint !== undefined && b.base.fingerprint !== undefined
+    if (known ? a.base.fingerprint !== b.base.fingerprint : !sketchesAgree(first, other)) {
+      throw new TritswapError(
+        'base',
+        `Cannot ${what} ${first.source.name} with ${other.source.name}: they were made for different bases; ${what} experts of one base`,
+        { fields: { bases: [a.base.fingerprint, b.base.fingerprint] } },
+      )
+    }
+  }
+}
+
+/** False if both know the values of a tensor of their base, and these differ. */
+function sketchesAgree(a: OpenExpert, b: OpenExpert): boolean {
+  const [ours, theirs] = [sketchByTarget(a), sketchByTarget(b)]
+  return [...ours].every(([target, sketch]) => {
+    const other = theirs.get(target)
+    return other === undefined || compareSketch(sketch, Float32Array.from(other, fromHalf), 'f32').same
+  })
+}
+
+/** What an expert knows of each base tensor that it changes. */
+export function sketchByTarget({ head: { table } }: OpenExpert): Map<string, Uint16Array> {
+  const { sketch } = table.base
+  if (sketch === undefined) return new Map()
+  return new Map(
+    targetsOf(table.tensors).map((target, i) => [
+      target,
+      sketch.subarray(i * SKETCH_VALUES, (i + 1) * SKETCH_VALUES),
+    ]),
+  )
+}
