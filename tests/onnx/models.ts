@@ -1,6 +1,6 @@
 /** Synthetic graphs. */
 import { create, toBinary } from '@bufbuild/protobuf'
-import type { GraphFile } from '../../src/onnx/index.ts'
+import { type GraphFile, OnnxGraph } from '../../src/onnx/index.ts'
 import { ModelProtoSchema, TensorProto_DataType } from '../../src/onnx/proto/onnx_pb.ts'
 import { memorySource } from '../../src/source/memory.ts'
 
@@ -19,7 +19,7 @@ export function modelOf(
     ModelProtoSchema,
     create(ModelProtoSchema, { irVersion: 8n, graph: { output, ...graph } as GraphInit }),
   )
-  return { file, bytes, external }
+  return { graph: new OnnxGraph(file, bytes), external }
 }
 
 export function floats(name: string, dims: number[], value: (i: number) => number) {

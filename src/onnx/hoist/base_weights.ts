@@ -17,9 +17,10 @@ import {
   tilingOf,
   weightsOf,
 } from '../../format/index.ts'
-import { readElements } from '../proto/initializer.ts'
-import { bindingsOf, type HoistedModel, type TensorBlocks } from './hoisted_model.ts'
-import { componentSlices } from './weight_bytes.ts'
+import { readElements } from '../proto/initializer_data.ts'
+import { bindingsOf, type HoistedModel } from './hoisted_model.ts'
+import type { TensorRows } from './tensor_rows.ts'
+import { componentSlices } from './weight_table.ts'
 
 /**
  * `auto`: quantized tensors as they were quantized, f16 for others that lose nothing by it, f32 for the rest. `f16` and
@@ -52,15 +53,15 @@ export async function writeBaseWeights(
 ): Promise<Uint8Array<ArrayBuffer>> {
   const writer = new TritWriter(spool, { chunkLog2: CHUNK_LOG2 })
   const sketches = new Map<string, number[]>()
-  for (const [name, { shape, target, home, blocks }] of model.tensors) {
+  for (const [name, { shape, target, home, quantized }] of model.tensors) {
     const { data, part } = home
     const weights = weightsOf(shape)
     const positions = sketchPositions(target, weights)
-    if (blocks !== undefined && storage === 'auto') {
-      const sections = await componentsOf(shape, blocks)
-      const { bytes } = blocksLayout(shape, blocks.code)
-      if (!sketches.has(target)) sketches.set(target, positions.map(halfAt(shape, blocks, sections)))
-      writer.begin({ name, shape, role: 'delta', target, codec: 'blocks', ...blocks.code }, bytes)
+    if (quantized !== undefined && storage === 'auto') {
+      const sections = await componentsOf(shape, quantized)
+      const { bytes } = blocksLayout(shape, quantized.code)
+      if (!sketches.has(target)) sketches.set(target, positions.map(halfAt(shape, quantized, sections)))
+      writer.begin({ name, shape, role: 'delta', target, codec: 'blocks', ...quantized.code }, bytes)
       for (const section of Object.values(sections)) {
         await writer.append(section)
         await writer.append(new Uint8Array((4 - (section.length % 4)) % 4))
@@ -104,9 +105,9 @@ export async function writeBaseWeights(
 }
 
 /** Bytes of the components of a quantized tensor, in the order of its section. */
-async function componentsOf(shape: readonly number[], blocks: TensorBlocks) {
+async function componentsOf(shape: readonly number[], quantized: TensorRows) {
   const sections: Partial<Record<BlocksComponent, Uint8Array>> = {}
-  for (const { component, source, offset, bytes } of componentSlices(shape, blocks))
+  for (const { component, source, offset, bytes } of componentSlices(shape, quantized))
     sections[component] = await source.read(offset, bytes)
   return sections as Required<typeof sections>
 }
@@ -114,7 +115,7 @@ async function componentsOf(shape: readonly number[], blocks: TensorBlocks) {
 /** The weight at a flat position of a quantized tensor, as bits of a binary16. */
 function halfAt(
   shape: readonly number[],
-  { code }: TensorBlocks,
+  { code }: TensorRows,
   components: Parameters<typeof blocksReader>[2],
 ): (position: number) => number {
   const read = blocksReader(code, blocksLayout(shape, code).cols, components)
