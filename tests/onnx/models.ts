@@ -13,11 +13,12 @@ export function modelOf(
   graph: GraphInit,
   external: GraphFile['external'] = noFiles,
   file = 'onnx/model.onnx',
+  opsetImport: Init['opsetImport'] = [],
 ): GraphFile {
   const output = [{ name: 'y' }]
   const bytes = toBinary(
     ModelProtoSchema,
-    create(ModelProtoSchema, { irVersion: 8n, graph: { output, ...graph } as GraphInit }),
+    create(ModelProtoSchema, { irVersion: 8n, opsetImport, graph: { output, ...graph } as GraphInit }),
   )
   return { graph: new OnnxGraph(file, bytes), external }
 }

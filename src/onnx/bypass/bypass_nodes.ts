@@ -1,8 +1,15 @@
 import { create } from '@bufbuild/protobuf'
+import { floatsToHalves } from '../../format/float16.ts'
 import { newInt, newNode } from '../proto/nodes.ts'
-import { type ModelProto, type NodeProto, OperatorSetIdProtoSchema } from '../proto/onnx_pb.ts'
+import {
+  type ModelProto,
+  type NodeProto,
+  OperatorSetIdProtoSchema,
+  TensorProtoSchema,
+} from '../proto/onnx_pb.ts'
+import { ONNX_TYPE } from '../proto/tensors.ts'
 import { PREFIX, type SiteInputs, sideBlockSize } from './bypass_inputs.ts'
-import type { Site, SiteOccurrence } from './site.ts'
+import type { FusedBiasInput, Site, SiteOccurrence } from './site.ts'
 
 /** Domain of MatMulNBits. */
 const DOMAIN = 'com.microsoft'
@@ -19,7 +26,9 @@ export class BypassNodes {
   /** output = (product · outputScale) + bypasses, the product taking input · inputScale. */
   add(site: Site, occurrence: SiteOccurrence, inputs: SiteInputs): void {
     if (inputs.inputScale !== undefined) this.#scaleInput(occurrence, inputs.inputScale)
-    const { graph, output, maker } = occurrence
+    const { graph, output, maker, fusedBias } = occurrence
+    if (inputs.outputScale !== undefined && fusedBias !== undefined)
+      this.#scaleBias(occurrence, fusedBias, site, inputs.outputScale)
     const nodes: NodeProto[] = []
     const then: Then = (opType, from, like) => {
       const value = this.#value(output)
@@ -61,6 +70,46 @@ export class BypassNodes {
         user.input = user.input.map((name) => own[quantize.output.indexOf(name)] ?? name)
     }
     graph.node.splice(Math.min(...users.map((user) => graph.node.indexOf(user))), 0, ...before)
+  }
+
+  /** Scales a bias, or the share of it that is added to the product, where a fused operator reads it. */
+  #scaleBias(
+    { graph }: SiteOccurrence,
+    { node, position, length, first }: FusedBiasInput,
+    { outputs, dtype }: Site,
+    scale: string,
+  ): void {
+    const value = this.#value(node.output[0])
+    const nodes: NodeProto[] = []
+    let factors = scale
+    if (length !== outputs) {
+      factors = this.#value(node.output[0])
+      const shares = [this.#ones(first, dtype), scale, this.#ones(length - first - outputs, dtype)]
+      const inputs = shares.filter((name) => name !== undefined)
+      nodes.push(nodeOf('Concat', inputs, factors, { attribute: [newInt('axis', 0)] }))
+    }
+    nodes.push(nodeOf('Mul', [node.input[position], factors], value))
+    node.input[position] = value
+    graph.node.splice(graph.node.indexOf(node), 0, ...nodes)
+  }
+
+  /** An initializer of ones; undefined for none. */
+  #ones(count: number, dtype: Site['dtype']): string | undefined {
+    if (count === 0) return undefined
+    const name = `${PREFIX}::ones::${count}::${dtype}`
+    const { initializer } = this.#model.graph!
+    if (initializer.some((tensor) => tensor.name === name)) return name
+    const ones = new Float32Array(count).fill(1)
+    const stored = dtype === 'float16' ? floatsToHalves(ones) : ones
+    initializer.push(
+      create(TensorProtoSchema, {
+        name,
+        dims: [BigInt(count)],
+        dataType: ONNX_TYPE[dtype],
+        rawData: new Uint8Array(stored.buffer),
+      }),
+    )
+    return name
   }
 
   /** Values to add to the product. */

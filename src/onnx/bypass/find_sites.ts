@@ -5,15 +5,13 @@ import type { GraphProto } from '../proto/onnx_pb.ts'
 import type { IntegerSite } from '../quantized/integer_site.ts'
 import { moduleOfNode } from '../resolve/names.ts'
 import { integerOccurrence, integerWeight } from './integer_sites.ts'
-import type { FoundSite, Site, SiteBias, SiteOccurrence, SiteTensors } from './site.ts'
-import { type BiasedOccurrence, biasesOf, occurrenceAt, withBias } from './site_bias.ts'
+import type { FoundSite, Site, SiteOccurrence, SiteTensors } from './site.ts'
+import { type BiasedOccurrence, BiasFinder, occurrenceAt } from './site_bias.ts'
 import { type SiteWeight, weightAt } from './site_weight.ts'
 
 /** A weight of a graph with one of its products. */
-interface Found {
+interface Found extends BiasedOccurrence {
   weight: SiteWeight
-  occurrence: SiteOccurrence
-  bias: readonly SiteBias[]
 }
 
 /**
@@ -29,24 +27,21 @@ export function findSites(
   integers: readonly IntegerSite[] = [],
 ): FoundSite[] {
   const index = indexGraph(main)
-  const byName = new Map(inputs.map((input) => [input.name, input]))
-  const found = (weight: SiteWeight, product: BiasedOccurrence): Found => ({
+  const biases = new BiasFinder(index, inputs, tensors)
+  const found = (weight: SiteWeight, occurrence: SiteOccurrence): Found => ({
     weight,
-    occurrence: product.occurrence,
-    bias: biasesOf(product.bias, byName, tensors),
+    ...biases.withBias(occurrence, weight.outputs),
   })
   return groupByKey([
     ...inputs.flatMap((input) =>
       productsWith(index, main, input, tensors).map(({ weight, reader }) =>
-        found(weight, withBias(index, occurrenceAt(reader), byName)),
+        found(weight, occurrenceAt(reader)),
       ),
     ),
     ...integers.flatMap((site) =>
       index.graphs.flatMap((graph) => {
         const occurrence = integerOccurrence(graph, site, index.graphs)
-        return occurrence === undefined
-          ? []
-          : [found(integerWeight(site), withBias(index, occurrence, byName))]
+        return occurrence === undefined ? [] : [found(integerWeight(site), occurrence)]
       }),
     ),
   ])

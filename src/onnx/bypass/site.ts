@@ -51,6 +51,15 @@ export interface Site {
   bias: readonly SiteBias[]
 }
 
+/** A bias where a fused operator reads it. */
+export interface FusedBiasInput {
+  node: NodeProto
+  position: number
+  /** Elements of the bias, and the first of those that are added to the product. */
+  length: number
+  first: number
+}
+
 /** One product of a site, or lookup, in a parsed graph. */
 export interface SiteOccurrence {
   graph: GraphProto
@@ -66,6 +75,8 @@ export interface SiteOccurrence {
   node: NodeProto
   /** Between a lookup and its output: views that its values go through. */
   views: readonly NodeProto[]
+  /** An operator behind the product adds the bias of the product's module before its own work. */
+  fusedBias?: FusedBiasInput
   /** A product of integers, whose input is quantized on the way: another one needs a quantization of its own. */
   product?: IntegerProduct
 }
