@@ -37,10 +37,35 @@ const directions = Object.entries(MAY_IMPORT).map(([layer, allowed]) => ({
   to: { path: '^src/', pathNot: pathOf([layer, ...allowed]) },
 }))
 
+/** Rooms of src/onnx, each with the rooms that it may import: proto <- graph <- resolve <- quantized <- hoist | bypass. */
+const ONNX_ROOMS = {
+  proto: [],
+  graph: ['proto'],
+  resolve: ['proto', 'graph'],
+  quantized: ['proto', 'graph', 'resolve'],
+  hoist: ['proto', 'graph', 'resolve', 'quantized'],
+  bypass: ['proto', 'graph', 'resolve', 'quantized'],
+}
+
+const onnxRooms = Object.entries(ONNX_ROOMS).map(([room, allowed]) => ({
+  name: `onnx-${room}-imports-earlier-rooms`,
+  comment: `src/onnx/${room} may import these rooms of src/onnx: ${allowed.join(', ') || 'none'}`,
+  severity: 'error',
+  from: { path: `^src/onnx/${room}/` },
+  to: { path: '^src/onnx/', pathNot: `^src/onnx/(${[room, ...allowed].join('|')})/` },
+}))
+
 /** @type {import('dependency-cruiser').IConfiguration} */
 export default {
   forbidden: [
     ...directions,
+    ...onnxRooms,
+    {
+      name: 'onnx-is-imported-by-its-index',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '^src/onnx/' },
+      to: { path: '^src/onnx/', pathNot: '^src/onnx/index\\.ts$' },
+    },
     {
       name: 'every-file-has-a-layer',
       severity: 'error',

@@ -23,9 +23,9 @@ export function integerModules(folder: string, dtype: string): Set<string> {
   const modules = new Set<string>()
   for (const file of graphFiles(readdirSync(folder), dtype as ModelDtype)) {
     const { graph } = parseModel(new Uint8Array(readFileSync(join(folder, file))), file)
-    for (const { tensor, uses } of indexGraph(graph as GraphProto).initializers) {
+    for (const { tensor, readers: all } of indexGraph(graph as GraphProto).initializers) {
       if (!INTEGERS.has(tensor.dataType) || tensor.dims.length < 2) continue
-      const readers = uses.filter(({ node }) => !BLOCKS.has(node.opType))
+      const readers = all.filter(({ node }) => !BLOCKS.has(node.opType))
       // A shared embedding is called by its own name, and by none of its readers'.
       const own = parameterOfInitializer(tensor.name.replace(/_quantized\b/, ''))?.name
       const names = [own?.replace(/\.weight$/, ''), ...readers.map(({ node }) => moduleOfNode(node))]

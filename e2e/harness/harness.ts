@@ -19,6 +19,7 @@ import {
 import { ExpertHost } from '../../src/model/expert_host.ts'
 import { hoistIntoVram } from '../../src/model/filled_base.ts'
 import { fetchGraph } from '../../src/model/graph_files.ts'
+import { externalFilesOf } from '../../src/onnx/index.ts'
 
 const ORT = new URL('/ort/', location.href).href
 const ORT_FILES = {
@@ -208,24 +209,24 @@ const harness = {
   ) {
     const folder = new URL(url, location.href).href
     const gpu = await requestGpu()
-    const graph = await fetchGraph(folder, 'onnx/model.onnx')
-    const base = await hoistIntoVram(gpu, [graph])
-    const [hoisted] = base.graphs
+    const source = await fetchGraph(folder, 'onnx/model.onnx')
+    const base = await hoistIntoVram(gpu, [source])
+    const [{ graph }] = base.graphs
     const host = await ExpertHost.create(base, {
       name: url,
       expertBudget: 64 << 20,
-      graphs: { model: { ...hoisted, external: graph.external } },
+      graphs: { model: { graph, external: source.external } },
     })
     const text = await TextModel.load({
       files: async (path) => {
-        if (path === hoisted.file) return new Response(hoisted.bytes)
+        if (path === graph.file) return new Response(graph.bytes)
         const response = await fetch_(new URL(path, folder))
         return response.ok ? response : undefined
       },
       ort: ORT_FILES,
       device: gpu.device,
       dtype: 'fp32',
-      externalFiles: hoisted.externalFiles,
+      externalFiles: externalFilesOf(graph),
     })
     const fetches = new LocalFetches({ cacheBudget: 0 })
     for (const id of experts) {

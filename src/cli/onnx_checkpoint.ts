@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import type { Checkpoint } from '../compress/checkpoint.ts'
 import { TritswapError } from '../errors.ts'
 import { onnxTensors } from '../model/onnx_checkpoint.ts'
-import { externalFilesOf, type GraphFile, hoistModel } from '../onnx/index.ts'
+import { externalFilesOf, type GraphFile, hoistModel, OnnxGraph } from '../onnx/index.ts'
 import { type FileSource, openFile } from './file_source.ts'
 import { chooseGraphs, openModelFolder } from './model_folder.ts'
 
@@ -20,11 +20,11 @@ export async function openOnnxCheckpoint(path: string): Promise<Checkpoint> {
   const sources = new Map<string, FileSource>()
   const files: GraphFile[] = []
   for (const file of graphs) {
-    const bytes = await readFile(join(folder.root, folder.subfolder, file))
-    for (const location of [file, ...externalFilesOf(bytes, file)]) {
+    const graph = new OnnxGraph(file, await readFile(join(folder.root, folder.subfolder, file)))
+    for (const location of [file, ...externalFilesOf(graph)]) {
       sources.set(location, await openFile(join(folder.root, folder.subfolder, location)))
     }
-    files.push({ file, bytes, external: (location) => sources.get(location)! })
+    files.push({ graph, external: (location) => sources.get(location)! })
   }
   const model = await hoistModel(files, { quantized: 'keep' })
   if (model.quantized.length > 0) {

@@ -9,9 +9,11 @@ import { isTritswapError } from '../errors.ts'
 import { fingerprintOf, HASH_SLICE, hashSlices, sha256, toHex } from '../format/index.ts'
 import {
   type Checkpoint as ExportedFrom,
+  externalFilesOf,
   type GraphFile,
   hoistModel,
   type ModelDtype,
+  OnnxGraph,
   type QuantizedChoice,
   type Storage,
   writeBaseWeights,
@@ -78,7 +80,7 @@ export async function prepareModel(
     const files: GraphFile[] = []
     for (const name of graphs) {
       const file = folder.subfolder === '' ? name : `${folder.subfolder}/${name}`
-      files.push({ file, bytes: await readFile(join(graphFolder, name)), external })
+      files.push({ graph: new OnnxGraph(file, await readFile(join(graphFolder, name))), external })
     }
     const picked = options.targets?.map((glob) => picomatch(glob))
     const model = await hoistModel(files, {
@@ -87,13 +89,14 @@ export async function prepareModel(
       modelType: await modelTypeOf(folder.root),
       targets: picked && ((tensor) => picked.some((matches) => matches(tensor))),
     })
-    const keepsData = model.graphs.some(({ externalFiles }) => externalFiles.length > 0)
+    const keepsData = model.graphs.some(({ graph }) => externalFilesOf(graph).length > 0)
     await copyCompanions(folder.root, out, keepsData)
-    for (const { file, bytes, externalFiles } of model.graphs) {
-      const target = join(out, file)
+    for (const { graph } of model.graphs) {
+      const target = join(out, graph.file)
       await mkdir(dirname(target), { recursive: true })
-      await writeFile(target, bytes)
-      for (const name of externalFiles) await copyFile(join(graphFolder, name), join(dirname(target), name))
+      await writeFile(target, graph.bytes)
+      for (const name of externalFilesOf(graph))
+        await copyFile(join(graphFolder, name), join(dirname(target), name))
     }
     const fingerprint = checkpoint && (await checkpointFingerprint(checkpoint))
     const weights = join(out, WEIGHTS_FILE)
@@ -104,7 +107,7 @@ export async function prepareModel(
     const manifest: PreparedManifest = {
       version: 1,
       weights: { file: WEIGHTS_FILE, bytes, rootHash: toHex(await sha256(head)) },
-      graphs: model.graphs.map(({ file }) => file),
+      graphs: model.graphs.map(({ graph }) => graph.file),
       dtype,
       fingerprint,
     }

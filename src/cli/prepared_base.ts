@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { TritswapError } from '../errors.ts'
 import { SKETCH_VALUES, sketchPositions, targetsOf } from '../format/index.ts'
 import type { BaseIdentity } from '../model/base_check.ts'
+import { OnnxGraph } from '../onnx/index.ts'
 import { ReferenceWeights } from '../reference/index.ts'
 import { openFile } from './file_source.ts'
 import type { PreparedManifest } from './prepare_model.ts'
@@ -11,7 +12,7 @@ import type { PreparedManifest } from './prepare_model.ts'
 export interface PreparedBase {
   manifest: PreparedManifest
   weights: ReferenceWeights
-  graph: { file: string; bytes: Uint8Array }
+  graph: OnnxGraph
 }
 
 /** @throws {TritswapError} `unsupported` unless the model is one decoder graph */
@@ -27,7 +28,7 @@ export async function openPreparedBase(folder: string): Promise<PreparedBase> {
   const source = await openFile(join(folder, manifest.weights.file))
   try {
     const weights = await ReferenceWeights.open(source)
-    return { manifest, weights, graph: { file, bytes: await readFile(join(folder, file)) } }
+    return { manifest, weights, graph: new OnnxGraph(file, await readFile(join(folder, file))) }
   } finally {
     await source.close()
   }

@@ -30,14 +30,14 @@ export async function expertVariant(base: PreparedBase, path: string, weight = 1
     const { tensors } = base.weights.head.table
     const { inputs } = base.weights.bindings.graphs[0]
     const graph = {
-      ...base.graph,
+      graph: base.graph,
       inputs,
       tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])),
     }
     const experts = [{ expert: await readExpert(source), weight }]
     const { variants, merged } = await bypassOnCpu([graph], experts, 'auto', base.weights)
     const changed = await base.weights.patched(source, weight, merged[0])
-    const bypass = variants.get(graph.file)
+    const bypass = variants.get(base.graph.file)
     return bypass === undefined ? changed : { changed, bypass }
   } finally {
     await source.close()

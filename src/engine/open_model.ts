@@ -9,11 +9,10 @@ import { progressReporter } from '../fetcher/progress.ts'
 import type { FetchProgress } from '../fetcher/protocol.ts'
 import { receiveFile } from '../fetcher/receive.ts'
 import { type Gpu, requestGpu } from '../gpu/index.ts'
-import type { ReadyGraph } from '../model/create_session.ts'
 import { ExpertHost } from '../model/expert_host.ts'
 import { type FilledBase, hoistIntoVram, readIntoVram } from '../model/filled_base.ts'
 import { fetchGraph, graphPath, modelTypeOf } from '../model/graph_files.ts'
-import { externalFilesOf, type QuantizedChoice } from '../onnx/index.ts'
+import { externalFilesOf, type GraphFile, type QuantizedChoice } from '../onnx/index.ts'
 import { fileWithCopy, type UseOfCopies } from '../source/offline_copy.ts'
 import type { ModelInfo } from './protocol.ts'
 import { type ModelFiles, type OrtPaths, TextModel } from './text_model.ts'
@@ -70,17 +69,18 @@ export async function openPrepared(
 ): Promise<OpenModel> {
   const { modelUrl, ort, dtype, copies } = request
   const gpu = await openDevice(onLost)
-  const [graph] = await Promise.all([
+  const [source] = await Promise.all([
     fetchGraph(modelUrl, graphPath(GRAPH_MODULE, dtype), { signal, copies }),
     checkType(request, signal, copies),
   ])
   // The graph compiles while the weights stream.
-  const files = modelFiles(modelUrl, new Map([[graph.file, graph.bytes as Uint8Array<ArrayBuffer>]]), copies)
-  const externalFiles = externalFilesOf(graph.bytes, graph.file)
+  const { graph } = source
+  const files = modelFiles(modelUrl, new Map([[graph.file, graph.bytes]]), copies)
+  const externalFiles = externalFilesOf(graph)
   const text = TextModel.load({ files, ort, device: gpu.device, dtype, externalFiles })
   text.catch(() => {})
   const base = await readIntoVram(gpu, await receiveFile(port, signal), dtype)
-  return assemble(base, text, request, { ...graph, externalFiles })
+  return assemble(base, text, request, source)
 }
 
 /**
@@ -100,26 +100,26 @@ export async function openUnprepared(
     const progress = progressReporter(name, file, onProgress)
     return (loaded: number, total: number | undefined) => progress('progress', 'network', loaded, total)
   }
-  const { graph, dtype } = await firstGraph(request, (file) =>
+  const { source, dtype } = await firstGraph(request, (file) =>
     fetchGraph(modelUrl, file, { signal, onBytes: report(file) }),
   )
   const { quantized } = request
-  const base = await hoistIntoVram(gpu, [graph], {
+  const base = await hoistIntoVram(gpu, [source], {
     signal,
     quantized,
     modelType,
     onBytes: report('weights'),
   })
-  const [hoisted] = base.graphs
+  const [{ graph }] = base.graphs
   const text = TextModel.load({
-    files: modelFiles(modelUrl, new Map([[hoisted.file, hoisted.bytes]])),
+    files: modelFiles(modelUrl, new Map([[graph.file, graph.bytes]])),
     ort: request.ort,
     device: gpu.device,
     dtype,
     subfolder,
-    externalFiles: hoisted.externalFiles,
+    externalFiles: externalFilesOf(graph),
   })
-  return assemble(base, text, request, { ...hoisted, external: graph.external })
+  return assemble(base, text, request, { graph, external: source.external })
 }
 
 function openDevice(onLost: (message: string) => void): Promise<Gpu> {
@@ -130,7 +130,7 @@ async function assemble(
   base: FilledBase,
   loading: Promise<TextModel>,
   request: OpenCommon & { fingerprint?: string },
-  graph: ReadyGraph,
+  graph: GraphFile,
 ): Promise<OpenModel> {
   const { gpu } = base
   const host = await ExpertHost.create(base, { ...request, graphs: { [GRAPH_MODULE]: graph } })
@@ -166,12 +166,12 @@ async function checkType(
 async function firstGraph<G>(
   { modelUrl, dtype, subfolder }: OpenUnpreparedRequest,
   fetchGraphAt: (file: string) => Promise<G>,
-): Promise<{ graph: G; dtype: string }> {
+): Promise<{ source: G; dtype: string }> {
   const dtypes = dtype === undefined ? ['fp32', 'fp16'] : [dtype]
   const files = dtypes.map((candidate) => graphPath(GRAPH_MODULE, candidate, subfolder))
   for (const [i, file] of files.entries()) {
     try {
-      return { graph: await fetchGraphAt(file), dtype: dtypes[i] }
+      return { source: await fetchGraphAt(file), dtype: dtypes[i] }
     } catch (error) {
       if (!isTritswapError(error, 'network') || error.fields.status !== 404) throw error
     }

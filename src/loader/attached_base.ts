@@ -11,17 +11,10 @@ import { progressReporter } from '../fetcher/progress.ts'
 import type { FetchProgress, FetchSettings } from '../fetcher/protocol.ts'
 import { receiveFile } from '../fetcher/receive.ts'
 import type { Gpu } from '../gpu/index.ts'
-import type { ConfiguredSession, ReadyGraph } from '../model/create_session.ts'
+import type { ConfiguredSession } from '../model/create_session.ts'
 import { type FilledBase, hoistIntoVram, readIntoVram } from '../model/filled_base.ts'
-import {
-  externalFiles,
-  fetchGraph,
-  type GraphSource,
-  graphPath,
-  modelTypeOf,
-  moduleOf,
-} from '../model/graph_files.ts'
-import { externalFilesOf, type QuantizedChoice } from '../onnx/index.ts'
+import { externalFiles, fetchGraph, graphPath, modelTypeOf, moduleOf } from '../model/graph_files.ts'
+import { type GraphFile, OnnxGraph, type QuantizedChoice } from '../onnx/index.ts'
 import { folderName, folderUrl } from '../source/model_folder.ts'
 import type { ByteSource } from '../source/source.ts'
 
@@ -75,7 +68,7 @@ export interface AttachOptions {
 /** A base in VRAM, with the graph of each session. */
 export interface OpenedBase {
   base: FilledBase
-  graphs: Record<string, ReadyGraph>
+  graphs: Record<string, GraphFile>
   name: string
   fingerprint?: string
 }
@@ -116,15 +109,14 @@ export async function openBase(
       readIntoVram(gpu, incoming, manifest.dtype, options),
     )
     const [base] = await Promise.all([filled, file.done])
-    const ready: Record<string, ReadyGraph> = {}
+    const ready: Record<string, GraphFile> = {}
     for (const session of Object.keys(sessions)) {
-      const { file, bytes, external } = await fetchGraph(folder, pathOf(session), { signal })
-      ready[session] = { file, bytes, external, externalFiles: externalFilesOf(bytes, file) }
+      ready[session] = await fetchGraph(folder, pathOf(session), { signal })
     }
     return { base, graphs: ready, name, fingerprint: manifest.fingerprint }
   }
 
-  const sources: Record<string, GraphSource> = {}
+  const sources: Record<string, GraphFile> = {}
   for (const session of Object.keys(sessions)) {
     const given = graphs[session]
     if (given === undefined && folder === undefined) {
@@ -148,9 +140,9 @@ export async function openBase(
     modelType: folder === undefined ? undefined : await modelTypeOf(folder, signal),
     onBytes: reporter(name, 'weights', options),
   })
-  const ready = Object.entries(sources).map(([session, { file, external }]) => {
-    const hoisted = base.graphs.find((graph) => graph.file === file)
-    return [session, { ...hoisted, external }] as [string, ReadyGraph]
+  const ready = Object.entries(sources).map(([session, { graph, external }]) => {
+    const hoisted = base.graphs.find((candidate) => candidate.graph.file === graph.file)
+    return [session, { graph: hoisted!.graph, external }] as [string, GraphFile]
   })
   return { base, graphs: Object.fromEntries(ready), name }
 }
@@ -161,7 +153,7 @@ function reporter(name: string, file: string, { onProgress }: AttachOptions) {
 }
 
 /** A graph that the caller has, or knows the address of. */
-async function givenGraph(session: string, given: GraphSpec, options: AttachOptions): Promise<GraphSource> {
+async function givenGraph(session: string, given: GraphSpec, options: AttachOptions): Promise<GraphFile> {
   const file = `${session}.onnx`
   const unknown = (location: string): never => {
     throw new TritswapError(
@@ -170,20 +162,22 @@ async function givenGraph(session: string, given: GraphSpec, options: AttachOpti
       { fields: { session, location } },
     )
   }
-  if (given instanceof Uint8Array) return { file, bytes: given, external: options.external ?? unknown }
+  if (given instanceof Uint8Array)
+    return { graph: new OnnxGraph(file, given), external: options.external ?? unknown }
   if (typeof given === 'string' || given instanceof URL) {
     const url = new URL(given, baseUrl())
-    const graph = await fetchGraph(url.href, url.href, {
+    const { graph } = await fetchGraph(url.href, url.href, {
       signal: options.signal,
       onBytes: reporter(options.name ?? session, file, options),
     })
-    return { ...graph, file, external: options.external ?? externalFiles(url.href) }
+    return { graph: new OnnxGraph(file, graph.bytes), external: options.external ?? externalFiles(url.href) }
   }
   const size = await given.size()
   if (size === undefined) {
     throw new TritswapError('input', `Cannot read the graph of session ${session}: its size is not known`)
   }
-  return { file, bytes: await given.read(0, size, options), external: options.external ?? unknown }
+  const bytes = await given.read(0, size, options)
+  return { graph: new OnnxGraph(file, bytes), external: options.external ?? unknown }
 }
 
 /** What relative addresses are relative to: the page's base URL; in a worker, its script. Undefined in Node. */

@@ -104,7 +104,7 @@ export class BypassBuffers<B extends Buffer = GPUBuffer> {
           }
           const site = plan.sites.get(input.site as string) as SitePlan
           if (kind === 'codes') {
-            own.set(name, { dtype, dims, buffer: this.#codesFor(site, input.slot as number) })
+            own.set(name, { dtype, dims, buffer: this.#codesFor(site, input.side as number) })
             continue
           }
           const sizes = dims.map((size) => (size < 0 ? rankAt(site) : size))
@@ -137,8 +137,8 @@ export class BypassBuffers<B extends Buffer = GPUBuffer> {
   }
 
   /** A side input without an expert has another one's codes, and a strength of 0. */
-  #codesFor({ site, side }: SitePlan, slot: number): B {
-    const terms = side[slot] ?? side[0]
+  #codesFor({ site, side }: SitePlan, index: number): B {
+    const terms = side[index] ?? side[0]
     return this.#codes.get(terms[0].expert)!.get(codesKey(site, terms))!.buffer
   }
 

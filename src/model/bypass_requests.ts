@@ -33,7 +33,7 @@ export function rankAt({ lowRank }: SitePlan): number {
 
 /** What fills an input that belongs to a set alone: all but `codes` and `ones`. */
 export function requestFor(input: BypassInput, plan: SitePlan): UnpackRequest {
-  const { kind, dims, slot } = input
+  const { kind, dims, side } = input
   const dtype = input.dtype as 'float32' | 'float16'
   const { site, lowRank } = plan
   const { inputs, outputs } = site
@@ -49,7 +49,7 @@ export function requestFor(input: BypassInput, plan: SitePlan): UnpackRequest {
   })
   switch (kind) {
     case 'strength':
-      return { kind: 'values', dtype, values: sideStrengths(plan, slot as number, count) }
+      return { kind: 'values', dtype, values: sideStrengths(plan, side as number, count) }
     case 'strengths': {
       const values = lowRank.flatMap((term) => new Array<number>(term.rank).fill(term.weight * term.scaling))
       return { kind: 'values', dtype, values }
@@ -120,9 +120,9 @@ function factors(
 }
 
 /** What the codes of one side input are worth: one number, or one for each output of a fused site. */
-function sideStrengths({ side }: SitePlan, slot: number, count: number): number[] {
+function sideStrengths({ side }: SitePlan, position: number, count: number): number[] {
   const values = new Array<number>(count).fill(0)
-  for (const { expert, index, weight, part } of side[slot] ?? []) {
+  for (const { expert, index, weight, part } of side[position] ?? []) {
     const tensor = expert.table.tensors[index]
     const value = weight * (tensor.codec === 'ternary' ? tensor.scale : 1)
     if (count === 1) values[0] = value

@@ -5,7 +5,7 @@
  */
 import { TritswapError } from '../errors.ts'
 import type { Gpu } from '../gpu/index.ts'
-import type { ByteSource } from '../source/source.ts'
+import { externalFilesOf, type GraphFile } from '../onnx/index.ts'
 import type { OrtSession } from './hoisted_session.ts'
 
 /** An `InferenceSession` as transformers.js keeps it: with a note of how it was made. */
@@ -16,23 +16,14 @@ export interface ConfiguredSession extends OrtSession {
 
 export type SessionClass = { create(bytes: Uint8Array, options: object): Promise<ConfiguredSession> }
 
-/** Graph of one session, ready to be created. */
-export interface ReadyGraph {
-  /** Path in the model folder, as the binding table has it. */
-  file: string
-  bytes: Uint8Array
-  /** Data files that it still needs. */
-  externalFiles: readonly string[]
-  external: (location: string) => ByteSource
-}
-
 /**
+ * @param graph - with `bytes`, a variant of it that needs the same data files
  * @param extra - added to what the session is created with
  * @throws {TritswapError} `input` for a session of something else than onnxruntime-web, `network`
  */
 export async function createLike(
   old: ConfiguredSession,
-  graph: Omit<ReadyGraph, 'file'>,
+  { graph, external, bytes = graph.bytes }: GraphFile & { bytes?: Uint8Array },
   { device }: Gpu,
   extra: Readonly<Record<string, unknown>> = {},
 ): Promise<ConfiguredSession> {
@@ -47,8 +38,8 @@ export async function createLike(
   const cached =
     old.config?.device === 'webgpu' ? (old.outputNames ?? []).filter((name) => /^present/.test(name)) : []
   const externalData = []
-  for (const path of graph.externalFiles) {
-    const source = graph.external(path)
+  for (const path of externalFilesOf(graph)) {
+    const source = external(path)
     await source.read(0, 1)
     const size = await source.size()
     if (size === undefined) {
@@ -56,7 +47,7 @@ export async function createLike(
     }
     externalData.push({ path, data: await source.read(0, size) })
   }
-  const session = await create.call(old.constructor, graph.bytes, {
+  const session = await create.call(old.constructor, bytes, {
     executionProviders: [{ name: 'webgpu', device }],
     ...(cached.length > 0
       ? { preferredOutputLocation: Object.fromEntries(cached.map((name) => [name, 'gpu-buffer'])) }

@@ -19,10 +19,10 @@
  */
 import { type BaseBindings, sha256, ternaryDecodeCalls, toHex } from '../format/index.ts'
 import { ExpertStore, type Gpu, Switcher, Unpacker, type WeightStore } from '../gpu/index.ts'
-import { integersOf, unusedIn } from '../onnx/index.ts'
+import { type GraphFile, integersOf, unusedIn } from '../onnx/index.ts'
 import { identify } from './base_identity.ts'
 import { BypassBuffers } from './bypass_buffers.ts'
-import { createLike, type ReadyGraph } from './create_session.ts'
+import { createLike } from './create_session.ts'
 import { ExpertAdmission } from './expert_admission.ts'
 import type { BoundExpert, EngineStats } from './expert_info.ts'
 import { ExpertRuntime } from './expert_runtime.ts'
@@ -69,7 +69,7 @@ export class ExpertHost {
       name: string
       fingerprint?: string
       expertBudget: number
-      graphs?: Readonly<Record<string, ReadyGraph>>
+      graphs?: Readonly<Record<string, GraphFile>>
       sessionOptions?: Readonly<Record<string, unknown>>
     },
   ): Promise<ExpertHost> {
@@ -77,24 +77,22 @@ export class ExpertHost {
     const store = await ExpertStore.create({ gpu, budgetBytes: options.expertBudget })
     const switcher = await Switcher.create({ gpu, weights, experts: store })
     const dtype = vramDtype(bindings)
-    const integers = graphs.flatMap(([, graph]) => integersOf(graph))
+    const integers = graphs.flatMap(([, { graph }]) => integersOf(graph))
     const identity = {
       name: options.name,
       fingerprint: table.base.fingerprint ?? options.fingerprint,
       dtype: precision ?? (integers.length > 0 ? 'q8' : dtype),
-      isUnused: unusedIn(graphs.map(([, graph]) => graph)),
+      isUnused: unusedIn(graphs.map(([, { graph }]) => graph)),
     }
     const base = await identify(weights, identity, table.tensors, integers)
     const bypass = new BypassBuffers(await Unpacker.create({ gpu, experts: store }), options.expertBudget)
     const tensors = new Map(table.tensors.map((tensor) => [tensor.name, tensor]))
-    const sources = graphs.map(
-      ([name, { file, bytes, externalFiles, external }]): [string, VariantSource] => {
-        const inputs = bindings.graphs.find((graph) => graph.file === file)?.inputs ?? []
-        const create: VariantSource['create'] = (like, variant) =>
-          createLike(like, { bytes: variant, externalFiles, external }, gpu, options.sessionOptions)
-        return [name, { graph: { file, bytes, inputs, tensors }, create }]
-      },
-    )
+    const sources = graphs.map(([name, { graph, external }]): [string, VariantSource] => {
+      const inputs = bindings.graphs.find(({ file }) => file === graph.file)?.inputs ?? []
+      const create: VariantSource['create'] = (like, bytes) =>
+        createLike(like, { graph, external, bytes }, gpu, options.sessionOptions)
+      return [name, { graph: { graph, inputs, tensors }, create }]
+    })
     const runtime = new ExpertRuntime({
       weights,
       switcher,

@@ -9,6 +9,7 @@ import type { IncomingFile } from '../fetcher/receive.ts'
 import { type BaseBindings, bindingsFrom, type TritTable, type WeightDtype } from '../format/index.ts'
 import { type Gpu, WeightStore } from '../gpu/index.ts'
 import {
+  type GraphFile,
   type HoistedGraphFile,
   type HoistedModel,
   hoistModel,
@@ -17,7 +18,7 @@ import {
   weightPieces,
   weightTable,
 } from '../onnx/index.ts'
-import type { BytesReport, GraphSource } from './graph_files.ts'
+import type { BytesReport } from './graph_files.ts'
 
 /** Weight bytes that may wait in the GPU's queue: the browser holds a copy of each. */
 const MAX_BYTES_IN_FLIGHT = 32 << 20
@@ -44,7 +45,7 @@ export interface HoistedBase extends FilledBase {
  */
 export async function hoistIntoVram(
   gpu: Gpu,
-  sources: readonly GraphSource[],
+  sources: readonly GraphFile[],
   {
     signal,
     onBytes,

@@ -4,7 +4,7 @@
  * @module
  */
 import { isTritswapError, TritswapError } from '../errors.ts'
-import { DTYPE_SUFFIX, isModelDtype } from '../onnx/index.ts'
+import { DTYPE_SUFFIX, type GraphFile, isModelDtype, OnnxGraph } from '../onnx/index.ts'
 import { httpSource, type Meter } from '../source/http.ts'
 import { memorySource } from '../source/memory.ts'
 import { fileWithCopy, type UseOfCopies } from '../source/offline_copy.ts'
@@ -31,15 +31,6 @@ export function moduleOf(session: string, all: readonly string[]): string {
   return session === 'model' && all.includes('decoder_model_merged') ? 'encoder_model' : session
 }
 
-/** A graph of an unprepared model. */
-export interface GraphSource {
-  /** Path in the model folder. */
-  file: string
-  bytes: Uint8Array
-  /** Data files beside it, by the names that it calls them. */
-  external: (location: string) => ByteSource
-}
-
 /** Bytes so far, of those known of. */
 export type BytesReport = (loaded: number, total: number | undefined) => void
 
@@ -52,10 +43,10 @@ export async function fetchGraph(
   folder: string,
   file: string,
   { signal, onBytes, copies }: { signal?: AbortSignal; onBytes?: BytesReport; copies?: UseOfCopies } = {},
-): Promise<GraphSource> {
+): Promise<GraphFile> {
   const url = new URL(file, folder).href
   const bytes = await (copies ? fetchWithCopy(url, copies, signal) : fetchWhole(url, { signal, onBytes }))
-  return { file, bytes, external: externalFiles(url) }
+  return { graph: new OnnxGraph(file, bytes), external: externalFiles(url) }
 }
 
 /** Data files beside the graph at `url`: one source for each. */

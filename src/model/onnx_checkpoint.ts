@@ -16,7 +16,7 @@ export function onnxTensors(model: HoistedModel): Map<string, StoredTensor> {
     for (const weight of weights) {
       for (const part of weight.input.parts) {
         const tensor = model.tensors.get(part.tensor)
-        // A tied tensor has several places, and may have several roundings; the first has its values.
+        // A tied tensor is in several inputs, and may have several roundings; the first has its values.
         if (tensor === undefined || tensors.has(tensor.target)) continue
         tensors.set(tensor.target, storedTensor(weight, part, tensor))
       }

@@ -50,7 +50,7 @@ export class SiteIndex {
     const names = new Map<string, string>()
     for (const { site, part } of [...this.#byTarget.values()].flat()) {
       if (site.parts.length > 1) continue
-      for (const module of site.modules) names.set(`${module}.weight`, part.target)
+      for (const module of site.moduleNames) names.set(`${module}.weight`, part.target)
     }
     const name = matchName(target, names.keys())
     return name === undefined ? undefined : names.get(name)

@@ -1,21 +1,23 @@
 /**
  * Graph surgery: weights of an ONNX model become inputs, named as the checkpoint names them.
  *
+ * Rooms, each importing from those before it: proto (the file format) ← graph (a parsed graph and the table of
+ * operators) ← resolve (names) ← quantized (weights in other numbers) ← hoist (weights become inputs), bypass (experts
+ * beside weights).
+ *
  * @module
  */
 
-export type { Site, SiteKind, SitePart, SiteTensors } from './bypass/sites.ts'
 export {
-  addBypass,
-  type BypassGraph,
   type BypassInput,
   type BypassInputKind,
-  type GraphVariant,
   type SiteBypass,
   sideBlockSize,
   sideBlocks,
-  sitesOf,
-} from './bypass/variants.ts'
+} from './bypass/bypass_inputs.ts'
+export type { Site, SiteKind, SitePart, SiteTensors } from './bypass/site.ts'
+export { addBypass, type BypassGraph, type GraphVariant, sitesOf } from './bypass/variants.ts'
+export { externalFilesOf } from './graph/external_files.ts'
 export {
   DTYPE_SUFFIX,
   graphFiles,
@@ -23,22 +25,19 @@ export {
   type ModelDtype,
   parseGraphFile,
 } from './graph/graph_files.ts'
+export { type GraphFile, OnnxGraph } from './graph/onnx_graph.ts'
 export { type Storage, writeBaseWeights } from './hoist/base_weights.ts'
-export type { HoistedWeight } from './hoist/hoist.ts'
-export {
-  bindingsOf,
-  externalFilesOf,
-  type GraphFile,
-  type HoistedGraphFile,
-  type HoistedModel,
-  type HoistedTensor,
-  type HoistOptions,
-  hoistModel,
-  type QuantizedChoice,
-} from './hoist/hoisted_model.ts'
-export { type WeightPiece, weightBytes, weightPieces, weightTable } from './hoist/weight_bytes.ts'
-export { type ExternalFiles, type InitializerData, readElements } from './proto/initializer.ts'
-export { type IntegerSite, integersOf } from './quantized/integers.ts'
+export type { HoistedWeight } from './hoist/graph_inputs.ts'
+export { type HoistOptions, hoistModel, type QuantizedChoice } from './hoist/hoist_model.ts'
+export { bindingsOf, type HoistedModel } from './hoist/hoisted_model.ts'
+export type { HoistedGraphFile } from './hoist/rewrite.ts'
+export type { HoistedTensor } from './hoist/roundings.ts'
+export { type WeightPiece, weightBytes, weightPieces } from './hoist/weight_pieces.ts'
+export { weightTable } from './hoist/weight_table.ts'
+export { type InitializerData, readElements } from './proto/initializer_data.ts'
+export type { ExternalFiles } from './proto/tensor_bytes.ts'
+export { integersOf } from './quantized/integer_records.ts'
+export type { IntegerSite } from './quantized/integer_site.ts'
 export type { Checkpoint } from './resolve/checkpoint.ts'
 export { matchName } from './resolve/names.ts'
 export { unusedIn } from './resolve/unused_parameters.ts'

@@ -32,7 +32,7 @@ export async function bypassOnCpu(
   choice: BindingChoice,
   weights: ReferenceWeights,
 ): Promise<{ variants: Map<string, CpuBypass>; merged: ReadonlySet<number>[] }> {
-  const sites = new SiteIndex(graphs.map((graph) => [graph.file, graph]))
+  const sites = new SiteIndex(graphs.map((graph) => [graph.graph.file, graph]))
   const values = new Map<ResidentExpert, readonly Float32Array[]>()
   const entries = experts.map(({ expert, weight }): BypassEntry => {
     const resident = { table: expert.table, evicted: false } as unknown as ResidentExpert
@@ -45,7 +45,7 @@ export async function bypassOnCpu(
     return { expert: resident, weight, binding: bindExpert(expert.table, choice, weights, sites) }
   })
   const variants = Array.from(planBypass(entries), ([file, plan]) => {
-    const graph = graphs.find((candidate) => candidate.file === file) as BypassGraph
+    const graph = graphs.find(({ graph }) => graph.file === file) as BypassGraph
     return { file, plan, ...addBypass(graph, plan.bypasses) }
   })
   const buffers = new BypassBuffers(new ReferenceUnpacker(values), Number.POSITIVE_INFINITY)

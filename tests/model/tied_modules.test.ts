@@ -28,11 +28,11 @@ async function tied() {
   const table = new Map([
     [WEIGHT, { name: WEIGHT, target: WEIGHT, shape: [rows, cols], codec: 'dense' } as unknown as TritTensor],
   ])
-  const [{ file, bytes, weights }] = graphs
+  const [{ graph, weights }] = graphs
   const inputs = weights.map(({ input }) => input)
   const placements = inputs.map(({ name }) => ({ input: name, dtype: 'float32' as const }))
   return {
-    sites: new SiteIndex([['model', { file, bytes, inputs, tensors: table }]]),
+    sites: new SiteIndex([['model', { graph, inputs, tensors: table }]]),
     weights: {
       floatPlacementsOf: (target: string) => (target === WEIGHT ? placements : []),
       isQuantized: () => false,

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -16,6 +17,23 @@ export type Outputs = Record<string, { data: Float32Array; dims: readonly number
 
 const made: string[] = []
 afterAll(() => Promise.all(made.map((folder) => rm(folder, { recursive: true }))))
+
+type Session = Awaited<ReturnType<Awaited<ReturnType<typeof loadOrt>>['InferenceSession']['create']>>
+
+/** Sessions by the hash of their graph: it takes longer to make one than to run it. */
+const sessions = new Map<string, Promise<Session>>()
+afterAll(async () => {
+  for (const session of sessions.values()) await (await session).release()
+})
+
+async function sessionOf(bytes: Uint8Array, options: object): Promise<Session> {
+  const key = createHash('sha256').update(bytes).digest('hex')
+  const { InferenceSession } = await loadOrt()
+  const session =
+    sessions.get(key) ?? InferenceSession.create(bytes, { executionProviders: ['wasm'], ...options })
+  sessions.set(key, session)
+  return session
+}
 
 /** A model prepared into a folder that lasts as long as the test file. */
 export async function prepared(path: string, options: PrepareOptions = {}) {
@@ -36,9 +54,15 @@ export async function checkpointValues(path: string): Promise<TensorValues> {
   return values
 }
 
+const expectations = new Map<string, ReturnType<typeof openCheckpoint>>()
+
 /** A tensor of a zoo model's expected.safetensors. */
 export async function expected(model: string, name: string) {
-  const { tensors } = await openCheckpoint(await openFile(join(ZOO, model, 'expected.safetensors')))
+  const opened =
+    expectations.get(model) ??
+    openFile(join(ZOO, model, 'expected.safetensors')).then((file) => openCheckpoint(file))
+  expectations.set(model, opened)
+  const { tensors } = await opened
   const tensor = tensors.get(name)
   if (tensor === undefined) return undefined
   if (tensor.dtype !== 'I64') return { data: await readFloats(tensor), dims: tensor.shape }
@@ -56,12 +80,9 @@ export async function runGraph(
   weights?: GraphWeights,
   given: Outputs = {},
 ): Promise<Outputs> {
-  const { Tensor, InferenceSession } = await loadOrt()
+  const { Tensor } = await loadOrt()
   const options = weights === undefined ? await externalData(path) : {}
-  const session = await InferenceSession.create(weights?.beside?.bytes ?? (await readFile(path)), {
-    executionProviders: ['wasm'],
-    ...options,
-  })
+  const session = await sessionOf(weights?.beside?.bytes ?? (await readFile(path)), options)
   const hoisted = weights === undefined ? {} : await weightFeeds(weights)
   const ids = await expected(model, 'input_ids')
   const feeds: Record<string, InstanceType<typeof Tensor>> = {}
@@ -89,7 +110,6 @@ export async function runGraph(
     }
   }
   const outputs = await session.run({ ...feeds, ...hoisted })
-  await session.release()
   return Object.fromEntries(
     Object.entries(outputs)
       .filter(([name]) => !name.startsWith('present'))

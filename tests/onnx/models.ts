@@ -1,6 +1,6 @@
 /** Synthetic graphs. */
 import { create, toBinary } from '@bufbuild/protobuf'
-import type { GraphFile } from '../../src/onnx/index.ts'
+import { type GraphFile, OnnxGraph } from '../../src/onnx/index.ts'
 import { ModelProtoSchema, TensorProto_DataType } from '../../src/onnx/proto/onnx_pb.ts'
 import { memorySource } from '../../src/source/memory.ts'
 
@@ -13,13 +13,14 @@ export function modelOf(
   graph: GraphInit,
   external: GraphFile['external'] = noFiles,
   file = 'onnx/model.onnx',
+  opsetImport: Init['opsetImport'] = [],
 ): GraphFile {
   const output = [{ name: 'y' }]
   const bytes = toBinary(
     ModelProtoSchema,
-    create(ModelProtoSchema, { irVersion: 8n, graph: { output, ...graph } as GraphInit }),
+    create(ModelProtoSchema, { irVersion: 8n, opsetImport, graph: { output, ...graph } as GraphInit }),
   )
-  return { file, bytes, external }
+  return { graph: new OnnxGraph(file, bytes), external }
 }
 
 export function floats(name: string, dims: number[], value: (i: number) => number) {

@@ -1,6 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import { isTritswapError } from '../../src/errors.ts'
-import { type Checkpoint, hoistModel, readElements } from '../../src/onnx/index.ts'
+import {
+  type Checkpoint,
+  type HoistedGraphFile,
+  hoistModel,
+  OnnxGraph,
+  readElements,
+} from '../../src/onnx/index.ts'
 import { parseModel } from '../../src/onnx/proto/model.ts'
 import {
   AttributeProto_AttributeType,
@@ -25,8 +31,8 @@ function checkpointOf(
 const one = () => 1
 const wave = (i: number) => Math.sin(i + 1)
 
-function graphOf(bytes: Uint8Array): GraphProto {
-  return parseModel(bytes, 'model').graph as GraphProto
+function graphOf({ graph }: HoistedGraphFile): GraphProto {
+  return parseModel(graph.bytes, 'model').graph as GraphProto
 }
 
 describe('an initializer that an exporter made of equal tensors', () => {
@@ -54,10 +60,11 @@ describe('an initializer that an exporter made of equal tensors', () => {
     ['by name', undefined],
   ])('gives every module an input of its own (%s)', async (_, checkpoint) => {
     const model = await hoistModel([file], { checkpoint })
-    const [{ weights, bytes }] = model.graphs
+    const [hoisted] = model.graphs
+    const { weights } = hoisted
     expect([...model.tensors.keys()]).toEqual([`${norm(0)}.weight`, `${norm(1)}.weight`])
     expect(weights.map(({ input }) => input.parts[0].tensor)).toEqual([...model.tensors.keys()])
-    const graph = graphOf(bytes)
+    const graph = graphOf(hoisted)
     expect(graph.initializer).toEqual([])
     expect(graph.node.map(({ input }) => input[0])).toEqual(weights.map(({ input }) => input.name))
     expect(new Set(graph.input.map(({ name }) => name)).size).toBe(3)
@@ -85,13 +92,14 @@ describe('norms that multiply with 1 + weight', () => {
     ['by the type of the model', { modelType: 'gemma2' }],
   ])('%s, the input has the weight and the graph adds 1', async (_, options) => {
     const model = await hoistModel([file], options)
-    const [{ weights, bytes }] = model.graphs
+    const [hoisted] = model.graphs
+    const { weights } = hoisted
     expect([...model.tensors.keys()]).toEqual([`${norm}.weight`])
     const values = await readElements(weights[0].data, 0, 32)
     expect(Array.from(values, (value) => Math.fround(value + 1))).toEqual(
       Array.from({ length: 32 }, (_, i) => Math.fround(1 + weight(i))),
     )
-    const graph = graphOf(bytes)
+    const graph = graphOf(hoisted)
     const [add, mul] = graph.node
     expect(add.opType).toBe('Add')
     expect(add.input[0]).toBe(weights[0].input.name)
@@ -106,7 +114,7 @@ describe('norms that multiply with 1 + weight', () => {
 
   test('are others than those of most models', async () => {
     const model = await hoistModel([file], { modelType: 'llama' })
-    expect(graphOf(model.graphs[0].bytes).node.map(({ opType }) => opType)).toEqual(['Mul'])
+    expect(graphOf(model.graphs[0]).node.map(({ opType }) => opType)).toEqual(['Mul'])
   })
 })
 
@@ -125,8 +133,9 @@ test('a module that is called twice has one weight', async () => {
     }),
   ])
   expect([...model.tensors.keys()]).toEqual(['layer.query.weight'])
-  const [{ weights, bytes }] = model.graphs
-  expect(graphOf(bytes).node.map(({ input }) => input[1])).toEqual(Array(2).fill(weights[0].input.name))
+  const [hoisted] = model.graphs
+  const { weights } = hoisted
+  expect(graphOf(hoisted).node.map(({ input }) => input[1])).toEqual(Array(2).fill(weights[0].input.name))
 })
 
 test('a table of positions that no name tells of is found by its content alone', async () => {
@@ -259,8 +268,9 @@ describe('4-bit weights that stay so', () => {
 
   test('have an input for each component of each of them', async () => {
     const model = await hoistModel([file], { quantized: 'keep' })
-    const [{ weights, bytes: rewritten }] = model.graphs
-    const graph = graphOf(rewritten)
+    const [hoisted] = model.graphs
+    const { weights } = hoisted
+    const graph = graphOf(hoisted)
     expect(graph.initializer).toEqual([])
     expect(graph.node.map(({ opType }) => opType)).toEqual(['MatMulNBits', 'MatMulNBits'])
     const inputs = new Map(weights.map(({ input }) => [input.name, input]))
@@ -275,22 +285,23 @@ describe('4-bit weights that stay so', () => {
     }
     expect(model.tensors.get('up.weight')).toMatchObject({
       shape: [8, 20],
-      blocks: { code: { bits: 4, blockSize: 16, dtype: 'f32', zeroPoints: 'packed' }, firstRow: 0, rows: 8 },
+      quantized: { code: { bits: 4, blockSize: 16, dtype: 'f32', zeroPoints: 'packed' }, firstRow: 0 },
     })
   })
 
   test('stay in the graph where they are not asked for', async () => {
     const model = await hoistModel([file], { quantized: 'keep', targets: (name) => name === 'up.weight' })
-    const [{ weights, bytes: rewritten }] = model.graphs
+    const [hoisted] = model.graphs
+    const { weights } = hoisted
     expect(weights.map(({ input }) => input.name)).toEqual(['a_Q4', 'a_scales', 'zeros'])
-    const { initializer, node } = graphOf(rewritten)
+    const { initializer, node } = graphOf(hoisted)
     expect(initializer.map(({ name }) => name)).toEqual(['b_Q4', 'b_scales'])
     expect(node[1].input).toEqual(['h', 'b_Q4', 'b_scales', 'zeros'])
   })
 
   test('are floats by default, and what stays quantized is reported', async () => {
     const float = await hoistModel([file], { targets: (name) => name === 'up.weight' })
-    const { node, initializer } = graphOf(float.graphs[0].bytes)
+    const { node, initializer } = graphOf(float.graphs[0])
     expect(node.map(({ opType }) => opType)).toEqual(['MatMul', 'MatMulNBits'])
     expect(initializer.map(({ name }) => name)).toEqual(['b_Q4', 'b_scales', 'zeros'])
     expect(float.quantized).toEqual(['/down/MatMul_Q4'])
@@ -345,9 +356,10 @@ test('equal names in the branches of an If become different inputs', async () =>
       ],
     }),
   ])
-  const [{ weights, bytes }] = model.graphs
+  const [hoisted] = model.graphs
+  const { weights } = hoisted
   expect([...model.tensors.keys()].sort()).toEqual(['left.weight', 'right.weight'])
-  const [{ attribute }] = graphOf(bytes).node
+  const [{ attribute }] = graphOf(hoisted).node
   const read = attribute.map(({ g }) => g?.node[0].input[1])
   expect(read).toEqual(weights.map(({ input }) => input.name))
   expect(new Set(read).size).toBe(2)
@@ -406,7 +418,7 @@ describe('external data', () => {
     expect(reads).toEqual([])
     await readElements(model.graphs[0].weights[0].data, 2, 3)
     expect(reads).toEqual([{ at: 5e9 + 8, length: 12 }])
-    expect(model.graphs[0].bytes.length).toBeLessThan(300)
+    expect(model.graphs[0].graph.bytes.length).toBeLessThan(300)
   })
 
   test.each(['../secret', '/etc/passwd', 'https://example.org/x', 'a/../../b', ''])(
@@ -429,9 +441,10 @@ test('typed fields, and the input lists of old files', async () => {
       node: [{ opType: 'Gemm', name: '/fc/Gemm', input: ['x', 'fc.weight'], output: ['y'] }],
     }),
   ])
-  const [{ weights, bytes }] = model.graphs
+  const [hoisted] = model.graphs
+  const { weights } = hoisted
   expect(await readElements(weights[0].data, 0, 32)).toEqual(Float32Array.from(values))
-  expect(graphOf(bytes).input.map(({ name }) => name)).toEqual(['x', 'fc.weight'])
+  expect(graphOf(hoisted).input.map(({ name }) => name)).toEqual(['x', 'fc.weight'])
 })
 
 test('a checkpoint of another model is refused', async () => {
@@ -446,7 +459,7 @@ test('a checkpoint of another model is refused', async () => {
 })
 
 test('bytes that are no ONNX model', async () => {
-  const file = { file: 'model.onnx', bytes: Uint8Array.from([1, 2, 3, 255]), external: noFiles }
+  const file = { graph: new OnnxGraph('model.onnx', Uint8Array.from([1, 2, 3, 255])), external: noFiles }
   const error = await hoistModel([file]).catch((thrown: unknown) => thrown)
   expect(isTritswapError(error, 'input')).toBe(true)
 })

@@ -6,6 +6,7 @@ import { bindingsFrom } from '../../src/format/index.ts'
 import {
   type GraphFile,
   hoistModel,
+  OnnxGraph,
   readElements,
   weightBytes,
   weightPieces,
@@ -49,8 +50,10 @@ async function graphs(model: string, files: readonly string[]) {
     return remote.source
   }
   const sources: GraphFile[] = []
-  for (const file of files)
-    sources.push({ file, bytes: new Uint8Array(await readFile(join(ZOO, model, file))), external })
+  for (const file of files) {
+    const graph = new OnnxGraph(file, new Uint8Array(await readFile(join(ZOO, model, file))))
+    sources.push({ graph, external })
+  }
   return { sources, remotes }
 }
 

@@ -1,9 +1,10 @@
-import { create, toBinary } from '@bufbuild/protobuf'
+import { create } from '@bufbuild/protobuf'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { loadOrt } from '../../src/cli/node_session.ts'
 import { floatsToHalves, halvesToFloats } from '../../src/format/float16.ts'
-import type { BypassGraph } from '../../src/onnx/index.ts'
+import { type BypassGraph, OnnxGraph } from '../../src/onnx/index.ts'
+import { serializeModel } from '../../src/onnx/proto/model.ts'
 import {
   AttributeProto_AttributeType,
   ModelProtoSchema,
@@ -64,9 +65,12 @@ function dataOf({ layout, inputs }: Module, dtype: Dtype): { elemType: number; d
   return { elemType: ELEMENT[dtype], dims: layout === 'conv2d' ? [1, inputs, SIDE, SIDE] : [TOKENS, inputs] }
 }
 
-function graphOf(modules: readonly Module[], weights: BypassGraph['inputs'], dtype: Dtype): Uint8Array {
-  return toBinary(
-    ModelProtoSchema,
+function graphOf(
+  modules: readonly Module[],
+  weights: BypassGraph['inputs'],
+  dtype: Dtype,
+): Uint8Array<ArrayBuffer> {
+  return serializeModel(
     create(ModelProtoSchema, {
       irVersion: 8n,
       opsetImport: [{ domain: '', version: 17n }],
@@ -153,7 +157,7 @@ test.each(['float32', 'float16'] as const)(
             })),
           )
           const tensors = new Map(base.head.table.tensors.map((tensor) => [tensor.name, tensor]))
-          const graph = { file: 'model.onnx', bytes: graphOf(modules, inputs, dtype), inputs, tensors }
+          const graph = new OnnxGraph('model.onnx', graphOf(modules, inputs, dtype))
           const wanted = await run(
             graph.bytes,
             modules,
@@ -162,7 +166,12 @@ test.each(['float32', 'float16'] as const)(
           )
           for (const choice of hasSides(set) ? (['input', 'side'] as const) : (['input'] as const)) {
             seen[choice]++
-            const { variants, merged } = await bypassOnCpu([graph], experts, choice, weights)
+            const { variants, merged } = await bypassOnCpu(
+              [{ graph, inputs, tensors }],
+              experts,
+              choice,
+              weights,
+            )
             if (choice === 'input') expect(merged.map(({ size }) => size)).toEqual(merged.map(() => 0))
             const rest = weights.merged(experts.map((entry, i) => ({ ...entry, only: merged[i] })))
             const variant = variants.get(graph.file) ?? { bytes: graph.bytes, feeds: new Map() }

@@ -17,9 +17,11 @@ import {
   tilingOf,
   weightsOf,
 } from '../../format/index.ts'
-import { readElements } from '../proto/initializer.ts'
-import { bindingsOf, type HoistedModel, type TensorBlocks } from './hoisted_model.ts'
-import { componentSlices } from './weight_bytes.ts'
+import { readElements } from '../proto/initializer_data.ts'
+import { bindingsOf, type HoistedModel } from './hoisted_model.ts'
+import type { HoistedTensor } from './roundings.ts'
+import type { TensorRows } from './tensor_rows.ts'
+import { componentSlices } from './weight_table.ts'
 
 /**
  * `auto`: quantized tensors as they were quantized, f16 for others that lose nothing by it, f32 for the rest. `f16` and
@@ -27,7 +29,7 @@ import { componentSlices } from './weight_bytes.ts'
  */
 export type Storage = 'f16' | 'f32' | 'auto'
 
-/** Few hashes, and still a progress bar that moves. */
+/** Large enough for few hashes, small enough for a progress bar that moves. */
 const CHUNK_LOG2 = 19
 /** Elements converted at a time. */
 const SLICE = 1 << 20
@@ -52,44 +54,14 @@ export async function writeBaseWeights(
 ): Promise<Uint8Array<ArrayBuffer>> {
   const writer = new TritWriter(spool, { chunkLog2: CHUNK_LOG2 })
   const sketches = new Map<string, number[]>()
-  for (const [name, { shape, target, home, blocks }] of model.tensors) {
-    const { data, part } = home
+  for (const [name, tensor] of model.tensors) {
+    const { shape, target, quantized } = tensor
+    const valueAt =
+      quantized !== undefined && storage === 'auto'
+        ? await writeQuantized(writer, name, tensor, quantized)
+        : await writeDense(writer, name, tensor, storage)
     const weights = weightsOf(shape)
-    const positions = sketchPositions(target, weights)
-    if (blocks !== undefined && storage === 'auto') {
-      const sections = await componentsOf(shape, blocks)
-      const { bytes } = blocksLayout(shape, blocks.code)
-      if (!sketches.has(target)) sketches.set(target, positions.map(halfAt(shape, blocks, sections)))
-      writer.begin({ name, shape, role: 'delta', target, codec: 'blocks', ...blocks.code }, bytes)
-      for (const section of Object.values(sections)) {
-        await writer.append(section)
-        await writer.append(new Uint8Array((4 - (section.length % 4)) % 4))
-      }
-      await writer.end()
-      onTensor?.(name, weights)
-      continue
-    }
-    const stored = await readElements(data, 0, data.length)
-    const slice = (start: number) => gather(stored, shape, part, start, Math.min(SLICE, weights - start))
-    let dtype: 'f16' | 'f32' = storage === 'f32' ? 'f32' : 'f16'
-    if (storage === 'auto' && stored instanceof Float32Array && !data.quantized) {
-      for (let start = 0; start < weights && dtype === 'f16'; start += SLICE) {
-        if (!exactInHalf(slice(start) as Float32Array)) dtype = 'f32'
-      }
-    }
-    const { cols } = tilingOf(shape)
-    const at = (position: number) => {
-      const row = Math.floor(position / cols)
-      const value = stored[part.offset + row * part.rowStride + (position - row * cols) * part.colStride]
-      return stored instanceof Float32Array ? toHalf(value) : value
-    }
-    if (!sketches.has(target)) sketches.set(target, positions.map(at))
-    writer.begin(
-      { name, shape, role: 'delta', target, codec: 'dense', dtype },
-      weights * (dtype === 'f16' ? 2 : 4),
-    )
-    for (let start = 0; start < weights; start += SLICE) await writer.append(converted(slice(start), dtype))
-    await writer.end()
+    if (!sketches.has(target)) sketches.set(target, sketchPositions(target, weights).map(valueAt))
     onTensor?.(name, weights)
   }
   return writer.finish({
@@ -103,20 +75,68 @@ export async function writeBaseWeights(
   })
 }
 
+/** The weight at a flat position of a tensor, as bits of a binary16. */
+type HalfAt = (position: number) => number
+
+async function writeQuantized(
+  writer: TritWriter,
+  name: string,
+  { shape, target }: HoistedTensor,
+  quantized: TensorRows,
+): Promise<HalfAt> {
+  const components = await componentsOf(shape, quantized)
+  const { bytes } = blocksLayout(shape, quantized.code)
+  writer.begin({ name, shape, role: 'delta', target, codec: 'blocks', ...quantized.code }, bytes)
+  for (const component of Object.values(components)) {
+    await writer.append(component)
+    await writer.append(new Uint8Array((4 - (component.length % 4)) % 4))
+  }
+  await writer.end()
+  return halfAt(shape, quantized, components)
+}
+
+async function writeDense(
+  writer: TritWriter,
+  name: string,
+  { shape, target, home: { data, part } }: HoistedTensor,
+  storage: Storage,
+): Promise<HalfAt> {
+  const weights = weightsOf(shape)
+  const stored = await readElements(data, 0, data.length)
+  const slice = (start: number) => gather(stored, shape, part, start, Math.min(SLICE, weights - start))
+  let dtype: 'f16' | 'f32' = storage === 'f32' ? 'f32' : 'f16'
+  if (storage === 'auto' && stored instanceof Float32Array && !data.quantized) {
+    for (let start = 0; start < weights && dtype === 'f16'; start += SLICE) {
+      if (!exactInHalf(slice(start) as Float32Array)) dtype = 'f32'
+    }
+  }
+  writer.begin(
+    { name, shape, role: 'delta', target, codec: 'dense', dtype },
+    weights * (dtype === 'f16' ? 2 : 4),
+  )
+  for (let start = 0; start < weights; start += SLICE) await writer.append(converted(slice(start), dtype))
+  await writer.end()
+  const { cols } = tilingOf(shape)
+  return (position) => {
+    const row = Math.floor(position / cols)
+    const value = stored[part.offset + row * part.rowStride + (position - row * cols) * part.colStride]
+    return stored instanceof Float32Array ? toHalf(value) : value
+  }
+}
+
 /** Bytes of the components of a quantized tensor, in the order of its section. */
-async function componentsOf(shape: readonly number[], blocks: TensorBlocks) {
+async function componentsOf(shape: readonly number[], quantized: TensorRows) {
   const sections: Partial<Record<BlocksComponent, Uint8Array>> = {}
-  for (const { component, source, offset, bytes } of componentSlices(shape, blocks))
+  for (const { component, source, offset, bytes } of componentSlices(shape, quantized))
     sections[component] = await source.read(offset, bytes)
   return sections as Required<typeof sections>
 }
 
-/** The weight at a flat position of a quantized tensor, as bits of a binary16. */
 function halfAt(
   shape: readonly number[],
-  { code }: TensorBlocks,
+  { code }: TensorRows,
   components: Parameters<typeof blocksReader>[2],
-): (position: number) => number {
+): HalfAt {
   const read = blocksReader(code, blocksLayout(shape, code).cols, components)
   const { cols } = tilingOf(shape)
   return (position) => {

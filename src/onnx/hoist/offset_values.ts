@@ -1,5 +1,5 @@
 import { floatsToHalves, halvesToFloats } from '../../format/float16.ts'
-import { type InitializerData, readElements } from '../proto/initializer.ts'
+import { type InitializerData, readElements } from '../proto/initializer_data.ts'
 
 /** Values of a float initializer with `by` added to each, as they are read. */
 export function withOffset(data: InitializerData, by: number): InitializerData {

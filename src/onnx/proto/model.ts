@@ -11,7 +11,7 @@ import { type ModelProto, ModelProtoSchema } from './onnx_pb.ts'
 export function parseModel(bytes: Uint8Array, name: string): ModelProto {
   let model: ModelProto
   try {
-    // A plain array: the slices of Node's Buffer are views that keep its odd offsets.
+    // Slices of Node's Buffer are views with offsets of any alignment: the parser gets a plain array.
     model = fromBinary(ModelProtoSchema, new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength))
   } catch (cause) {
     const why = mistakenFile(bytes) ?? 'its protobuf is malformed'
@@ -30,4 +30,9 @@ export function parseModel(bytes: Uint8Array, name: string): ModelProto {
 
 export function serializeModel(model: ModelProto): Uint8Array<ArrayBuffer> {
   return toBinary(ModelProtoSchema, model) as Uint8Array<ArrayBuffer>
+}
+
+/** A copy of a message with other values in some fields. Default values of a message lie on its prototype. */
+export function withFields<T extends object>(message: T, fields: Partial<T>): T {
+  return Object.assign(Object.create(Object.getPrototypeOf(message)), message, fields)
 }

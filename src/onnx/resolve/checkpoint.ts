@@ -1,4 +1,4 @@
-/** What name resolution asks of the checkpoint that a graph was exported from. */
+/** The checkpoint that a graph was exported from, as far as name resolution reads it. */
 export interface Checkpoint {
   readonly name: string
   readonly tensors: ReadonlyMap<string, { readonly shape: readonly number[] }>

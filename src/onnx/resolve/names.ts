@@ -7,12 +7,12 @@
 
 import type { NodeProto } from '../proto/onnx_pb.ts'
 
-/** A parameter of the model itself, held by none of its modules: `logit_scale`. Exporters number their own values. */
+/** A parameter of the model itself and of no module in it: `logit_scale`. Names that exporters make up have numbers. */
 const TOP_LEVEL = /^[a-z]+(_[a-z]+)+$/
 
 /**
  * The parameter that an initializer's own name states, or undefined for anonymous ones (`onnx::MatMul_733`,
- * `/model/Constant_3_output_0`, `val_12`). `transposed` when the name says that the exporter turned it.
+ * `/model/Constant_3_output_0`, `val_12`). `transposed` when the name says that the exporter transposed it.
  */
 export function parameterOfInitializer(name: string): { name: string; transposed: boolean } | undefined {
   const plain = name.replace(/_merged_\d+$/, '')
@@ -22,7 +22,7 @@ export function parameterOfInitializer(name: string): { name: string; transposed
   return { name: checkpointName(stripped), transposed: /\.MatMul\.weight$/.test(plain) }
 }
 
-/** Where torch's newer exporter, whose nodes have numbers for names, says which modules one lies in, outermost first. */
+/** Metadata in which torch's newer exporter, whose nodes have numbers for names, lists the modules around a node, outermost first. */
 const SCOPES = 'pkg.torch.onnx.name_scopes'
 
 /**
@@ -40,7 +40,7 @@ export function moduleOfNode({
   const parts = name.replace(/^\//, '').split('/')
   parts.pop()
   if (parts.length === 0) return undefined
-  // torch writes children of a Sequential as `head/head.0`: the list's own component is said twice.
+  // torch writes children of a Sequential as `head/head.0`, with the name of the list twice.
   const path = parts.filter((part, i) => !parts[i + 1]?.startsWith(`${part}.`))
   return checkpointName(path.join('.'))
 }

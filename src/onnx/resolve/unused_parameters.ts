@@ -1,61 +1,44 @@
-import { indexGraph } from '../graph/graph_index.ts'
-import { dimsOf, floatType } from '../proto/initializer.ts'
-import { parseModel } from '../proto/model.ts'
+import type { OnnxGraph } from '../graph/onnx_graph.ts'
+import { operatorOf } from '../graph/operators.ts'
 import type { NodeProto } from '../proto/onnx_pb.ts'
+import { floatType } from '../proto/tensors.ts'
 import { moduleOfNode } from './names.ts'
 
 /** Parameters of modules that run, read by nothing but training. */
 const TRAINING_ONLY = /(^|\.)(mask_token|masked_spec_embed)$/
 
-/** Operators between a weight and the module that it is of. */
-const VIEWS = new Set([
-  'Transpose',
-  'Cast',
-  'Identity',
-  'Reshape',
-  'Squeeze',
-  'Unsqueeze',
-  'DequantizeLinear',
-])
-
 /**
  * Tells of a parameter whether no graph of a model has any use for it: exporters leave out the modules that outputs
  * do not depend on, a pooler behind features for instance. That is certain only where every node that reads a weight
- * says which module it is of, and none of those has to do with the parameter's; whatever else has no place may have
- * been folded into another weight.
+ * names its module, and no module has to do with the parameter's; otherwise the parameter may have been folded into
+ * another weight.
  */
-export function unusedIn(
-  graphs: readonly { file: string; bytes: Uint8Array }[],
-): (parameter: string) => boolean {
-  const components = new Set<string>()
-  let areNamed = graphs.length > 0
-  for (const { file, bytes } of graphs) {
-    const main = parseModel(bytes, file).graph!
-    const index = indexGraph(main)
-    const readers = new Set<NodeProto>([
-      ...main.input.flatMap(({ name }) => index.readersOf(main, name).map(({ node }) => node)),
-      ...index.initializers
-        .filter(({ tensor }) => floatType(tensor) !== undefined && dimsOf(tensor).length > 0)
-        .flatMap(({ uses }) => uses.map(({ node }) => node)),
-    ])
-    for (const node of index.graphs.flatMap((graph) => graph.node)) {
-      const module = moduleOfNode(node)
-      for (const component of module?.split('.') ?? []) components.add(component)
-      // What is in no module has a leading slash of its own.
-      if (
-        module === undefined &&
-        readers.has(node) &&
-        !VIEWS.has(node.opType) &&
-        !/^\/[^/]+$/.test(node.name)
-      )
-        areNamed = false
-    }
-  }
+export function unusedIn(graphs: readonly OnnxGraph[]): (parameter: string) => boolean {
+  const nodes = graphs.flatMap(({ index }) => index.graphs.flatMap((graph) => graph.node))
+  const components = new Set(nodes.flatMap((node) => moduleOfNode(node)?.split('.') ?? []))
+  const areNamed = graphs.length > 0 && graphs.every((graph) => readersOfWeights(graph).every(namesItsModule))
   return (parameter) => {
     if (TRAINING_ONLY.test(parameter)) return true
     const path = parameter.split('.').slice(0, -1)
-    // A fused operator goes by a name beside those of the modules in it, and a layer too many is another model's.
-    const whole = path.slice(0, -1).findLast((component) => !/^\d+$/.test(component)) ?? path.at(-1)
-    return areNamed && whole !== undefined && !components.has(whole)
+    // The parent of the module decides: a fused operator has a name beside those of the modules in it. A parameter of
+    // a layer that the graphs lack belongs to another model, so numbers of layers do not count.
+    const parent = path.slice(0, -1).findLast((component) => !/^\d+$/.test(component)) ?? path.at(-1)
+    return areNamed && parent !== undefined && !components.has(parent)
   }
+}
+
+function readersOfWeights({ main, index }: OnnxGraph): NodeProto[] {
+  const readers = [
+    ...main.input.flatMap(({ name }) => index.readersOf(main, name)),
+    ...index.initializers
+      .filter(({ tensor }) => floatType(tensor) !== undefined && tensor.dims.length > 0)
+      .flatMap((initializer) => initializer.readers),
+  ]
+  return readers.map(({ node }) => node)
+}
+
+function namesItsModule(node: NodeProto): boolean {
+  // A node between a weight and its module says nothing, and one outside any module has a leading slash alone.
+  const isBetween = operatorOf(node).view !== undefined || node.opType === 'DequantizeLinear'
+  return moduleOfNode(node) !== undefined || isBetween || /^\/[^/]+$/.test(node.name)
 }

@@ -5,21 +5,15 @@
  *
  * @module
  */
-import {
-  type BlocksComponent,
-  blocksLayout,
-  ELEMENT_BYTES,
-  type TritTable,
-  type TritTensor,
-  weightsOf,
-} from '../../format/index.ts'
+import { ELEMENT_BYTES } from '../../format/index.ts'
 import type { ByteSource, ReadOptions } from '../../source/source.ts'
 import { withStream } from '../../source/stream.ts'
-import { bindingsOf, type HoistedModel, type TensorBlocks } from './hoisted_model.ts'
+import type { HoistedModel } from './hoisted_model.ts'
+import { componentSlices, weightTable } from './weight_table.ts'
 
-/** What is in memory at a time. */
+/** Bytes in memory at a time. */
 const SLICE_BYTES = 4 << 20
-/** Alignment between two weights is cheaper to read over than a request. */
+/** A gap between two weights up to this, as alignment leaves it, costs less to read than another request. */
 const MAX_GAP = 64 << 10
 
 /** Bytes of one graph input, or of the payload that the table of {@link weightTable} describes. */
@@ -29,55 +23,6 @@ export interface WeightPiece {
   /** In the input, a multiple of {@link SLICE_BYTES}; or in the payload, a multiple of 4. */
   offset: number
   bytes: Uint8Array<ArrayBuffer>
-}
-
-/** The table of a `.trit` file of kind `base` with this model's weights, had it been written. */
-export function weightTable(model: HoistedModel, base: TritTable['base'] = {}): TritTable {
-  let offset = 0
-  const tensors = Array.from(model.tensors, ([name, { shape, target, home, blocks }]): TritTensor => {
-    const common = { name, shape, role: 'delta' as const, target }
-    const dtype = home.data.dtype === 'float16' ? ('f16' as const) : ('f32' as const)
-    const bytes =
-      blocks === undefined
-        ? Math.ceil((weightsOf(shape) * (dtype === 'f16' ? 2 : 4)) / 4) * 4
-        : blocksLayout(shape, blocks.code).bytes
-    const codec = blocks === undefined ? { codec: 'dense', dtype } : { codec: 'blocks', ...blocks.code }
-    const tensor = { ...common, ...codec, bytes, offset } as TritTensor
-    offset += bytes
-    return tensor
-  })
-  return {
-    kind: 'base',
-    method: 'full',
-    tensors,
-    base,
-    compression: {},
-    sources: [],
-    bindings: bindingsOf(model),
-  }
-}
-
-/** A component of a quantized tensor in the initializer that holds it. */
-interface ComponentSlice {
-  component: BlocksComponent
-  source: ByteSource
-  offset: number
-  bytes: number
-  /** In the tensor's section. */
-  at: number
-}
-
-/** The components of a quantized tensor, in the order of its section. */
-export function componentSlices(
-  shape: readonly number[],
-  { code, matrix, firstRow }: TensorBlocks,
-): ComponentSlice[] {
-  return Object.entries(blocksLayout(shape, code).components).map(([name, layout]) => {
-    const component = name as BlocksComponent
-    const { source, offset } = matrix.components[component]!
-    const first = firstRow * layout.rowLength * layout.elementBytes
-    return { component, source, offset: offset + first, bytes: layout.bytes, at: layout.offset }
-  })
 }
 
 /** Bytes that {@link weightPieces} yields, but for the padding of the payload. */
@@ -113,7 +58,7 @@ export async function* weightPieces(
   }
 }
 
-/** Bytes that go from one place to one place. */
+/** Bytes that lie together, in their file and where they go. */
 interface Run {
   source: ByteSource
   offset: number
@@ -131,7 +76,7 @@ function runsOf(model: HoistedModel): Run[] {
   const own = [...inputs.values()].filter(
     ({ input }) =>
       input.raw === undefined &&
-      input.parts.some(({ tensor }) => model.tensors.get(tensor)!.blocks === undefined),
+      input.parts.some(({ tensor }) => model.tensors.get(tensor)!.quantized === undefined),
   )
   const { tensors } = weightTable(model)
   return [
@@ -143,9 +88,9 @@ function runsOf(model: HoistedModel): Run[] {
       to: 0,
     })),
     ...tensors.flatMap(({ name, offset: section }) => {
-      const { shape, blocks } = model.tensors.get(name)!
-      if (blocks === undefined) return []
-      return componentSlices(shape, blocks).map(({ source, offset, bytes, at }) => ({
+      const { shape, quantized } = model.tensors.get(name)!
+      if (quantized === undefined) return []
+      return componentSlices(shape, quantized).map(({ source, offset, bytes, at }) => ({
         source,
         offset,
         bytes,

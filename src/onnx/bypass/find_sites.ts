@@ -1,0 +1,100 @@
+import type { HoistedInput } from '../../format/index.ts'
+import { type GraphIndex, indexGraph, type Reader } from '../graph/graph_index.ts'
+import { operatorOf } from '../graph/operators.ts'
+import type { GraphProto } from '../proto/onnx_pb.ts'
+import type { IntegerSite } from '../quantized/integer_site.ts'
+import { moduleOfNode } from '../resolve/names.ts'
+import { integerOccurrence, integerWeight } from './integer_sites.ts'
+import type { FoundSite, Site, SiteOccurrence, SiteTensors } from './site.ts'
+import { type BiasedOccurrence, BiasFinder, occurrenceAt } from './site_bias.ts'
+import { type SiteWeight, weightAt } from './site_weight.ts'
+
+/** A weight of a graph with one of its products. */
+interface Found extends BiasedOccurrence {
+  weight: SiteWeight
+}
+
+/**
+ * @param main - a hoisted graph
+ * @param inputs - its hoisted inputs
+ * @param tensors - those of the container, by name
+ * @param integers - the weights that stay integers in the graph
+ */
+export function findSites(
+  main: GraphProto,
+  inputs: readonly HoistedInput[],
+  tensors: SiteTensors,
+  integers: readonly IntegerSite[] = [],
+): FoundSite[] {
+  const index = indexGraph(main)
+  const biases = new BiasFinder(index, inputs, tensors)
+  const found = (weight: SiteWeight, occurrence: SiteOccurrence): Found => ({
+    weight,
+    ...biases.withBias(occurrence, weight.outputs),
+  })
+  return groupByKey([
+    ...inputs.flatMap((input) =>
+      productsWith(index, main, input, tensors).map(({ weight, reader }) =>
+        found(weight, occurrenceAt(reader)),
+      ),
+    ),
+    ...integers.flatMap((site) =>
+      index.graphs.flatMap((graph) => {
+        const occurrence = integerOccurrence(graph, site, index.graphs)
+        return occurrence === undefined ? [] : [found(integerWeight(site), occurrence)]
+      }),
+    ),
+  ])
+}
+
+/** All products with a hoisted input; none where something else reads it, as a bypass would be half of a change then. */
+function productsWith(
+  index: GraphIndex,
+  main: GraphProto,
+  input: HoistedInput,
+  tensors: SiteTensors,
+): { weight: SiteWeight; reader: Reader }[] {
+  if (input.raw !== undefined && input.raw !== 'weights') return []
+  const readers = readersBehindViews(index, main, input.name)
+  const products = readers.flatMap(({ reader, isTransposed }) => {
+    const weight = weightAt(reader, isTransposed, input, tensors)
+    return weight === undefined ? [] : [{ weight, reader }]
+  })
+  return products.length === readers.length ? products : []
+}
+
+/** Readers of a hoisted input behind nodes that transpose or reshape it. */
+function readersBehindViews(
+  index: GraphIndex,
+  graph: GraphProto,
+  value: string,
+  isTransposed = false,
+): { reader: Reader; isTransposed: boolean }[] {
+  return index.readersOf(graph, value).flatMap((reader) => {
+    const { node, position } = reader
+    if (operatorOf(node).view !== 'order' || position !== 0) return [{ reader, isTransposed }]
+    const transposed = node.opType === 'Transpose' ? !isTransposed : isTransposed
+    return readersBehindViews(index, reader.graph, node.output[0], transposed)
+  })
+}
+
+function groupByKey(all: readonly Found[]): FoundSite[] {
+  const byKey = new Map<string, Found[]>()
+  for (const found of all) byKey.set(found.weight.key, [...(byKey.get(found.weight.key) ?? []), found])
+  return Array.from(byKey.values(), (group): FoundSite => {
+    const [{ weight, bias }] = group
+    const occurrences = group.map(({ occurrence }) => occurrence)
+    const agree = group.every((other) => JSON.stringify(other.bias) === JSON.stringify(bias))
+    return {
+      ...weight,
+      moduleNames: [...new Set(occurrences.flatMap(({ node }) => moduleOfNode(node) ?? []))],
+      bias: agree ? bias : [],
+      occurrences,
+    }
+  })
+}
+
+/** A site without what only the parsed graph needs. */
+export function siteOf({ occurrences: _, ...site }: FoundSite): Site {
+  return site
+}

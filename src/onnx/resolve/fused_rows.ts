@@ -1,0 +1,31 @@
+import type { GraphIndex, Reader } from '../graph/graph_index.ts'
+import { operatorOf } from '../graph/operators.ts'
+import type { Layout } from '../proto/initializer_data.ts'
+import { intAttribute } from '../proto/nodes.ts'
+import { partsOfFused } from './names.ts'
+
+/** Nodes between a fused projection and its attention: a bias, norms of heads, rotary embeddings. */
+const MAX_STEPS = 3
+
+/** Rows of q, k and v in a fused projection, from the attention node that it leads to. */
+export function fusedRows(
+  index: GraphIndex,
+  reader: Reader,
+  { names, layout }: { names: readonly string[]; layout: Layout },
+  dims: readonly number[],
+): number[] | undefined {
+  if (dims.length > 2 || !names.some((name) => partsOfFused(name) !== undefined)) return undefined
+  const rows = layout === 'transposed' ? dims[1] : dims[0]
+  let ends: Reader[] = [reader]
+  for (let step = 0; step < MAX_STEPS; step++) {
+    ends = ends.flatMap(({ node, graph }) => node.output.flatMap((value) => index.readersOf(graph, value)))
+    const attention = ends.find(({ node }) => operatorOf(node).heads !== undefined)?.node
+    if (attention === undefined) continue
+    const { query, keyValue } = operatorOf(attention).heads!
+    const heads = intAttribute(attention, query) ?? 0
+    const kvHeads = intAttribute(attention, keyValue) ?? 0
+    const size = rows / (heads + 2 * kvHeads)
+    return Number.isInteger(size) && size > 0 ? [heads * size, kvHeads * size, kvHeads * size] : undefined
+  }
+  return undefined
+}
