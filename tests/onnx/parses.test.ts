@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
-import { SiteIndex } from '../../src/model/expert_bindings.ts'
 import { GraphVariants } from '../../src/model/graph_variants.ts'
+import { SiteIndex } from '../../src/model/site_index.ts'
 import {
   addBypass,
   bindingsOf,
