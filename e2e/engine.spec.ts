@@ -83,6 +83,35 @@ test.describe
     })
     test.afterAll(() => page.close())
 
+    // First, since what is in VRAM already would not be fetched.
+    test('wrong experts are refused with a typed error, and the base goes on', async () => {
+      const { url, path } = experts.at(-1)!
+      const file = readFileSync(path)
+      await page.route('**/bad/truncated.trit', (route) =>
+        route.fulfill({ body: file.subarray(0, file.length - 1000) }),
+      )
+      await page.route('**/bad/flipped.trit', (route) => {
+        const flipped = Buffer.from(file)
+        flipped[flipped.length - 5000] ^= 4
+        return route.fulfill({ body: flipped })
+      })
+      await page.route('**/bad/missing.trit', (route) => route.fulfill({ status: 404 }))
+      const before = await tokens(PROMPTS[0], 3)
+
+      const attempt = (source: string, root?: string) =>
+        page.evaluate(([from, known]) => window.harness.tryLoad(from as string, 'bad', known), [source, root])
+      expect(await attempt('/bad/flipped.trit')).toMatchObject({ tag: 'integrity' })
+      expect(await attempt('/bad/truncated.trit')).toMatchObject({
+        tag: expect.stringMatching(/format|network/),
+      })
+      expect(await attempt('/bad/missing.trit')).toMatchObject({ tag: 'network', fields: { status: 404 } })
+      expect(await attempt(`/experts/${url}`, 'f'.repeat(64))).toMatchObject({ tag: 'integrity' })
+      expect(await attempt('/models/demo/tokenizer.json')).toMatchObject({ tag: 'format' })
+
+      expect(await page.evaluate(() => window.harness.checksum())).toBe(checksum)
+      expect(await tokens(PROMPTS[0], 3)).toEqual(before)
+    })
+
     test.describe('against plain sessions', () => {
       test.skip(!existsSync(PLAIN), `the unhoisted ONNX of the demo base is not at ${PLAIN}`)
 
@@ -134,35 +163,6 @@ test.describe
           fetched.filter((url) => /\.(trit|onnx|safetensors)/.test(url) && !url.includes('/plain/')),
         ).toEqual([])
       })
-    })
-
-    test('wrong experts are refused with a typed error, and the base goes on', async () => {
-      const { url, path } = experts.at(-1)!
-      const file = readFileSync(path)
-      await page.route('**/bad/truncated.trit', (route) =>
-        route.fulfill({ body: file.subarray(0, file.length - 1000) }),
-      )
-      await page.route('**/bad/flipped.trit', (route) => {
-        const flipped = Buffer.from(file)
-        flipped[flipped.length - 5000] ^= 4
-        return route.fulfill({ body: flipped })
-      })
-      await page.route('**/bad/missing.trit', (route) => route.fulfill({ status: 404 }))
-      await activate([])
-      const before = await tokens(PROMPTS[0], 3)
-
-      const attempt = (source: string, root?: string) =>
-        page.evaluate(([from, known]) => window.harness.tryLoad(from as string, 'bad', known), [source, root])
-      expect(await attempt('/bad/flipped.trit')).toMatchObject({ tag: 'integrity' })
-      expect(await attempt('/bad/truncated.trit')).toMatchObject({
-        tag: expect.stringMatching(/format|network/),
-      })
-      expect(await attempt('/bad/missing.trit')).toMatchObject({ tag: 'network', fields: { status: 404 } })
-      expect(await attempt(`/experts/${url}`, 'f'.repeat(64))).toMatchObject({ tag: 'integrity' })
-      expect(await attempt('/models/demo/tokenizer.json')).toMatchObject({ tag: 'format' })
-
-      expect(await page.evaluate(() => window.harness.checksum())).toBe(checksum)
-      expect(await tokens(PROMPTS[0], 3)).toEqual(before)
     })
 
     test(`revert: ${SWITCHES} random switches, then every weight has the bits it had`, async () => {
