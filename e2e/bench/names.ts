@@ -1,6 +1,6 @@
 /** Names of cases, which the page makes and the report looks up. */
 
-export const millions = (weights: number) => {
+const millions = (weights: number) => {
   const count = weights / 2 ** 20
   return `${count >= 1 ? Math.round(count) : count.toPrecision(2)} M`
 }

@@ -22,11 +22,11 @@ export function figure({ unit, median }: Pick<BenchCase, 'unit' | 'median'>): st
   return unit === 'count' ? sig(median) : `${sig(median)} ${unit}`
 }
 
-export function percent(share: number): string {
+function percent(share: number): string {
   return `${sig(100 * share, 2)} %`
 }
 
-export function ratio(value: number | null): string {
+function ratio(value: number | null): string {
   if (value === null) return 'not measured'
   return Math.abs(value) < 1 ? sig(value) : sig(value, 3)
 }

@@ -21,7 +21,7 @@ const TYPES: Record<string, string> = {
 }
 
 /** The narrowest policy that the page runs under: nothing inline, nothing from elsewhere, no eval but of wasm. */
-export const STRICT_CSP = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'"
+const STRICT_CSP = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'"
 
 export interface StaticServerOptions {
   /** Sent with everything; {@link STRICT_CSP} by default. */

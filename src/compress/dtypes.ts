@@ -23,7 +23,7 @@ export const DTYPE_BYTES: Readonly<Record<string, number>> = {
 /** The dtypes whose values {@link decodeFloats} reads. */
 const READABLE = ['F32', 'F16', 'BF16', 'F64', 'I8']
 
-export function isReadable(dtype: string): boolean {
+function isReadable(dtype: string): boolean {
   return READABLE.includes(dtype)
 }
 

@@ -61,7 +61,7 @@ export function ternaryEntropy(density: number): number {
   return part(1 - density, 1 - density) + part(density, density / 2)
 }
 
-export function inspectTensor(tensor: TritTensor): TensorInspection {
+function inspectTensor(tensor: TritTensor): TensorInspection {
   const { name, shape, codec, role, target, bytes } = tensor
   const weights = weightsOf(shape)
   const common = { name, shape, codec, role, target, weights, bytes }

@@ -93,7 +93,7 @@ function checkRule({ density, alpha }: TernaryRule, where: string): void {
 }
 
 /** Matches tensor names: `*` crosses dots and slashes. */
-export function globMatcher(glob: string): (name: string) => boolean {
+function globMatcher(glob: string): (name: string) => boolean {
   return picomatch(glob, { bash: true, dot: true, nonegate: true })
 }
 

@@ -3,7 +3,7 @@ import type { Closeness, Expert } from '../loader/index.ts'
 import type { HeldOutText } from './measurement.ts'
 
 /** Tokens of a window: few, so that even a slow device soon shows a first figure. */
-export const AGREEMENT_TOKENS = 64
+const AGREEMENT_TOKENS = 64
 const WINDOWS = 4
 
 /** How often a compression, and the base, choose the same next token as the uncompressed expert. */

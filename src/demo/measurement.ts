@@ -5,7 +5,7 @@ import type { SwitcherState } from '../element/switcher_state.ts'
 import { TritswapError } from '../errors.ts'
 
 /** Tokens that the model sees at once, as `tritswap eval` cuts a text. */
-export const WINDOW_TOKENS = 256
+const WINDOW_TOKENS = 256
 
 /** More than a token has on average in any text. */
 const CHARACTERS_PER_TOKEN = 16

@@ -68,9 +68,6 @@ export interface Scale<T extends AdapterTensor = TritTensor> extends TensorRef<T
 
 export type Contribution<T extends AdapterTensor = TritTensor> = Delta<T> | LowRank<T> | Scale<T>
 
-/** The order in which contributions to one target are applied. */
-export const SETTLING_ORDER = ['scale', 'lowRank', 'delta'] as const satisfies Contribution['kind'][]
-
 /** Whether a contribution changes every weight of its target, so that the whole tensor has to be saved. */
 export function isWholeTensor({ kind }: Contribution<AdapterTensor>): boolean {
   return kind !== 'delta'

@@ -4,11 +4,11 @@
  *
  * @module
  */
-export { type AdapterFacts, type Gpu, type GpuOptions, requestGpu, wrapDevice } from './device.ts'
-export { ExpertStore, type ExpertStoreStats } from './experts/expert_store.ts'
+export { type AdapterFacts, type Gpu, requestGpu, wrapDevice } from './device.ts'
+export { ExpertStore } from './experts/expert_store.ts'
 export type { ExpertUpload } from './experts/expert_upload.ts'
-export type { ExpertHead, ResidentExpert } from './experts/resident_expert.ts'
+export type { ResidentExpert } from './experts/resident_expert.ts'
 export { type UnpackedPart, Unpacker, type UnpackRequest } from './experts/unpacker.ts'
 export type { SetEntry } from './switch/active_set.ts'
 export { Switcher, type SwitchTimings } from './switch/switcher.ts'
-export { type WeightFeed, WeightStore } from './weights/weight_store.ts'
+export { WeightStore } from './weights/weight_store.ts'

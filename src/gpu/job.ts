@@ -55,7 +55,7 @@ export interface MergeJob {
 }
 
 /** `Job` of shaders/shared/job.wgsl for the blocks `[firstBlock, endBlock)`. */
-export function jobParams(
+function jobParams(
   { shape, placement, reverted, applied }: MergeJob,
   firstBlock: number,
   endBlock: number,

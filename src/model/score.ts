@@ -6,7 +6,7 @@
  */
 
 /** Tokens of one forward pass when a text is scored. */
-export const WINDOW_TOKENS = 256
+const WINDOW_TOKENS = 256
 /** The first windows of a text are for reporting; whatever is chosen on a text is chosen on later ones. */
 export const REPORT_WINDOWS = 24
 

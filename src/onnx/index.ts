@@ -10,32 +10,30 @@
 
 export {
   type BypassInput,
-  type BypassInputKind,
   type SiteBypass,
   sideBlockSize,
   sideBlocks,
 } from './bypass/bypass_inputs.ts'
-export type { Site, SiteKind, SitePart, SiteTensors } from './bypass/site.ts'
-export { addBypass, type BypassGraph, type GraphVariant, sitesOf } from './bypass/variants.ts'
+export type { Site, SitePart } from './bypass/site.ts'
+export { addBypass, type BypassGraph, sitesOf } from './bypass/variants.ts'
 export { externalFilesOf } from './graph/external_files.ts'
 export {
   DTYPE_SUFFIX,
   graphFiles,
   isModelDtype,
   type ModelDtype,
-  parseGraphFile,
 } from './graph/graph_files.ts'
 export { type GraphFile, OnnxGraph } from './graph/onnx_graph.ts'
 export { type Storage, writeBaseWeights } from './hoist/base_weights.ts'
 export type { HoistedWeight } from './hoist/graph_inputs.ts'
-export { type HoistOptions, hoistModel, type QuantizedChoice } from './hoist/hoist_model.ts'
+export { hoistModel, type QuantizedChoice } from './hoist/hoist_model.ts'
 export { bindingsOf, type HoistedModel } from './hoist/hoisted_model.ts'
 export type { HoistedGraphFile } from './hoist/rewrite.ts'
-export type { HoistedTensor } from './hoist/roundings.ts'
-export { type WeightPiece, weightBytes, weightPieces } from './hoist/weight_pieces.ts'
+
+export { weightBytes, weightPieces } from './hoist/weight_pieces.ts'
 export { weightTable } from './hoist/weight_table.ts'
-export { type InitializerData, readElements } from './proto/initializer_data.ts'
-export type { ExternalFiles } from './proto/tensor_bytes.ts'
+export { readElements } from './proto/initializer_data.ts'
+
 export { integersOf } from './quantized/integer_records.ts'
 export type { IntegerSite } from './quantized/integer_site.ts'
 export type { Checkpoint } from './resolve/checkpoint.ts'

@@ -6,5 +6,5 @@
  */
 export { bypassOnCpu, type CpuBypass } from './bypass.ts'
 export { type ReferenceExpert, readExpert } from './expert.ts'
-export { type MergeBase, type MergeEntry, mergedTensors, type TensorValues } from './merge.ts'
+export { mergedTensors, type TensorValues } from './merge.ts'
 export { type CpuFeed, ReferenceWeights } from './weights.ts'

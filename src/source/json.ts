@@ -24,7 +24,7 @@ const [OPEN_LIST, CLOSE_LIST, OPEN_OBJECT, CLOSE_OBJECT] = [0x5b, 0x5d, 0x7b, 0x
  * @param name - of the file, for messages
  * @throws {TritswapError} `format` for what is not JSON, `limit` for what is over a limit
  */
-export function parseJson(bytes: Uint8Array, name: string, limits: JsonLimits): unknown {
+function parseJson(bytes: Uint8Array, name: string, limits: JsonLimits): unknown {
   let text: string
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)

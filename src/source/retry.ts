@@ -17,7 +17,7 @@ export interface RetryPolicy {
   onRetry?(error: unknown, waitMs: number): void
 }
 
-export const DEFAULT_RETRY: RetryPolicy = {
+const DEFAULT_RETRY: RetryPolicy = {
   attempts: 6,
   baseMs: 500,
   maxMs: 30_000,

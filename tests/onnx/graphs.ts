@@ -57,7 +57,7 @@ export async function checkpointValues(path: string): Promise<TensorValues> {
 const expectations = new Map<string, ReturnType<typeof openCheckpoint>>()
 
 /** A tensor of a zoo model's expected.safetensors. */
-export async function expected(model: string, name: string) {
+async function expected(model: string, name: string) {
   const opened =
     expectations.get(model) ??
     openFile(join(ZOO, model, 'expected.safetensors')).then((file) => openCheckpoint(file))
