@@ -6,9 +6,9 @@
  *
  *     W′ = W ⊙ (1 + Σ w·v over rows) ⊙ (1 + Σ w·v over columns) + Σ w·scaling·(left · right) + Σ w·delta
  *
- * where w is the weight of each contribution's expert: first the scales, then the low-rank pairs, then the deltas
- * ({@link SETTLING_ORDER}), in whatever order the experts and their tensors come. So scales never reach what other
- * experts add, and the scales of one axis add up instead of multiplying. Meanings are those of Hugging Face peft.
+ * where w is the weight of each contribution's expert: first the scales, then the low-rank pairs, then the deltas, in
+ * whatever order the experts and their tensors come. So scales never reach what other experts add, and the scales of
+ * one axis add up instead of multiplying. Meanings are those of Hugging Face peft.
  *
  * @module
  */
