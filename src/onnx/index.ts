@@ -18,13 +18,7 @@ export {
 export type { Site, SiteKind, SitePart, SiteTensors } from './bypass/site.ts'
 export { addBypass, type BypassGraph, type GraphVariant, sitesOf } from './bypass/variants.ts'
 export { externalFilesOf } from './graph/external_files.ts'
-export {
-  DTYPE_SUFFIX,
-  graphFiles,
-  isModelDtype,
-  type ModelDtype,
-  parseGraphFile,
-} from './graph/graph_files.ts'
+export { graphFiles, parseGraphFile } from './graph/graph_files.ts'
 export { type GraphFile, OnnxGraph } from './graph/onnx_graph.ts'
 export { type Storage, writeBaseWeights } from './hoist/base_weights.ts'
 export type { HoistedWeight } from './hoist/graph_inputs.ts'
