@@ -5,8 +5,9 @@
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { ModelDtype } from '../../src/format/dtype.ts'
 import { readHead, type TritTable, targetsOf } from '../../src/format/index.ts'
-import { graphFiles, type ModelDtype } from '../../src/onnx/graph/graph_files.ts'
+import { graphFiles } from '../../src/onnx/graph/graph_files.ts'
 import { indexGraph } from '../../src/onnx/graph/graph_index.ts'
 import { parseModel } from '../../src/onnx/proto/model.ts'
 import { type GraphProto, TensorProto_DataType } from '../../src/onnx/proto/onnx_pb.ts'

@@ -1,8 +1,9 @@
 import { parseArgs } from 'node:util'
 import { decodePieces, decodeSparse } from '../compress/decode.ts'
 import { safetensorsHead, type TensorToWrite } from '../compress/safetensors.ts'
+import { isTernary, summaryOf } from '../format/codecs/index.ts'
 import { readHead, type TritHead } from '../format/head.ts'
-import type { TernaryTensor, TritTensor } from '../format/table.ts'
+import type { TritTensor } from '../format/table.ts'
 import { UsageError } from './command.ts'
 import { type FileSource, openFile } from './file_source.ts'
 import { writeFileWhole } from './output.ts'
@@ -77,17 +78,22 @@ async function writeSparse(
   onTensor: OnTensor,
 ): Promise<void> {
   const { tensors, method } = head.table
-  const ternary = tensors.filter((tensor) => tensor.codec === 'ternary')
-  const wide = tensors.flatMap((tensor) => (tensor.codec === 'ternary' ? wideParts(tensor) : [dense(tensor)]))
+  const ternary = tensors.filter(isTernary)
+  const wide = tensors.flatMap((tensor) => (isTernary(tensor) ? wideParts(tensor) : [dense(tensor)]))
   const signs = ternary.map(
-    ({ name, kept }): TensorToWrite => ({ name: `${name}.signs`, dtype: 'I8', shape: [kept] }),
+    (tensor): TensorToWrite => ({
+      name: `${tensor.name}.signs`,
+      dtype: 'I8',
+      shape: [summaryOf(tensor).kept],
+    }),
   )
   await write(safetensorsHead([...wide, ...signs], { format: 'pt', method }))
   let done = 0
   for (const tensor of tensors) {
-    if (tensor.codec === 'ternary') {
+    const { scale } = summaryOf(tensor)
+    if (scale !== undefined) {
       for await (const { indices } of decodeSparse(source, head, tensor)) await write(bytesOf(indices))
-      await write(bytesOf(Float32Array.of(tensor.scale)))
+      await write(bytesOf(Float32Array.of(scale)))
     } else {
       for await (const piece of decodePieces(source, head, tensor)) await write(bytesOf(piece))
     }
@@ -103,10 +109,10 @@ function dense({ name, shape }: TritTensor): TensorToWrite {
   return { name, dtype: 'F32', shape }
 }
 
-function wideParts({ name, kept }: TernaryTensor): TensorToWrite[] {
+function wideParts(tensor: TritTensor): TensorToWrite[] {
   return [
-    { name: `${name}.indices`, dtype: 'I32', shape: [kept] },
-    { name: `${name}.scale`, dtype: 'F32', shape: [] },
+    { name: `${tensor.name}.indices`, dtype: 'I32', shape: [summaryOf(tensor).kept] },
+    { name: `${tensor.name}.scale`, dtype: 'F32', shape: [] },
   ]
 }
 

@@ -1,7 +1,8 @@
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { TritswapError } from '../errors.ts'
-import { graphFiles, type ModelDtype } from '../onnx/index.ts'
+import type { ModelDtype } from '../format/dtype.ts'
+import { graphFiles } from '../onnx/index.ts'
 
 /** A model folder as transformers.js reads it. */
 export interface ModelFolder {

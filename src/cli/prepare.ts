@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
-import { isModelDtype, type Storage } from '../onnx/index.ts'
+import { isModelDtype } from '../format/dtype.ts'
+import type { Storage } from '../onnx/index.ts'
 import { UsageError } from './command.ts'
 import { prepareModel } from './prepare_model.ts'
 

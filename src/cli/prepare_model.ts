@@ -6,13 +6,13 @@ import { placeholder } from '../compress/placeholders.ts'
 import { readBytes, readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { tiedCopies } from '../compress/ties.ts'
 import { isTritswapError } from '../errors.ts'
+import type { ModelDtype } from '../format/dtype.ts'
 import { fingerprintOf, HASH_SLICE, hashSlices, sha256, toHex } from '../format/index.ts'
 import {
   type Checkpoint as ExportedFrom,
   externalFilesOf,
   type GraphFile,
   hoistModel,
-  type ModelDtype,
   OnnxGraph,
   type QuantizedChoice,
   type Storage,

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TritswapError } from '../errors.ts'
+import { formOf } from '../format/codecs/index.ts'
 import { SKETCH_VALUES, sketchPositions, targetsOf } from '../format/index.ts'
 import type { BaseIdentity } from '../model/base_check.ts'
 import { OnnxGraph } from '../onnx/index.ts'
@@ -45,7 +46,7 @@ export function identityOf({ manifest, weights }: PreparedBase, name: string): B
   return {
     name,
     fingerprint: manifest.fingerprint,
-    dtype: tensors.some(({ codec }) => codec === 'blocks') ? 'q4' : 'f32',
+    dtype: tensors.some((tensor) => formOf(tensor).kind === 'nbits') ? 'q4' : 'f32',
     shapes: new Map(tensors.map((tensor) => [tensor.name, tensor.shape])),
     sketches: new Map(
       targetsOf(tensors).map((tensor) => {

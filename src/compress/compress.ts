@@ -4,6 +4,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { FLOAT_BYTES } from '../format/dtype.ts'
 import { MAX_TENSOR_WEIGHTS } from '../format/limits.ts'
 import type { CompressionRecord, TritMethod } from '../format/table.ts'
 import { TritWriter } from '../format/writer.ts'
@@ -20,7 +21,14 @@ import {
   type TensorReport,
   textsOf,
 } from './report.ts'
-import { type DenseRule, mainRule, type RuleOptions, rulesFor, type TensorRule } from './rules.ts'
+import {
+  type DenseRule,
+  isTernaryRule,
+  mainRule,
+  type RuleOptions,
+  rulesFor,
+  type TensorRule,
+} from './rules.ts'
 import { flatSlices, SLICES_AHEAD } from './slices.ts'
 import { sha256OfSource } from './source_hash.ts'
 import type { TaskTensor, TaskVector } from './task_vector.ts'
@@ -123,7 +131,7 @@ async function findMoved(
   )
   for await (const [{ tensor, rule }, { moments, score }] of work) {
     if (moments.nonzero === 0) unmoved.push(tensor.name)
-    else if (rule.codec === 'dense') moved.push({ tensor, rule, moments })
+    else if (!isTernaryRule(rule)) moved.push({ tensor, rule, moments })
     else {
       const balanced = rule.score === 'balanced' && !isVector(tensor.shape)
       moved.push({ tensor, rule, moments, score: balanced ? score : undefined })
@@ -150,7 +158,7 @@ async function writeTensors(
   const reports: TensorReport[] = []
   const work = pipelined(
     moved,
-    ({ tensor, rule }) => (rule.codec === 'dense' ? 0 : tensor.theta.weights),
+    ({ tensor, rule }) => (isTernaryRule(rule) ? tensor.theta.weights : 0),
     WEIGHTS_AHEAD,
     async (item) =>
       isTernary(item)
@@ -172,8 +180,8 @@ async function writeTensors(
         scale,
         fit: { sumSquares, ternary: { unit, sumKept } },
       })
-    } else if (rule.codec === 'dense') {
-      writer.begin({ ...common, ...rule }, theta.weights * (rule.dtype === 'f16' ? 2 : 4))
+    } else if (!isTernaryRule(rule)) {
+      writer.begin({ ...common, ...rule }, theta.weights * FLOAT_BYTES[rule.dtype])
       const pieces = pipelined(
         flatSlices(theta.weights),
         () => 1,
@@ -189,7 +197,7 @@ async function writeTensors(
 }
 
 function isTernary(moved: Moved): moved is TernaryMember {
-  return moved.rule.codec === 'ternary'
+  return isTernaryRule(moved.rule)
 }
 
 /** The main rule; an expert with nothing ternary has none. */

@@ -3,17 +3,14 @@
  *
  * @module
  */
-import { decodeDense } from '../format/codecs/dense.ts'
-import { decodeTernary, type TernaryEntries } from '../format/codecs/ternary.ts'
-import { checkFinite } from '../format/finite.ts'
+import { type Band, PIECE_WEIGHTS } from '../format/codecs/codec.ts'
+import { codecOf, decodeBands, decodeValues } from '../format/codecs/index.ts'
+import { checkFiniteValues } from '../format/finite.ts'
 import type { TritHead } from '../format/head.ts'
-import { decodeValues, readSection, ternarySection } from '../format/section.ts'
-import type { DenseTensor, TernaryTensor, TritTensor } from '../format/table.ts'
-import { tilingOf, weightsOf } from '../format/tiling.ts'
+import { readSection } from '../format/section.ts'
+import type { TritTensor } from '../format/table.ts'
+import { weightsOf } from '../format/tiling.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
-
-/** Largest number of elements in a piece, except for tensors whose tiles are wider. */
-const PIECE_WEIGHTS = 2 ** 20
 
 /**
  * A tensor's delta from theta_init in f32, flat row-major in checkpoint layout.
@@ -41,20 +38,35 @@ export async function* decodePieces(
   tensor: TritTensor,
   options?: ReadOptions,
 ): AsyncGenerator<Float32Array<ArrayBuffer>> {
-  if (tensor.codec === 'dense') {
-    yield* densePieces(source, head, tensor, options)
+  const codec = codecOf(tensor)
+  const check = (values: Float32Array, first: number) => {
+    if (head.table.kind === 'expert') checkFiniteValues(tensor, values, source.name, first)
+  }
+  if (codec.slice !== undefined) {
+    const weights = weightsOf(tensor.shape)
+    for (let from = 0; from < weights; from += PIECE_WEIGHTS) {
+      const slice = codec.slice(tensor, from, Math.min(PIECE_WEIGHTS, weights - from))
+      const values = decodeValues(slice, await readSection(source, head, slice, options))
+      check(values, from)
+      yield values
+    }
     return
   }
-  if (tensor.codec === 'blocks') {
-    yield decodeValues(tensor, await readSection(source, head, tensor, options))
+  const section = await readSection(source, head, tensor, options)
+  const entries = decodeBands(tensor, section)
+  if (entries !== undefined) {
+    for (const band of entries.bands) yield valuesOf(band, entries.scale)
     return
   }
-  const { scale } = tensor
-  for await (const { from, to, indices, negative } of bands(source, head, tensor, options)) {
-    const values = new Float32Array(to - from)
-    for (let i = 0; i < indices.length; i++) values[indices[i] - from] = negative[i] === 1 ? -scale : scale
-    yield values
-  }
+  const values = decodeValues(tensor, section)
+  check(values, 0)
+  yield values
+}
+
+function valuesOf({ from, to, indices, negative }: Band, scale: number): Float32Array<ArrayBuffer> {
+  const values = new Float32Array(to - from)
+  for (let i = 0; i < indices.length; i++) values[indices[i] - from] = negative[i] === 1 ? -scale : scale
+  return values
 }
 
 /** Kept entries in ascending order of flat row-major index. */
@@ -64,14 +76,15 @@ export interface SparseTensor {
   signs: Int8Array<ArrayBuffer>
 }
 
-/** A ternary tensor as indices and signs, in pieces that follow one another. */
+/** A tensor whose values are 0 and ±scale as indices and signs, in pieces that follow one another; none of others. */
 export async function* decodeSparse(
   source: ByteSource,
   head: TritHead,
-  tensor: TernaryTensor,
+  tensor: TritTensor,
   options?: ReadOptions,
 ): AsyncGenerator<SparseTensor> {
-  for await (const { from, to, ...entries } of bands(source, head, tensor, options)) {
+  const found = decodeBands(tensor, await readSection(source, head, tensor, options))
+  for (const { from, to, ...entries } of found?.bands ?? []) {
     const all = new Int8Array(to - from)
     for (let i = 0; i < entries.indices.length; i++)
       all[entries.indices[i] - from] = entries.negative[i] === 1 ? -1 : 1
@@ -83,45 +96,5 @@ export async function* decodeSparse(
       signs[i++] = all[at]
     }
     yield { indices, signs }
-  }
-}
-
-/** A run of flat elements, and the kept entries in it. */
-interface Band extends TernaryEntries {
-  from: number
-  to: number
-}
-
-/** Entries come in block order, so those of one row of tiles, and of one piece of a vector, stand together. */
-async function* bands(
-  source: ByteSource,
-  head: TritHead,
-  tensor: TernaryTensor,
-  options?: ReadOptions,
-): AsyncGenerator<Band> {
-  const { rows, cols, tileRows } = tilingOf(tensor.shape)
-  const { indices, negative } = decodeTernary(
-    tensor.shape,
-    ternarySection(tensor, await readSection(source, head, tensor, options)),
-  )
-  const step = rows === 1 ? PIECE_WEIGHTS : tileRows * cols
-  for (let from = 0, start = 0; from < rows * cols; from += step) {
-    const to = Math.min(from + step, rows * cols)
-    let end = start
-    while (end < indices.length && indices[end] < to) end++
-    yield { from, to, indices: indices.subarray(start, end), negative: negative.subarray(start, end) }
-    start = end
-  }
-}
-
-async function* densePieces(source: ByteSource, head: TritHead, tensor: DenseTensor, options?: ReadOptions) {
-  const weights = weightsOf(tensor.shape)
-  const size = tensor.dtype === 'f16' ? 2 : 4
-  for (let from = 0; from < weights; from += PIECE_WEIGHTS) {
-    const count = Math.min(PIECE_WEIGHTS, weights - from)
-    const part = { ...tensor, offset: tensor.offset + from * size, bytes: count * size }
-    const section = await readSection(source, head, part, options)
-    if (head.table.kind === 'expert') checkFinite(head.table, part.offset, section, source.name)
-    yield decodeDense(section, count, tensor.dtype)
   }
 }

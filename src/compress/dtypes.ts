@@ -1,24 +1,6 @@
 import { TritswapError } from '../errors.ts'
+import { SAFETENSORS_BYTES } from '../format/dtype.ts'
 import { bitsFromHalf } from '../format/float16.ts'
-
-/** Bytes per element of every dtype a safetensors header may name. */
-export const DTYPE_BYTES: Readonly<Record<string, number>> = {
-  F64: 8,
-  F32: 4,
-  F16: 2,
-  BF16: 2,
-  I64: 8,
-  I32: 4,
-  I16: 2,
-  I8: 1,
-  U64: 8,
-  U32: 4,
-  U16: 2,
-  U8: 1,
-  BOOL: 1,
-  F8_E4M3: 1,
-  F8_E5M2: 1,
-}
 
 /** The dtypes whose values {@link decodeFloats} reads. */
 const READABLE = ['F32', 'F16', 'BF16', 'F64', 'I8']
@@ -51,7 +33,7 @@ interface View {
 }
 
 function viewOf(bytes: Uint8Array<ArrayBuffer>, dtype: string, name: string): View {
-  const size = DTYPE_BYTES[dtype]
+  const size = SAFETENSORS_BYTES[dtype]
   const { buffer, byteOffset, byteLength } = bytes.byteOffset % size === 0 ? bytes : bytes.slice()
   const count = byteLength / size
   switch (dtype) {

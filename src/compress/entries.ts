@@ -1,4 +1,4 @@
-import type { BlockedEntries } from '../format/codecs/ternary.ts'
+import type { BlockedEntries } from '../format/codecs/ternary_encode.ts'
 import { tilingOf } from '../format/tiling.ts'
 import type { RunJob, SliceScore, TauOf } from './jobs.ts'
 import { pipelined } from './pipeline.ts'

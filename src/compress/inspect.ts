@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { summaryOf } from '../format/codecs/index.ts'
+import type { FloatDtype } from '../format/dtype.ts'
 import type { TritHead } from '../format/head.ts'
 import type { TritTensor } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
@@ -14,14 +16,14 @@ export interface TensorInspection {
   role: string
   target: string
   weights: number
-  /** Entries that are stored: all but of a ternary tensor. */
+  /** Entries that are stored: all, unless the codec is sparse. */
   kept: number
   density: number
-  /** Null for all but ternary tensors. */
+  /** Null unless the tensor is ternary. */
   scale: number | null
-  /** Only dense and blocks: how values, or the scales of blocks, are stored. */
-  dtype?: 'f16' | 'f32'
-  /** Only blocks: of an integer. */
+  /** Only dense and quantized tensors: how values, or the scales of quantized ones, are stored. */
+  dtype?: FloatDtype
+  /** Only quantized tensors: of an integer. */
   bits?: number
   bytes: number
   entropyBytes: number
@@ -65,14 +67,10 @@ function inspectTensor(tensor: TritTensor): TensorInspection {
   const { name, shape, codec, role, target, bytes } = tensor
   const weights = weightsOf(shape)
   const common = { name, shape, codec, role, target, weights, bytes }
-  if (tensor.codec !== 'ternary') {
-    const { dtype } = tensor
-    const bits = tensor.codec === 'blocks' ? { bits: tensor.bits } : {}
-    return { ...common, kept: weights, density: 1, scale: null, dtype, ...bits, entropyBytes: bytes }
-  }
-  const density = tensor.kept / weights
-  const entropyBytes = (weights * ternaryEntropy(density)) / 8
-  return { ...common, kept: tensor.kept, density, scale: tensor.scale, entropyBytes }
+  const { kept, scale, ...stored } = summaryOf(tensor)
+  const density = kept / weights
+  const entropyBytes = scale === undefined ? bytes : (weights * ternaryEntropy(density)) / 8
+  return { ...common, kept, density, scale: scale ?? null, ...stored, entropyBytes }
 }
 
 /** Everything that the head tells; the payload is not read. */

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { FloatDtype } from '../format/dtype.ts'
 import type { StoredTensor } from './safetensors.ts'
 import type { Slice } from './slices.ts'
 import type { TaskTensor } from './task_vector.ts'
@@ -47,7 +48,7 @@ export interface JobInputs {
   /** The kept entries: scores above `threshold`, and the first `quota[row]` of those equal to it in each row. */
   emit: ScoredJob & { threshold: number; quota?: Uint32Array }
   /** tau as a dense section stores it; the slice counts flat elements. */
-  dense: SliceJob & { dtype: 'f16' | 'f32' }
+  dense: SliceJob & { dtype: FloatDtype }
   /** SHA-256 of a stored tensor's bytes (`hashSlices`). */
   hash: { tensor: StoredTensor }
 }

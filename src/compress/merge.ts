@@ -4,6 +4,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { isTernary, summaryOf } from '../format/codecs/index.ts'
 import { type BaseRecord, targetsOf } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
 import { compressTaskVector } from './compress.ts'
@@ -58,7 +59,7 @@ export async function mergeExperts(
     notes: experts[0].head.table.method === 'lora' ? [FACTORS_NOTE] : [],
   }
   const stayDense = names.filter(
-    (name) => dense || sameTensors(experts, name).some((tensor) => tensor?.codec === 'dense'),
+    (name) => dense || sameTensors(experts, name).some((tensor) => tensor && !isTernary(tensor)),
   )
   return compressTaskVector(task, { ...rules, density, dense: stayDense.map(asGlob) }, context)
 }
@@ -101,9 +102,9 @@ function mergedBase(experts: readonly OpenExpert[], targets: readonly string[]):
 /** The largest density among the ternary tensors of each expert. */
 function densestOf(experts: readonly OpenExpert[]): number | undefined {
   const densities = experts.flatMap(({ head }) => {
-    const ternary = head.table.tensors.filter((tensor) => tensor.codec === 'ternary')
+    const ternary = head.table.tensors.filter(isTernary)
     const weights = ternary.reduce((sum, { shape }) => sum + weightsOf(shape), 0)
-    const kept = ternary.reduce((sum, tensor) => sum + tensor.kept, 0)
+    const kept = ternary.reduce((sum, tensor) => sum + summaryOf(tensor).kept, 0)
     return kept === 0 ? [] : [kept / weights]
   })
   return densities.length === 0 ? undefined : Math.max(...densities)

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { decodeTernary } from '../format/codecs/ternary.ts'
-import { decodeValues, readSection, ternarySection } from '../format/section.ts'
+import { decodeBands, decodeValues } from '../format/codecs/index.ts'
+import { readSection } from '../format/section.ts'
 import type { TritTensor } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
@@ -119,15 +119,16 @@ async function readPart(
   options?: ReadOptions,
 ): Promise<Part> {
   const section = await readSection(source, head, tensor, options)
-  if (tensor.codec !== 'ternary') {
+  const entries = decodeBands(tensor, section)
+  if (entries === undefined) {
     const values = decodeValues(tensor, section)
     return (visit) => {
       for (let i = 0; i < values.length; i++) visit(i, weight * values[i])
     }
   }
-  const { indices, negative } = decodeTernary(tensor.shape, ternarySection(tensor, section))
-  const value = weight * tensor.scale
+  const value = weight * entries.scale
   return (visit) => {
-    for (let i = 0; i < indices.length; i++) visit(indices[i], negative[i] === 0 ? value : -value)
+    for (const { indices, negative } of entries.bands)
+      for (let i = 0; i < indices.length; i++) visit(indices[i], negative[i] === 0 ? value : -value)
   }
 }

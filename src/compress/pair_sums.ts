@@ -8,8 +8,9 @@
  *
  * @module
  */
-import { decodeTernary, type TernaryEntries } from '../format/codecs/ternary.ts'
-import { decodeValues, readSection, ternarySection } from '../format/section.ts'
+import { decodeBands, decodeValues } from '../format/codecs/index.ts'
+import type { TernaryEntries } from '../format/codecs/ternary_decode.ts'
+import { readSection } from '../format/section.ts'
 import type { TritTensor } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
 import type { ReadOptions } from '../source/source.ts'
@@ -53,15 +54,17 @@ export const NO_SUMS: PairSums = {
 }
 
 /** Bit masks of the entries of a tensor with `weights` weights. */
-export function masksOf(weights: number, { indices, negative }: TernaryEntries, scale: number): TernaryMasks {
+export function masksOf(weights: number, bands: readonly TernaryEntries[], scale: number): TernaryMasks {
   const masks = {
     positive: new Uint32Array(Math.ceil(weights / 32)),
     negative: new Uint32Array(Math.ceil(weights / 32)),
     scale,
   }
-  for (let i = 0; i < indices.length; i++) {
-    const words = negative[i] === 0 ? masks.positive : masks.negative
-    words[indices[i] >>> 5] |= 1 << (indices[i] & 31)
+  for (const { indices, negative } of bands) {
+    for (let i = 0; i < indices.length; i++) {
+      const words = negative[i] === 0 ? masks.positive : masks.negative
+      words[indices[i] >>> 5] |= 1 << (indices[i] & 31)
+    }
   }
   return masks
 }
@@ -74,9 +77,10 @@ export async function readOperand(
 ): Promise<Operand> {
   const section = await readSection(source, head, tensor, options)
   const weights = weightsOf(tensor.shape)
-  return tensor.codec === 'ternary'
-    ? masksOf(weights, decodeTernary(tensor.shape, ternarySection(tensor, section)), tensor.scale)
-    : decodeValues(tensor, section)
+  const entries = decodeBands(tensor, section)
+  return entries === undefined
+    ? decodeValues(tensor, section)
+    : masksOf(weights, entries.bands, entries.scale)
 }
 
 /** The sums of one tensor; undefined is a tensor that an expert does not have, and so does not change. */

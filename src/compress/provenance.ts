@@ -5,9 +5,9 @@
  */
 import { fingerprintOf } from '../format/fingerprint.ts'
 import { toHalf } from '../format/float16.ts'
-import { MAX_SOURCES } from '../format/limits.ts'
+import { MAX_SOURCES, SKETCH_VALUES } from '../format/limits.ts'
 import { sketchPositions } from '../format/sketch.ts'
-import { type BaseRecord, SKETCH_VALUES, type SourceRecord, targetsOf } from '../format/table.ts'
+import { type BaseRecord, type SourceRecord, targetsOf } from '../format/table.ts'
 import type { ByteSource } from '../source/source.ts'
 import { isFloat } from './dtypes.ts'
 import type { RunJob } from './jobs.ts'

@@ -5,6 +5,7 @@
  */
 import picomatch from 'picomatch'
 import { TritswapError } from '../errors.ts'
+import type { FloatDtype } from '../format/dtype.ts'
 import type { TritMethod } from '../format/table.ts'
 import { DEFAULT_DENSITY } from './defaults.ts'
 
@@ -44,7 +45,7 @@ export interface RuleOptions {
   exclude?: readonly string[]
   /** Stored uncompressed, as f16 or f32 deltas. */
   dense?: readonly string[]
-  denseDtype?: 'f16' | 'f32'
+  denseDtype?: FloatDtype
   /** Later ones win. */
   overrides?: readonly Override[]
 }
@@ -60,10 +61,14 @@ export interface TernaryRule {
 
 export interface DenseRule {
   codec: 'dense'
-  dtype: 'f16' | 'f32'
+  dtype: FloatDtype
 }
 
 export type TensorRule = TernaryRule | DenseRule
+
+export function isTernaryRule(rule: TensorRule): rule is TernaryRule {
+  return 'density' in rule
+}
 
 /** The rule of tensors that no glob names. */
 export function mainRule(options: RuleOptions, method: TritMethod): TernaryRule {

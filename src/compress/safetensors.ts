@@ -5,11 +5,12 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { SAFETENSORS_BYTES } from '../format/dtype.ts'
 import { MAX_NAME_LENGTH, MAX_RANK, MAX_TENSORS } from '../format/limits.ts'
 import { parseJsonObject } from '../source/json.ts'
 import { mistakenFile, TELLING_BYTES } from '../source/mistaken_file.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
-import { DTYPE_BYTES, decodeFloats } from './dtypes.ts'
+import { decodeFloats } from './dtypes.ts'
 
 /** The limit of the reference implementation. */
 const MAX_HEADER_BYTES = 100_000_000
@@ -95,7 +96,7 @@ function storedTensor(name: string, value: unknown, source: ByteSource, data: nu
   const bad = (what: string) => notSafetensors(source.name, `${name.slice(0, 80)} has ${what}`)
   if (name === '') throw notSafetensors(source.name, 'it has a tensor without a name')
   if (name.length > MAX_NAME_LENGTH) throw bad(`a name of ${name.length} characters, over ${MAX_NAME_LENGTH}`)
-  if (typeof dtype !== 'string' || !Object.hasOwn(DTYPE_BYTES, dtype)) {
+  if (typeof dtype !== 'string' || !Object.hasOwn(SAFETENSORS_BYTES, dtype)) {
     throw bad(`dtype ${JSON.stringify(dtype)?.slice(0, 20)}`)
   }
   if (!isSizes(shape) || shape.length > MAX_RANK) throw bad(`shape ${JSON.stringify(shape)?.slice(0, 80)}`)
@@ -104,8 +105,8 @@ function storedTensor(name: string, value: unknown, source: ByteSource, data: nu
   }
   const weights = shape.reduce((product, size) => product * size, 1)
   const bytes = range[1] - range[0]
-  if (bytes !== weights * DTYPE_BYTES[dtype]) {
-    throw bad(`${bytes} bytes, and shape [${shape}] of ${dtype} needs ${weights * DTYPE_BYTES[dtype]}`)
+  if (bytes !== weights * SAFETENSORS_BYTES[dtype]) {
+    throw bad(`${bytes} bytes, and shape [${shape}] of ${dtype} needs ${weights * SAFETENSORS_BYTES[dtype]}`)
   }
   return { name, dtype, shape, weights, source, offset: data + range[0], bytes }
 }
@@ -121,7 +122,7 @@ export async function readBytes(
   count = tensor.weights - from,
   options?: ReadOptions,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const size = DTYPE_BYTES[tensor.dtype]
+  const size = SAFETENSORS_BYTES[tensor.dtype]
   return tensor.source.read(tensor.offset + from * size, count * size, options)
 }
 
@@ -171,7 +172,7 @@ export function safetensorsHead(
   let end = 0
   const entries = tensors.map(({ name, dtype, shape }) => {
     const start = end
-    end += shape.reduce((product, size) => product * size, 1) * DTYPE_BYTES[dtype]
+    end += shape.reduce((product, size) => product * size, 1) * SAFETENSORS_BYTES[dtype]
     return [name, { dtype, shape, data_offsets: [start, end] }] as const
   })
   const json = new TextEncoder().encode(

@@ -5,8 +5,9 @@
  */
 import { TritswapError } from '../errors.ts'
 import { fromHalf } from '../format/float16.ts'
+import { SKETCH_VALUES } from '../format/limits.ts'
 import { compareSketch } from '../format/sketch.ts'
-import { SKETCH_VALUES, targetsOf } from '../format/table.ts'
+import { targetsOf } from '../format/table.ts'
 import type { OpenExpert } from './open_expert.ts'
 
 /**

@@ -58,7 +58,9 @@ export async function* sweep(
 async function pointAt(report: CompressReport, density: number, alpha: number): Promise<SweepPoint> {
   const { tensors } = report
   const scales = new Map(
-    tensors.map(({ name, fit }) => [name, roundScale(alpha * (fit?.ternary?.unit ?? 0), name)]),
+    tensors.flatMap(({ name, fit }) =>
+      fit?.ternary === undefined ? [] : [[name, roundScale(alpha * fit.ternary.unit, name)] as const],
+    ),
   )
   const head = await parseHead(report.head, 'the compressed file')
   const { table, chunkBytes, payloadBytes, chunkHashes } = head
@@ -66,9 +68,10 @@ async function pointAt(report: CompressReport, density: number, alpha: number): 
     {
       ...table,
       compression: { ...table.compression, alpha },
-      tensors: table.tensors.map((tensor) =>
-        tensor.codec === 'ternary' ? { ...tensor, scale: scales.get(tensor.name)! } : tensor,
-      ),
+      tensors: table.tensors.map((tensor) => {
+        const scale = scales.get(tensor.name)
+        return scale === undefined ? tensor : { ...tensor, scale }
+      }),
     },
     Math.log2(chunkBytes),
     payloadBytes,

@@ -4,7 +4,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
-import { encodeBlocks } from '../format/codecs/ternary.ts'
+import { encodeBlocks } from '../format/codecs/ternary_encode.ts'
 import { type Entries, gatherEntries } from './entries.ts'
 import type { RunJob } from './jobs.ts'
 import { addMoments, type Moments } from './moments.ts'

@@ -1,5 +1,6 @@
 import { TritswapError } from '../errors.ts'
-import { encodeBlocks } from '../format/codecs/ternary.ts'
+import { encodeBlocks } from '../format/codecs/ternary_encode.ts'
+import { FLOAT_BYTES } from '../format/dtype.ts'
 import { TritWriter } from '../format/writer.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { gatherEntries } from './entries.ts'
@@ -60,7 +61,7 @@ export async function packTernary(
       }
     } else {
       const dtype = tensor.dtype === 'F16' ? 'f16' : 'f32'
-      writer.begin({ ...common, codec: 'dense', dtype }, tensor.weights * (dtype === 'f16' ? 2 : 4))
+      writer.begin({ ...common, codec: 'dense', dtype }, tensor.weights * FLOAT_BYTES[dtype])
       for (const slice of flatSlices(tensor.weights)) {
         await run(
           'stats',

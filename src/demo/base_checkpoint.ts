@@ -2,6 +2,8 @@ import type { Checkpoint } from '../compress/checkpoint.ts'
 import type { StoredTensor } from '../compress/safetensors.ts'
 import { isTritswapError, TritswapError } from '../errors.ts'
 import { readModelManifest } from '../fetcher/manifest.ts'
+import { formOf } from '../format/codecs/index.ts'
+import { FLOAT_BYTES, SAFETENSORS_DTYPE_OF } from '../format/dtype.ts'
 import { type TritHead, weightsOf } from '../format/index.ts'
 import { fetchGraph, graphPath } from '../model/graph_files.ts'
 import { onnxTensors } from '../model/onnx_checkpoint.ts'
@@ -34,7 +36,8 @@ export async function openPageBase(folder: string, signal?: AbortSignal): Promis
     signal,
   })
   const { base } = head.table
-  const exact = /^fp(32|16)$/.test(dtype) && head.table.tensors.every(({ codec }) => codec === 'dense')
+  const exact =
+    /^fp(32|16)$/.test(dtype) && head.table.tensors.every((tensor) => formOf(tensor).kind === 'dense')
   return {
     name: base.name ?? name,
     fingerprint: base.fingerprint ?? manifest.fingerprint,
@@ -46,11 +49,12 @@ function baseCheckpoint({ headBytes, table }: TritHead, source: ByteSource, name
   const tensors = new Map<string, StoredTensor>()
   for (const tensor of table.tensors) {
     // Other names hold a rounding of a tensor that the file has as well.
-    if (tensor.codec !== 'dense' || tensor.target !== tensor.name) continue
-    const { shape, dtype, offset } = tensor
+    const form = formOf(tensor)
+    if (form.kind !== 'dense' || tensor.target !== tensor.name) continue
+    const { shape, offset } = tensor
     const weights = weightsOf(shape)
-    const bytes = weights * (dtype === 'f16' ? 2 : 4)
-    const stored = { dtype: dtype === 'f16' ? 'F16' : 'F32', shape, weights, bytes, source }
+    const bytes = weights * FLOAT_BYTES[form.dtype]
+    const stored = { dtype: SAFETENSORS_DTYPE_OF[form.dtype], shape, weights, bytes, source }
     tensors.set(tensor.name, { ...stored, name: tensor.name, offset: headBytes + offset })
   }
   return { name, tensors, files: [source], metadata: {}, converted: true }

@@ -21,11 +21,6 @@ export class BitWriter {
     this.words = words
   }
 
-  /** Bits written so far. */
-  get position(): number {
-    return this.#word * 32 + this.#used
-  }
-
   /** Appends the low `count ≤ 32` bits of `value`; the bits above them must be 0. */
   write(value: number, count: number): void {
     if (count === 0) return

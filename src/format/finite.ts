@@ -1,4 +1,6 @@
 import { TritswapError } from '../errors.ts'
+import { formOf } from './codecs/index.ts'
+import { FLOAT_BYTES, type FloatDtype } from './dtype.ts'
 import type { TritTable, TritTensor } from './table.ts'
 
 /**
@@ -16,15 +18,24 @@ export function checkFinite(
 ): void {
   const end = offset + bytes.byteLength
   for (const tensor of tensors) {
-    if (tensor.codec !== 'dense') continue
+    const form = formOf(tensor)
+    if (form.kind !== 'dense') continue
     const from = Math.max(offset, tensor.offset)
     const to = Math.min(end, tensor.offset + tensor.bytes)
     if (from >= to) continue
-    const at = firstNotFinite(bytes.subarray(from - offset, to - offset), tensor.dtype)
+    const at = firstNotFinite(bytes.subarray(from - offset, to - offset), form.dtype)
     if (at < 0) continue
-    const index = (from - tensor.offset) / (tensor.dtype === 'f16' ? 2 : 4) + at
-    throw notFinite(tensor, index, file)
+    throw notFinite(tensor, (from - tensor.offset) / FLOAT_BYTES[form.dtype] + at, file)
   }
+}
+
+/**
+ * The same of values that were decoded.
+ * @param first - index of the first of them in the tensor
+ */
+export function checkFiniteValues(tensor: TritTensor, values: Float32Array, file: string, first = 0): void {
+  const at = values.findIndex((value) => !Number.isFinite(value))
+  if (at >= 0) throw notFinite(tensor, first + at, file)
 }
 
 function notFinite({ name }: TritTensor, index: number, file: string): TritswapError {
@@ -36,7 +47,7 @@ function notFinite({ name }: TritTensor, index: number, file: string): TritswapE
 }
 
 /** Position of the first value whose exponent is all ones, or −1. */
-function firstNotFinite(section: Uint8Array<ArrayBuffer>, dtype: 'f16' | 'f32'): number {
+function firstNotFinite(section: Uint8Array<ArrayBuffer>, dtype: FloatDtype): number {
   const { buffer, byteOffset, byteLength } = section.byteOffset % 4 === 0 ? section : section.slice()
   const bits =
     dtype === 'f16'

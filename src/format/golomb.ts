@@ -1,5 +1,5 @@
 import { trailingZeros } from './bits.ts'
-import { BLOCK_WEIGHTS } from './limits.ts'
+import { MAX_GOLOMB } from './limits.ts'
 
 /**
  * Golomb code of the gaps between kept entries (Golomb 1966; Gallager & Van Voorhis 1975 for the choice of m;
@@ -18,8 +18,6 @@ export interface GolombCode {
   /** First value of u that is followed by one more bit; equals m where m is a power of two. */
   cut: number
 }
-
-export const MAX_GOLOMB = BLOCK_WEIGHTS
 
 export function golombCode(m: number): GolombCode {
   const low = 31 - Math.clz32(m)

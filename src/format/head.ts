@@ -1,45 +1,17 @@
 /**
- * The head of a `.trit` file: prefix, table and chunk hashes. Its SHA-256 is the file's root hash, and it holds
- * the hash of every chunk of the payload, so who trusts the root hash can trust each chunk as it arrives.
- *
- * ```
- *  0  "TRIT"               16  payload bytes, u64        32            table, deflate-raw JSON
- *  4  u16 version          24  chunk count, u32          32 + table    chunk count × 32 bytes SHA-256
- *  6  u16 log2 chunk size  28  u32 0                     head bytes    payload
- *  8  u32 table bytes
- * 12  u32 table bytes inflated                           all little-endian
- * ```
+ * The head of a `.trit` file: prefix, table (JSON, deflated), and 32 bytes of SHA-256 for each chunk of the payload,
+ * which follows. The SHA-256 of the head is the file's root hash, so a reader that trusts the root hash can trust each
+ * chunk as it arrives.
  *
  * @module
  */
 import { deflateSync } from 'fflate'
 import { isTritswapError, TritswapError } from '../errors.ts'
-import { mistakenFile } from '../source/mistaken_file.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
-import {
-  MAGIC,
-  MAX_CHUNK_LOG2,
-  MAX_CHUNKS,
-  MAX_PAYLOAD_BYTES,
-  MAX_TABLE_BYTES,
-  MAX_TABLE_RATIO,
-  MIN_CHUNK_LOG2,
-  PREFIX_BYTES,
-  SMALL_TABLE_BYTES,
-  VERSION,
-} from './limits.ts'
+import { PREFIX_BYTES } from './limits.ts'
+import { notTrit, type Prefix, parsePrefix, writePrefix } from './prefix.ts'
 import { sameBytes, sha256, toHex } from './sha256.ts'
 import { type NewTensor, type TritTable, tableFromJson, tableToJson } from './table.ts'
-
-export interface Prefix {
-  chunkBytes: number
-  chunks: number
-  tableBytes: number
-  tableInflated: number
-  payloadBytes: number
-  /** Prefix, table and hashes: where the payload starts. */
-  headBytes: number
-}
 
 export interface TritHead extends Prefix {
   table: TritTable
@@ -49,71 +21,6 @@ export interface TritHead extends Prefix {
   chunkHashes: Uint8Array<ArrayBuffer>
   /** The head as stored, for caches and for handing on. */
   bytes: Uint8Array<ArrayBuffer>
-}
-
-/**
- * Sizes from the first {@link PREFIX_BYTES} bytes.
- * @throws {TritswapError} `format` if this is not a `.trit` file of a version we read, `limit` for absurd sizes.
- */
-export function parsePrefix(bytes: Uint8Array, name: string): Prefix {
-  if (bytes.byteLength < PREFIX_BYTES) throw notTrit(name, `it has ${bytes.byteLength} bytes`)
-  const view = new DataView(bytes.buffer, bytes.byteOffset, PREFIX_BYTES)
-  if (view.getUint32(0, true) !== MAGIC) {
-    throw notTrit(
-      name,
-      mistakenFile(bytes) ?? `it starts with ${toHex(bytes.subarray(0, 4))}, not with "TRIT"`,
-    )
-  }
-  const version = view.getUint16(4, true)
-  if (version !== VERSION) {
-    throw notTrit(
-      name,
-      `it has version ${version} and this program reads version ${VERSION}; update tritswap`,
-    )
-  }
-  const chunkLog2 = view.getUint16(6, true)
-  if (chunkLog2 < MIN_CHUNK_LOG2 || chunkLog2 > MAX_CHUNK_LOG2) {
-    throw notTrit(name, `its chunk size is 2^${chunkLog2}, not 2^${MIN_CHUNK_LOG2} to 2^${MAX_CHUNK_LOG2}`)
-  }
-  const reserved = view.getUint32(28, true)
-  if (reserved !== 0) throw notTrit(name, `its reserved field is ${reserved}, not 0`)
-  const tableBytes = view.getUint32(8, true)
-  const tableInflated = view.getUint32(12, true)
-  const payloadBytes = view.getUint32(16, true) + view.getUint32(20, true) * 2 ** 32
-  const chunks = view.getUint32(24, true)
-  const chunkBytes = 2 ** chunkLog2
-  for (const [field, found, limit] of [
-    ['table', tableBytes, MAX_TABLE_BYTES],
-    ['inflated table', tableInflated, inflatedLimit(tableBytes)],
-    ['payload', payloadBytes, MAX_PAYLOAD_BYTES],
-    ['chunk list', 32 * chunks, 32 * MAX_CHUNKS],
-  ] as const) {
-    if (found > limit) {
-      throw new TritswapError(
-        'limit',
-        `Cannot read ${name}: its ${field} of ${found} bytes is over the limit of ${limit}`,
-        {
-          fields: { name, field, found, limit },
-        },
-      )
-    }
-  }
-  if (chunks !== Math.ceil(payloadBytes / chunkBytes)) {
-    throw notTrit(name, `${chunks} chunks of ${chunkBytes} bytes do not make ${payloadBytes}`)
-  }
-  return {
-    chunkBytes,
-    chunks,
-    tableBytes,
-    tableInflated,
-    payloadBytes,
-    headBytes: PREFIX_BYTES + tableBytes + 32 * chunks,
-  }
-}
-
-/** What a table of `stored` bytes may inflate to. */
-function inflatedLimit(stored: number): number {
-  return Math.min(MAX_TABLE_BYTES, Math.max(SMALL_TABLE_BYTES, MAX_TABLE_RATIO * stored))
 }
 
 /**
@@ -219,19 +126,17 @@ export function buildHead(
   const json = new TextEncoder().encode(text)
   // fflate rather than zlib: its output does not change with the version of Node or browser.
   const deflated = deflateSync(json, { level: 9 })
-  const bytes = new Uint8Array(PREFIX_BYTES + deflated.length + chunkHashes.length)
-  const view = new DataView(bytes.buffer)
-  view.setUint32(0, MAGIC, true)
-  view.setUint16(4, VERSION, true)
-  view.setUint16(6, chunkLog2, true)
-  view.setUint32(8, deflated.length, true)
-  view.setUint32(12, json.length, true)
-  view.setUint32(16, payloadBytes % 2 ** 32, true)
-  view.setUint32(20, Math.floor(payloadBytes / 2 ** 32), true)
-  view.setUint32(24, chunkHashes.length / 32, true)
-  bytes.set(deflated, PREFIX_BYTES)
-  bytes.set(chunkHashes, PREFIX_BYTES + deflated.length)
-  parsePrefix(bytes, 'the file to write')
+  const prefix = writePrefix({
+    chunkLog2,
+    payloadBytes,
+    chunks: chunkHashes.length / 32,
+    tableBytes: deflated.length,
+    tableInflated: json.length,
+  })
+  const bytes = new Uint8Array(prefix.length + deflated.length + chunkHashes.length)
+  bytes.set(prefix)
+  bytes.set(deflated, prefix.length)
+  bytes.set(chunkHashes, prefix.length + deflated.length)
   return bytes
 }
 
@@ -256,8 +161,4 @@ async function inflate(bytes: Uint8Array<ArrayBuffer>, size: number): Promise<Ui
   if (filled !== size)
     throw new TritswapError('format', `Cannot read the table: ${filled} bytes instead of ${size}`)
   return inflated
-}
-
-function notTrit(name: string, why: string): TritswapError {
-  return new TritswapError('format', `Cannot read ${name} as a .trit file: ${why}`, { fields: { name } })
 }

@@ -49,10 +49,15 @@ export const MAX_CHUNKS = 2 ** 20
 
 /** Weights that one restart of the code covers. */
 export const BLOCK_WEIGHTS = 4096
+/** Golomb parameter: gaps are shorter than a block. */
+export const MAX_GOLOMB = BLOCK_WEIGHTS
 /** Bits that store one block length: no block is longer than 4096 entries of 2 + 12 bits (57,344). */
 export const MAX_LENGTH_BITS = 16
 
-/** Weights of a quantized block: whole words even at 2 bits, and what onnxruntime takes. */
+/** Weights of a quantization block: whole words even at 2 bits, and what onnxruntime takes. */
 export const MIN_BLOCK_SIZE = 16
-/** Row-wise quantized matrices have one block a row; more than this is padding. */
+/** Matrices quantized row by row have one quantization block a row; more than this is padding. */
 export const MAX_BLOCK_SIZE = 2 ** 16
+
+/** Values of a sketch for each target. */
+export const SKETCH_VALUES = 8

@@ -12,9 +12,9 @@ export interface FetchRange {
 
 /** What to read of a file, and from where. All lists ascend. */
 export interface FetchPlan {
-  /** Wanted chunks that are at hand already. */
+  /** Wanted chunks that the caller has already. */
   cached: number[]
-  /** The other wanted chunks, in as few requests as can be. */
+  /** The other wanted chunks, in as few requests as possible. */
   ranges: FetchRange[]
   /** Payload bytes of all wanted chunks. */
   bytes: number
@@ -23,7 +23,7 @@ export interface FetchPlan {
 export interface PlanOptions {
   /** Names of the tensors to read; all by default. */
   tensors?: readonly string[]
-  /** Indexes of chunks that are at hand. */
+  /** Indexes of chunks that the caller has. */
   cached?: ReadonlySet<number>
 }
 

@@ -1,11 +1,15 @@
-import { fromHalf, toHalf } from './float16.ts'
-import { SKETCH_VALUES } from './table.ts'
-
 /**
  * A sketch is eight values per tensor at positions that follow from its name and size alone. It tells whether
  * weights in VRAM, of whatever dtype, are those that an expert was made for: the same file serves every dtype
- * of its base, and a stranger of the same shape is refused.
+ * of its base, and another base of the same shape is refused.
+ *
+ * @module
  */
+import { TritswapError } from '../errors.ts'
+import type { WeightDtype } from './dtype.ts'
+import { invalid, text } from './fields.ts'
+import { fromHalf, toHalf } from './float16.ts'
+import { SKETCH_VALUES } from './limits.ts'
 
 /** The {@link SKETCH_VALUES} flat row-major positions of a tensor (in checkpoint layout), by name and size. */
 export function sketchPositions(name: string, weights: number): number[] {
@@ -27,9 +31,6 @@ export function sketchOf(
 ): Uint16Array {
   return Uint16Array.from(sketchPositions(name, values.length), (position) => toHalf(values[position]))
 }
-
-/** Weight formats with the error that each may add to a weight, relative to the sketch's own scale. */
-export type WeightDtype = 'f32' | 'f16' | 'q8' | 'q4'
 
 /**
  * Largest ‖weights − sketch‖ / ‖sketch‖ that is still the same base. A float copy differs by the sketch's own f16
@@ -60,4 +61,30 @@ export function compareSketch(
   }
   const distance = norm === 0 ? Math.sqrt(difference) : Math.sqrt(difference / norm)
   return { same: distance <= TOLERANCE[dtype], distance, tolerance: TOLERANCE[dtype] }
+}
+
+/** A sketch as the table stores it: u16 values, little-endian, in base64. */
+export function sketchToBase64(values: Uint16Array): string {
+  let binary = ''
+  for (const value of values) binary += String.fromCharCode(value & 0xff, value >>> 8)
+  return btoa(binary)
+}
+
+/** @throws {TritswapError} `format` unless it is a sketch of as many targets */
+export function sketchFromBase64(value: unknown, targets: number): Uint16Array | undefined {
+  if (value === undefined) return undefined
+  const expected = targets * SKETCH_VALUES
+  let binary: string
+  try {
+    binary = atob(text(value, 'base.sketch', Math.ceil((expected * 2) / 3) * 4))
+  } catch (cause) {
+    throw new TritswapError('format', 'Cannot read base.sketch: it is not base64 of the right length', {
+      cause,
+    })
+  }
+  if (binary.length !== expected * 2) throw invalid('base.sketch', `${expected} values`, binary.length / 2)
+  return Uint16Array.from(
+    { length: expected },
+    (_, i) => binary.charCodeAt(2 * i) | (binary.charCodeAt(2 * i + 1) << 8),
+  )
 }

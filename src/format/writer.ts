@@ -3,6 +3,7 @@ import { buildHead } from './head.ts'
 import { MIN_CHUNK_LOG2 } from './limits.ts'
 import { sha256 } from './sha256.ts'
 import type { NewTensor, TritTable } from './table.ts'
+import type { DistributiveOmit } from './tensor.ts'
 
 /** Where the payload waits until the head, which comes first in the file, is known. */
 export interface PayloadSpool {
@@ -113,7 +114,6 @@ function misuse(name: string, why: string): TritswapError {
   return new TritswapError('input', `Cannot write ${name}: ${why}`, { fields: { tensor: name } })
 }
 
-type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never
 export type NewTensorWithoutBytes = DistributiveOmit<NewTensor, 'bytes'>
 
 /** A spool in memory: for experts and tests. */

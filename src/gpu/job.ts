@@ -4,6 +4,7 @@ import { BLOCK_WEIGHTS, type TritTensor, tilingOf } from '../format/index.ts'
 import type { Batch } from './batch.ts'
 import type { Bindings, Kernel, Params } from './kernel.ts'
 import { shaderConstants } from './shader_constants.ts'
+import { streamForm } from './stream_form.ts'
 import { PER_WORD, type TargetDtype } from './target.ts'
 
 const { MAX_STREAMS, ...CODECS } = shaderConstants('job', [
@@ -20,9 +21,9 @@ const BLOCKS_PER_DISPATCH = 16_384
 
 /** Where a tensor of an expert lies in the arena, in words. */
 export interface StreamSpan {
-  /** First word of the code words, or of the dense values. */
+  /** First word of the code words, or of the values. */
   words: number
-  /** First word of the block index; dense tensors have none. */
+  /** First word of the block index; values have none. */
   index: number
 }
 
@@ -35,15 +36,14 @@ export type ElementPlacement = Omit<Placement, 'tensor'>
  * @param journal - first word of its span in the journal of its set
  */
 export function streamParams(tensor: TritTensor, span: StreamSpan, weight: number, journal = 0): Params {
-  const ternary = tensor.codec === 'ternary'
-  return {
-    code: { words: span.words, ...(ternary ? golombCode(tensor.m) : { m: 0, low: 0, cut: 0 }) },
-    index: span.index,
-    // Quantized tensors do not get here: readers refuse an expert that has one.
-    codec: ternary ? CODECS.TERNARY : tensor.dtype === 'f16' ? CODECS.DENSE_F16 : CODECS.DENSE_F32,
-    value: ternary ? weight * tensor.scale : weight,
-    journal,
+  const form = streamForm(tensor)
+  const { words, index } = span
+  if (form.kind === 'golomb') {
+    const code = { words, ...golombCode(form.code.m) }
+    return { code, index, codec: CODECS.TERNARY, value: weight * form.scale, journal }
   }
+  const codec = form.dtype === 'f16' ? CODECS.DENSE_F16 : CODECS.DENSE_F32
+  return { code: { words, m: 0, low: 0, cut: 0 }, index, codec, value: weight, journal }
 }
 
 /** One tensor in a buffer, and the streams that meet there. */

@@ -1,7 +1,8 @@
+import type { FloatInputDtype } from '../format/dtype.ts'
 import { shaderConstants } from './shader_constants.ts'
 
 /** The weights that a kernel variant works on. */
-export type TargetDtype = 'float32' | 'float16'
+export type TargetDtype = FloatInputDtype
 
 /** Modules that differ between the two: a branch on a constant is not free on every device. */
 export const TARGET_MODULES = {

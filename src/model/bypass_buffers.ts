@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { FloatInputDtype } from '../format/dtype.ts'
 import { weightsOf } from '../format/index.ts'
 import type { ResidentExpert, UnpackRequest } from '../gpu/index.ts'
 import type { BypassInput } from '../onnx/index.ts'
@@ -98,7 +99,7 @@ export class BypassBuffers<B extends Buffer = GPUBuffer> {
         for (const input of inputs) {
           const { name, kind, dims, dtype } = input
           if (kind === 'ones') {
-            const buffer = await this.#onesOf(weightsOf(dims), dtype as 'float32' | 'float16')
+            const buffer = await this.#onesOf(weightsOf(dims), dtype as FloatInputDtype)
             own.set(name, { dtype, dims, buffer })
             continue
           }
@@ -175,7 +176,7 @@ export class BypassBuffers<B extends Buffer = GPUBuffer> {
   }
 
   /** Ones for the scales of every site: one buffer, as long as the longest that any site asked for. */
-  async #onesOf(count: number, dtype: 'float32' | 'float16'): Promise<B> {
+  async #onesOf(count: number, dtype: FloatInputDtype): Promise<B> {
     const known = this.#ones.get(dtype)
     if (known !== undefined && known.count >= count) return known.buffer
     const [buffer] = await this.#unpacker.unpack([{ kind: 'floats', dtype, count, from: 1, parts: [] }])

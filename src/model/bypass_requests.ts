@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { summaryOf } from '../format/codecs/index.ts'
+import type { FloatInputDtype } from '../format/dtype.ts'
 import { tilingOf } from '../format/index.ts'
 import type { ResidentExpert, UnpackedPart, UnpackRequest } from '../gpu/index.ts'
 import { type BypassInput, type Site, sideBlockSize, sideBlocks } from '../onnx/index.ts'
@@ -34,7 +36,7 @@ export function rankAt({ lowRank }: SitePlan): number {
 /** What fills an input that belongs to a set alone: all but `codes` and `ones`. */
 export function requestFor(input: BypassInput, plan: SitePlan): UnpackRequest {
   const { kind, dims, side } = input
-  const dtype = input.dtype as 'float32' | 'float16'
+  const dtype = input.dtype as FloatInputDtype
   const { site, lowRank } = plan
   const { inputs, outputs } = site
   const isConv = site.kind === 'conv'
@@ -124,7 +126,7 @@ function sideStrengths({ side }: SitePlan, position: number, count: number): num
   const values = new Array<number>(count).fill(0)
   for (const { expert, index, weight, part } of side[position] ?? []) {
     const tensor = expert.table.tensors[index]
-    const value = weight * (tensor.codec === 'ternary' ? tensor.scale : 1)
+    const value = weight * (summaryOf(tensor).scale ?? 1)
     if (count === 1) values[0] = value
     else values.fill(value, part.firstOutput, part.firstOutput + (part.transposed ? part.cols : part.rows))
   }

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { formOf } from '../format/codecs/index.ts'
 import type { Contribution, Delta, Factor, LowRank, Scale } from '../format/contributions.ts'
 import type { SiteIndex, TargetSite } from './site_index.ts'
 
@@ -45,7 +46,7 @@ export function termsOf(contribution: Contribution, sites: SiteIndex, inFloats: 
 }
 
 function deltaTerm(at: TargetSite, { index, tensor }: Delta, inFloats: boolean): BypassTerm {
-  const isSide = at.site.kind === 'linear' && tensor.codec === 'ternary' && !inFloats
+  const isSide = at.site.kind === 'linear' && formOf(tensor).kind === 'golomb' && !inFloats
   return { ...at, kind: isSide ? 'side' : 'delta', index }
 }
 

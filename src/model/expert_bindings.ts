@@ -6,6 +6,7 @@
  */
 import { TritswapError } from '../errors.ts'
 import { type Contribution, contributionsOf, tensorsOf } from '../format/contributions.ts'
+import { ELEMENT_BYTES, type FloatInputDtype } from '../format/dtype.ts'
 import type { TritTable, TritTensor } from '../format/index.ts'
 import { type BypassTerm, termsOf } from './bypass_terms.ts'
 import type { SiteIndex } from './site_index.ts'
@@ -29,7 +30,7 @@ export interface ExpertBinding {
 /** What bindings depend on of the weights in VRAM. */
 export interface BoundWeights {
   /** Graph inputs that hold a target in floats. */
-  floatPlacementsOf(target: string): readonly { input: string; dtype: 'float32' | 'float16' }[]
+  floatPlacementsOf(target: string): readonly { input: string; dtype: FloatInputDtype }[]
   /** Whether a target is quantized in one of its inputs. */
   isQuantized(target: string): boolean
 }
@@ -130,7 +131,7 @@ function costsLess(contributions: readonly Contribution[], weights: BoundWeights
     const [at] = sites.of(target)
     if (at === undefined) continue
     for (const { dtype } of weights.floatPlacementsOf(target)) {
-      merge += PASSES_OF_MERGE * at.part.rows * at.part.cols * (dtype === 'float16' ? 2 : 4)
+      merge += PASSES_OF_MERGE * at.part.rows * at.part.cols * ELEMENT_BYTES[dtype]
       input += DISPATCHES[kind] * BYTES_PER_DISPATCH
     }
   }

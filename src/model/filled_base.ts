@@ -6,6 +6,7 @@
  */
 import { TritswapError } from '../errors.ts'
 import type { IncomingFile } from '../fetcher/receive.ts'
+import { formOf, summaryOf } from '../format/codecs/index.ts'
 import { type BaseBindings, bindingsFrom, type TritTable, type WeightDtype } from '../format/index.ts'
 import { type Gpu, WeightStore } from '../gpu/index.ts'
 import {
@@ -106,7 +107,7 @@ function inWords(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
 
 /** How near weights are to those of their checkpoint, judged by the coarsest of them; undefined for float weights. */
 function precisionOf({ tensors }: TritTable): WeightDtype | undefined {
-  const bits = tensors.flatMap((tensor) => (tensor.codec === 'blocks' ? [tensor.bits] : []))
+  const bits = tensors.flatMap((tensor) => summaryOf(tensor).bits ?? [])
   if (bits.length === 0) return undefined
   return bits.some((width) => width < 8) ? 'q4' : 'q8'
 }
@@ -144,7 +145,7 @@ function checkChoice(
   { tensors }: TritTable,
   wanted: QuantizedChoice | undefined,
 ): void {
-  if (wanted === undefined || !tensors.some(({ codec }) => codec === 'blocks')) return
+  if (wanted === undefined || !tensors.some((tensor) => formOf(tensor).kind === 'nbits')) return
   const staysQuantized = graphs.some(({ inputs }) => inputs.some(({ raw }) => raw !== undefined))
   const found = staysQuantized ? 'keep' : 'float'
   if (found === wanted) return

@@ -4,7 +4,8 @@
  * @module
  */
 import { isTritswapError, TritswapError } from '../errors.ts'
-import { DTYPE_SUFFIX, type GraphFile, isModelDtype, OnnxGraph } from '../onnx/index.ts'
+import { DTYPE_SUFFIX, isModelDtype } from '../format/dtype.ts'
+import { type GraphFile, OnnxGraph } from '../onnx/index.ts'
 import { httpSource, type Meter } from '../source/http.ts'
 import { memorySource } from '../source/memory.ts'
 import { fileWithCopy, type UseOfCopies } from '../source/offline_copy.ts'

@@ -5,6 +5,7 @@
  */
 import { TritswapError } from '../errors.ts'
 import { receiveFile } from '../fetcher/receive.ts'
+import { summaryOf } from '../format/codecs/index.ts'
 import { type TritTable, weightsOf } from '../format/index.ts'
 import type { ExpertStore, ResidentExpert } from '../gpu/index.ts'
 import { evictedError } from './evicted.ts'
@@ -182,8 +183,5 @@ function describe(
 }
 
 function keptWeights({ tensors }: TritTable): number {
-  return tensors.reduce(
-    (sum, tensor) => sum + (tensor.codec === 'ternary' ? tensor.kept : weightsOf(tensor.shape)),
-    0,
-  )
+  return tensors.reduce((sum, tensor) => sum + summaryOf(tensor).kept, 0)
 }

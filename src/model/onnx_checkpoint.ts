@@ -5,6 +5,7 @@
  * @module
  */
 import type { StoredTensor } from '../compress/safetensors.ts'
+import { ELEMENT_BYTES } from '../format/dtype.ts'
 import { type Placement, tilingOf, weightsOf } from '../format/index.ts'
 import type { HoistedModel, HoistedWeight } from '../onnx/index.ts'
 import type { ByteSource } from '../source/source.ts'
@@ -31,7 +32,7 @@ function storedTensor(
   { shape, target }: { shape: readonly number[]; target: string },
 ): StoredTensor {
   const { rows, cols } = tilingOf(shape)
-  const size = data.dtype === 'float16' ? 2 : 4
+  const size = ELEMENT_BYTES[data.dtype]
   const weights = weightsOf(shape)
   const common = {
     name: target,

@@ -1,10 +1,11 @@
 import { TritswapError } from '../errors.ts'
+import { formOf } from '../format/codecs/index.ts'
+import { type NBitsComponent, nbitsLayout } from '../format/codecs/nbits_decode.ts'
+import type { FloatInputDtype, InputDtype } from '../format/dtype.ts'
 import { floatsToHalves } from '../format/float16.ts'
 import {
   type BaseBindings,
-  type BlocksComponent,
   bindingsFrom,
-  blocksLayout,
   decodeValues,
   ELEMENT_BYTES,
   type HoistedInput,
@@ -21,7 +22,7 @@ import { type MergeEntry, mergedTensors, type TensorValues } from './merge.ts'
 
 /** A graph input as an onnxruntime tensor on the CPU takes it; f16 as raw bits. */
 export interface CpuFeed {
-  dtype: 'float32' | 'float16' | 'uint8'
+  dtype: InputDtype
   dims: readonly number[]
   data: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer> | Uint8Array<ArrayBuffer>
 }
@@ -65,7 +66,7 @@ export class ReferenceWeights {
     for (const tensor of tensors) {
       const section = await readSection(source, head, tensor)
       values.set(tensor.name, decodeValues(tensor, section))
-      if (tensor.codec === 'blocks') sections.set(tensor.name, section)
+      if (formOf(tensor).kind === 'nbits') sections.set(tensor.name, section)
     }
     return new ReferenceWeights(head, bindingsFrom(bindings, tensors), values, sections)
   }
@@ -111,16 +112,17 @@ export class ReferenceWeights {
   }
 
   /** @throws {TritswapError} `mapping` where one of its tensors is changed, as quantized weights cannot be */
-  #fillRaw({ dtype, dims, parts }: HoistedInput, raw: BlocksComponent, changed: TensorValues): CpuFeed {
+  #fillRaw({ dtype, dims, parts }: HoistedInput, raw: NBitsComponent, changed: TensorValues): CpuFeed {
     const bytes = new Uint8Array(weightsOf(dims) * ELEMENT_BYTES[dtype])
     for (const { tensor: name, offset } of parts) {
       const tensor = this.#byName.get(name)
-      if (changed.has(this.#targetOf(name)) || tensor?.codec !== 'blocks') {
+      const form = tensor && formOf(tensor)
+      if (tensor === undefined || changed.has(this.#targetOf(name)) || form?.kind !== 'nbits') {
         throw new TritswapError('mapping', `Cannot change ${name}: its weights stay quantized in this base`, {
           fields: { tensor: name, quantized: true },
         })
       }
-      const component = blocksLayout(tensor.shape, tensor).components[raw]!
+      const component = nbitsLayout(tensor.shape, form.code).components[raw]!
       const section = this.#sections.get(name)!
       bytes.set(
         section.subarray(component.offset, component.offset + component.bytes),
@@ -146,9 +148,9 @@ export class ReferenceWeights {
   }
 
   /** Inputs that hold a target's floats. */
-  floatPlacementsOf(target: string): { input: string; dtype: 'float32' | 'float16' }[] {
+  floatPlacementsOf(target: string): { input: string; dtype: FloatInputDtype }[] {
     return this.#inputsOf(target).flatMap(({ name, dtype, raw }) =>
-      raw === undefined ? [{ input: name, dtype: dtype as 'float32' | 'float16' }] : [],
+      raw === undefined ? [{ input: name, dtype: dtype as FloatInputDtype }] : [],
     )
   }
 

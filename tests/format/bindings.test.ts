@@ -9,7 +9,7 @@ const TENSORS = [
   { name: 'v', shape: [2, 4] },
   { name: 'bias', shape: [6] },
   { name: 'scalar', shape: [] },
-]
+].map((tensor) => ({ ...tensor, codec: 'dense' }))
 
 const place = (tensor: string, offset: number, rowStride: number, colStride: number): Placement => ({
   tensor,
@@ -178,7 +178,11 @@ describe('overlap', () => {
     let passed = 0
     fc.assert(
       fc.property(fc.array(part, { minLength: 1, maxLength: 3 }), (parts) => {
-        const tensors = parts.map(({ rows, cols }, i) => ({ name: `t${i}`, shape: [rows, cols] }))
+        const tensors = parts.map(({ rows, cols }, i) => ({
+          name: `t${i}`,
+          shape: [rows, cols],
+          codec: 'dense',
+        }))
         const placements = parts.map(({ offset, rowStride, colStride }, i) =>
           place(`t${i}`, offset, rowStride, colStride),
         )
@@ -199,7 +203,11 @@ describe('overlap', () => {
   test('parts of one pitch pass whenever they share no element', () => {
     fc.assert(
       fc.property(fc.array(part, { minLength: 2, maxLength: 2 }), (parts) => {
-        const tensors = parts.map(({ rows, cols }, i) => ({ name: `t${i}`, shape: [rows, cols] }))
+        const tensors = parts.map(({ rows, cols }, i) => ({
+          name: `t${i}`,
+          shape: [rows, cols],
+          codec: 'dense',
+        }))
         const placements = parts.map(({ offset }, i) => place(`t${i}`, offset, 10, 1))
         const all = parts.flatMap((part, i) => elements(placements[i], part.rows, part.cols))
         const apart = new Set(all).size === all.length && all.every((element) => element < 80)

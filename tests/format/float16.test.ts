@@ -58,7 +58,7 @@ describe('binary16', () => {
     const random = randomFrom(5)
     const bits = new Uint32Array(1)
     const float = new Float32Array(bits.buffer)
-    for (let i = 0; i < 400_000; i++) {
+    for (let i = 0; i < 100_000; i++) {
       bits[0] = random() * 2 ** 32
       // Half of them in the range where halves are dense.
       if (i % 2 === 0) bits[0] = (bits[0] & 0x80ffffff) | ((0x32 + (i % 23)) << 24)
@@ -72,9 +72,10 @@ describe('binary16', () => {
   test('rounds every middle between two halves to the even one, and its neighbours to theirs', () => {
     for (let half = 0; half < 0x7c00; half++) {
       const middle = (halfValue(half) + (half === 0x7bff ? 2 ** 16 : halfValue(half + 1))) / 2
-      expect(toHalf(middle)).toBe(half + (half & 1))
-      expect(toHalf(middle * (1 + 2 ** -23))).toBe(half + 1)
-      expect(toHalf(middle * (1 - 2 ** -23))).toBe(half)
+      const found = [middle, middle * (1 + 2 ** -23), middle * (1 - 2 ** -23)].map(toHalf)
+      const [even, above, below] = found
+      if (even !== half + (half & 1) || above !== half + 1 || below !== half)
+        expect.fail(`around ${middle}: ${found}, not ${[half + (half & 1), half + 1, half]}`)
     }
   })
 

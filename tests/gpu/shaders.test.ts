@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { SKETCH_VALUES } from '../../src/format/table.ts'
+import { SKETCH_VALUES } from '../../src/format/limits.ts'
 import { constantsIn, shaderConstants } from '../../src/gpu/shader_constants.ts'
 import { assemble, declarationsOf, SOURCES } from '../../src/gpu/shaders.ts'
 import { KERNELS } from './conformance/kernels.ts'

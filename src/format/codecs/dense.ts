@@ -1,10 +1,39 @@
 import { TritswapError } from '../../errors.ts'
+import { FLOAT_BYTES, FLOAT_DTYPES, type FloatDtype } from '../dtype.ts'
+import { invalid, oneOf } from '../fields.ts'
 import { floatsToHalves, halvesToFloats } from '../float16.ts'
+import type { TensorCommon } from '../tensor.ts'
+import { weightsOf } from '../tiling.ts'
+import type { Codec } from './codec.ts'
 
-/** A dense section: the values in flat row-major order, little-endian, padded with zeros to whole words. */
+export interface DenseTensor extends TensorCommon {
+  codec: 'dense'
+  dtype: FloatDtype
+}
+
+/** Values as they are. */
+export const dense: Codec<DenseTensor> = {
+  name: 'dense',
+  kinds: ['expert', 'base'],
+  fieldsFrom: (entry, at) => ({ dtype: oneOf(entry.dtype, `${at}.dtype`, FLOAT_DTYPES) }),
+  fieldsToJson: ({ dtype }) => ({ dtype }),
+  checkBytes({ name, shape, dtype, bytes }) {
+    const expected = Math.ceil((weightsOf(shape) * FLOAT_BYTES[dtype]) / 4) * 4
+    if (bytes !== expected) throw invalid(`bytes of ${name}`, `${expected} bytes of ${dtype}`, bytes)
+  },
+  summary: ({ shape, dtype }) => ({ kept: weightsOf(shape), dtype }),
+  form: ({ dtype }) => ({ kind: 'dense', dtype }),
+  decode: ({ shape, dtype }, section) => decodeDense(section, weightsOf(shape), dtype),
+  slice(tensor, from, count) {
+    const size = FLOAT_BYTES[tensor.dtype]
+    return { ...tensor, shape: [count], offset: tensor.offset + from * size, bytes: count * size }
+  },
+}
+
+/** A dense section: the values in flat row-major order, little-endian; a writer pads it with zeros to whole words. */
 export function encodeDense(
   values: Float32Array<ArrayBuffer>,
-  dtype: 'f16' | 'f32',
+  dtype: FloatDtype,
 ): Uint16Array<ArrayBuffer> | Float32Array<ArrayBuffer> {
   return dtype === 'f32' ? values : floatsToHalves(values)
 }
@@ -16,9 +45,9 @@ export function encodeDense(
 export function decodeDense(
   section: Uint8Array<ArrayBuffer>,
   weights: number,
-  dtype: 'f16' | 'f32',
+  dtype: FloatDtype,
 ): Float32Array<ArrayBuffer> {
-  const least = weights * (dtype === 'f32' ? 4 : 2)
+  const least = weights * FLOAT_BYTES[dtype]
   if (section.byteLength < least) {
     throw new TritswapError(
       'format',

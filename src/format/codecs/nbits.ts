@@ -1,140 +1,52 @@
-/**
- * Block-quantized weights as onnxruntime's MatMulNBits and GatherBlockQuantized keep them: a matrix [out, in] of
- * integers of 2, 4 or 8 bits in blocks along its rows, a scale for each block, and maybe a zero point. A weight is
- * (q − zero point) × scale, each operation rounded to f32.
- *
- * @module
- */
-import { TritswapError } from '../../errors.ts'
-import { fromHalf } from '../float16.ts'
-import { tilingOf } from '../tiling.ts'
+import { FLOAT_DTYPES } from '../dtype.ts'
+import { integer, invalid, oneOf, overLimit } from '../fields.ts'
+import { MAX_BLOCK_SIZE, MAX_TENSOR_WEIGHTS, MIN_BLOCK_SIZE } from '../limits.ts'
+import type { TensorCommon } from '../tensor.ts'
+import { weightsOf } from '../tiling.ts'
+import type { Codec } from './codec.ts'
+import { decodeNBits, type NBitsCode, nbitsLayout } from './nbits_decode.ts'
 
-export interface BlocksCode {
-  bits: 2 | 4 | 8
-  /** Weights of a block; the last block of a row is filled up. */
-  blockSize: number
-  /** Of the scales, and of zero points that are floats. */
-  dtype: 'f16' | 'f32'
-  /** One a block: integers as wide as the weights, or floats. The middle of the range, 2^(bits − 1), without. */
-  zeroPoints?: 'packed' | 'float'
-  /** The blocks run along the columns of the tensor, because its module keeps weights [in, out] (Conv1D). */
-  transposed?: boolean
+/** Weights of a base that was quantized; `blocks` is what files call the codec. */
+export interface NBitsTensor extends TensorCommon, NBitsCode {
+  codec: 'blocks'
 }
 
-/** The parts of a section, in this order; onnxruntime has an input for each. */
-export type BlocksComponent = 'weights' | 'scales' | 'zeroPoints'
-
-export interface ComponentLayout {
-  /** In the section, a multiple of 4. */
-  offset: number
-  /** Without padding. */
-  bytes: number
-  /** Bytes of an element: a byte of packed integers, or a float. */
-  elementBytes: 1 | 2 | 4
-  /** Elements of a row of the matrix. */
-  rowLength: number
-}
-
-export interface BlocksLayout {
-  /** Of the quantized matrix, [out, in]. */
-  rows: number
-  cols: number
-  /** Blocks of a row. */
-  perRow: number
-  components: Partial<Record<BlocksComponent, ComponentLayout>> &
-    Record<'weights' | 'scales', ComponentLayout>
-  /** The whole section: every component is padded with zeros to whole words. */
-  bytes: number
-}
-
-/** Where everything lies in the section of a tensor. */
-export function blocksLayout(shape: readonly number[], code: BlocksCode): BlocksLayout {
-  const { bits, blockSize, dtype, zeroPoints, transposed } = code
-  const tensor = tilingOf(shape)
-  const [rows, cols] = transposed ? [tensor.cols, tensor.rows] : [tensor.rows, tensor.cols]
-  const perRow = Math.ceil(cols / blockSize)
-  const floatBytes = dtype === 'f16' ? 2 : 4
-  let end = 0
-  const component = (rowLength: number, elementBytes: 1 | 2 | 4): ComponentLayout => {
-    const placed = { offset: end, bytes: rows * rowLength * elementBytes, elementBytes, rowLength }
-    end += Math.ceil(placed.bytes / 4) * 4
-    return placed
-  }
-  const components: BlocksLayout['components'] = {
-    weights: component((perRow * blockSize * bits) / 8, 1),
-    scales: component(perRow, floatBytes),
-  }
-  if (zeroPoints === 'packed') components.zeroPoints = component(Math.ceil((perRow * bits) / 8), 1)
-  if (zeroPoints === 'float') components.zeroPoints = component(perRow, floatBytes)
-  return { rows, cols, perRow, components, bytes: end }
-}
-
-/** Component bytes of a matrix of blocks, to be read weight by weight. */
-export interface BlocksBytes {
-  weights: Uint8Array
-  scales: Uint8Array
-  zeroPoints?: Uint8Array
-}
-
-/** Reads single weights of a matrix [out, in]: the definition that shaders/shared/nbits.wgsl repeats. */
-export function blocksReader(
-  { bits, blockSize, dtype, zeroPoints }: BlocksCode,
-  cols: number,
-  bytes: BlocksBytes,
-): (row: number, col: number) => number {
-  const perRow = Math.ceil(cols / blockSize)
-  const floats = (of: Uint8Array) => {
-    const view = new DataView(of.buffer, of.byteOffset, of.byteLength)
-    return dtype === 'f16'
-      ? (i: number) => fromHalf(view.getUint16(2 * i, true))
-      : (i: number) => view.getFloat32(4 * i, true)
-  }
-  const field = (of: Uint8Array, bit: number) => (of[bit >>> 3] >>> (bit & 7)) & ((1 << bits) - 1)
-  const scale = floats(bytes.scales)
-  const zeros = bytes.zeroPoints ?? new Uint8Array()
-  const zeroFloat = floats(zeros)
-  const zeroStride = Math.ceil((perRow * bits) / 8)
-  return (row, col) => {
-    const inRow = Math.floor(col / blockSize)
-    const block = row * perRow + inRow
-    const bit = (block * blockSize + (col - inRow * blockSize)) * bits
-    // Beyond 2^31 bits the integer operators would wrap.
-    const q = (bytes.weights[Math.floor(bit / 8)] >>> (bit % 8)) & ((1 << bits) - 1)
-    let zero = 2 ** (bits - 1)
-    if (zeroPoints === 'packed') zero = field(zeros.subarray(row * zeroStride), inRow * bits)
-    if (zeroPoints === 'float') zero = zeroFloat(block)
-    return Math.fround(Math.fround(q - zero) * scale(block))
-  }
-}
-
-/**
- * The values of a section, in the tensor's own order.
- * @throws {TritswapError} `format` if it is too short
- */
-export function decodeBlocks(
-  section: Uint8Array,
-  shape: readonly number[],
-  code: BlocksCode,
-): Float32Array<ArrayBuffer> {
-  const { rows, cols, components, bytes } = blocksLayout(shape, code)
-  if (section.byteLength < bytes) {
-    throw new TritswapError(
-      'format',
-      `Cannot decode quantized weights: a section of ${bytes} bytes is needed, it has ${section.byteLength}`,
-      { fields: { expected: bytes, found: section.byteLength } },
-    )
-  }
-  const part = (of: ComponentLayout) => section.subarray(of.offset, of.offset + of.bytes)
-  const read = blocksReader(code, cols, {
-    weights: part(components.weights),
-    scales: part(components.scales),
-    zeroPoints: components.zeroPoints && part(components.zeroPoints),
-  })
-  const values = new Float32Array(rows * cols)
-  for (let row = 0; row < rows; row++) {
-    for (let col = 0; col < cols; col++) {
-      values[code.transposed ? col * rows + row : row * cols + col] = read(row, col)
-    }
-  }
-  return values
+export const nbits: Codec<NBitsTensor> = {
+  name: 'blocks',
+  kinds: ['base'],
+  fieldsFrom(entry, at) {
+    const bits = integer(entry.bits, `${at}.bits`, 2, 8)
+    if (bits !== 2 && bits !== 4 && bits !== 8) throw invalid(`${at}.bits`, '2, 4 or 8', bits)
+    const blockSize = integer(entry.blockSize, `${at}.blockSize`, MIN_BLOCK_SIZE, MAX_BLOCK_SIZE)
+    if (blockSize % MIN_BLOCK_SIZE !== 0)
+      throw invalid(`${at}.blockSize`, `a multiple of ${MIN_BLOCK_SIZE}`, blockSize)
+    const code: NBitsCode = { bits, blockSize, dtype: oneOf(entry.dtype, `${at}.dtype`, FLOAT_DTYPES) }
+    if (entry.zeroPoints !== undefined)
+      code.zeroPoints = oneOf(entry.zeroPoints, `${at}.zeroPoints`, ['packed', 'float'])
+    if (entry.transposed !== undefined) code.transposed = entry.transposed === true
+    return code
+  },
+  fieldsToJson: ({ bits, blockSize, dtype, zeroPoints, transposed }) => ({
+    bits,
+    blockSize,
+    dtype,
+    zeroPoints,
+    transposed: transposed || undefined,
+  }),
+  checkBytes(tensor) {
+    const { name, shape, bits, blockSize } = tensor
+    const { rows, perRow, bytes } = nbitsLayout(shape, tensor)
+    // The last block of a row is filled up, so the blocks can hold more weights than the tensor has.
+    const padded = rows * perRow * blockSize
+    if (padded > MAX_TENSOR_WEIGHTS)
+      throw overLimit(`weights in the blocks of ${name}`, padded, MAX_TENSOR_WEIGHTS)
+    if (tensor.bytes !== bytes)
+      throw invalid(`bytes of ${name}`, `${bytes} bytes of ${bits}-bit blocks`, tensor.bytes)
+  },
+  summary: ({ shape, dtype, bits }) => ({ kept: weightsOf(shape), dtype, bits }),
+  form: ({ bits, blockSize, dtype, zeroPoints, transposed }) => ({
+    kind: 'nbits',
+    code: { bits, blockSize, dtype, zeroPoints, transposed },
+  }),
+  decode: (tensor, section) => decodeNBits(section, tensor.shape, tensor),
 }

@@ -1,5 +1,8 @@
 import { TritswapError } from '../../errors.ts'
+import { checkFiniteValues } from '../../format/finite.ts'
 import type { Gpu } from '../device.ts'
+import { OpaqueSections } from '../opaque_sections.ts'
+import { isDecoded, streamForm } from '../stream_form.ts'
 import type { Arena, Span } from './arena.ts'
 import { type ExpertHead, type ExpertLayout, ResidentExpert } from './resident_expert.ts'
 import type { StreamIndex } from './stream_index.ts'
@@ -23,12 +26,15 @@ export class ExpertUpload {
   readonly #parts: ExpertUploadParts
   /** Payload bytes that each tensor still lacks. */
   readonly #missing: number[]
+  readonly #opaque: OpaqueSections
   #written = 0
   #open = true
 
   constructor(parts: ExpertUploadParts) {
     this.#parts = parts
-    this.#missing = parts.head.table.tensors.map(({ bytes }) => bytes)
+    const { tensors } = parts.head.table
+    this.#missing = tensors.map(({ bytes }) => bytes)
+    this.#opaque = new OpaqueSections(tensors.filter(isDecoded))
     for (const [i, bytes] of this.#missing.entries()) if (bytes === 0) this.#startIndex(i)
   }
 
@@ -40,10 +46,11 @@ export class ExpertUpload {
   /**
    * Writes verified payload bytes, in any order, each once; offsets and lengths are multiples of 4. Does nothing once
    * the upload has ended.
+   * @throws {TritswapError} `format` for a section that the CPU decodes and that contradicts the table
    */
   write(payloadOffset: number, bytes: Uint8Array<ArrayBuffer>): void {
     if (!this.#open) return
-    const { gpu, arena, head, span, index, onWrite } = this.#parts
+    const { gpu, arena, head, layout, span, index, onWrite } = this.#parts
     const end = payloadOffset + bytes.length
     if (end > head.payloadBytes) {
       throw new TritswapError(
@@ -52,6 +59,11 @@ export class ExpertUpload {
       )
     }
     gpu.device.queue.writeBuffer(arena.buffer, span.first * 4 + payloadOffset, bytes)
+    for (const { tensor, values } of this.#opaque.take(payloadOffset, bytes)) {
+      checkFiniteValues(tensor, values, head.table.label ?? head.rootHash.slice(0, 12))
+      const { words } = layout.streams[head.table.tensors.indexOf(tensor)]
+      gpu.device.queue.writeBuffer(arena.buffer, (span.first + words) * 4, values)
+    }
     this.#written += bytes.length
     for (const [i, tensor] of head.table.tensors.entries()) {
       const covered = Math.min(end, tensor.offset + tensor.bytes) - Math.max(payloadOffset, tensor.offset)
@@ -104,7 +116,11 @@ export class ExpertUpload {
   #startIndex(i: number): void {
     const { arena, head, layout, span, index } = this.#parts
     const tensor = head.table.tensors[i]
-    if (tensor.codec === 'ternary') index.add({ tensor, span: layout.streams[i] }, arena.buffer, span.first)
+    const form = streamForm(tensor)
+    if (form.kind !== 'golomb') return
+    const { name, shape, bytes } = tensor
+    const stream = { tensor: { name, shape, bytes, ...form.code }, span: layout.streams[i] }
+    index.add(stream, arena.buffer, span.first)
   }
 
   #checkOpen(): void {

@@ -1,12 +1,16 @@
 import { TritswapError } from '../../errors.ts'
 import { wordsFor } from '../../format/bits.ts'
-import { MAX_STREAM_BITS, type TritHead, type TritTable, tilingOf } from '../../format/index.ts'
+import { MAX_STREAM_BITS, type TritHead, type TritTable, tilingOf, weightsOf } from '../../format/index.ts'
 import type { StreamSpan } from '../job.ts'
+import { isDecoded, streamForm } from '../stream_form.ts'
 import type { Span } from './arena.ts'
 
 export type ExpertHead = Pick<TritHead, 'table' | 'payloadBytes' | 'rootHash'>
 
-/** How an expert lies in the arena: its payload as it is in the file, and the block indexes behind it. */
+/**
+ * How an expert lies in the arena: its payload as it is in the file, and behind it the block indexes, and the values of
+ * sections that no kernel reads.
+ */
 export interface ExpertLayout {
   /** Of the whole expert. */
   words: number
@@ -20,8 +24,10 @@ export function layoutOf({ table, payloadBytes }: ExpertHead): ExpertLayout {
   let words = payloadBytes / 4
   for (const tensor of table.tensors) {
     const first = tensor.offset / 4
-    if (tensor.codec !== 'ternary') {
-      streams.push({ words: first, index: 0 })
+    const form = streamForm(tensor)
+    if (form.kind === 'dense') {
+      streams.push({ words: isDecoded(tensor) ? words : first, index: 0 })
+      if (isDecoded(tensor)) words += weightsOf(tensor.shape)
       continue
     }
     if (tensor.bytes * 8 > MAX_STREAM_BITS) {
@@ -32,7 +38,7 @@ export function layoutOf({ table, payloadBytes }: ExpertHead): ExpertLayout {
       )
     }
     const { blocks } = tilingOf(tensor.shape)
-    streams.push({ words: first + wordsFor(blocks * tensor.lengthBits), index: words })
+    streams.push({ words: first + wordsFor(blocks * form.code.lengthBits), index: words })
     words += 2 * (blocks + 1)
   }
   return { words, streams }

@@ -1,6 +1,7 @@
 import { wordsFor } from '../../format/bits.ts'
+import type { TernaryCode } from '../../format/codecs/ternary_decode.ts'
 import { golombCode } from '../../format/golomb.ts'
-import { type TernarySection, type TernaryTensor, tilingOf } from '../../format/index.ts'
+import { type TritTensor, tilingOf } from '../../format/index.ts'
 import type { StreamSpan } from '../job.ts'
 import { shaderConstants } from '../shader_constants.ts'
 
@@ -16,6 +17,9 @@ export const SECTION_FAILURES = [
   { bit: BAD_ENTRIES, text: 'a block has codes that leave it' },
   { bit: BAD_COUNT, text: 'the number of entries is not the one declared' },
 ] as const
+
+/** A tensor whose section is Golomb-coded blocks. */
+export type GolombTensor = TernaryCode & Pick<TritTensor, 'shape' | 'bytes'>
 
 /** `Section` of shaders/shared/section.wgsl. */
 export interface SectionParams extends Record<string, number> {
@@ -43,7 +47,7 @@ export interface SectionParams extends Record<string, number> {
  */
 export function sectionParams(
   streams: readonly {
-    tensor: Omit<TernarySection, 'words'> & Pick<TernaryTensor, 'shape' | 'bytes'>
+    tensor: GolombTensor
     span: StreamSpan
   }[],
   base: number,

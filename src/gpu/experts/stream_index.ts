@@ -1,15 +1,16 @@
 import { TritswapError } from '../../errors.ts'
-import { BLOCK_WEIGHTS, type TernaryTensor, type TritTable, tilingOf } from '../../format/index.ts'
+import { BLOCK_WEIGHTS, type TritTable, type TritTensor, tilingOf } from '../../format/index.ts'
 import { ALIGNMENT, Batch, readBuffer, WORK_LIMIT } from '../batch.ts'
 import type { Gpu } from '../device.ts'
 import type { StreamSpan } from '../job.ts'
 import { type Kernel, kernelOf } from '../kernel.ts'
 import { createBuffers } from '../memory.ts'
-import { SECTION_FAILURES, sectionParams } from './sections.ts'
+import { streamForm } from '../stream_form.ts'
+import { type GolombTensor, SECTION_FAILURES, sectionParams } from './sections.ts'
 
 /** A tensor whose stream is in the arena. */
 export interface IndexedTensor {
-  tensor: TernaryTensor
+  tensor: GolombTensor & Pick<TritTensor, 'name'>
   /** Relative to the first word of the expert. */
   span: StreamSpan
 }
@@ -52,7 +53,7 @@ export class StreamIndex {
     kernels: IndexKernels,
     { tensors }: Pick<TritTable, 'tensors'>,
   ): Promise<StreamIndex> {
-    const ternary = tensors.filter((tensor) => tensor.codec === 'ternary')
+    const ternary = tensors.filter((tensor) => streamForm(tensor).kind === 'golomb')
     if (ternary.length === 0) return new StreamIndex(gpu, kernels, [])
     const blocks = ternary.reduce((sum, { shape }) => sum + tilingOf(shape).blocks, 0)
     const batches = Math.min(ternary.length, Math.floor(blocks / BATCH_BLOCKS) + 1)

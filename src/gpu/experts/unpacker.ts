@@ -5,6 +5,7 @@ import type { Gpu } from '../device.ts'
 import { dispatchJob, type ElementPlacement, streamParams } from '../job.ts'
 import { type Kernel, kernelOf } from '../kernel.ts'
 import { BUFFER_ALIGNMENT, createBuffers } from '../memory.ts'
+import { streamForm } from '../stream_form.ts'
 import { PER_WORD, type TargetDtype } from '../target.ts'
 import type { ExpertStore } from './expert_store.ts'
 import type { ResidentExpert } from './resident_expert.ts'
@@ -139,7 +140,7 @@ function sizeOf(request: UnpackRequest): number {
 function checkTernary(parts: readonly UnpackedPart[]): void {
   for (const { expert, index } of parts) {
     const tensor = expert.table.tensors[index]
-    if (tensor.codec === 'ternary') continue
+    if (streamForm(tensor).kind === 'golomb') continue
     throw new TritswapError(
       'unsupported',
       `Cannot use ${tensor.name} beside the base: it is dense, and 2 bits hold ternary weights only`,

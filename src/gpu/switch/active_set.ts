@@ -2,6 +2,7 @@ import { tilingOf, weightsOf } from '../../format/index.ts'
 import type { ResidentExpert } from '../experts/resident_expert.ts'
 import { streamParams } from '../job.ts'
 import type { Params } from '../kernel.ts'
+import { streamForm } from '../stream_form.ts'
 import { PER_WORD } from '../target.ts'
 import type { BufferPlacement } from '../weights/placements.ts'
 import type { WeightStore } from '../weights/weight_store.ts'
@@ -65,7 +66,8 @@ export function layOut(
 
 /** Words that a delta may displace. With two elements a word, each block has a spare one, to start on a new word. */
 function journalWords(tensor: WeightedTensor['tensor'], dtype: BufferPlacement['dtype']): number {
-  const entries = tensor.codec === 'ternary' ? tensor.kept : weightsOf(tensor.shape)
+  const form = streamForm(tensor)
+  const entries = form.kind === 'golomb' ? form.code.kept : weightsOf(tensor.shape)
   const perWord = PER_WORD[dtype]
   return perWord === 1 ? entries : Math.ceil((entries + tilingOf(tensor.shape).blocks) / perWord)
 }

@@ -3,6 +3,7 @@ import type { Gpu } from '../device.ts'
 import { dispatchJob, wordsOfTile } from '../job.ts'
 import { type Kernel, type Params, targetKernels } from '../kernel.ts'
 import { createBuffers } from '../memory.ts'
+import { streamForm } from '../stream_form.ts'
 import type { TargetDtype } from '../target.ts'
 import { type ActiveSet, streamOf, type TensorChange } from './active_set.ts'
 import type { WeightedTensor } from './plan.ts'
@@ -79,8 +80,8 @@ function sideOf(side: ChangeOfSet | undefined): {
 /** The narrowest kernel for a switch: the fast ones know one ternary stream on each side, or only dense ones. */
 function kernelFor(reverted: readonly WeightedTensor[], applied: readonly WeightedTensor[]): MergeKernel {
   const parts = [...reverted, ...applied]
-  if (parts.every(({ tensor }) => tensor.codec === 'dense')) return 'dense'
-  const ternary = parts.every(({ tensor }) => tensor.codec === 'ternary')
+  if (parts.every(({ tensor }) => streamForm(tensor).kind === 'dense')) return 'dense'
+  const ternary = parts.every(({ tensor }) => streamForm(tensor).kind === 'golomb')
   if (!ternary || reverted.length > 1 || applied.length > 1) return 'blend'
   return reverted.length === 0 ? 'apply' : applied.length === 0 ? 'revert' : 'fused'
 }

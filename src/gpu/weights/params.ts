@@ -1,4 +1,5 @@
-import { type BlocksTensor, blocksLayout, tilingOf } from '../../format/index.ts'
+import { type NBitsCode, nbitsLayout } from '../../format/codecs/nbits_decode.ts'
+import { tilingOf } from '../../format/index.ts'
 import type { ElementPlacement } from '../job.ts'
 import { shaderConstants } from '../shader_constants.ts'
 
@@ -17,9 +18,9 @@ export function placementParams(
 }
 
 /** `NBits` of shaders/shared/nbits.wgsl for a section in one buffer. */
-export function nbitsParams(tensor: BlocksTensor) {
-  const { rows, cols, components } = blocksLayout(tensor.shape, tensor)
-  const { bits, blockSize, dtype, zeroPoints } = tensor
+export function nbitsParams(shape: readonly number[], code: NBitsCode) {
+  const { rows, cols, components } = nbitsLayout(shape, code)
+  const { bits, blockSize, dtype, zeroPoints } = code
   return {
     rows,
     cols,

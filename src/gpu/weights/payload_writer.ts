@@ -1,8 +1,13 @@
-import { type BlocksTensor, blocksLayout, type TritTensor, weightsOf } from '../../format/index.ts'
+import type { SectionForm } from '../../format/codecs/codec.ts'
+import { formOf } from '../../format/codecs/index.ts'
+import { type NBitsCode, nbitsLayout } from '../../format/codecs/nbits_decode.ts'
+import { FLOAT_BYTES, type FloatDtype } from '../../format/dtype.ts'
+import { type TritTensor, weightsOf } from '../../format/index.ts'
 import { Batch } from '../batch.ts'
 import type { Gpu } from '../device.ts'
 import { type Kernel, targetKernels } from '../kernel.ts'
 import { createBuffers } from '../memory.ts'
+import { OpaqueSections } from '../opaque_sections.ts'
 import type { TargetDtype } from '../target.ts'
 import { nbitsParams, placementParams } from './params.ts'
 import type { WeightPlacements } from './placements.ts'
@@ -29,6 +34,7 @@ export class PayloadWriter {
   readonly #tensors: readonly TritTensor[]
   readonly #placements: WeightPlacements
   readonly #pending = new Map<string, PendingSection>()
+  readonly #opaque: OpaqueSections
   #bytesInFlight = 0
 
   /** @throws {TritswapError} `memory` */
@@ -54,18 +60,24 @@ export class PayloadWriter {
     this.#staging = staging
     this.#tensors = tensors
     this.#placements = placements
+    this.#opaque = new OpaqueSections(
+      tensors.filter((tensor) => isOpaque(formOf(tensor)) && placements.ofTensor.has(tensor.name)),
+    )
   }
 
   /**
    * Writes verified payload bytes, in any order, each once. Offset and length are multiples of 4. The work is on the
    * queue when the promise resolves.
-   * @throws {TritswapError} `memory` for a quantized section that does not fit into VRAM
+   * @throws {TritswapError} `memory` for a quantized section that does not fit into VRAM, `format` for a section that
+   * the CPU decodes and that contradicts the table
    */
   async write(payloadOffset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     await this.#openSections(payloadOffset, payloadOffset + bytes.length)
     for (let from = 0; from < bytes.length; from += SLICE_BYTES) {
       this.#writeSlice(payloadOffset + from, bytes.subarray(from, from + SLICE_BYTES))
     }
+    for (const { tensor, values } of this.#opaque.take(payloadOffset, bytes))
+      this.#writeValues(tensor, values)
     this.#bytesInFlight += bytes.length
     if (this.#bytesInFlight < MAX_BYTES_IN_FLIGHT) return
     this.#bytesInFlight = 0
@@ -80,8 +92,10 @@ export class PayloadWriter {
   /** Creates buffers for the quantized tensors whose first bytes lie in `[start, end)`. */
   async #openSections(start: number, end: number): Promise<void> {
     const fresh = this.#tensorsIn(start, end).filter(
-      ({ name, codec }) =>
-        codec === 'blocks' && this.#placements.ofTensor.has(name) && !this.#pending.has(name),
+      (tensor) =>
+        formOf(tensor).kind === 'nbits' &&
+        this.#placements.ofTensor.has(tensor.name) &&
+        !this.#pending.has(tensor.name),
     )
     const sizes = fresh.map(({ bytes }) => bytes)
     const buffers = await createBuffers(this.#gpu, 'quantized weights', sizes)
@@ -99,17 +113,20 @@ export class PayloadWriter {
     for (const tensor of this.#tensorsIn(start, end)) {
       const from = Math.max(start, tensor.offset)
       const to = Math.min(end, tensor.offset + tensor.bytes)
-      if (tensor.codec !== 'blocks') {
-        this.#expand(batch, tensor, from - start, from - tensor.offset, to - from)
+      const form = formOf(tensor)
+      if (form.kind === 'dense') {
+        this.#expand(batch, tensor, form.dtype, from - start, from - tensor.offset, to - from)
         continue
       }
-      this.#copyComponents(batch, tensor, start, from, to)
+      if (form.kind !== 'nbits') continue
+      const { code } = form
+      this.#copyComponents(batch, tensor, code, start, from, to)
       const section = this.#pending.get(tensor.name)
       if (section === undefined) continue
       batch.copy(this.#staging, from - start, section.buffer, from - tensor.offset, to - from)
       section.missing -= to - from
       if (section.missing > 0) continue
-      this.#dequantize(batch, tensor, section.buffer)
+      this.#dequantize(batch, tensor, code, section.buffer)
       this.#pending.delete(tensor.name)
       complete.push(section)
     }
@@ -117,9 +134,27 @@ export class PayloadWriter {
     for (const { buffer } of complete) buffer.destroy()
   }
 
-  /** Bytes `[at, at + bytes)` of the staging buffer, which start at byte `first` of a dense tensor. */
-  #expand(batch: Batch, tensor: TritTensor, at: number, first: number, bytes: number): void {
-    const half = tensor.codec === 'dense' && tensor.dtype === 'f16'
+  /** The values of a tensor that the CPU has decoded. */
+  #writeValues(tensor: TritTensor, values: Float32Array<ArrayBuffer>): void {
+    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+    for (let first = 0; first < bytes.length; first += SLICE_BYTES) {
+      const slice = bytes.subarray(first, first + SLICE_BYTES)
+      this.#gpu.device.queue.writeBuffer(this.#staging, 0, slice)
+      const batch = new Batch(this.#gpu)
+      this.#expand(batch, tensor, 'f32', 0, first, slice.length)
+      batch.submit()
+    }
+  }
+
+  /** Bytes `[at, at + bytes)` of the staging buffer, which start at byte `first` of a tensor's values. */
+  #expand(
+    batch: Batch,
+    tensor: TritTensor,
+    dtype: FloatDtype,
+    at: number,
+    first: number,
+    bytes: number,
+  ): void {
     for (const placement of this.#placements.ofTensor.get(tensor.name) ?? []) {
       batch.dispatch(
         this.#kernels.expand[placement.dtype],
@@ -128,9 +163,9 @@ export class PayloadWriter {
           placement: placementParams(tensor.shape, placement),
           word: at / 4,
           words: bytes / 4,
-          first: (first / 4) * (half ? 2 : 1),
+          first: first / FLOAT_BYTES[dtype],
           end: weightsOf(tensor.shape),
-          half: half ? 1 : 0,
+          half: dtype === 'f16' ? 1 : 0,
         },
         bytes / 4,
       )
@@ -138,8 +173,15 @@ export class PayloadWriter {
   }
 
   /** Payload bytes `[from, to)` of a tensor that stays quantized, in a staging buffer that starts at `start`. */
-  #copyComponents(batch: Batch, tensor: BlocksTensor, start: number, from: number, to: number): void {
-    const { components } = blocksLayout(tensor.shape, tensor)
+  #copyComponents(
+    batch: Batch,
+    tensor: TritTensor,
+    code: NBitsCode,
+    start: number,
+    from: number,
+    to: number,
+  ): void {
+    const { components } = nbitsLayout(tensor.shape, code)
     for (const { component, buffer, offset } of this.#placements.quantized.get(tensor.name) ?? []) {
       const layout = components[component]!
       const first = tensor.offset + layout.offset
@@ -150,20 +192,20 @@ export class PayloadWriter {
   }
 
   /** A complete section to every float placement of its tensor. */
-  #dequantize(batch: Batch, tensor: BlocksTensor, section: GPUBuffer): void {
-    const { rows, cols, perRow } = blocksLayout(tensor.shape, tensor)
-    const words = (rows * perRow * tensor.blockSize * tensor.bits) / 32
+  #dequantize(batch: Batch, tensor: TritTensor, code: NBitsCode, section: GPUBuffer): void {
+    const { rows, cols, perRow } = nbitsLayout(tensor.shape, code)
+    const words = (rows * perRow * code.blockSize * code.bits) / 32
     const parts = { quantized: { buffer: section }, scales: { buffer: section }, zeros: { buffer: section } }
     for (const placement of this.#placements.ofTensor.get(tensor.name) ?? []) {
       const { buffer, dtype, offset, rowStride, colStride } = placement
       // The kernel walks the quantized matrix, whose rows are the columns of a transposed tensor.
-      const [rowStep, colStep] = tensor.transposed ? [colStride, rowStride] : [rowStride, colStride]
+      const [rowStep, colStep] = code.transposed ? [colStride, rowStride] : [rowStride, colStride]
       batch.dispatch(
         this.#kernels.dequantize[dtype],
         { weights: { buffer }, ...parts },
         {
           placement: { cols, offset, row_stride: rowStep, col_stride: colStep },
-          nbits: nbitsParams(tensor),
+          nbits: nbitsParams(tensor.shape, code),
         },
         words,
         rows * cols,
@@ -190,4 +232,8 @@ export class PayloadWriter {
     }
     return from
   }
+}
+
+function isOpaque({ kind }: SectionForm): boolean {
+  return kind !== 'dense' && kind !== 'nbits'
 }

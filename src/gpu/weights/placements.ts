@@ -1,13 +1,8 @@
 import { TritswapError } from '../../errors.ts'
 import type { HoistedInput, Placement } from '../../format/bindings.ts'
-import {
-  type BlocksComponent,
-  blocksLayout,
-  ELEMENT_BYTES,
-  type TritTensor,
-  tilingOf,
-  weightsOf,
-} from '../../format/index.ts'
+import { formOf } from '../../format/codecs/index.ts'
+import { type NBitsComponent, nbitsLayout } from '../../format/codecs/nbits_decode.ts'
+import { ELEMENT_BYTES, type TritTensor, tilingOf, weightsOf } from '../../format/index.ts'
 import type { TargetDtype } from '../target.ts'
 
 /** One placement of a checkpoint tensor in the store. */
@@ -20,7 +15,7 @@ export interface BufferPlacement extends Placement {
 /** Where one component of a quantized tensor lies as it is in the file. */
 export interface QuantizedPlacement {
   input: string
-  component: BlocksComponent
+  component: NBitsComponent
   buffer: GPUBuffer
   /** Bytes; a multiple of 4. */
   offset: number
@@ -94,7 +89,8 @@ export function checkInput(
         { fields: { input: name, tensor } },
       )
     }
-    const component = raw && found.codec === 'blocks' && blocksLayout(found.shape, found).components[raw]
+    const form = formOf(found)
+    const component = raw && form.kind === 'nbits' && nbitsLayout(found.shape, form.code).components[raw]
     if (raw ? !component || component.elementBytes !== ELEMENT_BYTES[dtype] : dtype === 'uint8') {
       throw new TritswapError(
         'format',

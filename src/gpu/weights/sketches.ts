@@ -1,6 +1,6 @@
 import { TritswapError } from '../../errors.ts'
-import { type BlocksTensor, sketchPositions, tilingOf, weightsOf } from '../../format/index.ts'
-import { SKETCH_VALUES } from '../../format/table.ts'
+import type { SectionForm } from '../../format/codecs/codec.ts'
+import { SKETCH_VALUES, sketchPositions, tilingOf, weightsOf } from '../../format/index.ts'
 import { Batch, readBuffer } from '../batch.ts'
 import type { Gpu } from '../device.ts'
 import { type Kernel, kernelOf, targetKernels } from '../kernel.ts'
@@ -16,7 +16,7 @@ export interface SketchedTensor {
   seed: string
   shape: readonly number[]
   /** Where its values are, as floats or quantized. */
-  source: BufferPlacement | { tensor: BlocksTensor; placements: readonly QuantizedPlacement[] }
+  source: BufferPlacement | { form?: SectionForm; placements: readonly QuantizedPlacement[] }
 }
 
 interface GatherKernels {
@@ -68,12 +68,12 @@ function record(
     batch.dispatch(gather[dtype], bindings, { elements, first }, SKETCH_VALUES)
     return
   }
-  const { tensor, placements } = source
+  const { form, placements } = source
   const byComponent = new Map(placements.map((placement) => [placement.component, placement]))
   const weights = byComponent.get('weights')
   const scales = byComponent.get('scales')
   const zeros = byComponent.get('zeroPoints') ?? scales
-  if (weights === undefined || scales === undefined || zeros === undefined) {
+  if (form?.kind !== 'nbits' || !weights || !scales || !zeros) {
     // Only with a binding table written by hand: the graph needs all components.
     throw new TritswapError('mapping', `Cannot read ${name}: its quantized weights are not all in VRAM`, {
       fields: { tensor: name },
@@ -86,12 +86,12 @@ function record(
     values: { buffer: values },
   }
   const nbits = {
-    ...nbitsParams(tensor),
+    ...nbitsParams(shape, form.code),
     quantized_at: weights.offset / 4,
     scales_at: scales.offset / 4,
     zeros_at: zeros.offset / 4,
   }
   // The kernel reads the quantized matrix, whose rows are the columns of a transposed tensor.
-  const inMatrix = tensor.transposed ? { rows: cols, cols: rows } : { rows, cols }
+  const inMatrix = form.code.transposed ? { rows: cols, cols: rows } : { rows, cols }
   batch.dispatch(gatherNBits, bindings, { nbits, ...inMatrix, first }, SKETCH_VALUES)
 }

@@ -1,6 +1,7 @@
 import { TritswapError } from '../../errors.ts'
 import type { HoistedInput } from '../../format/bindings.ts'
-import type { BlocksTensor, TritTable, TritTensor } from '../../format/index.ts'
+import { formOf } from '../../format/codecs/index.ts'
+import type { TritTable, TritTensor } from '../../format/index.ts'
 import { readBuffer } from '../batch.ts'
 import type { Gpu } from '../device.ts'
 import { BUFFER_ALIGNMENT, createBuffers } from '../memory.ts'
@@ -147,7 +148,7 @@ export class WeightStore {
       tensors.map((name, i) => {
         const tensor = this.#tensors.get(name)
         const source = this.#placements.ofTensor.get(name)?.[0] ?? {
-          tensor: tensor as BlocksTensor,
+          form: tensor && formOf(tensor),
           placements: this.#placements.quantized.get(name) ?? [],
         }
         return { name, seed: seeds[i], shape: tensor?.shape ?? this.shapeOf(name), source }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { InputDtype } from '../../format/dtype.ts'
 import { newInput } from '../proto/nodes.ts'
 import type { ModelProto } from '../proto/onnx_pb.ts'
 import type { Site } from './site.ts'
@@ -43,7 +44,7 @@ export type BypassInputKind =
 export interface BypassInput {
   name: string
   kind: BypassInputKind
-  dtype: 'float32' | 'float16' | 'uint8'
+  dtype: InputDtype
   /** Sizes; −1 is the rank, which the feed decides. */
   dims: readonly number[]
   /** All but `ones` belong to a site. */

@@ -1,4 +1,5 @@
 import { create } from '@bufbuild/protobuf'
+import { ONNX_TYPE } from '../../format/dtype.ts'
 import { floatsToHalves } from '../../format/float16.ts'
 import { newInt, newNode } from '../proto/nodes.ts'
 import {
@@ -7,7 +8,6 @@ import {
   OperatorSetIdProtoSchema,
   TensorProtoSchema,
 } from '../proto/onnx_pb.ts'
-import { ONNX_TYPE } from '../proto/tensors.ts'
 import { PREFIX, type SiteInputs, sideBlockSize } from './bypass_inputs.ts'
 import type { FusedBiasInput, Site, SiteOccurrence } from './site.ts'
 

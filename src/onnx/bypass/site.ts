@@ -1,3 +1,4 @@
+import type { FloatInputDtype } from '../../format/dtype.ts'
 import type { TritTensor } from '../../format/index.ts'
 import type { Reader } from '../graph/graph_index.ts'
 import type { ProductKind } from '../graph/operators.ts'
@@ -36,7 +37,7 @@ export interface Site {
   weight: string
   kind: SiteKind
   /** Of the values that go in and come out. */
-  dtype: 'float32' | 'float16'
+  dtype: FloatInputDtype
   /** Columns of the weight as [outputs, inputs]: features, tokens of a vocabulary, channels × positions of a kernel. */
   inputs: number
   outputs: number

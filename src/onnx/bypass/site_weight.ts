@@ -1,4 +1,7 @@
-import { blocksLayout, type HoistedInput, type Placement, tilingOf } from '../../format/index.ts'
+import { formOf } from '../../format/codecs/index.ts'
+import { nbitsLayout } from '../../format/codecs/nbits_decode.ts'
+import { INPUT_DTYPE_OF } from '../../format/dtype.ts'
+import { type HoistedInput, type Placement, tilingOf } from '../../format/index.ts'
 import type { Reader } from '../graph/graph_index.ts'
 import { operatorOf, type Product } from '../graph/operators.ts'
 import { intAttribute } from '../proto/nodes.ts'
@@ -83,13 +86,14 @@ function quantizedPart(
   tensors: SiteTensors,
 ): { part: SitePart; dtype: Site['dtype'] } | undefined {
   const found = tensors.get(tensor)
-  if (found?.codec !== 'blocks') return undefined
+  const form = found && formOf(found)
+  if (found === undefined || form?.kind !== 'nbits') return undefined
   const { rows, cols } = tilingOf(found.shape)
-  const { rowLength } = blocksLayout(found.shape, found).components.weights
+  const { rowLength } = nbitsLayout(found.shape, form.code).components.weights
   const firstOutput = offset / rowLength
-  const transposed = found.transposed === true
+  const transposed = form.code.transposed === true
   return {
     part: { target: found.target, rows, cols, firstOutput, transposed },
-    dtype: found.dtype === 'f16' ? 'float16' : 'float32',
+    dtype: INPUT_DTYPE_OF[form.code.dtype],
   }
 }

@@ -4,24 +4,7 @@
  * @module
  */
 import { TritswapError } from '../../errors.ts'
-
-/** The dtypes of transformers.js with the suffix that each gives to a file name. */
-export const DTYPE_SUFFIX = {
-  fp32: '',
-  fp16: '_fp16',
-  q4: '_q4',
-  q4f16: '_q4f16',
-  q8: '_quantized',
-  int8: '_int8',
-  uint8: '_uint8',
-  bnb4: '_bnb4',
-} as const
-
-export type ModelDtype = keyof typeof DTYPE_SUFFIX
-
-export function isModelDtype(value: string): value is ModelDtype {
-  return Object.hasOwn(DTYPE_SUFFIX, value)
-}
+import { DTYPE_SUFFIX, type ModelDtype } from '../../format/dtype.ts'
 
 /** Module and dtype of a graph file: `decoder_model_merged_q4f16.onnx` → `decoder_model_merged`, `q4f16`. */
 export function parseGraphFile(file: string): { module: string; dtype: ModelDtype } | undefined {

@@ -4,11 +4,10 @@
  *
  * @module
  */
+import { type NBitsComponent, nbitsLayout, nbitsReader } from '../../format/codecs/nbits_decode.ts'
+import { FLOAT_BYTES, type FloatDtype } from '../../format/dtype.ts'
 import { floatsToHalves, halvesToFloats, toHalf } from '../../format/float16.ts'
 import {
-  type BlocksComponent,
-  blocksLayout,
-  blocksReader,
   type PayloadSpool,
   type Placement,
   sketchPositions,
@@ -27,7 +26,7 @@ import { componentSlices } from './weight_table.ts'
  * `auto`: quantized tensors as they were quantized, f16 for others that lose nothing by it, f32 for the rest. `f16` and
  * `f32` are dequantized and cannot feed inputs that stay quantized.
  */
-export type Storage = 'f16' | 'f32' | 'auto'
+export type Storage = FloatDtype | 'auto'
 
 /** Large enough for few hashes, small enough for a progress bar that moves. */
 const CHUNK_LOG2 = 19
@@ -85,7 +84,7 @@ async function writeQuantized(
   quantized: TensorRows,
 ): Promise<HalfAt> {
   const components = await componentsOf(shape, quantized)
-  const { bytes } = blocksLayout(shape, quantized.code)
+  const { bytes } = nbitsLayout(shape, quantized.code)
   writer.begin({ name, shape, role: 'delta', target, codec: 'blocks', ...quantized.code }, bytes)
   for (const component of Object.values(components)) {
     await writer.append(component)
@@ -104,16 +103,13 @@ async function writeDense(
   const weights = weightsOf(shape)
   const stored = await readElements(data, 0, data.length)
   const slice = (start: number) => gather(stored, shape, part, start, Math.min(SLICE, weights - start))
-  let dtype: 'f16' | 'f32' = storage === 'f32' ? 'f32' : 'f16'
+  let dtype: FloatDtype = storage === 'f32' ? 'f32' : 'f16'
   if (storage === 'auto' && stored instanceof Float32Array && !data.quantized) {
     for (let start = 0; start < weights && dtype === 'f16'; start += SLICE) {
       if (!exactInHalf(slice(start) as Float32Array)) dtype = 'f32'
     }
   }
-  writer.begin(
-    { name, shape, role: 'delta', target, codec: 'dense', dtype },
-    weights * (dtype === 'f16' ? 2 : 4),
-  )
+  writer.begin({ name, shape, role: 'delta', target, codec: 'dense', dtype }, weights * FLOAT_BYTES[dtype])
   for (let start = 0; start < weights; start += SLICE) await writer.append(converted(slice(start), dtype))
   await writer.end()
   const { cols } = tilingOf(shape)
@@ -126,7 +122,7 @@ async function writeDense(
 
 /** Bytes of the components of a quantized tensor, in the order of its section. */
 async function componentsOf(shape: readonly number[], quantized: TensorRows) {
-  const sections: Partial<Record<BlocksComponent, Uint8Array>> = {}
+  const sections: Partial<Record<NBitsComponent, Uint8Array>> = {}
   for (const { component, source, offset, bytes } of componentSlices(shape, quantized))
     sections[component] = await source.read(offset, bytes)
   return sections as Required<typeof sections>
@@ -135,9 +131,9 @@ async function componentsOf(shape: readonly number[], quantized: TensorRows) {
 function halfAt(
   shape: readonly number[],
   { code }: TensorRows,
-  components: Parameters<typeof blocksReader>[2],
+  components: Parameters<typeof nbitsReader>[2],
 ): HalfAt {
-  const read = blocksReader(code, blocksLayout(shape, code).cols, components)
+  const read = nbitsReader(code, nbitsLayout(shape, code).cols, components)
   const { cols } = tilingOf(shape)
   return (position) => {
     const row = Math.floor(position / cols)
@@ -170,7 +166,7 @@ function gather<T extends Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>>(
 
 function converted(
   values: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>,
-  dtype: 'f16' | 'f32',
+  dtype: FloatDtype,
 ): ArrayBufferView {
   if (dtype === 'f16') return values instanceof Uint16Array ? values : floatsToHalves(values)
   return values instanceof Float32Array ? values : halvesToFloats(values)

@@ -1,4 +1,5 @@
-import { type BlocksComponent, ELEMENT_BYTES, type Placement, weightsOf } from '../../format/index.ts'
+import type { NBitsComponent } from '../../format/codecs/nbits_decode.ts'
+import { ELEMENT_BYTES, type Placement, weightsOf } from '../../format/index.ts'
 import type { QuantizedMatrix } from '../proto/initializer_data.ts'
 import type { GraphProto, NodeProto } from '../proto/onnx_pb.ts'
 import type { RawInitializer } from '../proto/tensor_bytes.ts'
@@ -27,7 +28,7 @@ export function hoistQuantized(
 ): HoistedWeight[] {
   const inputs = new GraphInputs(main, names)
   for (const { matrix, nodes, parts } of quantized) {
-    for (const [raw, component] of Object.entries(matrix.components) as [BlocksComponent, RawInitializer][]) {
+    for (const [raw, component] of Object.entries(matrix.components) as [NBitsComponent, RawInitializer][]) {
       const { tensor, source, offset } = component
       const dtype = storedType(tensor)
       const dims = dimsOf(tensor)

@@ -1,11 +1,12 @@
-import { type BlocksCode, type Placement, tilingOf } from '../../format/index.ts'
+import type { NBitsCode } from '../../format/codecs/nbits_decode.ts'
+import { type Placement, tilingOf } from '../../format/index.ts'
 import type { QuantizedMatrix } from '../proto/initializer_data.ts'
 import type { ResolvedParameter } from '../resolve/resolution.ts'
 import { isAligned } from './hoist_quantized.ts'
 
 /** A tensor as rows of a quantized matrix. */
 export interface TensorRows {
-  code: BlocksCode
+  code: NBitsCode
   matrix: QuantizedMatrix
   firstRow: number
 }
@@ -27,7 +28,7 @@ export function rowsOf(
   const firstRow = offset / rowStep
   const height = transposed ? tensor.cols : tensor.rows
   if (!Number.isInteger(firstRow) || firstRow + height > rows) return undefined
-  const code: BlocksCode = { bits, blockSize, dtype }
+  const code: NBitsCode = { bits, blockSize, dtype }
   if (zeroPoints !== undefined) code.zeroPoints = zeroPoints
   if (transposed) code.transposed = true
   return { code, matrix, firstRow }

@@ -1,10 +1,6 @@
-import {
-  type BlocksComponent,
-  blocksLayout,
-  type TritTable,
-  type TritTensor,
-  weightsOf,
-} from '../../format/index.ts'
+import { type NBitsComponent, nbitsLayout } from '../../format/codecs/nbits_decode.ts'
+import { FLOAT_BYTES, FLOAT_DTYPE_OF, type FloatInputDtype } from '../../format/dtype.ts'
+import { type TritTable, type TritTensor, weightsOf } from '../../format/index.ts'
 import type { ByteSource } from '../../source/source.ts'
 import { bindingsOf, type HoistedModel } from './hoisted_model.ts'
 import type { TensorRows } from './tensor_rows.ts'
@@ -14,11 +10,11 @@ export function weightTable(model: HoistedModel, base: TritTable['base'] = {}): 
   let offset = 0
   const tensors = Array.from(model.tensors, ([name, { shape, target, home, quantized }]): TritTensor => {
     const common = { name, shape, role: 'delta' as const, target }
-    const dtype = home.data.dtype === 'float16' ? ('f16' as const) : ('f32' as const)
+    const dtype = FLOAT_DTYPE_OF[home.data.dtype as FloatInputDtype]
     const bytes =
       quantized === undefined
-        ? Math.ceil((weightsOf(shape) * (dtype === 'f16' ? 2 : 4)) / 4) * 4
-        : blocksLayout(shape, quantized.code).bytes
+        ? Math.ceil((weightsOf(shape) * FLOAT_BYTES[dtype]) / 4) * 4
+        : nbitsLayout(shape, quantized.code).bytes
     const codec = quantized === undefined ? { codec: 'dense', dtype } : { codec: 'blocks', ...quantized.code }
     const tensor = { ...common, ...codec, bytes, offset } as TritTensor
     offset += bytes
@@ -37,7 +33,7 @@ export function weightTable(model: HoistedModel, base: TritTable['base'] = {}): 
 
 /** A component of a quantized tensor in the initializer that holds it. */
 interface ComponentSlice {
-  component: BlocksComponent
+  component: NBitsComponent
   source: ByteSource
   offset: number
   bytes: number
@@ -50,8 +46,8 @@ export function componentSlices(
   shape: readonly number[],
   { code, matrix, firstRow }: TensorRows,
 ): ComponentSlice[] {
-  return Object.entries(blocksLayout(shape, code).components).map(([name, layout]) => {
-    const component = name as BlocksComponent
+  return Object.entries(nbitsLayout(shape, code).components).map(([name, layout]) => {
+    const component = name as NBitsComponent
     const { source, offset } = matrix.components[component]!
     const first = firstRow * layout.rowLength * layout.elementBytes
     return { component, source, offset: offset + first, bytes: layout.bytes, at: layout.offset }

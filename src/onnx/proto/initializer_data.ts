@@ -1,5 +1,7 @@
 import { TritswapError } from '../../errors.ts'
-import { type BlocksCode, type BlocksComponent, ELEMENT_BYTES } from '../../format/index.ts'
+import type { NBitsCode, NBitsComponent } from '../../format/codecs/nbits_decode.ts'
+import type { InputDtype } from '../../format/dtype.ts'
+import { ELEMENT_BYTES } from '../../format/index.ts'
 import type { ByteSource } from '../../source/source.ts'
 import type { TensorProto } from './onnx_pb.ts'
 import { type ExternalFiles, locateBytes, type RawInitializer } from './tensor_bytes.ts'
@@ -10,7 +12,7 @@ export type Layout = 'checkpoint' | 'transposed'
 
 /** Where the elements of an initializer lie, flat and little-endian. Nothing is read to make one. */
 export interface InitializerData {
-  dtype: 'float32' | 'float16' | 'uint8'
+  dtype: InputDtype
   dims: readonly number[]
   /** Elements. */
   length: number
@@ -24,12 +26,12 @@ export interface InitializerData {
 }
 
 /** The initializers of a matrix [out, in] that is quantized by blocks. */
-export interface QuantizedMatrix extends Omit<BlocksCode, 'transposed'> {
+export interface QuantizedMatrix extends Omit<NBitsCode, 'transposed'> {
   rows: number
   cols: number
   /** Of the float initializer that stands for it. */
   layout: Layout
-  components: Partial<Record<BlocksComponent, RawInitializer>> & Record<'weights' | 'scales', RawInitializer>
+  components: Partial<Record<NBitsComponent, RawInitializer>> & Record<'weights' | 'scales', RawInitializer>
 }
 
 /**

@@ -4,6 +4,7 @@
  * @module
  */
 import { create } from '@bufbuild/protobuf'
+import { ONNX_TYPE } from '../../format/dtype.ts'
 import type { HoistedInput } from '../../format/index.ts'
 import {
   type AttributeProto,
@@ -17,7 +18,6 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from './onnx_pb.ts'
-import { ONNX_TYPE } from './tensors.ts'
 
 /** An integer attribute of a node. */
 export function intAttribute(node: NodeProto, name: string): number | undefined {

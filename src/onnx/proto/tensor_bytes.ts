@@ -5,9 +5,10 @@
  * @module
  */
 import { TritswapError } from '../../errors.ts'
+import { ONNX_BYTES, ONNX_TYPE } from '../../format/dtype.ts'
 import { memorySource } from '../../source/memory.ts'
 import type { ByteSource } from '../../source/source.ts'
-import { type TensorProto, TensorProto_DataLocation, TensorProto_DataType } from './onnx_pb.ts'
+import { type TensorProto, TensorProto_DataLocation } from './onnx_pb.ts'
 import { countOf } from './tensors.ts'
 
 /** The external-data file that `location` names, relative to the folder of the graph. */
@@ -35,7 +36,7 @@ export function locateBytes(tensor: TensorProto, external: ExternalFiles): RawIn
   const offset = Number(entry(tensor, 'offset') ?? 0)
   const stated = entry(tensor, 'length')
   const bytes =
-    stated === undefined ? countOf(tensor) * (BYTES_OF_TYPE[tensor.dataType] ?? Number.NaN) : Number(stated)
+    stated === undefined ? countOf(tensor) * (ONNX_BYTES[tensor.dataType] ?? Number.NaN) : Number(stated)
   if (!Number.isSafeInteger(offset) || offset < 0 || !Number.isSafeInteger(bytes) || bytes < 0) {
     throw new TritswapError('input', `Cannot read ${tensor.name}: its place in ${location} is not stated`, {
       fields: { name: tensor.name, location, offset, bytes },
@@ -68,21 +69,9 @@ function entry({ externalData }: TensorProto, key: string): string | undefined {
   return externalData.find((pair) => pair.key === key)?.value
 }
 
-/** Sizes of the types that matter where an external length is left out. */
-const BYTES_OF_TYPE: Readonly<Record<number, number>> = {
-  [TensorProto_DataType.FLOAT]: 4,
-  [TensorProto_DataType.FLOAT16]: 2,
-  [TensorProto_DataType.UINT8]: 1,
-  [TensorProto_DataType.INT8]: 1,
-  [TensorProto_DataType.INT32]: 4,
-  [TensorProto_DataType.INT64]: 8,
-}
-
 /** Bytes of the typed fields. Bits of f16 and integers of less than 32 bits take an int32 each there. */
 function typedBytes(tensor: TensorProto): Uint8Array {
-  if (tensor.dataType === TensorProto_DataType.FLOAT)
-    return new Uint8Array(Float32Array.from(tensor.floatData).buffer)
-  if (tensor.dataType === TensorProto_DataType.FLOAT16)
-    return new Uint8Array(Uint16Array.from(tensor.int32Data).buffer)
+  if (tensor.dataType === ONNX_TYPE.float32) return new Uint8Array(Float32Array.from(tensor.floatData).buffer)
+  if (tensor.dataType === ONNX_TYPE.float16) return new Uint8Array(Uint16Array.from(tensor.int32Data).buffer)
   return Uint8Array.from(tensor.int32Data)
 }

@@ -1,23 +1,17 @@
 import { TritswapError } from '../../errors.ts'
-import { ELEMENT_BYTES, type HoistedInput, weightsOf } from '../../format/index.ts'
-import { type TensorProto, TensorProto_DataType } from './onnx_pb.ts'
-
-/** Element types of graph inputs, as ONNX numbers them. */
-export const ONNX_TYPE: Readonly<Record<HoistedInput['dtype'], TensorProto_DataType>> = {
-  float32: TensorProto_DataType.FLOAT,
-  float16: TensorProto_DataType.FLOAT16,
-  uint8: TensorProto_DataType.UINT8,
-}
+import { ELEMENT_BYTES, type FloatInputDtype, type InputDtype, ONNX_TYPE } from '../../format/dtype.ts'
+import { weightsOf } from '../../format/index.ts'
+import type { TensorProto } from './onnx_pb.ts'
 
 /** Float types that graph inputs and WebGPU kernels take; undefined for all others. */
-export function floatType(tensor: TensorProto): 'float32' | 'float16' | undefined {
-  if (tensor.dataType === TensorProto_DataType.FLOAT) return 'float32'
-  if (tensor.dataType === TensorProto_DataType.FLOAT16) return 'float16'
+export function floatType(tensor: TensorProto): FloatInputDtype | undefined {
+  if (tensor.dataType === ONNX_TYPE.float32) return 'float32'
+  if (tensor.dataType === ONNX_TYPE.float16) return 'float16'
   return undefined
 }
 
 /** Type of the graph input that takes a tensor as it is stored: integers go as bytes. */
-export function storedType(tensor: TensorProto): HoistedInput['dtype'] {
+export function storedType(tensor: TensorProto): InputDtype {
   return floatType(tensor) ?? 'uint8'
 }
 

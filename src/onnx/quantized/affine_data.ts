@@ -1,6 +1,7 @@
+import { ONNX_TYPE } from '../../format/dtype.ts'
 import { halvesToFloats } from '../../format/float16.ts'
 import type { InitializerData } from '../proto/initializer_data.ts'
-import { type TensorProto, TensorProto_DataType } from '../proto/onnx_pb.ts'
+import type { TensorProto } from '../proto/onnx_pb.ts'
 import { type ExternalFiles, locateBytes } from '../proto/tensor_bytes.ts'
 import { countOf, dimsOf, floatType } from '../proto/tensors.ts'
 
@@ -20,7 +21,7 @@ export function affineData(
 ): InitializerData {
   const dims = dimsOf(quantized)
   const length = countOf(quantized)
-  const signed = quantized.dataType === TensorProto_DataType.INT8
+  const signed = quantized.dataType === ONNX_TYPE.int8
   // Outputs are the columns of a matrix for MatMul, and come first in a kernel for Conv.
   const outputs = dims.length === 2 ? dims[1] : dims[0]
   const outputOf =

@@ -1,9 +1,10 @@
+import { nbitsReader } from '../../format/codecs/nbits_decode.ts'
 import { floatsToHalves } from '../../format/float16.ts'
-import { blocksReader, ELEMENT_BYTES } from '../../format/index.ts'
+import { ELEMENT_BYTES } from '../../format/index.ts'
 import type { InitializerData, QuantizedMatrix } from '../proto/initializer_data.ts'
 import type { RawInitializer } from '../proto/tensor_bytes.ts'
 
-type Reader = ReturnType<typeof blocksReader>
+type Reader = ReturnType<typeof nbitsReader>
 
 /** Floats of quantized matrices, computed as they are read. */
 export class Dequantizer {
@@ -48,7 +49,7 @@ export class Dequantizer {
 async function readerOf(matrix: QuantizedMatrix): Promise<Reader> {
   const { weights, scales, zeroPoints } = matrix.components
   const read = ({ source, offset, bytes }: RawInitializer) => source.read(offset, bytes)
-  return blocksReader(matrix, matrix.cols, {
+  return nbitsReader(matrix, matrix.cols, {
     weights: await read(weights),
     scales: await read(scales),
     zeroPoints: zeroPoints && (await read(zeroPoints)),

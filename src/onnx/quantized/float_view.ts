@@ -6,13 +6,13 @@
  * @module
  */
 import { create } from '@bufbuild/protobuf'
+import { ONNX_TYPE } from '../../format/dtype.ts'
 import { indexGraph, type Reader } from '../graph/graph_index.ts'
 import { operatorOf } from '../graph/operators.ts'
 import type { InitializerData, QuantizedMatrix } from '../proto/initializer_data.ts'
 import { newNode } from '../proto/nodes.ts'
 import { type GraphProto, type NodeProto, type TensorProto, TensorProtoSchema } from '../proto/onnx_pb.ts'
 import type { ExternalFiles } from '../proto/tensor_bytes.ts'
-import { ONNX_TYPE } from '../proto/tensors.ts'
 import { Dequantizer } from './dequantized_data.ts'
 import { matrixOf } from './matrix.ts'
 

@@ -6,17 +6,12 @@
  * @module
  */
 import { create } from '@bufbuild/protobuf'
+import { ONNX_TYPE } from '../../format/dtype.ts'
 import { indexGraph } from '../graph/graph_index.ts'
 import { operatorOf } from '../graph/operators.ts'
 import type { InitializerData } from '../proto/initializer_data.ts'
 import { newNode } from '../proto/nodes.ts'
-import {
-  type GraphProto,
-  type NodeProto,
-  type TensorProto,
-  TensorProto_DataType,
-  TensorProtoSchema,
-} from '../proto/onnx_pb.ts'
+import { type GraphProto, type NodeProto, type TensorProto, TensorProtoSchema } from '../proto/onnx_pb.ts'
 import type { ExternalFiles } from '../proto/tensor_bytes.ts'
 import { countOf } from '../proto/tensors.ts'
 import { affineData } from './affine_data.ts'
@@ -50,7 +45,7 @@ export function viewIntegersAsFloats(main: GraphProto, external: ExternalFiles):
       const tensor = create(TensorProtoSchema, {
         name,
         dims: [...quantized.dims],
-        dataType: TensorProto_DataType.FLOAT,
+        dataType: ONNX_TYPE.float32,
       })
       main.initializer.push(tensor)
       floats.set(quantized.name, tensor)

@@ -1,8 +1,9 @@
+import { ONNX_TYPE } from '../../format/dtype.ts'
 import { MAX_BLOCK_SIZE, MIN_BLOCK_SIZE } from '../../format/index.ts'
 import { operatorOf, type Product } from '../graph/operators.ts'
 import type { QuantizedMatrix } from '../proto/initializer_data.ts'
 import { intAttribute } from '../proto/nodes.ts'
-import { type GraphProto, type NodeProto, type TensorProto, TensorProto_DataType } from '../proto/onnx_pb.ts'
+import type { GraphProto, NodeProto, TensorProto } from '../proto/onnx_pb.ts'
 import { type ExternalFiles, locateBytes, type RawInitializer } from '../proto/tensor_bytes.ts'
 import { checkBytes, countOf, dimsOf, floatType } from '../proto/tensors.ts'
 
@@ -88,12 +89,12 @@ function isWhole(
   if (rows < 1 || cols < 1 || !Number.isInteger(cols) || ![2, 4, 8].includes(bits)) return false
   if (blockSize % MIN_BLOCK_SIZE !== 0 || blockSize < MIN_BLOCK_SIZE || blockSize > MAX_BLOCK_SIZE)
     return false
-  if (weights.dataType !== TensorProto_DataType.UINT8 || floatType(scales) === undefined) return false
+  if (weights.dataType !== ONNX_TYPE.uint8 || floatType(scales) === undefined) return false
   const perRow = Math.ceil(cols / blockSize)
   if (countOf(weights) !== (rows * perRow * blockSize * bits) / 8 || countOf(scales) !== rows * perRow)
     return false
   if (zeroPoints === undefined) return true
-  return zeroPoints.dataType === TensorProto_DataType.UINT8
+  return zeroPoints.dataType === ONNX_TYPE.uint8
     ? countOf(zeroPoints) === rows * Math.ceil((perRow * bits) / 8)
     : zeroPoints.dataType === scales.dataType && countOf(zeroPoints) === rows * perRow
 }

@@ -64,16 +64,18 @@ function groupsOf(
   for (const { reader, behind } of ends) {
     if (behind.length === 0) return undefined
     for (const end of behind) {
-      const role = operatorOf(end.node).trained?.[end.position]
-      if (role === undefined && !(own !== undefined && takesAnyParameter(end))) return undefined
-      const module = role && moduleOfNode(end.node)
+      const trainedAs = operatorOf(end.node).trained?.[end.position]
+      if (trainedAs === undefined && !(own !== undefined && takesAnyParameter(end))) return undefined
+      const module = trainedAs && moduleOfNode(end.node)
       // An unnamed vector that is added or multiplied may be a constant: it counts only where a module holds it.
       if (own === undefined && module === undefined && dims.length < 2) return undefined
       const group: ParameterGroup = {
         readers: [reader],
-        names: [...new Set([module && `${module}.${role}`, own?.name].filter((name) => name !== undefined))],
+        names: [
+          ...new Set([module && `${module}.${trainedAs}`, own?.name].filter((name) => name !== undefined)),
+        ],
         layout: layoutOf(reader, end, own),
-        norm: dims.length === 1 && role === 'weight',
+        norm: dims.length === 1 && trainedAs === 'weight',
         embedding: operatorOf(end.node).product?.kind === 'embedding',
       }
       group.fused = fusedRows(index, end, group, dims)

@@ -1,4 +1,4 @@
-import { blocksReader } from '../../../src/format/codecs/nbits.ts'
+import { nbitsReader as readerOf } from '../../../src/format/codecs/nbits_decode.ts'
 import { shaderConstants } from '../../../src/gpu/shader_constants.ts'
 
 const { ZEROS_DEFAULT, ZEROS_PACKED, ZEROS_FLOAT } = shaderConstants('nbits', [
@@ -35,7 +35,7 @@ export function nbitsReader(
 ): (row: number, col: number) => number {
   const from = ({ buffer, byteOffset, byteLength }: Uint32Array, word: number) =>
     new Uint8Array(buffer, byteOffset + word * 4, byteLength - word * 4)
-  return blocksReader(
+  return readerOf(
     {
       bits: bits as 2 | 4 | 8,
       blockSize: block_size,

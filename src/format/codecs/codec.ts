@@ -1,0 +1,92 @@
+/**
+ * What a codec is to the rest of the program. A new codec is one file beside this one that exports a {@link Codec}, and
+ * one line of the registry in `index.ts`: everything else asks the registry.
+ *
+ * @module
+ */
+import type { FloatDtype } from '../dtype.ts'
+import type { CodedTensor, Described, TritKind } from '../tensor.ts'
+import type { NBitsCode } from './nbits_decode.ts'
+import type { TernaryCode, TernaryEntries } from './ternary_decode.ts'
+
+export interface Codec<T extends CodedTensor = CodedTensor> {
+  /** `codec` in the table. */
+  readonly name: T['codec']
+  /** Files that may hold it. */
+  readonly kinds: readonly TritKind[]
+
+  /**
+   * Reads the fields that a table entry has for this codec alone.
+   * @param entry - the entry as it came from the network
+   * @param at - path of the entry, for messages
+   * @param shape - of the tensor, already checked
+   * @throws {TritswapError} `format` naming the field, what it should be and what it is; `limit` for sizes
+   */
+  fieldsFrom(entry: Record<string, unknown>, at: string, shape: readonly number[]): Omit<T, keyof CodedTensor>
+
+  /** The same fields as JSON, defaults left out. */
+  fieldsToJson(tensor: Described<T>): Record<string, unknown>
+
+  /**
+   * Refuses a section whose length contradicts the fields, before anything is allocated for it. Besides the values
+   * themselves, decoding what passes must allocate no more than a small multiple of the bytes of the section.
+   * @throws {TritswapError} `format`, `limit`
+   */
+  checkBytes(tensor: T): void
+
+  /** What the table alone tells of the values. */
+  summary(tensor: Described<T>): TensorSummary
+
+  /** What the bytes of the section are to a kernel. */
+  form(tensor: Described<T>): SectionForm
+
+  /**
+   * The values of a section in flat row-major order: the reference for every other way of reading it.
+   * @param section - as many bytes as the table says, at any alignment
+   * @throws {TritswapError} `format` for bytes that contradict the table
+   */
+  decode(tensor: T, section: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer>
+
+  /** Where the summary has a `scale`: the entries that are not 0, in bands that follow one another. */
+  bands?(tensor: T, section: Uint8Array<ArrayBuffer>): Band[]
+
+  /**
+   * Where any run of elements can be decoded alone: elements `[from, from + count)` as a vector of their own.
+   * @param from - a multiple of {@link PIECE_WEIGHTS}
+   */
+  slice?(tensor: T, from: number, count: number): T
+}
+
+/** What `inspect`, `merge` and lists of experts tell of a tensor. */
+export interface TensorSummary {
+  /** Entries that are stored: every weight, unless the codec is sparse. */
+  kept: number
+  /** Magnitude of every kept entry, where they share one: the values are ternary. */
+  scale?: number
+  /** How values, or the scales of quantized ones, are stored. */
+  dtype?: FloatDtype
+  /** Bits of a quantized weight. */
+  bits?: number
+}
+
+/**
+ * The forms in which kernels read sections. A registry line cannot add a kernel: a codec whose sections have another
+ * form says `opaque`, and its tensors are decoded by the CPU and reach the GPU as f32 values.
+ */
+export type SectionForm =
+  /** A ternary section: block lengths, then the code words of all blocks. The GPU makes an index of the blocks. */
+  | { kind: 'golomb'; code: TernaryCode; scale: number }
+  /** Values in flat row-major order. */
+  | { kind: 'dense'; dtype: FloatDtype }
+  /** Integers in quantization blocks, their scales and zero points. */
+  | { kind: 'nbits'; code: NBitsCode }
+  | { kind: 'opaque' }
+
+/** A run of flat elements, and the entries in it that are not 0. */
+export interface Band extends TernaryEntries {
+  from: number
+  to: number
+}
+
+/** Elements that a piece of a decoded tensor has at most, unless its tiles are wider. */
+export const PIECE_WEIGHTS = 2 ** 20

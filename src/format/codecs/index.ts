@@ -1,0 +1,104 @@
+/**
+ * The registry of codecs: each is a file of this folder and a line of {@link CODECS}.
+ *
+ * @module
+ */
+import { isTritswapError, TritswapError } from '../../errors.ts'
+import { invalid } from '../fields.ts'
+import type { CodedTensor, Described, TritKind } from '../tensor.ts'
+import type { Band, Codec, SectionForm, TensorSummary } from './codec.ts'
+import { dense } from './dense.ts'
+import { nbits } from './nbits.ts'
+import { ternary } from './ternary.ts'
+
+/** The first is the default, which a table leaves out. */
+const CODECS = [ternary, dense, nbits] as const
+
+type TensorOf<C> = C extends Codec<infer T> ? T : never
+
+/** A tensor of any registered codec, told apart by `codec`: {@link TernaryTensor}, {@link DenseTensor} or quantized. */
+export type TritTensor = TensorOf<(typeof CODECS)[number]>
+
+const byName = new Map<string, Codec>()
+for (const codec of CODECS) registerCodec(codec)
+
+/** Adds a codec for the life of this thread: how a test tries one without a line above. */
+export function registerCodec(codec: Codec): void {
+  byName.set(codec.name, codec)
+}
+
+/** Name of the codec of an entry that names none. */
+export const DEFAULT_CODEC = CODECS[0].name
+
+/** Names of the codecs that a kind of file may hold. */
+export function codecsOf(kind: TritKind): string[] {
+  return Array.from(byName.values())
+    .filter(({ kinds }) => kinds.includes(kind))
+    .map(({ name }) => name)
+}
+
+/**
+ * The codec that a table entry names.
+ * @throws {TritswapError} `format` for one that is not registered
+ */
+export function codecFrom(value: unknown, field: string): Codec {
+  const codec = typeof value === 'string' ? byName.get(value) : undefined
+  if (codec === undefined) throw invalid(field, [...byName.keys()].join(' or '), value)
+  return codec
+}
+
+export function codecOf(tensor: Described): Codec {
+  return codecFrom(tensor.codec, `codec of ${tensor.name}`)
+}
+
+/** What the table alone tells of a tensor's values. */
+export function summaryOf(tensor: Described): TensorSummary {
+  return codecOf(tensor).summary(tensor)
+}
+
+/** Whether a tensor's values are 0 and ±scale. */
+export function isTernary(tensor: Described): boolean {
+  return summaryOf(tensor).scale !== undefined
+}
+
+/** What the bytes of a tensor's section are to a kernel. */
+export function formOf(tensor: Described): SectionForm {
+  return codecOf(tensor).form(tensor)
+}
+
+/**
+ * The values of a tensor in flat row-major order, whatever its codec; a ternary one as 0 and ±scale.
+ * @throws {TritswapError} `format` for a section that is not what the table says
+ */
+export function decodeValues(
+  tensor: CodedTensor,
+  section: Uint8Array<ArrayBuffer>,
+): Float32Array<ArrayBuffer> {
+  return named(tensor, () => codecOf(tensor).decode(tensor, section))
+}
+
+/**
+ * The entries of a tensor whose values are 0 and ±scale, in bands that follow one another; undefined for others.
+ * @throws {TritswapError} `format` for a section that is not what the table says
+ */
+export function decodeBands(
+  tensor: CodedTensor,
+  section: Uint8Array<ArrayBuffer>,
+): { scale: number; bands: readonly Band[] } | undefined {
+  const codec = codecOf(tensor)
+  const { scale } = codec.summary(tensor)
+  const bands = named(tensor, () => codec.bands?.(tensor, section))
+  return bands === undefined || scale === undefined ? undefined : { scale, bands }
+}
+
+/** Runs a step of a codec; its errors say whose section it was. */
+function named<R>(tensor: CodedTensor, run: () => R): R {
+  try {
+    return run()
+  } catch (cause) {
+    const { name, codec } = tensor
+    const message = `${name}: ${cause instanceof Error ? cause.message : String(cause)}`
+    if (!isTritswapError(cause)) throw new Error(`${message} (in codec ${codec})`, { cause })
+    throw new TritswapError(cause.tag, message, { fields: { tensor: name, codec, ...cause.fields }, cause })
+  }
+}
