@@ -13,6 +13,7 @@ import { ExpertHost } from '../model/expert_host.ts'
 import { type FilledBase, hoistIntoVram, readIntoVram } from '../model/filled_base.ts'
 import { fetchGraph, graphPath, modelTypeOf } from '../model/graph_files.ts'
 import { externalFilesOf, type GraphFile, type QuantizedChoice } from '../onnx/index.ts'
+import { isAbsence } from '../source/http_request.ts'
 import { fileWithCopy, type UseOfCopies } from '../source/offline_copy.ts'
 import type { ModelInfo } from './protocol.ts'
 import { type ModelFiles, type OrtPaths, TextModel } from './text_model.ts'
@@ -169,17 +170,19 @@ async function firstGraph<G>(
 ): Promise<{ source: G; dtype: string }> {
   const dtypes = dtype === undefined ? ['fp32', 'fp16'] : [dtype]
   const files = dtypes.map((candidate) => graphPath(GRAPH_MODULE, candidate, subfolder))
+  let status: number | undefined
   for (const [i, file] of files.entries()) {
     try {
       return { source: await fetchGraphAt(file), dtype: dtypes[i] }
     } catch (error) {
-      if (!isTritswapError(error, 'network') || error.fields.status !== 404) throw error
+      if (!isTritswapError(error, 'network') || !isAbsence(error.fields.status as number)) throw error
+      status = error.fields.status as number
     }
   }
   throw new TritswapError(
     'input',
-    `Cannot open ${modelUrl}: it has no tritswap.json, and no ${files.join(' or ')} to prepare here`,
-    { fields: { model: modelUrl, files } },
+    `Cannot open ${modelUrl}: it has no tritswap.json, and no ${files.join(' or ')} to prepare here (the server answered ${status}); check the address, and that the files may be read without signing in`,
+    { fields: { model: modelUrl, files, status } },
   )
 }
 
@@ -203,7 +206,7 @@ function modelFiles(
         cause,
       })
     }
-    if (response.status === 404) return undefined
+    if (isAbsence(response.status)) return undefined
     if (!response.ok) {
       throw new TritswapError('network', `Cannot fetch ${url}: the server answered ${response.status}`, {
         fields: { url: url.href, status: response.status },
