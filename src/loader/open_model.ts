@@ -12,6 +12,7 @@ import { type ReadManifest, readModelManifest } from '../fetcher/manifest.ts'
 import type { FetchPool } from '../fetcher/pool.ts'
 import type { FetchSettings } from '../fetcher/protocol.ts'
 import { transfer, type WorkerLink } from '../rpc/index.ts'
+import { checkSecureContext } from '../secure_context.ts'
 import { folderName, folderUrl } from '../source/model_folder.ts'
 import type { LoadOptions, ProgressCallback } from './expert_library.ts'
 
@@ -58,6 +59,7 @@ export async function openModel(
   options: LoaderOptions,
   signal: AbortSignal,
 ): Promise<ModelInfo> {
+  checkSecureContext('Cannot load a base')
   pool.warm()
   const base = document.baseURI
   const { fetch: settings, onProgress } = options
