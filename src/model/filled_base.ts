@@ -155,19 +155,31 @@ function checkChoice(
   )
 }
 
+/**
+ * Refuses a dtype that the GPU cannot compute in, before anything of it is fetched.
+ * @param dtype - of a graph, as transformers.js names it
+ * @throws {TritswapError} `webgpu`
+ */
+export function checkDtype(gpu: Gpu, dtype: string): void {
+  if (/fp?16$/.test(dtype)) checkF16(gpu)
+}
+
+function checkF16({ features }: Gpu): void {
+  if (features.f16) return
+  throw new TritswapError(
+    'webgpu',
+    'Cannot run a graph with f16 weights: this GPU, or the browser for it, lacks shader-f16; use another dtype',
+    { fields: { missing: 'shader-f16' } },
+  )
+}
+
 async function openStore({
   gpu,
   table,
   bindings,
 }: Pick<FilledBase, 'gpu' | 'table' | 'bindings'>): Promise<WeightStore> {
   const inputs = bindings.graphs.flatMap((graph) => graph.inputs)
-  if (!gpu.features.f16 && inputs.some(({ dtype }) => dtype === 'float16')) {
-    throw new TritswapError(
-      'webgpu',
-      'Cannot run a graph with f16 weights: this GPU, or the browser for it, lacks shader-f16; use another dtype',
-      { fields: { missing: 'shader-f16' } },
-    )
-  }
+  if (inputs.some(({ dtype }) => dtype === 'float16')) checkF16(gpu)
   const byName = new Map(inputs.map((input) => [input.name, input]))
   return WeightStore.create({ gpu, inputs: [...byName.values()], table })
 }
