@@ -89,3 +89,10 @@ function faultOf(manifest: Record<string, unknown>, modelUrl: string): string | 
     return 'its graphs are not a list of files'
   return undefined
 }
+
+/** Graphs of a prepared folder: first those that have the file name of one of `paths`, in their order. */
+export function preparedPaths({ graphs = [] }: ModelManifest, paths: readonly string[]): string[] {
+  const nameOf = (path: string) => path.slice(path.lastIndexOf('/') + 1)
+  const wanted = paths.flatMap((path) => graphs.filter((graph) => nameOf(graph) === nameOf(path)))
+  return graphs.length === 0 ? [...paths] : [...new Set([...wanted, ...graphs])]
+}

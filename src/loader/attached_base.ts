@@ -5,14 +5,14 @@
  */
 import { isTritswapError, TritswapError } from '../errors.ts'
 import type { LocalFetches } from '../fetcher/local.ts'
-import { type ModelManifest, readModelManifest } from '../fetcher/manifest.ts'
+import { preparedPaths, readModelManifest } from '../fetcher/manifest.ts'
 import type { FetchPool } from '../fetcher/pool.ts'
 import { progressReporter } from '../fetcher/progress.ts'
 import type { FetchProgress, FetchSettings } from '../fetcher/protocol.ts'
 import { receiveFile } from '../fetcher/receive.ts'
-import type { Gpu } from '../gpu/index.ts'
+import { checkDtype, type Gpu } from '../gpu/index.ts'
 import type { ConfiguredSession } from '../model/create_session.ts'
-import { checkDtype, type FilledBase, hoistIntoVram, readIntoVram } from '../model/filled_base.ts'
+import { type FilledBase, hoistIntoVram, readIntoVram } from '../model/filled_base.ts'
 import { externalFiles, fetchGraph, graphPath, modelTypeOf } from '../model/graph_files.ts'
 import { isGraphOf, modulesOf } from '../model/session_graph.ts'
 import { type GraphFile, OnnxGraph, type QuantizedChoice } from '../onnx/index.ts'
@@ -99,7 +99,7 @@ export async function openBase(
   /** Paths in the folder that a session may have been made from, the likeliest first. */
   const pathsOf = (session: string): string[] => {
     const dtype = manifest?.dtype ?? options.dtype ?? sessions[session].config?.dtype ?? 'fp32'
-    checkDtype(gpu, dtype)
+    checkDtype(gpu.features, dtype)
     const modules = modulesOf(session, Object.keys(sessions), sessions[session])
     const { modelFileName } = options
     const named = modelFileName !== undefined && modules.includes('model') ? [modelFileName] : modules
@@ -163,13 +163,6 @@ export async function openBase(
 /** There is no such file, or the page of a single-page app in its place. */
 function isMissing({ tag, fields: { status } }: TritswapError): boolean {
   return tag === 'input' || (tag === 'network' && typeof status === 'number' && isAbsence(status))
-}
-
-/** What a prepared folder says that its graphs are, those of the paths that were thought of first. */
-function preparedPaths({ graphs = [] }: ModelManifest, paths: readonly string[]): string[] {
-  const nameOf = (path: string) => path.slice(path.lastIndexOf('/') + 1)
-  const wanted = paths.flatMap((path) => graphs.filter((graph) => nameOf(graph) === nameOf(path)))
-  return graphs.length === 0 ? [...paths] : [...new Set([...wanted, ...graphs])]
 }
 
 /**

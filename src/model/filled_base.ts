@@ -7,7 +7,7 @@
 import { TritswapError } from '../errors.ts'
 import type { IncomingFile } from '../fetcher/receive.ts'
 import { type BaseBindings, bindingsFrom, type TritTable, type WeightDtype } from '../format/index.ts'
-import { type Gpu, WeightStore } from '../gpu/index.ts'
+import { checkDtype, type Gpu, WeightStore } from '../gpu/index.ts'
 import {
   type GraphFile,
   type HoistedGraphFile,
@@ -155,31 +155,13 @@ function checkChoice(
   )
 }
 
-/**
- * Refuses a dtype that the GPU cannot compute in, before anything of it is fetched.
- * @param dtype - of a graph, as transformers.js names it
- * @throws {TritswapError} `webgpu`
- */
-export function checkDtype(gpu: Gpu, dtype: string): void {
-  if (/fp?16$/.test(dtype)) checkF16(gpu)
-}
-
-function checkF16({ features }: Gpu): void {
-  if (features.f16) return
-  throw new TritswapError(
-    'webgpu',
-    'Cannot run a graph with f16 weights: this GPU, or the browser for it, lacks shader-f16; use another dtype',
-    { fields: { missing: 'shader-f16' } },
-  )
-}
-
 async function openStore({
   gpu,
   table,
   bindings,
 }: Pick<FilledBase, 'gpu' | 'table' | 'bindings'>): Promise<WeightStore> {
   const inputs = bindings.graphs.flatMap((graph) => graph.inputs)
-  if (inputs.some(({ dtype }) => dtype === 'float16')) checkF16(gpu)
+  if (inputs.some(({ dtype }) => dtype === 'float16')) checkDtype(gpu.features, 'fp16')
   const byName = new Map(inputs.map((input) => [input.name, input]))
   return WeightStore.create({ gpu, inputs: [...byName.values()], table })
 }

@@ -1,9 +1,8 @@
 /** Which graph of a folder a session is made from anew. */
 import { beforeEach, expect, test, vi } from 'vitest'
-import type { Gpu } from '../../src/gpu/index.ts'
+import { checkDtype, type Gpu } from '../../src/gpu/index.ts'
 import { type AttachOptions, openBase } from '../../src/loader/attached_base.ts'
 import type { ConfiguredSession } from '../../src/model/create_session.ts'
-import { checkDtype } from '../../src/model/filled_base.ts'
 import type { GraphFile } from '../../src/onnx/index.ts'
 import { floats, modelOf } from '../onnx/models.ts'
 
@@ -116,5 +115,5 @@ test('a dtype that the GPU cannot compute in is refused before anything of it is
     })
   }
   expect(asked).toEqual(['tritswap.json', 'tritswap.json'])
-  for (const dtype of ['fp32', 'q4', 'q8']) checkDtype(gpu(false), dtype)
+  for (const dtype of ['fp32', 'q4', 'q8']) checkDtype({ f16: false }, dtype)
 })
