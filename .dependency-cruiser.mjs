@@ -2,17 +2,18 @@
  * Import rules: imports point left only along
  * errors <- source <- format <- { compress, onnx, gpu } <- model <- engine <- loader <- element | cli | demo.
  */
-const CORE = ['errors', 'async', 'source', 'format']
+const CORE = ['errors', 'secure_context', 'async', 'source', 'format']
 const MIDDLE = [...CORE, 'compress', 'onnx', 'gpu', 'model']
 const ALL = [...MIDDLE, 'reference', 'rpc', 'fetcher', 'engine', 'loader']
 
 /** Layer -> the layers it may import; each may import itself. */
 const MAY_IMPORT = {
   errors: [],
+  secure_context: ['errors'],
   async: ['errors'],
   source: ['errors', 'async'],
   rpc: ['errors', 'async'],
-  format: ['errors', 'async', 'source'],
+  format: ['errors', 'secure_context', 'async', 'source'],
   compress: CORE,
   onnx: CORE,
   gpu: CORE,

@@ -8,6 +8,7 @@ import type {
   ModelInfo,
   SwitchReport,
 } from '../loader/index.ts'
+import { INSECURE } from '../secure_context.ts'
 import type { RegistryEntry } from '../source/registry.ts'
 import { DeviceRestarts } from './device_restarts.ts'
 import {
@@ -213,6 +214,8 @@ export class SwitcherState {
    */
   async open(model: string, ort?: string): Promise<void> {
     if (this.status === 'loading' || this.status === 'ready') return
+    if (globalThis.isSecureContext === false)
+      return this.#fail('unsupported', `Cannot load the base: ${INSECURE}`)
     if (!('gpu' in navigator)) return this.#fail('unsupported', 'This browser has no WebGPU')
     const controller = new AbortController()
     this.#opening = controller

@@ -8,11 +8,12 @@ import { isTritswapError, TritswapError } from '../errors.ts'
 import { progressReporter } from '../fetcher/progress.ts'
 import type { FetchProgress } from '../fetcher/protocol.ts'
 import { receiveFile } from '../fetcher/receive.ts'
-import { type Gpu, requestGpu } from '../gpu/index.ts'
+import { checkDtype, type Gpu, requestGpu } from '../gpu/index.ts'
 import { ExpertHost } from '../model/expert_host.ts'
 import { type FilledBase, hoistIntoVram, readIntoVram } from '../model/filled_base.ts'
-import { fetchGraph, graphPath, modelTypeOf } from '../model/graph_files.ts'
+import { fetchGraph, graphPath, modelTypeOf, preparedGraph } from '../model/graph_files.ts'
 import { externalFilesOf, type GraphFile, type QuantizedChoice } from '../onnx/index.ts'
+import { isAbsence } from '../source/http_request.ts'
 import { fileWithCopy, type UseOfCopies } from '../source/offline_copy.ts'
 import type { ModelInfo } from './protocol.ts'
 import { type ModelFiles, type OrtPaths, TextModel } from './text_model.ts'
@@ -31,6 +32,8 @@ interface OpenCommon {
 export interface OpenRequest extends OpenCommon {
   /** The graph's dtype as transformers.js names it. */
   dtype: string
+  /** Paths of its graphs in the folder; where transformers.js looks for them by default. */
+  graphs?: readonly string[]
   fingerprint?: string
   /** Copies of its small files are kept, and taken as its manifest was; none by default. */
   copies?: UseOfCopies
@@ -69,15 +72,17 @@ export async function openPrepared(
 ): Promise<OpenModel> {
   const { modelUrl, ort, dtype, copies } = request
   const gpu = await openDevice(onLost)
+  checkDtype(gpu.features, dtype)
+  const { path, subfolder } = preparedGraph(GRAPH_MODULE, request)
   const [source] = await Promise.all([
-    fetchGraph(modelUrl, graphPath(GRAPH_MODULE, dtype), { signal, copies }),
+    fetchGraph(modelUrl, path, { signal, copies }),
     checkType(request, signal, copies),
   ])
   // The graph compiles while the weights stream.
   const { graph } = source
   const files = modelFiles(modelUrl, new Map([[graph.file, graph.bytes]]), copies)
   const externalFiles = externalFilesOf(graph)
-  const text = TextModel.load({ files, ort, device: gpu.device, dtype, externalFiles })
+  const text = TextModel.load({ files, ort, device: gpu.device, dtype, subfolder, externalFiles })
   text.catch(() => {})
   const base = await readIntoVram(gpu, await receiveFile(port, signal), dtype)
   return assemble(base, text, request, source)
@@ -100,7 +105,7 @@ export async function openUnprepared(
     const progress = progressReporter(name, file, onProgress)
     return (loaded: number, total: number | undefined) => progress('progress', 'network', loaded, total)
   }
-  const { source, dtype } = await firstGraph(request, (file) =>
+  const { source, dtype } = await firstGraph(gpu, request, (file) =>
     fetchGraph(modelUrl, file, { signal, onBytes: report(file) }),
   )
   const { quantized } = request
@@ -164,22 +169,26 @@ async function checkType(
 
 /** The graph of the dtype asked for, or of the first that there is. */
 async function firstGraph<G>(
+  gpu: Gpu,
   { modelUrl, dtype, subfolder }: OpenUnpreparedRequest,
   fetchGraphAt: (file: string) => Promise<G>,
 ): Promise<{ source: G; dtype: string }> {
   const dtypes = dtype === undefined ? ['fp32', 'fp16'] : [dtype]
   const files = dtypes.map((candidate) => graphPath(GRAPH_MODULE, candidate, subfolder))
+  let status: number | undefined
   for (const [i, file] of files.entries()) {
+    checkDtype(gpu.features, dtypes[i])
     try {
       return { source: await fetchGraphAt(file), dtype: dtypes[i] }
     } catch (error) {
-      if (!isTritswapError(error, 'network') || error.fields.status !== 404) throw error
+      if (!isTritswapError(error, 'network') || !isAbsence(error.fields.status as number)) throw error
+      status = error.fields.status as number
     }
   }
   throw new TritswapError(
     'input',
-    `Cannot open ${modelUrl}: it has no tritswap.json, and no ${files.join(' or ')} to prepare here`,
-    { fields: { model: modelUrl, files } },
+    `Cannot open ${modelUrl}: it has no tritswap.json, and no ${files.join(' or ')} to prepare here (the server answered ${status}); check the address, and that the files may be read without signing in`,
+    { fields: { model: modelUrl, files, status } },
   )
 }
 
@@ -203,7 +212,7 @@ function modelFiles(
         cause,
       })
     }
-    if (response.status === 404) return undefined
+    if (isAbsence(response.status)) return undefined
     if (!response.ok) {
       throw new TritswapError('network', `Cannot fetch ${url}: the server answered ${response.status}`, {
         fields: { url: url.href, status: response.status },

@@ -1,4 +1,6 @@
 import { TritswapError } from '../errors.ts'
+import { isAbsence } from '../source/http_request.ts'
+import { parseJsonObject } from '../source/json.ts'
 import { fileWithCopy, isCopy } from '../source/offline_copy.ts'
 
 /** `tritswap.json` of a prepared base: where its weights are and what authenticates them. */
@@ -18,6 +20,9 @@ export interface ReadManifest extends ModelManifest {
   /** The server is out of reach: this is a copy of the manifest that it sent last. */
   isCopy: boolean
 }
+
+/** A manifest nests two brackets and holds one name for each graph. */
+const MANIFEST_JSON = { depth: 8, values: 4096 }
 
 /**
  * Reads the manifest of a model folder; undefined if there is none, because the model is not prepared.
@@ -47,7 +52,7 @@ export async function readModelManifest(
     )
   }
   // Servers of single-page apps answer with their page instead of 404.
-  if (response.status === 404 || response.headers.get('Content-Type')?.startsWith('text/html')) {
+  if (isAbsence(response.status) || response.headers.get('Content-Type')?.startsWith('text/html')) {
     await response.body?.cancel()
     return undefined
   }
@@ -56,30 +61,38 @@ export async function readModelManifest(
       fields: { url, status: response.status },
     })
   }
-  let manifest: Partial<ModelManifest>
-  try {
-    manifest = (await response.json()) as Partial<ModelManifest>
-  } catch (cause) {
-    throw new TritswapError('format', `Cannot read ${url}: it is not JSON; prepare the model again`, {
+  const manifest = parseJsonObject(new Uint8Array(await response.arrayBuffer()), url, MANIFEST_JSON)
+  const wrong = faultOf(manifest, modelUrl)
+  if (wrong !== undefined) {
+    throw new TritswapError('format', `Cannot read ${url}: ${wrong}; prepare the model again`, {
       fields: { url },
-      cause,
     })
   }
-  const { weights } = manifest
+  return { ...(manifest as unknown as ModelManifest), isCopy: isCopy(response) }
+}
+
+/** What keeps an object from being a manifest. */
+function faultOf(manifest: Record<string, unknown>, modelUrl: string): string | undefined {
+  const { version, weights, graphs = [], dtype } = manifest as Partial<ModelManifest>
+  if (version !== 1) return `expected version 1, found ${JSON.stringify(version)}`
+  if (typeof weights?.file !== 'string' || !URL.canParse(weights.file, modelUrl))
+    return 'it does not name a weights file'
+  if (!Number.isSafeInteger(weights.bytes) || weights.bytes < 0)
+    return 'it does not tell the size of its weights'
+  if (typeof weights.rootHash !== 'string' || !/^[0-9a-f]{64}$/.test(weights.rootHash))
+    return 'it does not tell the SHA-256 of its weights'
+  if (typeof dtype !== 'string') return 'it does not tell the dtype of its graphs'
   if (
-    manifest.version !== 1 ||
-    typeof weights?.file !== 'string' ||
-    typeof weights.bytes !== 'number' ||
-    !/^[0-9a-f]{64}$/.test(weights.rootHash ?? '') ||
-    typeof manifest.dtype !== 'string'
-  ) {
-    throw new TritswapError(
-      'format',
-      `Cannot read ${url}: it does not name a weights file; prepare the model again`,
-      {
-        fields: { url },
-      },
-    )
-  }
-  return { ...(manifest as ModelManifest), isCopy: isCopy(response) }
+    !Array.isArray(graphs) ||
+    !graphs.every((graph) => typeof graph === 'string' && URL.canParse(graph, modelUrl))
+  )
+    return 'its graphs are not a list of files'
+  return undefined
+}
+
+/** Graphs of a prepared folder: first those that have the file name of one of `paths`, in their order. */
+export function preparedPaths({ graphs = [] }: ModelManifest, paths: readonly string[]): string[] {
+  const nameOf = (path: string) => path.slice(path.lastIndexOf('/') + 1)
+  const wanted = paths.flatMap((path) => graphs.filter((graph) => nameOf(graph) === nameOf(path)))
+  return graphs.length === 0 ? [...paths] : [...new Set([...wanted, ...graphs])]
 }

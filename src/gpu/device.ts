@@ -1,4 +1,5 @@
 import { TritswapError } from '../errors.ts'
+import { checkSecureContext } from '../secure_context.ts'
 
 /** What is known of the adapter of a device; the browser may hide it, then the texts are empty. */
 export interface AdapterFacts {
@@ -49,11 +50,12 @@ export async function requestGpu({
   powerPreference = 'high-performance',
   onLost,
 }: GpuOptions = {}): Promise<Gpu> {
+  checkSecureContext('Cannot use the GPU')
   const gpu = globalThis.navigator?.gpu
   if (gpu === undefined) {
     throw new TritswapError(
       'webgpu',
-      'Cannot use the GPU: WebGPU is missing here; use a current Chrome, Edge, Safari or Firefox, on https or localhost',
+      'Cannot use the GPU: WebGPU is missing here; use a current Chrome, Edge, Safari or Firefox',
       { fields: { missing: 'navigator.gpu' } },
     )
   }

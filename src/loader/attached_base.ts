@@ -3,18 +3,20 @@
  *
  * @module
  */
-import { TritswapError } from '../errors.ts'
+import { isTritswapError, TritswapError } from '../errors.ts'
 import type { LocalFetches } from '../fetcher/local.ts'
-import { readModelManifest } from '../fetcher/manifest.ts'
+import { preparedPaths, readModelManifest } from '../fetcher/manifest.ts'
 import type { FetchPool } from '../fetcher/pool.ts'
 import { progressReporter } from '../fetcher/progress.ts'
 import type { FetchProgress, FetchSettings } from '../fetcher/protocol.ts'
 import { receiveFile } from '../fetcher/receive.ts'
-import type { Gpu } from '../gpu/index.ts'
+import { checkDtype, type Gpu } from '../gpu/index.ts'
 import type { ConfiguredSession } from '../model/create_session.ts'
 import { type FilledBase, hoistIntoVram, readIntoVram } from '../model/filled_base.ts'
-import { externalFiles, fetchGraph, graphPath, modelTypeOf, moduleOf } from '../model/graph_files.ts'
+import { externalFiles, fetchGraph, graphPath, modelTypeOf } from '../model/graph_files.ts'
+import { isGraphOf, modulesOf } from '../model/session_graph.ts'
 import { type GraphFile, OnnxGraph, type QuantizedChoice } from '../onnx/index.ts'
+import { isAbsence } from '../source/http_request.ts'
 import { folderName, folderUrl } from '../source/model_folder.ts'
 import type { ByteSource } from '../source/source.ts'
 
@@ -38,6 +40,12 @@ export interface AttachOptions {
   quantized?: QuantizedChoice
   /** Folder of the graphs in `model`; `onnx` by default. */
   subfolder?: string
+  /**
+   * File that the session `model` was made from, without `.onnx` and the suffix of its dtype: transformers.js's
+   * `model_file_name`. By default the file among those that transformers.js knows which has the session's inputs and
+   * outputs.
+   */
+  modelFileName?: string
   /**
    * Graphs by the name of their session, where they are not `<subfolder>/<session name>.onnx`. A bare session is called
    * `model`.
@@ -88,14 +96,24 @@ export async function openBase(
     options.model === undefined ? undefined : folderUrl(options.model, baseUrl(), options.fetch?.hub)
   const name = options.name ?? (folder === undefined ? 'the model' : folderName(folder))
   const manifest = folder === undefined ? undefined : await readModelManifest(folder, signal)
-  const pathOf = (session: string) =>
-    graphPath(
-      moduleOf(session, Object.keys(sessions)),
-      manifest?.dtype ?? options.dtype ?? sessions[session].config?.dtype ?? 'fp32',
-      subfolder,
-    )
+  /** Paths in the folder that a session may have been made from, the likeliest first. */
+  const pathsOf = (session: string): string[] => {
+    const dtype = manifest?.dtype ?? options.dtype ?? sessions[session].config?.dtype ?? 'fp32'
+    checkDtype(gpu.features, dtype)
+    const modules = modulesOf(session, Object.keys(sessions), sessions[session])
+    const { modelFileName } = options
+    const named = modelFileName !== undefined && modules.includes('model') ? [modelFileName] : modules
+    const paths = named.map((module) => graphPath(module, dtype, subfolder))
+    return manifest ? preparedPaths(manifest, paths) : paths
+  }
 
   if (folder && manifest) {
+    const ready: Record<string, GraphFile> = {}
+    for (const session of Object.keys(sessions)) {
+      ready[session] = await matchingGraph(session, sessions[session], pathsOf(session), true, (path) =>
+        fetchGraph(folder, path, { signal }),
+      )
+    }
     const file = fetches.load(
       {
         source: new URL(manifest.weights.file, folder).href,
@@ -109,10 +127,6 @@ export async function openBase(
       readIntoVram(gpu, incoming, manifest.dtype, options),
     )
     const [base] = await Promise.all([filled, file.done])
-    const ready: Record<string, GraphFile> = {}
-    for (const session of Object.keys(sessions)) {
-      ready[session] = await fetchGraph(folder, pathOf(session), { signal })
-    }
     return { base, graphs: ready, name, fingerprint: manifest.fingerprint }
   }
 
@@ -126,13 +140,12 @@ export async function openBase(
         { fields: { session } },
       )
     }
-    sources[session] =
+    const paths = given === undefined ? pathsOf(session) : [`graphs.${session}`]
+    sources[session] = await matchingGraph(session, sessions[session], paths, false, (path) =>
       given === undefined
-        ? await fetchGraph(folder as string, pathOf(session), {
-            signal,
-            onBytes: reporter(name, pathOf(session), options),
-          })
-        : await givenGraph(session, given, options)
+        ? fetchGraph(folder as string, path, { signal, onBytes: reporter(name, path, options) })
+        : givenGraph(session, given, options),
+    )
   }
   const base = await hoistIntoVram(gpu, Object.values(sources), {
     signal,
@@ -145,6 +158,43 @@ export async function openBase(
     return [session, { graph: hoisted!.graph, external }] as [string, GraphFile]
   })
   return { base, graphs: Object.fromEntries(ready), name }
+}
+
+/** There is no such file, or the page of a single-page app in its place. */
+function isMissing({ tag, fields: { status } }: TritswapError): boolean {
+  return tag === 'input' || (tag === 'network' && typeof status === 'number' && isAbsence(status))
+}
+
+/**
+ * The first of several graphs that has the inputs and outputs of a session.
+ * @throws {TritswapError} `input` where none has, `network`
+ */
+async function matchingGraph(
+  session: string,
+  signature: ConfiguredSession,
+  paths: readonly string[],
+  prepared: boolean,
+  open: (path: string) => Promise<GraphFile>,
+): Promise<GraphFile> {
+  const others: string[] = []
+  let failure: unknown
+  for (const path of paths) {
+    try {
+      const source = await open(path)
+      if (isGraphOf(signature, source.graph, prepared)) return source
+      others.push(path)
+    } catch (error) {
+      if (!isTritswapError(error) || !isMissing(error)) throw error
+      failure ??= error
+    }
+  }
+  if (others.length === 0) throw failure
+  const { inputNames, outputNames = [] } = signature
+  throw new TritswapError(
+    'input',
+    `Cannot attach experts: session ${session} takes ${inputNames.join(', ')} and gives ${outputNames.join(', ')}, which is not so of ${others.join(', ')}; name the file that it was made from with the option modelFileName or graphs.${session}`,
+    { fields: { session, inputNames: [...inputNames], outputNames: [...outputNames], graphs: others } },
+  )
 }
 
 function reporter(name: string, file: string, { onProgress }: AttachOptions) {

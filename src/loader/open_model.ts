@@ -11,7 +11,9 @@ import { TritswapError } from '../errors.ts'
 import { type ReadManifest, readModelManifest } from '../fetcher/manifest.ts'
 import type { FetchPool } from '../fetcher/pool.ts'
 import type { FetchSettings } from '../fetcher/protocol.ts'
+import { checkAdapterFor } from '../gpu/f16.ts'
 import { transfer, type WorkerLink } from '../rpc/index.ts'
+import { checkSecureContext } from '../secure_context.ts'
 import { folderName, folderUrl } from '../source/model_folder.ts'
 import type { LoadOptions, ProgressCallback } from './expert_library.ts'
 
@@ -58,6 +60,7 @@ export async function openModel(
   options: LoaderOptions,
   signal: AbortSignal,
 ): Promise<ModelInfo> {
+  checkSecureContext('Cannot load a base')
   pool.warm()
   const base = document.baseURI
   const { fetch: settings, onProgress } = options
@@ -102,11 +105,12 @@ async function openPrepared(
   link: WorkerLink<Engine>,
   pool: FetchPool,
   common: CommonRequest,
-  { weights, dtype, fingerprint, isCopy }: ReadManifest,
+  { weights, dtype, graphs, fingerprint, isCopy }: ReadManifest,
   usesCopies: boolean,
   lost: (message: string) => void,
   options: LoadOptions,
 ): Promise<ModelInfo> {
+  await checkAdapterFor(dtype)
   const { modelUrl, name } = common
   const file = pool.load(
     { source: new URL(weights.file, modelUrl), rootHash: weights.rootHash, kind: 'base', name },
@@ -114,7 +118,7 @@ async function openPrepared(
   )
   // Files that belong together come from one place: all from the server, or all from the copies.
   const copies = usesCopies ? (isCopy ? 'first' : 'never') : undefined
-  const request = { ...common, dtype, fingerprint, copies } as const
+  const request = { ...common, dtype, graphs, fingerprint, copies } as const
   const opened = link.api.open(request, transfer(file.port, [file.port]), file.signal, lost)
   // The one that fails first tells the reason; the other one fails because of it.
   const [info] = await Promise.all([opened, file.done])

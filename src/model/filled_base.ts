@@ -8,7 +8,7 @@ import { TritswapError } from '../errors.ts'
 import type { IncomingFile } from '../fetcher/receive.ts'
 import { formOf, summaryOf } from '../format/codecs/index.ts'
 import { type BaseBindings, bindingsFrom, type TritTable, type WeightDtype } from '../format/index.ts'
-import { type Gpu, WeightStore } from '../gpu/index.ts'
+import { checkDtype, type Gpu, WeightStore } from '../gpu/index.ts'
 import {
   type GraphFile,
   type HoistedGraphFile,
@@ -162,13 +162,7 @@ async function openStore({
   bindings,
 }: Pick<FilledBase, 'gpu' | 'table' | 'bindings'>): Promise<WeightStore> {
   const inputs = bindings.graphs.flatMap((graph) => graph.inputs)
-  if (!gpu.features.f16 && inputs.some(({ dtype }) => dtype === 'float16')) {
-    throw new TritswapError(
-      'webgpu',
-      'Cannot run a graph with f16 weights: this GPU, or the browser for it, lacks shader-f16; use another dtype',
-      { fields: { missing: 'shader-f16' } },
-    )
-  }
+  if (inputs.some(({ dtype }) => dtype === 'float16')) checkDtype(gpu.features, 'fp16')
   const byName = new Map(inputs.map((input) => [input.name, input]))
   return WeightStore.create({ gpu, inputs: [...byName.values()], table })
 }

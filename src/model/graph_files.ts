@@ -27,6 +27,20 @@ export function graphPath(module: string, dtype: string, subfolder = GRAPH_FOLDE
   return subfolder === '' ? file : `${subfolder}/${file}`
 }
 
+/**
+ * Where a graph of a prepared folder lies, and in which folder of it.
+ * @param prepared - `graphs` are paths of all; without them it is where transformers.js looks by default
+ */
+export function preparedGraph(
+  module: string,
+  { dtype, graphs = [] }: { dtype: string; graphs?: readonly string[] },
+): { path: string; subfolder: string } {
+  const file = graphPath(module, dtype, '')
+  const path =
+    graphs.find((graph) => graph === file || graph.endsWith(`/${file}`)) ?? graphPath(module, dtype)
+  return { path, subfolder: path.slice(0, -file.length).replace(/\/$/, '') }
+}
+
 /** The file that transformers.js makes a session from: an encoder is its session `model` where a decoder is beside it. */
 export function moduleOf(session: string, all: readonly string[]): string {
   return session === 'model' && all.includes('decoder_model_merged') ? 'encoder_model' : session

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { cacheStorage } from './cache_storage.ts'
 import { COPIES_CACHE } from './offline_copy.ts'
 
 /** What `list` tells of a file. */
@@ -53,7 +54,7 @@ export interface CachedFile {
 }
 
 export interface ChunkCache {
-  /** False where there is no storage (no secure context, private mode). */
+  /** False where there is no storage (no secure context, sandboxed frame, private mode). */
   available(): Promise<boolean>
   open(rootHash: string): CachedFile
   /** Root hash of the file that a URL had when it was last loaded: a hint, to be compared with the head at that URL. */
@@ -86,7 +87,7 @@ export interface ChunkCacheOptions {
 
 export function openChunkCache({
   budget,
-  storage = globalThis.caches as CacheStorage | undefined,
+  storage = cacheStorage(),
   now = Date.now,
 }: ChunkCacheOptions = {}): ChunkCache {
   let usable: Promise<boolean> | undefined
@@ -105,7 +106,11 @@ export function openChunkCache({
 
   /** The browser's figures for this origin. `usage` includes what other code of the origin stores. */
   async function estimate(): Promise<StorageEstimate> {
-    return (await globalThis.navigator?.storage?.estimate?.().catch(() => undefined)) ?? {}
+    try {
+      return (await globalThis.navigator?.storage?.estimate?.()) ?? {}
+    } catch {
+      return {}
+    }
   }
 
   async function limit(): Promise<number> {

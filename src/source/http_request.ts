@@ -68,6 +68,14 @@ export function mayPass(status: number): boolean {
   return status === 408 || status === 425 || status === 429 || status >= 500
 }
 
+/**
+ * Whether a status says that a file is not there, as far as a page can tell: a bucket that may not be listed answers 403
+ * for what it does not have, and the Hugging Face Hub 401.
+ */
+export function isAbsence(status: number): boolean {
+  return status >= 400 && status < 500 && !mayPass(status)
+}
+
 /** The wait that a `Retry-After` header asks for, in ms; the header holds seconds or a date. */
 function retryAfter(header: string | null): number | undefined {
   if (header === null) return undefined

@@ -5,6 +5,7 @@
  * @module
  */
 import { isAbortError, isTritswapError } from '../errors.ts'
+import { cacheStorage } from './cache_storage.ts'
 
 /** Name of the cache that holds the copies. */
 export const COPIES_CACHE = 'tritswap/files'
@@ -32,7 +33,7 @@ export async function fileWithCopy(
   url: string,
   use: UseOfCopies,
   get: () => Promise<Response>,
-  storage: CacheStorage | undefined = globalThis.caches,
+  storage: CacheStorage | undefined = cacheStorage(),
 ): Promise<Response> {
   // In private modes the object exists but every call rejects.
   const cache = await storage?.open(COPIES_CACHE).catch(() => undefined)

@@ -195,3 +195,19 @@ test('a start that is aborted rejects with its reason and leaves no worker', asy
   await ended
   expect(engine().terminated).toBe(true)
 })
+
+test('a GPU without f16 refuses a base of that dtype before any of it is fetched', async () => {
+  const fetched: string[] = []
+  vi.stubGlobal('fetch', async (url: string) => {
+    fetched.push(url)
+    const weights = { file: 'base.trit', bytes: 1, rootHash: '0'.repeat(64) }
+    return Response.json({ version: 1, weights, dtype: 'q4f16', graphs: [] })
+  })
+  vi.stubGlobal('navigator', { gpu: { requestAdapter: async () => ({ features: new Set() }) } })
+  await expect(ExpertLoader.create({ model: './m' })).rejects.toMatchObject({
+    tag: 'webgpu',
+    fields: { missing: 'shader-f16' },
+  })
+  expect(fetched).toEqual(['https://page.example/m/tritswap.json'])
+  expect(page.files.fetched).toEqual([])
+})

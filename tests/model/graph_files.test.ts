@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { isTritswapError } from '../../src/errors.ts'
 import { attachExperts } from '../../src/loader/attach.ts'
-import { graphPath, moduleOf } from '../../src/model/graph_files.ts'
+import { graphPath, moduleOf, preparedGraph } from '../../src/model/graph_files.ts'
 import { folderName, folderUrl } from '../../src/source/model_folder.ts'
 
 const PAGE = 'https://site.example/app/index.html'
@@ -31,6 +31,13 @@ test('graphs are where transformers.js looks for them', () => {
   expect(moduleOf('model', ['model'])).toBe('model')
   expect(moduleOf('model', ['model', 'decoder_model_merged'])).toBe('encoder_model')
   expect(moduleOf('vision_encoder', ['vision_encoder', 'decoder_model_merged'])).toBe('vision_encoder')
+})
+
+test('a prepared folder says where its graph lies', () => {
+  const at = (...graphs: string[]) => preparedGraph('model', { dtype: 'q4', graphs })
+  expect(at()).toEqual({ path: 'onnx/model_q4.onnx', subfolder: 'onnx' })
+  expect(at('graphs/a/model_q4.onnx')).toEqual({ path: 'graphs/a/model_q4.onnx', subfolder: 'graphs/a' })
+  expect(at('x/own_model_q4.onnx', 'model_q4.onnx')).toEqual({ path: 'model_q4.onnx', subfolder: '' })
 })
 
 describe('attachExperts refuses', () => {

@@ -1,5 +1,6 @@
-import { beforeEach, describe, expect, test } from 'vitest'
+import { beforeEach, describe, expect, test, vi } from 'vitest'
 import { type ChunkCache, openChunkCache } from '../../src/source/cache.ts'
+import { fileWithCopy } from '../../src/source/offline_copy.ts'
 import { type MemoryCacheStorage, memoryCacheStorage } from './memory_cache_storage.ts'
 
 const CHUNK = 1000
@@ -136,4 +137,29 @@ describe('chunk cache', () => {
       await cache.clear()
     }
   })
+})
+
+test('where the browser refuses to hand out its storage there is no cache, and everything else goes on', async () => {
+  vi.stubGlobal('caches', undefined)
+  Object.defineProperty(globalThis, 'caches', {
+    configurable: true,
+    get() {
+      throw new DOMException('Cache storage is disabled because the context is sandboxed', 'SecurityError')
+    },
+  })
+  try {
+    const cache = openChunkCache()
+    expect(await cache.available()).toBe(false)
+    expect(await cache.list()).toEqual([])
+    expect(await cache.usage()).toEqual({ bytes: 0, files: 0, budget: 0 })
+    await cache.clear()
+    const answer = await fileWithCopy(
+      'https://models.example/x',
+      'unreachable',
+      async () => new Response('it'),
+    )
+    expect(await answer.text()).toBe('it')
+  } finally {
+    vi.unstubAllGlobals()
+  }
 })
