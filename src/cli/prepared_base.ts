@@ -4,6 +4,7 @@ import { TritswapError } from '../errors.ts'
 import { formOf } from '../format/codecs/index.ts'
 import { SKETCH_VALUES, sketchPositions, targetsOf } from '../format/index.ts'
 import type { BaseIdentity } from '../model/base_check.ts'
+import { precisionNamed, precisionOf, quantizedDtypes } from '../model/weight_precision.ts'
 import { OnnxGraph } from '../onnx/index.ts'
 import { ReferenceWeights } from '../reference/index.ts'
 import { openFile } from './file_source.ts'
@@ -46,7 +47,8 @@ export function identityOf({ manifest, weights }: PreparedBase, name: string): B
   return {
     name,
     fingerprint: manifest.fingerprint,
-    dtype: tensors.some((tensor) => formOf(tensor).kind === 'nbits') ? 'q4' : 'f32',
+    dtype: precisionOf(weights.head.table) ?? precisionNamed(manifest.dtype) ?? 'f32',
+    dtypes: quantizedDtypes(tensors),
     shapes: new Map(tensors.map((tensor) => [tensor.name, tensor.shape])),
     sketches: new Map(
       targetsOf(tensors).map((tensor) => {

@@ -6,7 +6,7 @@
 import { TritswapError } from '../errors.ts'
 import { fromHalf } from '../format/float16.ts'
 import { SKETCH_VALUES } from '../format/limits.ts'
-import { compareSketch } from '../format/sketch.ts'
+import { compareBase } from '../format/sketch.ts'
 import { targetsOf } from '../format/table.ts'
 import type { OpenExpert } from './open_expert.ts'
 
@@ -43,13 +43,16 @@ export function checkSameBase(experts: readonly OpenExpert[], what: 'merge' | 'c
   }
 }
 
-/** False if both know the values of a tensor of their base, and these differ. */
+/** False if both know values of their bases, and these differ. */
 function sketchesAgree(a: OpenExpert, b: OpenExpert): boolean {
-  const [ours, theirs] = [sketchByTarget(a), sketchByTarget(b)]
-  return [...ours].every(([target, sketch]) => {
-    const other = theirs.get(target)
-    return other === undefined || compareSketch(sketch, Float32Array.from(other, fromHalf), 'f32').same
+  const theirs = sketchByTarget(b)
+  const [expectedDtype, dtype = 'f16'] = [a, b].map(({ head }) => head.table.base.dtype)
+  const common = [...sketchByTarget(a)].flatMap(([name, expected]) => {
+    const other = theirs.get(name)
+    const found = other && Float32Array.from(other, fromHalf)
+    return found === undefined ? [] : [{ name, expected, found, dtype, expectedDtype }]
   })
+  return compareBase(common).same
 }
 
 /** What an expert knows of each base tensor that it changes. */

@@ -2,7 +2,7 @@ import { TritswapError } from '../errors.ts'
 import { contributionsOf, misfitOf } from '../format/contributions.ts'
 import { chunkLength, type TritHead, verifyChunk } from '../format/head.ts'
 import { SKETCH_VALUES } from '../format/limits.ts'
-import { compareSketch, sketchPositions } from '../format/sketch.ts'
+import { compareBase, type SketchedTensor, sketchPositions } from '../format/sketch.ts'
 import { targetsOf } from '../format/table.ts'
 import type { ByteSource } from '../source/source.ts'
 import type { Checkpoint } from './checkpoint.ts'
@@ -85,23 +85,26 @@ export async function verifyBase(
     throw other(`its ${name} is [${shape}] and ${target} there is [${found.shape}]`, { target })
   }
   const check: BaseCheck = { fingerprint: 'unknown' }
-  const { sketch, fingerprint } = table.base
+  const { sketch, fingerprint, dtype: expectedDtype } = table.base
   if (sketch !== undefined) {
-    const found = new Float64Array(sketch.length)
+    const tensors: SketchedTensor[] = []
     for (const [t, target] of targetsOf(table.tensors).entries()) {
       const tensor = base.tensors.get(target)
       if (tensor === undefined || !isFloat(tensor.dtype))
         throw other(`expected weights under ${target}, found none`, { target })
-      for (const [i, position] of sketchPositions(target, tensor.weights).entries()) {
-        found[t * SKETCH_VALUES + i] = (await readFloats(tensor, position, 1, { signal }))[0]
-      }
+      const found: number[] = []
+      for (const position of sketchPositions(target, tensor.weights))
+        found.push((await readFloats(tensor, position, 1, { signal }))[0])
+      const expected = sketch.subarray(t * SKETCH_VALUES, (t + 1) * SKETCH_VALUES)
+      const isVector = tensor.shape.length < 2
+      tensors.push({ name: target, expected, found, dtype: 'f16', ...(!isVector && { expectedDtype }) })
     }
-    const { same, distance } = compareSketch(sketch, found, 'f16')
+    const { verdict, distance, tensor } = compareBase(tensors)
     check.sketchDistance = distance
-    if (!same)
+    if (verdict === 'other')
       throw other(
-        `its sketch is ${distance.toPrecision(3)} away, so these are other weights of the same shape`,
-        { distance },
+        `its sketch is ${distance.toPrecision(3)} away (${tensor}), so these are other weights of the same shape`,
+        { distance, tensor },
       )
   }
   if (fingerprint !== undefined) {

@@ -92,5 +92,7 @@ export function isModelDtype(value: string): value is ModelDtype {
   return Object.hasOwn(DTYPE_SUFFIX, value)
 }
 
-/** How precisely a base holds its weights: as floats, or as integers of 8 or 4 bits. */
-export type WeightDtype = FloatDtype | 'q8' | 'q4'
+export const WEIGHT_DTYPES = ['f32', 'f16', 'q8', 'q4', 'q2'] as const
+
+/** How precisely a base holds its weights: as floats, or as integers of so many bits. */
+export type WeightDtype = (typeof WEIGHT_DTYPES)[number]

@@ -46,7 +46,15 @@ export { chunkRanges, type FetchPlan, type FetchRange, type PlanOptions, planFet
 export { type Prefix, parsePrefix } from './prefix.ts'
 export { readSection } from './section.ts'
 export { sha256, toHex } from './sha256.ts'
-export { compareSketch, sketchOf, sketchPositions } from './sketch.ts'
+export {
+  type BaseComparison,
+  compareBase,
+  compareSketch,
+  type SketchedTensor,
+  type SketchVerdict,
+  sketchOf,
+  sketchPositions,
+} from './sketch.ts'
 export * from './table.ts'
 export { type Tile, type Tiling, tileAt, tilingOf, weightsOf } from './tiling.ts'
 export { memorySpool, type NewTensorWithoutBytes, type PayloadSpool, TritWriter } from './writer.ts'

@@ -1,7 +1,12 @@
 /**
  * A sketch is eight values per tensor at positions that follow from its name and size alone. It tells whether
  * weights in VRAM, of whatever dtype, are those that an expert was made for: the same file serves every dtype
- * of its base, and another base of the same shape is refused.
+ * of its base, and other weights of the same shapes are refused.
+ *
+ * Tensors are compared one by one, matrices apart from vectors, because weights of normalizations, near 1, outweigh
+ * all matrices in a norm over all values. What a float copy may differ by is bounded for every value, so a single
+ * tensor beyond that decides. Of quantization only the usual size is known, so the quantized tensors are judged
+ * together: the squares of their differences against those of their spreads, no tensor weighing much more than others.
  *
  * @module
  */
@@ -32,35 +37,224 @@ export function sketchOf(
   return Uint16Array.from(sketchPositions(name, values.length), (position) => toHalf(values[position]))
 }
 
+/** Largest relative difference of one value between a sketch and a float copy of its base: one unit of f16. */
+const FLOAT_UNIT = 2 ** -10
+/** The same where one side has been through bfloat16, by rounding or by truncation. */
+const BFLOAT16_UNIT = 2 ** -7
+/** Subnormal f16 values lose up to half of this in a sketch; f16 arithmetic may take all of them for 0. */
+const SUBNORMAL_UNIT = 2 ** -24
+const SMALLEST_NORMAL = 2 ** -14
+
+/** Root mean squares of the differences that quantization makes, in units of a tensor's spread. */
+interface Rounding {
+  /** Limit over many tensors. */
+  typical: number
+  /** Limit of one alone: eight values estimate a spread poorly. */
+  single: number
+}
+
 /**
- * Largest ‖weights − sketch‖ / ‖sketch‖ that is still the same base. A float copy differs by the sketch's own f16
- * rounding (2⁻¹¹) or bf16's (2⁻⁹); block-wise 4-bit rounding by about 0.1; an unrelated base by about 1.4.
+ * Own roundings are at 0.01 to 0.03 (8 bits), 0.1 to 0.17 (4 bits in blocks of 32 to 128, tails as of a normal
+ * distribution to very heavy ones) and about 0.5 (2 bits); an unrelated base is at 1.4.
  */
-const TOLERANCE: Record<WeightDtype, number> = { f32: 2 ** -7, f16: 2 ** -7, q8: 0.08, q4: 0.35 }
+const ROUNDING: Partial<Record<WeightDtype, Rounding>> = {
+  q8: { typical: 0.025, single: 0.1 },
+  q4: { typical: 0.185, single: 0.5 },
+  q2: { typical: 0.8, single: 1 },
+}
+
+/** Where all values of a tensor are multiples of one step, in units of it: rounding to nearest makes 1/√12, 1/2 at most. */
+const STEP_ROUNDING: Rounding = { typical: 0.36, single: 0.55 }
+/** Quantized values are at most so many steps from 0. */
+const MAX_STEPS = 255
+
+/** How fast the limit over n tensors falls from that of one to that of many. */
+const LIMIT_EXPONENT = -0.75
+
+/** The base's values of one tensor, as an expert knows them and as they were found. */
+export interface SketchedTensor {
+  name: string
+  /** f16 bits, one for each of {@link SKETCH_VALUES}; not finite where there is no value to compare. */
+  expected: Uint16Array
+  found: ArrayLike<number>
+  /** What the values found have been rounded to. */
+  dtype: WeightDtype
+  /** What the values expected had been rounded to before they became a sketch; float by default. */
+  expectedDtype?: WeightDtype
+}
+
+/**
+ * - `same`: equal up to the rounding of floats;
+ * - `rounded`: equal up to quantization, as are siblings that moved by less than it;
+ * - `alike`: equal, but every tensor is constant where it was looked at, as in many other models;
+ * - `other`: not the same base.
+ */
+export type SketchVerdict = 'same' | 'rounded' | 'alike' | 'other'
 
 export interface SketchComparison {
   same: boolean
-  /** ‖found − expected‖ / ‖expected‖ over all values given. */
+  /** What decided: a difference in units of a tensor's spread (the largest, or a median over tensors). */
   distance: number
+  /** The largest that is still the same base. */
   tolerance: number
 }
 
-/** Compares sketch values (as f16 bits) with what the base holds at the same positions. */
+export interface BaseComparison extends SketchComparison {
+  verdict: SketchVerdict
+  /** The tensor that decided, or was furthest off. */
+  tensor?: string
+  /** Tensors that differ by more than float rounding. */
+  differing: number
+}
+
+/** Compares sketch values (as f16 bits), {@link SKETCH_VALUES} for each tensor, with those found there. */
 export function compareSketch(
   expected: Uint16Array,
   found: ArrayLike<number>,
   dtype: WeightDtype,
 ): SketchComparison {
-  let difference = 0
-  let norm = 0
-  for (let i = 0; i < expected.length; i++) {
-    const value = fromHalf(expected[i])
-    if (!Number.isFinite(value)) continue
-    difference += (found[i] - value) ** 2
-    norm += value ** 2
+  const values = Array.from(expected, (_, i) => found[i])
+  const tensors = Array.from({ length: Math.ceil(expected.length / SKETCH_VALUES) }, (_, t) => {
+    const [start, end] = [t * SKETCH_VALUES, (t + 1) * SKETCH_VALUES]
+    return { name: '', expected: expected.subarray(start, end), found: values.slice(start, end), dtype }
+  })
+  const { same, distance, tolerance } = compareBase(tensors)
+  return { same, distance, tolerance }
+}
+
+/** Whether the weights found are those of the base that the sketches are of. */
+export function compareBase(tensors: readonly SketchedTensor[]): BaseComparison {
+  const deviations = tensors.map(deviationOf)
+  const beyond = deviations.filter(({ difference, float }) => difference > float)
+  const differing = beyond.length
+  // What floats may differ by is certain.
+  const floats = beyond.filter(({ rounding }) => rounding === undefined)
+  const worst = largest(
+    floats.length > 0 ? floats : deviations,
+    ({ difference, float }) => difference / float,
+  )
+  if (floats.length > 0 || differing === 0) {
+    const { name: tensor, difference = 0, float = 0, spread = 1 } = worst ?? {}
+    const [distance, tolerance] = [difference / spread, float / spread]
+    const equal = deviations.some(({ isConstant }) => !isConstant) ? 'same' : 'alike'
+    const verdict = floats.length > 0 ? 'other' : equal
+    return { verdict, same: verdict !== 'other', tensor, distance, tolerance, differing }
   }
-  const distance = norm === 0 ? Math.sqrt(difference) : Math.sqrt(difference / norm)
-  return { same: distance <= TOLERANCE[dtype], distance, tolerance: TOLERANCE[dtype] }
+  const middle = medianOf(beyond.map(({ spread }) => spread ** 2))
+  const share = differing ** LIMIT_EXPONENT
+  let [found, allowed, scale] = [0, 0, 0]
+  for (const { difference, spread, rounding } of beyond) {
+    const { typical, single } = rounding!
+    const weight = 1 / (spread ** 2 + middle)
+    found += weight * difference ** 2
+    allowed += weight * (typical + (single - typical) * share) ** 2
+    scale += weight * spread ** 2
+  }
+  const same = found <= allowed
+  const far = largest(beyond, ({ difference, rounding }) => difference / rounding!.single)
+  return {
+    verdict: same ? 'rounded' : 'other',
+    same,
+    tensor: far?.name,
+    distance: Math.sqrt(found / scale),
+    tolerance: Math.sqrt(allowed / scale),
+    differing,
+  }
+}
+
+interface Deviation {
+  name: string
+  /** Root mean square of the differences; infinite where a value is missing. */
+  difference: number
+  /** Standard deviation of the expected values. */
+  spread: number
+  /** The difference that float copies stay under. */
+  float: number
+  /** Differences that a quantized tensor may have. */
+  rounding?: Rounding
+  /** All values expected are one, which many models have there. */
+  isConstant: boolean
+}
+
+function deviationOf({ name, expected, found, dtype, expectedDtype = 'f32' }: SketchedTensor): Deviation {
+  const pairs = Array.from(expected, (bits, i) => ({ value: fromHalf(bits), other: found[i] ?? Number.NaN }))
+  const known = pairs.filter(({ value }) => Number.isFinite(value))
+  const count = Math.max(known.length, 1)
+  const sum = (of: (pair: { value: number; other: number }) => number) =>
+    known.reduce((total, pair) => total + of(pair), 0) / count
+  const mean = sum(({ value }) => value)
+  // A constant has no spread: a tenth of its size takes the place, and 1 that of 0.
+  const spread = Math.sqrt(sum(({ value }) => (value - mean) ** 2) + (mean / 10) ** 2) || 1
+  const [values, others] = [known.map(({ value }) => value), known.map(({ other }) => other)]
+  // Where both sides are of bfloat16, they are equal.
+  const unit = isBfloat16(values) === isBfloat16(others) ? FLOAT_UNIT : BFLOAT16_UNIT
+  const least = dtype === 'f32' ? SUBNORMAL_UNIT : SMALLEST_NORMAL
+  const difference = Math.sqrt(sum(({ value, other }) => (other - value) ** 2))
+  return {
+    name,
+    difference: Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference,
+    spread,
+    float: Math.sqrt(sum(({ value }) => Math.max(unit * Math.abs(value), least) ** 2)),
+    rounding: together(roundingOf(dtype, spread, others), roundingOf(expectedDtype, spread, values)),
+    isConstant: known.every(({ value }) => value === known[0].value),
+  }
+}
+
+function roundingOf(dtype: WeightDtype, spread: number, values: readonly number[]): Rounding | undefined {
+  const rounding = ROUNDING[dtype]
+  if (rounding === undefined) return undefined
+  const step = dtype === 'q8' ? stepOf(values) : undefined
+  return step === undefined ? times(rounding, spread) : times(STEP_ROUNDING, step)
+}
+
+function times({ typical, single }: Rounding, unit: number): Rounding {
+  return { typical: typical * unit, single: single * unit }
+}
+
+/** The step that all values are multiples of, if it is one that quantization makes: the largest such. */
+function stepOf(values: readonly number[]): number | undefined {
+  const most = values.reduce((max, value) => Math.max(max, Math.abs(value)), 0)
+  if (!(most > 0)) return undefined
+  for (let steps = 1; steps <= MAX_STEPS; steps++) {
+    const isMultiple = (value: number) => {
+      const count = (value / most) * steps
+      return Math.abs(count - Math.round(count)) < 0.01
+    }
+    // Fewer distinct values may be multiples of anything.
+    if (values.every(isMultiple)) return new Set(values).size >= 5 ? most / steps : undefined
+  }
+  return undefined
+}
+
+function medianOf(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2
+}
+
+/** Two roundings that know nothing of each other. */
+function together(a: Rounding | undefined, b: Rounding | undefined): Rounding | undefined {
+  if (a === undefined || b === undefined) return a ?? b
+  return { typical: Math.hypot(a.typical, b.typical), single: Math.hypot(a.single, b.single) }
+}
+
+/** Whether values have no more than the eight significant bits of bfloat16, and some have more than four. */
+function isBfloat16(values: readonly number[]): boolean {
+  return (
+    values.every((value) => !hasMoreBits(value, 8)) &&
+    values.filter((value) => hasMoreBits(value, 4)).length >= SKETCH_VALUES / 2
+  )
+}
+
+function hasMoreBits(value: number, bits: number): boolean {
+  if (value === 0) return false
+  const scaled = (value / 2 ** Math.floor(Math.log2(Math.abs(value)))) * 2 ** (bits - 1)
+  return !Number.isInteger(scaled)
+}
+
+function largest<T>(items: readonly T[], of: (item: T) => number): T | undefined {
+  let best: T | undefined
+  for (const item of items) if (best === undefined || of(item) > of(best)) best = item
+  return best
 }
 
 /** A sketch as the table stores it: u16 values, little-endian, in base64. */

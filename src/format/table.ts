@@ -7,6 +7,7 @@
 import { parseJsonText } from '../source/json.ts'
 import { type BaseBindings, bindingsFrom } from './bindings.ts'
 import { codecFrom, codecOf, codecsOf, DEFAULT_CODEC, type TritTensor } from './codecs/index.ts'
+import { WEIGHT_DTYPES, type WeightDtype } from './dtype.ts'
 import {
   array,
   integer,
@@ -56,6 +57,8 @@ export interface BaseRecord {
   fingerprint?: string
   /** Eight f16 values per distinct target, in order of first appearance (`sketch.ts`), as u16. */
   sketch?: Uint16Array
+  /** What the weights that the sketch is of had been rounded to; undefined for those of a float checkpoint. */
+  dtype?: WeightDtype
 }
 
 export interface SourceRecord {
@@ -154,6 +157,7 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
       name: optionalText(base.name, 'base.name'),
       fingerprint: optionalHash(base.fingerprint, 'base.fingerprint'),
       sketch: sketchFromBase64(base.sketch, targetsOf(tensors).length),
+      dtype: base.dtype === undefined ? undefined : oneOf(base.dtype, 'base.dtype', WEIGHT_DTYPES),
     },
     compression: {
       density: optionalNumber(compression.density, 'compression.density'),

@@ -1,19 +1,35 @@
 import { TritswapError } from '../errors.ts'
 import { contributionsOf, misfitOf } from '../format/contributions.ts'
-import { compareSketch, SKETCH_VALUES, type TritTable, targetsOf, type WeightDtype } from '../format/index.ts'
+import {
+  compareBase,
+  SKETCH_VALUES,
+  type SketchedTensor,
+  type TritTable,
+  targetsOf,
+  type WeightDtype,
+} from '../format/index.ts'
 
-/** Where a sketch has no value, in f16. */
-const HALF_NAN = 0x7e00
+/**
+ * What says that an expert was made for a base:
+ * - `same`: the fingerprint of the checkpoint, or weights that are equal up to the rounding of floats;
+ * - `rounded`: weights that are equal up to quantization. Another base that is nearer than that is not told apart;
+ * - `unknown`: only names and shapes, because one side carries no fingerprint and the expert has no sketch, or none
+ *   that differs between models.
+ */
+export type BaseMatch = 'same' | 'rounded' | 'unknown'
 
 /** What is known of the base in VRAM. */
 export interface BaseIdentity {
   name: string
   /** Fingerprint of the checkpoint that it was prepared from, if that was at hand. */
   fingerprint?: string
+  /** What weights of the base are rounded to, judged by the coarsest. */
   dtype: WeightDtype
+  /** The same for tensors of which more is known. */
+  dtypes?: ReadonlyMap<string, WeightDtype>
   /** Shape of every checkpoint tensor that the model holds. */
   shapes: ReadonlyMap<string, readonly number[]>
-  /** Sketch values of every such tensor, read from VRAM before any expert touched it. */
+  /** Sketch values of such tensors, read from VRAM before any expert touched it; a tensor out of sight has none. */
   sketches: ReadonlyMap<string, ArrayLike<number>>
   /** Whether the graphs have no use for a tensor that has no place in them: to change it changes nothing. */
   isUnused?: (tensor: string) => boolean
@@ -29,10 +45,11 @@ export function unusedTargets(table: TritTable, { shapes, isUnused }: BaseIdenti
 /**
  * Refuses an expert that was made for another base, before any of it reaches a weight.
  *
+ * @returns what shows that it was made for this one
  * @throws {TritswapError} `mapping` if this model lacks a target, `base` if shapes, fingerprint or sketch say that the
  * expert belongs to another one; and as {@link contributionsOf}
  */
-export function checkBase(table: TritTable, expert: string, base: BaseIdentity): void {
+export function checkBase(table: TritTable, expert: string, base: BaseIdentity): BaseMatch {
   const { fingerprint } = table.base
   if (fingerprint !== undefined && base.fingerprint !== undefined && fingerprint !== base.fingerprint) {
     throw wrongBase(
@@ -68,24 +85,37 @@ export function checkBase(table: TritTable, expert: string, base: BaseIdentity):
       })
     }
   }
-  if (table.base.sketch !== undefined) {
-    const found = new Float64Array(targets.length * SKETCH_VALUES)
-    const expected = table.base.sketch.slice()
-    for (const [i, target] of targets.entries()) {
-      const at = i * SKETCH_VALUES
-      if (unused.has(target)) expected.fill(HALF_NAN, at, at + SKETCH_VALUES)
-      else found.set(base.sketches.get(target) ?? [], at)
-    }
-    const { same, distance, tolerance } = compareSketch(expected, found, base.dtype)
-    if (!same) {
-      throw wrongBase(
-        expert,
-        base,
-        `the weights it was made for differ from these by ${distance.toPrecision(3)}, and ${tolerance.toPrecision(2)} is allowed for ${base.dtype}`,
-        { distance, tolerance },
-      )
-    }
+  const { sketch, dtype: expectedDtype } = table.base
+  const isKnown = fingerprint !== undefined && base.fingerprint !== undefined
+  if (sketch === undefined) return isKnown ? 'same' : 'unknown'
+  const tensors = targets.flatMap((name, i): SketchedTensor[] => {
+    const found = base.sketches.get(name)
+    if (found === undefined) return []
+    const expected = sketch.subarray(i * SKETCH_VALUES, (i + 1) * SKETCH_VALUES)
+    return [{ name, expected, found, ...dtypesOf(name, base, expectedDtype) }]
+  })
+  const { verdict, tensor, distance, tolerance, differing } = compareBase(tensors)
+  if (verdict === 'other') {
+    throw wrongBase(
+      expert,
+      base,
+      `the weights it was made for differ from these by ${distance.toPrecision(3)} of their spread (${differing} of ${tensors.length} tensors, most of all ${tensor}), and ${tolerance.toPrecision(2)} is allowed for ${base.dtype}`,
+      { distance, tolerance, tensor, differing },
+    )
   }
+  if (isKnown) return 'same'
+  return verdict === 'alike' ? 'unknown' : verdict
+}
+
+/** Quantizers leave vectors alone, so those are compared as floats whatever the base's dtype. */
+export function dtypesOf(
+  name: string,
+  { dtype, dtypes, shapes }: Pick<BaseIdentity, 'dtype' | 'dtypes' | 'shapes'>,
+  expectedDtype?: WeightDtype,
+): Pick<SketchedTensor, 'dtype' | 'expectedDtype'> {
+  const isVector = (shapes.get(name) ?? []).length < 2
+  if (!isVector) return { dtype: dtypes?.get(name) ?? dtype, expectedDtype }
+  return { dtype: dtype === 'f32' ? 'f32' : 'f16' }
 }
 
 function wrongBase(

@@ -20,6 +20,7 @@ import {
   weightTable,
 } from '../onnx/index.ts'
 import type { BytesReport } from './graph_files.ts'
+import { precisionNamed, precisionOf } from './weight_precision.ts'
 
 /** Weight bytes that may wait in the GPU's queue: the browser holds a copy of each. */
 const MAX_BYTES_IN_FLIGHT = 32 << 20
@@ -105,13 +106,6 @@ function inWords(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   return padded
 }
 
-/** How near weights are to those of their checkpoint, judged by the coarsest of them; undefined for float weights. */
-function precisionOf({ tensors }: TritTable): WeightDtype | undefined {
-  const bits = tensors.flatMap((tensor) => summaryOf(tensor).bits ?? [])
-  if (bits.length === 0) return undefined
-  return bits.some((width) => width < 8) ? 'q4' : 'q8'
-}
-
 /**
  * Brings the weights file of a prepared base into VRAM: dense tensors and, by what its graphs have inputs for,
  * quantized ones as they are or dequantized there.
@@ -131,7 +125,7 @@ export async function readIntoVram(
   const weights = await openStore({ gpu, table, bindings })
   try {
     for await (const { offset, bytes } of chunks) await weights.write(offset, bytes)
-    const precision = precisionOf(table) ?? (/4/.test(dtype) ? 'q4' : undefined)
+    const precision = precisionOf(table) ?? precisionNamed(dtype)
     return { gpu, weights, table, bindings, precision }
   } catch (error) {
     weights.destroy()

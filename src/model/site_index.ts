@@ -1,4 +1,4 @@
-import { type BypassGraph, matchName, type Site, type SitePart, sitesOf } from '../onnx/index.ts'
+import { type BypassGraph, nameMatcher, type Site, type SitePart, sitesOf } from '../onnx/index.ts'
 
 /** A site that holds a checkpoint tensor. */
 export interface TargetSite {
@@ -22,6 +22,8 @@ export class SiteIndex {
   readonly #byBias = new Map<string, BiasSite[]>()
   /** Graph inputs that a graph also, or only, uses where no bypass can be. */
   readonly #usedElsewhere = new Set<string>()
+  /** Weights of modules by the names that these would have alone. */
+  #shared?: { names: ReadonlyMap<string, string>; match: (target: string) => string | undefined }
 
   /** @param graphs - by the names of their sessions */
   constructor(graphs: readonly (readonly [name: string, graph: BypassGraph])[]) {
@@ -47,13 +49,19 @@ export class SiteIndex {
    * an embedding.
    */
   sharedBy(target: string): string | undefined {
+    this.#shared ??= this.#sharedWeights()
+    const { names, match } = this.#shared
+    const name = match(target)
+    return name === undefined ? undefined : names.get(name)
+  }
+
+  #sharedWeights() {
     const names = new Map<string, string>()
     for (const { site, part } of [...this.#byTarget.values()].flat()) {
       if (site.parts.length > 1) continue
       for (const module of site.moduleNames) names.set(`${module}.weight`, part.target)
     }
-    const name = matchName(target, names.keys())
-    return name === undefined ? undefined : names.get(name)
+    return { names, match: nameMatcher(names.keys()) }
   }
 
   /** Sites that hold a target. */

@@ -5,15 +5,28 @@
  * @module
  */
 import { type Contribution, contributionsOf, misfitOf } from '../format/contributions.ts'
-import { compareSketch, fromHalf, SKETCH_VALUES, type TritTable, targetsOf } from '../format/index.ts'
-import { matchName } from '../onnx/index.ts'
-import type { BaseIdentity } from './base_check.ts'
+import {
+  compareBase,
+  SKETCH_VALUES,
+  type TritTable,
+  targetsOf,
+  tilingOf,
+  weightsOf,
+} from '../format/index.ts'
+import { nameMatcher } from '../onnx/index.ts'
+import { type BaseIdentity, dtypesOf } from './base_check.ts'
 
 /** Values of the untouched base at the positions that follow from `seeds`, {@link SKETCH_VALUES} for each tensor. */
 export type SketchReader = (tensors: readonly string[], seeds: readonly string[]) => Promise<Float32Array>
 
-/** Beyond so many comparisons it is another model, and not one with a few other names. */
-const MAX_COMPARISONS = 4096
+/** Comparisons of tensors whose numbers (layer, expert) are different ones: all pairs of one shape, 40 layers deep. */
+const MAX_COMPARISONS = 16_384
+
+/** Tensors of one shape and the same numbers that a target is compared with: projections of a layer, or of an expert. */
+const MAX_ALIKE = 16
+
+/** A match is the only one if every other is so many times further off. */
+const CLEARLY_NEARER = 3
 
 /**
  * Finds unknown targets by name, where exactly one tensor differs from them by leading components alone, and else by
@@ -29,46 +42,96 @@ export async function renameTargets(
   read: SketchReader,
   sharedBy: (target: string) => string | undefined = () => undefined,
 ): Promise<{ renamed: ReadonlyMap<string, string>; base: BaseIdentity }> {
-  const targets = targetsOf(table.tensors)
-  const contributions = byTarget(table)
-  const shared = sharedTargets(contributions, base, sharedBy)
-  for (const target of shared.keys()) contributions.delete(target)
-  const pairs = candidatesOf(contributions, targets, base, table.base.sketch !== undefined)
-  if (pairs.length === 0 && shared.size === 0) return { renamed: new Map(), base }
+  const unknown = byTarget(table)
+  for (const target of unknown.keys()) if (base.shapes.has(target)) unknown.delete(target)
+  if (unknown.size === 0) return { renamed: new Map(), base }
+  const match = nameMatcher(base.shapes.keys())
+  const renamed = new Map<string, string>()
+  const shapes = new Map(base.shapes)
+  const sketches = new Map(base.sketches)
+  const dtypes = new Map(base.dtypes)
+  const rename = (target: string, name: string, values: ArrayLike<number> | undefined) => {
+    renamed.set(target, name)
+    shapes.set(target, base.shapes.get(name)!)
+    const dtype = base.dtypes?.get(name)
+    if (dtype !== undefined) dtypes.set(target, dtype)
+    // Of weights out of sight nothing is known here: others tell whether the base is the right one.
+    if (values !== undefined && !Array.prototype.every.call(values, Number.isNaN))
+      sketches.set(target, values)
+    unknown.delete(target)
+  }
+  const byName: Pair[] = []
+  for (const [target, own] of unknown) {
+    const name = match(target)
+    if (name !== undefined) {
+      byName.push({ target, name })
+      continue
+    }
+    // Compressed without a sketch of its own, it has nothing to be compared with.
+    const shared = own.every(({ kind }) => kind !== 'delta') ? sharedBy(target) : undefined
+    if (shared !== undefined && base.shapes.has(shared)) rename(target, shared, undefined)
+  }
+  for (const [{ target, name }, values] of await readPairs(byName, read)) rename(target, name, values)
+  if (table.base.sketch !== undefined) {
+    for (const pairs of [sameNumbers, sameShape]) {
+      if (unknown.size === 0) break
+      const chosen = pairs(candidatesOf(unknown, table, base))
+      const found = await readPairs(chosen, read)
+      for (const [{ target, name }, values] of nearest(found, table, base)) rename(target, name, values)
+    }
+  }
+  return { renamed, base: { ...base, shapes, sketches, dtypes } }
+}
+
+/** A target of the expert, and the tensor of the base that it may be. */
+interface Pair {
+  target: string
+  name: string
+}
+
+async function readPairs(
+  pairs: readonly Pair[],
+  read: SketchReader,
+): Promise<(readonly [Pair, Float32Array])[]> {
+  if (pairs.length === 0) return []
   const values = await read(
     pairs.map(({ name }) => name),
     pairs.map(({ target }) => target),
   )
-  const found = new Map<string, { name: string; values: Float32Array }[]>()
-  for (const [i, { target, name, byName }] of pairs.entries()) {
-    const read = values.subarray(i * SKETCH_VALUES, (i + 1) * SKETCH_VALUES)
-    const at = targets.indexOf(target) * SKETCH_VALUES
-    const sketch = table.base.sketch?.subarray(at, at + SKETCH_VALUES)
-    if (!byName && !(sketch && compareSketch(sketch, read, base.dtype).same)) continue
-    // Weights out of sight are taken at their name: the others tell whether the base is the right one.
-    const isUnseen = read.every((value) => Number.isNaN(value))
-    const own = isUnseen && sketch ? Float32Array.from(sketch, fromHalf) : read
-    found.set(target, [...(found.get(target) ?? []), { name, values: own }])
+  return pairs.map((pair, i) => [pair, values.subarray(i * SKETCH_VALUES, (i + 1) * SKETCH_VALUES)])
+}
+
+/** Of the pairs that agree, those that are the only one for their target. */
+function nearest(
+  pairs: readonly (readonly [Pair, Float32Array])[],
+  table: TritTable,
+  base: BaseIdentity,
+): (readonly [Pair, Float32Array])[] {
+  const sketchOfTarget = sketchesOf(table)
+  const found = new Map<string, { distance: number; match: readonly [Pair, Float32Array] }[]>()
+  for (const match of pairs) {
+    const [{ target, name }, values] = match
+    const expected = sketchOfTarget.get(target)!
+    const dtype = dtypesOf(name, base, table.base.dtype)
+    const { verdict, distance } = compareBase([{ name, expected, found: values, ...dtype }])
+    // Constants are like one another: any of them, so none.
+    if (verdict !== 'same' && verdict !== 'rounded') continue
+    push(found, target, { distance, match })
   }
-  const renamed = new Map<string, string>(shared)
-  const shapes = new Map(base.shapes)
-  const sketches = new Map(base.sketches)
-  for (const [target, name] of shared) {
-    shapes.set(target, base.shapes.get(name) as readonly number[])
-    // Compressed without its own, it has nothing to be compared with.
-    const at = targets.indexOf(target) * SKETCH_VALUES
-    const own = table.base.sketch?.subarray(at, at + SKETCH_VALUES)
-    if (own !== undefined) sketches.set(target, Float32Array.from(own, fromHalf))
-  }
-  for (const [target, matches] of found) {
-    // Several that are alike are constants: any of them, so none.
-    if (matches.length > 1) continue
-    const [{ name, values: own }] = matches
-    renamed.set(target, name)
-    shapes.set(target, base.shapes.get(name) as readonly number[])
-    sketches.set(target, own)
-  }
-  return { renamed, base: { ...base, shapes, sketches } }
+  return [...found.values()].flatMap((matches) => {
+    const [first, second] = matches.sort((a, b) => a.distance - b.distance)
+    const isOnly = second === undefined || first.distance * CLEARLY_NEARER < second.distance
+    return isOnly ? [first.match] : []
+  })
+}
+
+function sketchesOf({ base: { sketch }, tensors }: TritTable): ReadonlyMap<string, Uint16Array> {
+  return new Map(
+    targetsOf(tensors).map((target, i) => [
+      target,
+      sketch!.subarray(i * SKETCH_VALUES, (i + 1) * SKETCH_VALUES),
+    ]),
+  )
 }
 
 /** What the tensors of a table contribute, by the name that it has for the target. */
@@ -76,61 +139,93 @@ type ByTarget = ReadonlyMap<string, readonly Contribution[]>
 
 function byTarget(table: TritTable): Map<string, Contribution[]> {
   const contributions = new Map<string, Contribution[]>()
-  for (const contribution of contributionsOf(table.tensors)) {
-    const { target } = contribution
-    contributions.set(target, [...(contributions.get(target) ?? []), contribution])
-  }
+  for (const contribution of contributionsOf(table.tensors))
+    push(contributions, contribution.target, contribution)
   return contributions
 }
 
-/**
- * Targets of LoRA and (IA)³ whose module shares the weight that goes by another module's name. A checkpoint that ties
- * the two has no tensor of that name, so there is no sketch.
- */
-function sharedTargets(
-  contributions: ByTarget,
-  { shapes }: BaseIdentity,
-  sharedBy: (target: string) => string | undefined,
-): ReadonlyMap<string, string> {
-  const shared = new Map<string, string>()
-  for (const [target, own] of contributions) {
-    if (shapes.has(target) || matchName(target, shapes.keys()) !== undefined) continue
-    const name = own.every(({ kind }) => kind !== 'delta') ? sharedBy(target) : undefined
-    if (name !== undefined && shapes.has(name)) shared.set(target, name)
-  }
-  return shared
+/** Targets that want a name, and the tensors of the base that have their shape and are no other target. */
+interface Candidates {
+  targets: readonly string[]
+  names: readonly string[]
 }
 
-/**
- * @param targets - all that the table names, which no other target can be
- * @param hasSketch - whether there is a sketch to compare with
- */
-function candidatesOf(
-  contributions: ByTarget,
-  targets: readonly string[],
-  { shapes }: BaseIdentity,
-  hasSketch: boolean,
-): { target: string; name: string; byName: boolean }[] {
-  const taken = new Set(targets)
-  const pairs: { target: string; name: string; byName: boolean }[] = []
-  const byContent: typeof pairs = []
-  for (const [target, own] of contributions) {
-    if (shapes.has(target)) continue
-    const name = matchName(target, shapes.keys())
-    if (name !== undefined) {
-      pairs.push({ target, name, byName: true })
-      continue
-    }
-    if (!hasSketch) continue
-    for (const [candidate, shape] of shapes) {
-      if (!taken.has(candidate) && own.every((contribution) => couldChange(contribution, shape)))
-        byContent.push({ target, name: candidate, byName: false })
-    }
+/** A tensor of the base is one target: where more targets have a shape than tensors, they are of another model. */
+function candidatesOf(unknown: ByTarget, table: TritTable, { shapes }: BaseIdentity): Candidates[] {
+  const known = new Set(targetsOf(table.tensors))
+  const namesByShape = new Map<string, { shape: readonly number[]; names: string[] }>()
+  for (const [name, shape] of shapes) {
+    if (known.has(name)) continue
+    const key = shape.join()
+    const entry = namesByShape.get(key) ?? { shape, names: [] }
+    entry.names.push(name)
+    namesByShape.set(key, entry)
   }
-  return pairs.length + byContent.length > MAX_COMPARISONS ? pairs : [...pairs, ...byContent]
+  const targetsByKind = new Map<string, { contributions: readonly Contribution[]; targets: string[] }>()
+  for (const [target, contributions] of unknown) {
+    const kind = [...new Set(contributions.map(kindOf))].sort().join(';')
+    const entry = targetsByKind.get(kind) ?? { contributions, targets: [] }
+    entry.targets.push(target)
+    targetsByKind.set(kind, entry)
+  }
+  return [...targetsByKind.values()].flatMap(({ contributions, targets }) => {
+    const names = [...namesByShape.values()]
+      .filter(({ shape }) => contributions.every((contribution) => couldChange(contribution, shape)))
+      .flatMap(({ names }) => names)
+    return targets.length <= names.length ? [{ targets, names }] : []
+  })
+}
+
+/** What decides which shapes a contribution fits: there are few for each shape of a base, however many targets. */
+function kindOf(contribution: Contribution): string {
+  if (contribution.kind === 'delta') return contribution.tensor.shape.join()
+  if (contribution.kind === 'scale') return `${contribution.over} ${weightsOf(contribution.tensor.shape)}`
+  const [left, right] = [contribution.left, contribution.right].map(({ tensor, rankFirst }) => {
+    const { rows, cols } = tilingOf(tensor.shape)
+    return rankFirst ? [rows, cols] : [cols, rows]
+  })
+  return `${left[0] === right[0]} ${left[1]} × ${right[1]}`
+}
+
+/** Pairs with the same numbers in their names: layers and experts are counted alike whatever they are called. */
+function sameNumbers(candidates: readonly Candidates[]): Pair[] {
+  return candidates.flatMap(({ targets, names }) => {
+    const byNumbers = new Map<string, string[]>()
+    for (const name of names) push(byNumbers, numbersOf(name), name)
+    return targets.flatMap((target) => {
+      const alike = byNumbers.get(numbersOf(target)) ?? []
+      // Of many, none is likelier than those of other numbers.
+      return alike.length <= MAX_ALIKE ? alike.map((name) => ({ target, name })) : []
+    })
+  })
+}
+
+/** All pairs of a shape, for as many shapes as there may be comparisons, those with few pairs first. */
+function sameShape(candidates: readonly Candidates[]): Pair[] {
+  const pairs: Pair[] = []
+  const count = ({ targets, names }: Candidates) => targets.length * names.length
+  for (const candidate of [...candidates].sort((a, b) => count(a) - count(b))) {
+    if (pairs.length + count(candidate) > MAX_COMPARISONS) break
+    for (const target of candidate.targets) for (const name of candidate.names) pairs.push({ target, name })
+  }
+  return pairs
+}
+
+/** The components of a name that are numbers. */
+function numbersOf(name: string): string {
+  return name
+    .split('.')
+    .filter((component) => /^\d+$/.test(component))
+    .join('.')
 }
 
 /** LoRA and (IA)³ are of weights, which are no vectors. */
 function couldChange(contribution: Contribution, shape: readonly number[]): boolean {
   return (contribution.kind === 'delta' || shape.length >= 2) && misfitOf(contribution, shape) === undefined
+}
+
+function push<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
+  const list = lists.get(key)
+  if (list === undefined) lists.set(key, [value])
+  else list.push(value)
 }

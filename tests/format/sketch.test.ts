@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { floatsToHalves, halvesToFloats } from '../../src/format/float16.ts'
 import {
+  compareBase,
   compareSketch,
   fingerprintOf,
   hashSlices,
@@ -9,6 +10,7 @@ import {
   sketchOf,
   sketchPositions,
   toHex,
+  type WeightDtype,
 } from '../../src/format/index.ts'
 import { randomFrom } from './samples.ts'
 
@@ -66,7 +68,7 @@ describe('sketch', () => {
   ] as const)('knows its base stored as $stored', ({ dtype, through }) => {
     const { same, distance, tolerance } = compareSketch(sketch(base), atPositions(base, through), dtype)
     expect(same).toBe(true)
-    expect(distance).toBeLessThan(tolerance / 1.5)
+    expect(distance).toBeLessThan(tolerance / 1.2)
   })
 
   test.each(['f32', 'f16', 'q8', 'q4'] as const)('refuses a stranger of the same shape as %s', (dtype) => {
@@ -77,6 +79,72 @@ describe('sketch', () => {
     )
     expect(same).toBe(false)
     expect(distance).toBeGreaterThan(1)
+  })
+
+  /** A base whose matrices all moved by a part of their spread, under normalization weights that did not. */
+  const moved = (part: number, seed = 3) => {
+    const noise = weightsOfBase(seed)
+    return new Map(
+      [...base].map(([name, values]) => [name, values.map((value, i) => value + part * noise.get(name)![i])]),
+    )
+  }
+  const compared = (other: Base, dtype: WeightDtype, through: (values: Float32Array) => Float32Array) => {
+    const norms = Array.from({ length: 12 }, (_, i) => `layers.${i}.norm.weight`)
+    const ones = new Float32Array(SKETCH_VALUES).fill(1.5)
+    return compareBase([
+      ...norms.map((name) => ({ name, expected: sketchOf(name, ones), found: ones, dtype: 'f32' as const })),
+      ...[...base].map(([name, values]) => {
+        const found = through(other.get(name)!)
+        const at = sketchPositions(name, values.length).map((position) => found[position])
+        return { name, expected: sketchOf(name, values), found: at, dtype }
+      }),
+    ])
+  }
+
+  test.each([
+    ['f32', 0.002, 'same', (values: Float32Array) => values],
+    ['q8', 0.05, 'rounded', (values: Float32Array) => quantized(values, 8)],
+    ['q4', 0.3, 'rounded', (values: Float32Array) => quantized(values, 4)],
+  ] as const)(
+    '%s: siblings that moved by more than the rounding are refused',
+    (dtype, part, own, through) => {
+      expect(compared(base, dtype, through).verdict).toBe(own)
+      for (const seed of [3, 4, 5]) expect(compared(moved(part, seed), dtype, through).verdict).toBe('other')
+      expect(compared(weightsOfBase(9), dtype, through).verdict).toBe('other')
+    },
+  )
+
+  test('a sibling with one other tensor in twelve is refused, by its name', () => {
+    const other = new Map([...base, ['layers.4.weight', weightsOfBase(7).get('layers.4.weight')!]])
+    for (const dtype of ['f32', 'q8', 'q4'] as const) {
+      const bits = { f32: 0, q8: 8, q4: 4 }[dtype]
+      const { verdict, tensor } = compared(other, dtype, (v) => (bits === 0 ? v : quantized(v, bits)))
+      expect([verdict, tensor]).toEqual(['other', 'layers.4.weight'])
+    }
+  })
+
+  test('where all values are multiples of one step, that is what they may differ by', () => {
+    const step = 0.04 / 16
+    const whole = (values: Float32Array) => values.map((value) => Math.round(value / step) * step)
+    expect(compared(base, 'q8', whole).verdict).toBe('rounded')
+    expect(compared(moved(0.05), 'q8', whole).verdict).toBe('other')
+  })
+
+  test('the base of an expert may have been a rounded copy: its dtype widens what is allowed', () => {
+    const [name, values] = [...base][0]
+    const expected = sketchOf(name, quantized(values, 4))
+    const found = sketchPositions(name, values.length).map((at) => values[at])
+    expect(compareBase([{ name, expected, found, dtype: 'f32' }]).verdict).toBe('other')
+    expect(compareBase([{ name, expected, found, dtype: 'f32', expectedDtype: 'q4' }]).verdict).toBe(
+      'rounded',
+    )
+  })
+
+  test('constants, as in untrained normalizations, say nothing', () => {
+    const ones = new Float32Array(64).fill(1)
+    const tensor = { name: 'norm', expected: sketchOf('norm', ones), dtype: 'f32' } as const
+    expect(compareBase([{ ...tensor, found: ones.slice(0, 8) }]).verdict).toBe('alike')
+    expect(compareBase([{ ...tensor, found: ones.slice(0, 8).fill(1.01) }]).verdict).toBe('other')
   })
 
   test('refuses weights that are missing or not numbers', () => {

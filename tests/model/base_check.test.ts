@@ -68,6 +68,43 @@ describe('checkBase', () => {
     expect(bySketch.fields.distance).toBeGreaterThan(0.5)
   })
 
+  test('says what shows that it was made for this base', () => {
+    const sketch = sketchOf(NAME, values(1))
+    const print = 'a'.repeat(64)
+    expect(checkBase(table({ sketch }), 'x', base(values(1)))).toBe('same')
+    expect(checkBase(table({ fingerprint: print }), 'x', base(values(2), print))).toBe('same')
+    expect(checkBase(table({ fingerprint: print }), 'x', base(values(2)))).toBe('unknown')
+    expect(checkBase(table({}), 'x', base(values(2), print))).toBe('unknown')
+    const nearby = values(1).map((value, i) => value + 0.05 * Math.sin(i * 7.77))
+    expect(checkBase(table({ sketch }), 'x', { ...base(nearby), dtype: 'q4' })).toBe('rounded')
+    const rounded = table({ sketch: sketchOf(NAME, nearby), dtype: 'q4' })
+    expect(checkBase(rounded, 'x', base(values(1)))).toBe('rounded')
+    expect(
+      refusal(() => checkBase(table({ sketch: sketchOf(NAME, nearby) }), 'x', base(values(1)))).tag,
+    ).toBe('base')
+  })
+
+  test('vectors are floats in a quantized base too, and tensors of one that are known to be are compared so', () => {
+    const shape = [64 * 32]
+    const vector = table({ sketch: sketchOf(NAME, values(1)) }, { shape })
+    const found = (weights: Float32Array) => ({
+      ...base(weights),
+      dtype: 'q4' as const,
+      shapes: new Map([[NAME, shape]]),
+    })
+    expect(checkBase(vector, 'x', found(values(1)))).toBe('same')
+    const moved = values(1).map((value) => value * 1.03)
+    const { fields } = refusal(() => checkBase(vector, 'x', found(moved)))
+    expect(fields).toMatchObject({ tensor: NAME, differing: 1 })
+    const matrix = table({ sketch: sketchOf(NAME, values(1)) })
+    const q8 = {
+      ...base(values(1).map((value, i) => value + 0.2 * Math.sin(i * 7.77))),
+      dtype: 'q4' as const,
+    }
+    expect(checkBase(matrix, 'x', q8)).toBe('rounded')
+    expect(refusal(() => checkBase(matrix, 'x', { ...q8, dtypes: new Map([[NAME, 'q8']]) })).tag).toBe('base')
+  })
+
   test('takes tensors that the graphs have no use for, but not where that is all there is', () => {
     const sketch = sketchOf(NAME, values(1))
     const own = table({ sketch: Uint16Array.from([...sketch, ...sketchOf('pooler.weight', values(2))]) })

@@ -129,3 +129,38 @@ test('the text model of a model of text and images goes by the names of its own'
   expect(matchName('language_model.model.layers.0.q_proj.weight', names)).toBe(names[0])
   expect(matchName('model.vision_model.layers.0.q_proj.weight', names)).toBeUndefined()
 })
+
+describe('many names', () => {
+  test.each([
+    ['the same numbers', 24, (layer: number) => `h.${layer}.up.weight`],
+    ['numbers counted from elsewhere', 24, (layer: number) => `blocks.1${layer}.up.weight`],
+    ['the same numbers, 120 layers deep', 120, (layer: number) => `h.${layer}.up.weight`],
+  ])('deep models under other names, with %s', async (_, depth, nameOf) => {
+    const deep: Tensors = {}
+    const own: Tensors = {}
+    for (let layer = 0; layer < depth; layer++) {
+      const shape = [8, 4]
+      for (const [i, part] of ['up', 'down', 'q', 'k'].entries())
+        deep[`layers.${layer}.${part}_proj.weight`] = { shape, seed: 1 + layer * 4 + i }
+      own[nameOf(layer)] = { shape, seed: 1 + layer * 4 }
+    }
+    const { renamed } = await renameTargets(expertOf(own), baseOf(deep), reader(deep))
+    expect(renamed.size).toBe(depth)
+    expect(renamed.get(nameOf(7))).toBe('layers.7.up_proj.weight')
+  })
+
+  test('65,536 names that no base has are refused at once', async () => {
+    const deep: Tensors = {}
+    for (let i = 0; i < 2000; i++) deep[`layers.${i}.fc1.weight`] = { shape: [2, 2], seed: i }
+    const name = (i: number) => `x.${i % 7}.${'deep.'.repeat(10)}${i}.weight`
+    const own = Object.fromEntries(
+      Array.from({ length: 65_536 }, (_, i) => [name(i), { shape: [2, 2], seed: 1 }]),
+    )
+    const start = performance.now()
+    const never = () => Promise.reject(new Error('read'))
+    const { renamed } = await renameTargets(expertOf(own), baseOf(deep), never)
+    expect(renamed.size).toBe(0)
+    // The whole of it took 99 s when every name was compared with every other.
+    expect(performance.now() - start).toBeLessThan(5000)
+  })
+})

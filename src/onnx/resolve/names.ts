@@ -81,25 +81,36 @@ export function sharedSuffix(a: string, b: string): number {
  * of text and images have around their text model. Undefined when there is none, or more than one of the same length.
  */
 export function matchName(target: string, names: Iterable<string>): string | undefined {
-  const all = [...names]
-  const textModel = target.replaceAll(/(^|\.)language_model\./g, '$1')
-  return matchLeading(target, all) ?? (textModel === target ? undefined : matchLeading(textModel, all))
+  return nameMatcher(names)(target)
 }
 
-function matchLeading(target: string, names: readonly string[]): string | undefined {
-  let best: string | undefined
-  let length = 0
-  let ambiguous = false
-  for (const name of names) {
-    if (name === target) return name
-    if (!target.endsWith(`.${name}`) && !name.endsWith(`.${target}`)) continue
-    const shared = sharedSuffix(target, name)
-    if (shared === length) ambiguous = true
-    if (shared > length) {
-      best = name
-      length = shared
-      ambiguous = false
-    }
+/** {@link matchName} for many targets: what one costs does not depend on how many names there are. */
+export function nameMatcher(names: Iterable<string>): (target: string) => string | undefined {
+  const whole = new Set(names)
+  /** By each ending of theirs from a dot on, the name that has it; undefined for several. */
+  const byEnding = new Map<string, string | undefined>()
+  let longest = 0
+  for (const name of whole) {
+    longest = Math.max(longest, name.length)
+    for (const ending of endingsOf(name)) byEnding.set(ending, byEnding.has(ending) ? undefined : name)
   }
-  return ambiguous || length < 2 ? undefined : best
+  const matchLeading = (target: string) => {
+    if (whole.has(target)) return target
+    // One component says too little: every model has a `weight`.
+    if (!target.includes('.')) return undefined
+    if (byEnding.has(target)) return byEnding.get(target)
+    for (const ending of endingsOf(target, longest))
+      if (ending.includes('.') && whole.has(ending)) return ending
+    return undefined
+  }
+  return (target) => {
+    const textModel = target.replaceAll(/(^|\.)language_model\./g, '$1')
+    return matchLeading(target) ?? (textModel === target ? undefined : matchLeading(textModel))
+  }
+}
+
+/** What follows each dot of a name, the longest first, up to a length. */
+function* endingsOf(name: string, longest = Number.POSITIVE_INFINITY): Iterable<string> {
+  for (let at = name.indexOf('.'); at >= 0; at = name.indexOf('.', at + 1))
+    if (name.length - at - 1 <= longest) yield name.slice(at + 1)
 }
