@@ -96,6 +96,7 @@ function mergedBase(experts: readonly OpenExpert[], targets: readonly string[]):
     sketch: sketches.every((sketch) => sketch !== undefined)
       ? Uint16Array.from(sketches.flatMap((sketch) => [...sketch]))
       : undefined,
+    dtype: records.find(({ dtype }) => dtype !== undefined)?.dtype,
   }
 }
 

@@ -15,6 +15,8 @@ import { pipelined } from './pipeline.ts'
 import { readFloats, type StoredTensor } from './safetensors.ts'
 import type { TaskVector } from './task_vector.ts'
 
+/** Weights in a row that the blocks of most quantizers hold whole. */
+const RUN = 32
 /** Bytes of tensors that are hashed at once. */
 const BYTES_AHEAD = 2 ** 25
 
@@ -46,13 +48,36 @@ export async function withSketch(
   const targets = targetsOf(tensors).map((target) => base?.get(target))
   if (!targets.every((target) => target !== undefined && isFloat(target.dtype))) return record
   const sketch = new Uint16Array(targets.length * SKETCH_VALUES)
+  let [matrices, rounded] = [0, 0]
   for (const [t, target] of targets.entries()) {
     if (target === undefined) continue
-    for (const [i, position] of sketchPositions(target.name, target.weights).entries()) {
+    const positions = sketchPositions(target.name, target.weights)
+    for (const [i, position] of positions.entries()) {
       sketch[t * SKETCH_VALUES + i] = toHalf((await readFloats(target, position, 1, { signal }))[0])
     }
+    if (target.shape.length !== 2 || target.shape[1] % RUN !== 0) continue
+    matrices++
+    if (await isRounded(target, positions, signal)) rounded++
   }
-  return { ...record, sketch }
+  return { ...record, sketch, dtype: matrices > 0 && rounded * 2 > matrices ? 'q4' : undefined }
+}
+
+/**
+ * Whether a matrix is the dequantized copy of one of four bits: no run of weights has more than the values that one
+ * block of it can have. Trained floats repeat hardly any.
+ */
+async function isRounded(
+  tensor: StoredTensor,
+  positions: readonly number[],
+  signal?: AbortSignal,
+): Promise<boolean> {
+  for (const position of positions) {
+    const run = await readFloats(tensor, position - (position % RUN), RUN, { signal })
+    const own = run.filter((value) => value !== 0)
+    // Mostly zeros, as in pruned matrices, say nothing.
+    if (own.length < RUN / 2 || new Set(own).size > 16) return false
+  }
+  return true
 }
 
 /** Names and hashes of the files that something is made from, as many as a table keeps. */

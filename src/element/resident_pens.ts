@@ -41,6 +41,7 @@ export class ResidentPens {
       id: pen.id,
       label: pen.label,
       rootHash: pen.rootHash,
+      base: pen.base,
     }
     const loading = loader.load(request, { onProgress, signal: controller.signal }).then(
       (expert) => {

@@ -140,9 +140,13 @@ export class AttachedExperts {
     this.sessions = sessions
     this.#fetches = fetches
     this.#options = options
-    this.#library = new ExpertLibrary(fetches, async () => {
+    const home = async () => {
       if (this.#disposed) throw new TritswapError('released', 'Cannot use these experts: they were disposed')
       return host.loaded
+    }
+    this.#library = new ExpertLibrary(fetches, home, {
+      fingerprint: () => host.fingerprint,
+      onWarning: options.onWarning,
     })
     this.adapter = host.gpu.adapter
     this.dtype = host.dtype

@@ -23,6 +23,8 @@ export interface ExpertRequest {
   label?: string
   /** Known from a registry, it authenticates every byte before it is used. */
   rootHash?: string
+  /** What a registry says of the base that its experts are for: one with another fingerprint refuses them. */
+  base?: { name?: string; fingerprint?: string }
   /**
    * How it meets the base, unless an activation says otherwise: `auto` (the default) takes what costs least, `merge`
    * changes the weights in place, `side` and `input` leave them alone.
@@ -69,6 +71,12 @@ export interface ExpertFetches {
   load(request: FetchRequest, options: FetchOptions): FetchHandle
 }
 
+export interface LibraryOptions {
+  /** Fingerprint of the base, where it is known. */
+  fingerprint?: () => string | undefined
+  onWarning?: (message: string) => void
+}
+
 interface Handle<H> {
   request: ExpertRequest
   expert: Expert
@@ -90,6 +98,9 @@ const MAX_ATTEMPTS = 4
 export class ExpertLibrary<H extends ExpertHome> {
   readonly #fetches: ExpertFetches
   readonly #home: () => Promise<H>
+  readonly #options: LibraryOptions
+  /** Root hashes of experts of which a warning has said that their base is unknown. */
+  readonly #doubted = new Set<string>()
   readonly #handles = new Map<string, Handle<H>>()
   /** Ids of experts on their way. */
   readonly #loading = new Set<string>()
@@ -99,7 +110,8 @@ export class ExpertLibrary<H extends ExpertHome> {
   #lastSwitch: SwitchReport | undefined
 
   /** @param home - where experts live now; it may be another one after each call */
-  constructor(fetches: ExpertFetches, home: () => Promise<H>) {
+  constructor(fetches: ExpertFetches, home: () => Promise<H>, options: LibraryOptions = {}) {
+    this.#options = options
     this.#fetches = fetches
     this.#home = home
   }
@@ -117,15 +129,36 @@ export class ExpertLibrary<H extends ExpertHome> {
     const request = requestOf(source)
     const home = await this.#home()
     const id = this.#freeId(request)
+    this.#checkRegistry(request, id)
     this.#loading.add(id)
     try {
       const { info, phases } = await this.#fetch(home, id, request, options)
+      this.#warnOfUnknownBase(info)
       const expert: Expert = { ...info, release: () => this.#release(id) }
       this.#handles.set(id, { request, expert, home, unreported: phases })
       return expert
     } finally {
       this.#loading.delete(id)
     }
+  }
+
+  /** @throws {TritswapError} `base` */
+  #checkRegistry({ base, label }: ExpertRequest, id: string): void {
+    const found = this.#options.fingerprint?.()
+    if (base?.fingerprint === undefined || found === undefined || base.fingerprint === found) return
+    throw new TritswapError(
+      'base',
+      `Cannot use ${label ?? id}: expected the base ${base.name ?? ''} ${base.fingerprint.slice(0, 12)} as its registry says, found ${found.slice(0, 12)}; load the base that the registry is for`,
+      { fields: { expert: id, expected: base.fingerprint, found } },
+    )
+  }
+
+  #warnOfUnknownBase({ label, rootHash, baseMatch }: ExpertInfo): void {
+    if (baseMatch !== 'unknown' || this.#doubted.has(rootHash)) return
+    this.#doubted.add(rootHash)
+    this.#options.onWarning?.(
+      `Whether ${label} was made for this base is unknown: its names and shapes fit, but it carries neither a fingerprint nor a sketch that could be compared; compress it with its base at hand`,
+    )
   }
 
   /**

@@ -87,7 +87,10 @@ export class ExpertLoader {
       onWarning: options.onWarning,
       baseUrl: document.baseURI,
     })
-    this.#library = new ExpertLibrary(this.#pool, () => this.#engine.api())
+    this.#library = new ExpertLibrary(this.#pool, () => this.#engine.api(), {
+      fingerprint: () => this.#engine.info.fingerprint,
+      onWarning: options.onWarning,
+    })
     this.#engine = new RunningEngine({
       open: (link, signal) => openModel(link, this.#pool, options, signal),
       restore: (api) => this.#library.restore(api),

@@ -8,7 +8,7 @@ import { isTritswapError } from '../errors.ts'
 import { checkFinite } from '../format/finite.ts'
 import { SKETCH_VALUES, type TritHead, type TritTable } from '../format/index.ts'
 import type { ExpertStore, ResidentExpert, Switcher, WeightStore } from '../gpu/index.ts'
-import { type BaseIdentity, checkBase, unusedTargets } from './base_check.ts'
+import { type BaseIdentity, type BaseMatch, checkBase, unusedTargets } from './base_check.ts'
 import { type BindingChoice, bindExpert, type ExpertBinding } from './expert_bindings.ts'
 import type { ExpertRuntime } from './expert_runtime.ts'
 import type { SiteIndex } from './site_index.ts'
@@ -43,7 +43,7 @@ export class ExpertAdmission {
     name: string,
     pieces: PayloadPieces,
     choice: BindingChoice,
-  ): Promise<ResidentExpert> {
+  ): Promise<{ resident: ResidentExpert; baseMatch: BaseMatch }> {
     const { experts, switcher, sites, runtime } = this.#parts
     const { renamed, base } = await renameTargets(
       head.table,
@@ -51,7 +51,7 @@ export class ExpertAdmission {
       (tensors, seeds) => this.#sketchOfBase(tensors, seeds),
       (target) => sites.sharedBy(target),
     )
-    checkBase(head.table, name, base)
+    const baseMatch = checkBase(head.table, name, base)
     const tensors = head.table.tensors.map((tensor) => ({
       ...tensor,
       target: renamed.get(tensor.target) ?? tensor.target,
@@ -69,7 +69,7 @@ export class ExpertAdmission {
         checkFinite(table, offset, bytes, name)
         upload.write(offset, bytes)
       }
-      return await upload.finish()
+      return { resident: await upload.finish(), baseMatch }
     } finally {
       upload.cancel()
     }

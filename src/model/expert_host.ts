@@ -41,6 +41,7 @@ interface HostParts {
   loaded: LoadedExperts
   dtype: 'f32' | 'f16'
   weightCount: number
+  fingerprint: string | undefined
 }
 
 export class ExpertHost {
@@ -49,6 +50,8 @@ export class ExpertHost {
   readonly loaded: LoadedExperts
   /** Type of the weights in VRAM. */
   readonly dtype: 'f32' | 'f16'
+  /** Of the checkpoint that the base was prepared from, if known. */
+  readonly fingerprint: string | undefined
   /** Weights in tritswap's own buffers; a tied tensor counts once. */
   readonly weightCount: number
   readonly gpu: Gpu
@@ -102,7 +105,18 @@ export class ExpertHost {
     const admission = new ExpertAdmission({ weights, experts: store, switcher, runtime, base, sites })
     const loaded = new LoadedExperts(store, admission, runtime)
     const weightCount = countWeights(table.tensors)
-    return new ExpertHost({ gpu, weights, store, switcher, bypass, runtime, loaded, dtype, weightCount })
+    return new ExpertHost({
+      gpu,
+      weights,
+      store,
+      switcher,
+      bypass,
+      runtime,
+      loaded,
+      dtype,
+      weightCount,
+      fingerprint: identity.fingerprint,
+    })
   }
 
   private constructor(parts: HostParts) {
@@ -110,6 +124,7 @@ export class ExpertHost {
     this.runtime = parts.runtime
     this.loaded = parts.loaded
     this.dtype = parts.dtype
+    this.fingerprint = parts.fingerprint
     this.weightCount = parts.weightCount
     this.#weights = parts.weights
     this.#store = parts.store

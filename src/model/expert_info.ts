@@ -3,8 +3,10 @@
  *
  * @module
  */
+import type { BaseMatch } from './base_check.ts'
 import type { BindingChoice } from './expert_bindings.ts'
 
+export type { BaseMatch } from './base_check.ts'
 export type { Binding, BindingChoice } from './expert_bindings.ts'
 
 export interface AdapterInfo {
@@ -42,6 +44,8 @@ export interface ExpertInfo {
   alpha?: number
   /** VRAM that it holds while resident. */
   residentBytes: number
+  /** What shows that it was made for this base. */
+  baseMatch: BaseMatch
   timings: LoadTimings
 }
 

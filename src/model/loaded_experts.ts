@@ -8,6 +8,7 @@ import { receiveFile } from '../fetcher/receive.ts'
 import { summaryOf } from '../format/codecs/index.ts'
 import { type TritTable, weightsOf } from '../format/index.ts'
 import type { ExpertStore, ResidentExpert } from '../gpu/index.ts'
+import type { BaseMatch } from './base_check.ts'
 import { evictedError } from './evicted.ts'
 import type { ExpertAdmission } from './expert_admission.ts'
 import type { BindingChoice, ExpertBinding } from './expert_bindings.ts'
@@ -23,6 +24,7 @@ interface LoadedExpert {
   headBytes: number
   resident: ResidentExpert
   binding: BindingChoice
+  baseMatch: BaseMatch
 }
 
 /** What an id stands for is replaced, not changed: an expert that was evicted is loaded again under its id. */
@@ -76,11 +78,12 @@ export class LoadedExperts {
         }
       }
       try {
-        const resident = await this.#admission.load(head, label ?? name, timed(), binding)
+        const { resident, baseMatch } = await this.#admission.load(head, label ?? name, timed(), binding)
         // The store keeps it until its space is needed; sets hold what is active.
         resident.release()
-        this.#loaded.set(id, { id, headBytes: head.headBytes, resident, binding })
-        return { ...describe(id, label, head.headBytes, resident), uploadMs }
+        const loaded = { id, headBytes: head.headBytes, resident, binding, baseMatch }
+        this.#loaded.set(id, loaded)
+        return { ...describe(label, loaded), uploadMs }
       } finally {
         cancel()
       }
@@ -100,9 +103,9 @@ export class LoadedExperts {
     const twin = [...this.#loaded.values()].find((loaded) => loaded.resident === resident)
     if (resident === undefined || twin === undefined) return undefined
     this.#bindingOf(resident, binding)
-    const { headBytes } = twin
-    this.#loaded.set(id, { id, headBytes, resident, binding })
-    return { ...describe(id, label, headBytes, resident), uploadMs: 0 }
+    const loaded = { ...twin, id, resident, binding }
+    this.#loaded.set(id, loaded)
+    return { ...describe(label, loaded), uploadMs: 0 }
   }
 
   /** Forgets an expert; its VRAM is free for others once no set holds it. */
@@ -159,11 +162,10 @@ export function countWeights(tensors: readonly { shape: readonly number[] }[]): 
 }
 
 function describe(
-  id: string,
   label: string | undefined,
-  headBytes: number,
-  { table, rootHash, bytes }: ResidentExpert,
+  { id, headBytes, resident, baseMatch }: LoadedExpert,
 ): Omit<ExpertInfo, 'timings'> {
+  const { table, rootHash, bytes } = resident
   const { tensors, compression } = table
   return {
     id,
@@ -179,6 +181,7 @@ function describe(
     density: compression.density,
     alpha: compression.alpha,
     residentBytes: bytes,
+    baseMatch,
   }
 }
 

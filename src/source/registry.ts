@@ -34,6 +34,8 @@ export interface RegistryEntry {
   variantOf?: string
   /** Bytes that a site would send without tritswap. */
   replaces?: { f16Delta?: number; f16Lora?: number }
+  /** The registry's own, which {@link readRegistry} copies to every entry: loaders compare its fingerprint. */
+  base?: { name?: string; fingerprint?: string }
   /** Against the uncompressed fine-tuning, on `windows` of 256 tokens of `text`; `kl` in bits per token. */
   quality?: { gainKept: number; agreement: number; kl: number; windows?: number }
 }
@@ -101,7 +103,10 @@ export async function readRegistry(
     }
   }
   const registry = parseRegistry(await new Blob(pieces).text(), base)
-  return { ...registry, experts: registry.experts.map((entry) => resolved(entry, base)) }
+  return {
+    ...registry,
+    experts: registry.experts.map((entry) => resolved({ ...entry, base: registry.base }, base)),
+  }
 }
 
 function resolved(entry: RegistryEntry, base: string): RegistryEntry {

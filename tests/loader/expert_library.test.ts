@@ -53,6 +53,43 @@ test('the first switch reports the phases of the load before it, the next one no
   expect(library.lastSwitch?.set).toBe(2)
 })
 
+describe('which base', () => {
+  const [own, other] = ['a'.repeat(64), 'b'.repeat(64)]
+  const open = () => {
+    const warnings: string[] = []
+    library = new ExpertLibrary(fakeFetches(files), async () => home, {
+      fingerprint: () => own,
+      onWarning: (message) => warnings.push(message),
+    })
+    return warnings
+  }
+
+  test('an expert that does not say is loaded, and said so once', async () => {
+    const warnings = open()
+    files.unknownBase = true
+    expect(await load('a')).toMatchObject({ baseMatch: 'unknown' })
+    await (await load('a')).release()
+    await load('a')
+    expect(warnings).toEqual([expect.stringMatching(/^Whether a was made for this base is unknown/)])
+    files.unknownBase = false
+    expect(await load('b')).toMatchObject({ baseMatch: 'same' })
+    expect(warnings).toHaveLength(1)
+  })
+
+  test('what a registry says of it is compared before anything is fetched', async () => {
+    open()
+    const request = { source: 'a.trit', base: { name: 'llama', fingerprint: other } }
+    await expect(library.load(request)).rejects.toMatchObject({
+      tag: 'base',
+      message: expect.stringMatching(
+        /expected the base llama bbbbbbbbbbbb as its registry says, found aaaaaaaaaaaa/,
+      ),
+    })
+    expect(files.fetched).toEqual([])
+    expect((await library.load({ ...request, base: { fingerprint: own } })).id).toBe('a')
+  })
+})
+
 describe('an expert that is there under another id', () => {
   test('is taken from VRAM where its root hash is known', async () => {
     await load('a')

@@ -13,6 +13,9 @@ import { ExpertRuntime } from '../../src/model/expert_runtime.ts'
 import { LoadedExperts } from '../../src/model/loaded_experts.ts'
 import { SiteIndex } from '../../src/model/site_index.ts'
 
+/** Of the base that all fakes are for. */
+const FINGERPRINT = 'f'.repeat(64)
+
 class FakeExpert {
   references = 1
   evicted = false
@@ -119,7 +122,13 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
     experts: store as never,
     switcher: switcher as never,
     runtime,
-    base: { name: 'fake', dtype: 'f32', shapes: new Map([['w', [8]]]), sketches: new Map() },
+    base: {
+      name: 'fake',
+      fingerprint: FINGERPRINT,
+      dtype: 'f32',
+      shapes: new Map([['w', [8]]]),
+      sketches: new Map(),
+    },
     sites: new SiteIndex([]),
   })
   const loaded = new LoadedExperts(store as never, admission, runtime)
@@ -148,6 +157,8 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
 export interface FakeFiles {
   /** Bytes by root hash; 1000 where nothing is said. */
   bytes: Record<string, number>
+  /** They do not say what base they are for. */
+  unknownBase?: boolean
   /** Root hashes in the order in which they were asked for. */
   fetched: string[]
   /** Waited for by each fetch, before it sends anything. */
@@ -177,7 +188,13 @@ export async function serveFile(
     kept: 2,
     bytes: payloadBytes,
   }
-  const table = { kind: 'expert', method: 'full', tensors: [tensor], compression: {}, base: {} }
+  const table = {
+    kind: 'expert',
+    method: 'full',
+    tensors: [tensor],
+    compression: {},
+    base: { fingerprint: files.unknownBase ? undefined : FINGERPRINT },
+  }
   const head = { table, rootHash, payloadBytes, headBytes: 0 } as unknown as TritHead
   port?.postMessage({ type: 'head', name: rootHash, head } satisfies FileMessage)
   port?.postMessage({ type: 'end' } satisfies FileMessage)
