@@ -7,7 +7,7 @@ import { openCheckpoint } from '../compress/checkpoint.ts'
 import { isFloat } from '../compress/dtypes.ts'
 import { readFloats } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
-import { matchName } from '../onnx/index.ts'
+import { nameMatcher } from '../onnx/index.ts'
 import type { TensorValues } from '../reference/index.ts'
 import { bypassOnCpu, type CpuBypass, readExpert } from '../reference/index.ts'
 import { openFile, openPath } from './file_source.ts'
@@ -53,8 +53,9 @@ export async function finetunedTensors(base: PreparedBase, path: string): Promis
   if (path.endsWith('.trit')) return (await expertVariant(base, path)) as TensorValues
   const { tensors } = await openCheckpoint(await openPath(path))
   const moved = new Map<string, Float32Array<ArrayBuffer>>()
+  const match = nameMatcher(base.weights.tensors.keys())
   for (const [name, tensor] of tensors) {
-    const target = isFloat(tensor.dtype) ? matchName(name, base.weights.tensors.keys()) : undefined
+    const target = isFloat(tensor.dtype) ? match(name) : undefined
     if (target === undefined) continue
     const before = base.weights.tensors.get(target)!
     const values = await readFloats(tensor)

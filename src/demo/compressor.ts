@@ -14,7 +14,7 @@ import type { TaskVector } from '../compress/task_vector.ts'
 import { TritswapError } from '../errors.ts'
 import { type BaseRecord, SKETCH_VALUES, sketchPositions, targetsOf, toHalf } from '../format/index.ts'
 import type { PayloadSpool } from '../format/writer.ts'
-import { matchName } from '../onnx/index.ts'
+import { nameMatcher } from '../onnx/index.ts'
 import { blobSource } from '../source/memory.ts'
 import { openPageBase, type PageBase, quantizedBase } from './base_checkpoint.ts'
 import { sameButForRounding } from './precision.ts'
@@ -177,8 +177,9 @@ async function openFull(
 /** The base with its tensors under the names that the brought file uses. */
 function underNames(base: Checkpoint, names: Iterable<string>): Checkpoint {
   const tensors = new Map(base.tensors)
+  const match = nameMatcher(base.tensors.keys())
   for (const name of names) {
-    const own = matchName(name, base.tensors.keys())
+    const own = match(name)
     const tensor = own === undefined ? undefined : base.tensors.get(own)
     if (own === undefined || tensor === undefined || own === name) continue
     tensors.delete(own)
