@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TritswapError } from '../errors.ts'
-import { formOf } from '../format/codecs/index.ts'
 import { SKETCH_VALUES, sketchPositions, targetsOf } from '../format/index.ts'
 import type { BaseIdentity } from '../model/base_check.ts'
 import { precisionNamed, precisionOf, quantizedDtypes } from '../model/weight_precision.ts'
