@@ -148,6 +148,8 @@ export class ExpertSwitcher extends LitElement {
     window.addEventListener('online', this.#onNetwork)
     window.addEventListener('offline', this.#onNetwork)
     this.#onNetwork()
+    // It was taken out of the document before: its first load comes with its first update.
+    if (this.hasUpdated && this.autoload) void this.load()
   }
 
   /** @internal */
@@ -157,7 +159,10 @@ export class ExpertSwitcher extends LitElement {
     window.removeEventListener('keydown', this.#onKey)
     window.removeEventListener('online', this.#onNetwork)
     window.removeEventListener('offline', this.#onNetwork)
-    void this.state.dispose()
+    // Moving an element takes it out and puts it in again at once: it keeps its base and its text.
+    queueMicrotask(() => {
+      if (!this.isConnected) void this.state.dispose()
+    })
   }
 
   /**
@@ -200,8 +205,9 @@ export class ExpertSwitcher extends LitElement {
     return this.state.open(this.model, this.ort || undefined)
   }
 
-  /** Writes on from the prompt; resolves when the text has ended or was stopped. */
-  generate(): Promise<void> {
+  /** Writes on from the prompt, after loading the base if need be; resolves when the text has ended or was stopped. */
+  async generate(): Promise<void> {
+    if (this.state.status === 'idle' || this.state.status === 'loading') await this.load()
     const { maxNewTokens, temperature, topK } = this
     return this.state.write(this.prompt, { maxNewTokens, temperature, topK })
   }
@@ -213,14 +219,12 @@ export class ExpertSwitcher extends LitElement {
 
   protected override willUpdate(changed: PropertyValues<this>): void {
     if (changed.has('experts') && this.experts !== '') void this.#readRegistry(this.experts)
+    // An element that was removed before its first update has nothing to load for.
+    if (changed.has('autoload') && this.autoload && this.isConnected) void this.load()
   }
 
   protected override updated(changed: PropertyValues<this>): void {
     if (changed.has('prompt')) this.dispatchEvent(new CustomEvent('change'))
-  }
-
-  protected override firstUpdated(): void {
-    if (this.autoload) void this.load()
   }
 
   protected override render() {
@@ -370,13 +374,13 @@ export class ExpertSwitcher extends LitElement {
 
   #onSubmit = (event: Event): void => {
     event.preventDefault()
-    void this.generate()
+    if (this.state.status === 'ready') void this.generate()
   }
 
   #onPromptKey = (event: KeyboardEvent): void => {
     if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return
     event.preventDefault()
-    void this.generate()
+    if (this.state.status === 'ready') void this.generate()
   }
 
   #onKey = (event: KeyboardEvent): void => {

@@ -89,6 +89,8 @@ export class SwitcherState {
   readonly #restarts: DeviceRestarts
   #lease?: Lease
   #opening?: AbortController
+  /** The last {@link open}. */
+  #opened: Promise<void> = Promise.resolve()
   /** Counts choices, so that one that was overtaken by a later one changes nothing. */
   #choice = 0
   /** Experts asked for before the registry that lists them was read. */
@@ -212,8 +214,13 @@ export class SwitcherState {
    * Loads the base. Resolves when it is ready or has failed; `status` says which.
    * @param ort - folder of onnxruntime-web's files, if they are not beside the library
    */
-  async open(model: string, ort?: string): Promise<void> {
-    if (this.status === 'loading' || this.status === 'ready') return
+  open(model: string, ort?: string): Promise<void> {
+    if (this.status === 'ready') return Promise.resolve()
+    if (this.status !== 'loading') this.#opened = this.#open(model, ort)
+    return this.#opened
+  }
+
+  async #open(model: string, ort?: string): Promise<void> {
     if (globalThis.isSecureContext === false)
       return this.#fail('unsupported', `Cannot load the base: ${INSECURE}`)
     if (!('gpu' in navigator)) return this.#fail('unsupported', 'This browser has no WebGPU')

@@ -14,7 +14,9 @@ export function startWorker(start: (Constructor: typeof Worker) => Worker): Work
       construct(Constructor, [script, options]: ConstructorParameters<typeof Worker>) {
         // Bundlers turn the URL into a string.
         const { origin, href } = new URL(script, globalThis.location.href)
-        return new Constructor(origin === globalThis.location.origin ? href : importerOf(href), options)
+        // In a sandboxed frame `location` has the origin of the address, but the frame's own is another: `null`.
+        const own = globalThis.origin ?? globalThis.location.origin
+        return new Constructor(origin === own ? href : importerOf(href), options)
       },
     }),
   )

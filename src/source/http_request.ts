@@ -92,5 +92,7 @@ function corsHint(url: string): string {
 /** True in Node, which has no origin and no CORS. */
 export function isSameOrigin(url: string): boolean {
   const { location } = globalThis
-  return location === undefined || new URL(url, location.href).origin === location.origin
+  if (location === undefined) return true
+  // In a sandboxed frame `location` has the origin of the address, but the frame's own is another: `null`.
+  return new URL(url, location.href).origin === (globalThis.origin ?? location.origin)
 }

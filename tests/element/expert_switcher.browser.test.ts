@@ -436,3 +436,51 @@ describe('the base', () => {
     await vi.waitFor(() => expect(log).toEqual(['dispose']))
   })
 })
+
+describe('in the life of a page', () => {
+  test('an element that is moved keeps base and text; one that is put back loads again', async () => {
+    const log: string[] = []
+    const switcher = await place({ log })
+    await switcher.generate()
+    const written = switcher.state.tokens.length
+    expect(written).toBeGreaterThan(0)
+    const other = document.createElement('section')
+    document.body.append(other)
+    other.append(switcher)
+    await switcher.updateComplete
+    expect(switcher.state.status).toBe('ready')
+    expect(switcher.state.tokens).toHaveLength(written)
+    await switcher.generate()
+    switcher.autoload = true
+    other.remove()
+    await vi.waitFor(() => expect(switcher.state.status).toBe('idle'))
+    document.body.append(switcher)
+    await vi.waitFor(() => expect(switcher.state.status).toBe('ready'))
+  })
+
+  test('autoload that is set later loads; generate waits for the base', async () => {
+    const later = await place({}, { ready: false })
+    expect(later.state.status).toBe('idle')
+    later.autoload = true
+    await vi.waitFor(() => expect(later.state.status).toBe('ready'))
+    const early = await place({ baseMs: 20 }, { ready: false })
+    await early.generate()
+    expect(early.state.tokens.length).toBeGreaterThan(0)
+  })
+
+  test('an element that is removed before its first update never loads', async () => {
+    let made = 0
+    const create = fakeLoader()
+    ExpertSwitcher.createLoader = (options) => {
+      made++
+      return create(options)
+    }
+    const switcher = document.createElement('expert-switcher')
+    switcher.autoload = true
+    document.body.append(switcher)
+    switcher.remove()
+    await switcher.updateComplete
+    await new Promise((resolve) => setTimeout(resolve))
+    expect([made, switcher.state.status]).toEqual([0, 'idle'])
+  })
+})
