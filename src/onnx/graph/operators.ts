@@ -183,7 +183,11 @@ const OPERATORS: Readonly<Record<string, Operator>> = {
 
   // Attention, which may have taken in the biases of the projections before it.
   Attention: { heads: { query: 'q_num_heads', keyValue: 'kv_num_heads' } },
-  GroupQueryAttention: { heads: { query: 'num_heads', keyValue: 'kv_num_heads' } },
+  // Sinks of its heads, and norms of queries and keys.
+  GroupQueryAttention: {
+    trained: { 11: 'bias', 14: 'weight', 15: 'weight' },
+    heads: { query: 'num_heads', keyValue: 'kv_num_heads' },
+  },
   SparseAttention: { heads: { query: 'num_heads', keyValue: 'kv_num_heads' } },
   MultiHeadAttention: {
     heads: { query: 'num_heads', keyValue: 'num_heads' },

@@ -10,6 +10,7 @@ import type { GraphFile } from '../graph/onnx_graph.ts'
 import { initializerData } from '../proto/initializer_data.ts'
 import { findIntegers } from '../quantized/find_integers.ts'
 import type { Checkpoint } from '../resolve/checkpoint.ts'
+import { isJoined } from '../resolve/joined_projections.ts'
 import { findParameters } from '../resolve/parameters.ts'
 import type { LocatedParameter, Resolution, ResolvedParameter } from '../resolve/resolution.ts'
 import { resolveParameters } from '../resolve/resolve.ts'
@@ -48,7 +49,9 @@ export async function hoistModel(
   files: readonly GraphFile[],
   { checkpoint, targets = () => true, quantized = 'float', modelType }: HoistOptions = {},
 ): Promise<HoistedModel> {
-  const viewed = files.map(view)
+  const isOne = (parameter: string) =>
+    targets(parameter) && isJoined(parameter, { checkpoint, modelType }) === true
+  const viewed = files.map((file) => view(file, isOne))
   const located = viewed.flatMap(locate)
   const { resolved, unmatched } = await resolveParameters(located, { checkpoint, modelType })
   if (checkpoint !== undefined) checkCheckpoint(checkpoint, located, { resolved, unmatched })

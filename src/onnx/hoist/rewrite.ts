@@ -2,7 +2,7 @@
  * The rewriting of one graph. Its steps change the graph in place and work in one order alone, so each takes what the
  * step before it returns:
  *
- * 1. `viewed`: quantized weights are float initializers, so that all weights are found and named by the same rules.
+ * 1. `viewed`: products whose weights are one tensor in the checkpoint are one, and quantized weights are float initializers, so that all weights are found and named by the same rules.
  * 2. `floatsHoisted`: float initializers that were chosen are inputs. A view that is one now stays a float weight.
  * 3. `restored`: views that still are initializers are quantized nodes again.
  * 4. `hoisted`: quantized weights that were chosen are inputs, and what nothing reads any more is gone.
@@ -31,6 +31,7 @@ import type { HoistedWeight } from './graph_inputs.ts'
 import { hoistFloats } from './hoist_floats.ts'
 import { hoistQuantized, type QuantizedWeight } from './hoist_quantized.ts'
 import type { InputNames } from './input_names.ts'
+import { joinProjections } from './join_projections.ts'
 import { firstRowsOf } from './tensor_rows.ts'
 
 interface Rewriting<Step extends string> {
@@ -62,7 +63,7 @@ const MAX_INLINE_BYTES = 256 << 20
 export function editable({ graph, external }: GraphFile): {
   file: string
   external: ExternalFiles
-  model: ModelProto
+  model: ModelProto & { graph: GraphProto }
   main: GraphProto
 } {
   const model = graph.copy()
@@ -70,9 +71,10 @@ export function editable({ graph, external }: GraphFile): {
   return { file: graph.file, external, model, main: model.graph }
 }
 
-/** Step 1. */
-export function view(source: GraphFile): ViewedGraph {
-  const { file, external, model, main } = editable(source)
+/** Step 1. @param isJoined - whether a weight that the graph may have in parts is one tensor in the checkpoint */
+export function view(source: GraphFile, isJoined: (parameter: string) => boolean): ViewedGraph {
+  const { file, model, main, ...own } = editable(source)
+  const external = joinProjections(model, own.external, isJoined)
   return { step: 'viewed', file, external, model, view: viewAsFloats(main, external) }
 }
 

@@ -5,7 +5,8 @@
  */
 import type { Checkpoint } from './checkpoint.ts'
 import { belowModule } from './file_modules.ts'
-import { matchName, partsOfFused, sharedSuffix } from './names.ts'
+import { partsOfJoined } from './joined_projections.ts'
+import { matchName, sharedSuffix } from './names.ts'
 import type { ParameterGroup } from './parameters.ts'
 import { fusedPlacements, layoutsOf, placementOf } from './placements.ts'
 import { type Filling, type LocatedParameter, type Resolution, separate } from './resolution.ts'
@@ -80,7 +81,7 @@ async function matchParts(
   checkpoint: CheckpointSamples,
 ): Promise<Filling | undefined> {
   for (const wanted of namesIn(file, group)) {
-    const names = partsOfFused(wanted)?.map((part) => matchName(part, checkpoint.tensors.keys()))
+    const names = partsOfJoined(wanted)?.map((part) => matchName(part, checkpoint.tensors.keys()))
     if (names === undefined || names.some((name) => name === undefined)) continue
     const shapes = new Map((names as string[]).map((name) => [name, checkpoint.tensors.get(name)!.shape]))
     const rows = Array.from(shapes.values(), (shape) => shape[0])

@@ -4,7 +4,7 @@
  * @module
  */
 import { belowModule, inWholeModel, isEncoder } from './file_modules.ts'
-import { partsOfFused } from './names.ts'
+import { partsWithoutCheckpoint } from './joined_projections.ts'
 import type { ParameterGroup } from './parameters.ts'
 import { fusedPlacements, layoutsOf, placementOf } from './placements.ts'
 import {
@@ -16,11 +16,15 @@ import {
 } from './resolution.ts'
 import { coarser, InitializerSamples, isConstant, sameValues } from './samples.ts'
 
-/** @param normAddend - what the graphs of this type of model add to the weights of norms */
+/** Models whose norms multiply with 1 + weight: an exporter that folds constants leaves the sum in the graph. */
+const UNIT_NORMS = /^(gemma|gemma2|gemma3|gemma3_text|paligemma|recurrent_gemma|qwen3_next|nemotron)$/
+
+/** @param modelType - `model_type` of config.json; '' where there is none */
 export async function resolveByName(
   items: readonly LocatedParameter[],
-  normAddend: number | undefined,
+  modelType: string,
 ): Promise<Resolution> {
+  const normAddend = UNIT_NORMS.test(modelType) ? 1 : undefined
   const unmatched = items.filter(({ parameter }) => parameter.folded)
   const located = items.filter(({ parameter }) => !parameter.folded).map(withNames)
   const resolved: ResolvedParameter[] = []
@@ -31,7 +35,7 @@ export async function resolveByName(
   for (const item of [...located].sort((a, b) => orderOf(a) - orderOf(b))) {
     const tied = await tiedTo(item, embeddings, isSame)
     const { groups } = item.parameter
-    const named = tied === undefined ? namedGroups(item) : [{ group: groups[0], filling: tied }]
+    const named = tied === undefined ? namedGroups(item, modelType) : [{ group: groups[0], filling: tied }]
     for (let entry of separate(item, named)) {
       // Only where the sum was folded: in a graph that computes it, the parameter meets an Add first.
       if (groups.every(({ norm }) => norm) && normAddend !== undefined) entry.addend = normAddend
@@ -70,7 +74,10 @@ function orderOf(item: LocatedParameter): number {
 }
 
 /** The groups of a parameter with the names they get when nothing can be compared. */
-function namedGroups({ parameter, data }: LocatedParameter): { group: ParameterGroup; filling: Filling }[] {
+function namedGroups(
+  { parameter, data }: LocatedParameter,
+  modelType: string,
+): { group: ParameterGroup; filling: Filling }[] {
   const { groups } = parameter
   const own = groups[0].names.at(-1)!
   const embedding = groups.find((group) => group.embedding)
@@ -78,17 +85,17 @@ function namedGroups({ parameter, data }: LocatedParameter): { group: ParameterG
   const isMerged =
     embedding === undefined && groups.length > 1 && groups.some((group) => group.names[0] === own)
   if (isMerged)
-    return groups.map((group) => ({ group, filling: fillingOf(group.names[0], group, data.dims) }))
+    return groups.map((group) => ({ group, filling: fillingOf(group.names[0], group, data.dims, modelType) }))
   const group = embedding ?? groups[0]
   const name =
     embedding !== undefined && embedding.names.length > 1 && groups.length > 1
       ? embedding.names[0]
       : group.names.at(-1)!
-  return [{ group, filling: fillingOf(name, group, data.dims) }]
+  return [{ group, filling: fillingOf(name, group, data.dims, modelType) }]
 }
 
-function fillingOf(name: string, group: ParameterGroup, dims: readonly number[]): Filling {
-  const parts = group.fused && partsOfFused(name)
+function fillingOf(name: string, group: ParameterGroup, dims: readonly number[], modelType: string): Filling {
+  const parts = group.fused && partsWithoutCheckpoint(name, modelType)
   if (parts !== undefined && group.fused !== undefined) {
     const inner = dims.length === 2 ? [group.layout === 'transposed' ? dims[0] : dims[1]] : []
     const shapes = group.fused.map((rows) => [rows, ...inner])

@@ -45,19 +45,12 @@ export function moduleOfNode({
   return checkpointName(path.join('.'))
 }
 
-/** The onnxruntime-genai builder renames two things. */
+/** The onnxruntime-genai builder renames three things. */
 function checkpointName(path: string): string {
   return path
     .replace(/(layers\.\d+)\.attn\.((q|k|v|qkv|o)_proj|[qk]_norm|sinks)\b/, '$1.self_attn.$2')
+    .replace(/([qk]_norm)\.layernorm\b/, '$1')
     .replace(/layers\.\d+\.final_norm_layernorm/, 'norm')
-}
-
-/** Names of the parts of a fused projection, e.g. `…self_attn.qkv_proj.weight` → q, k and v. */
-export function partsOfFused(name: string): string[] | undefined {
-  const match = /^(.*\.)?qkv_proj\.(weight|bias)$/.exec(name)
-  if (match === null) return undefined
-  const [, prefix = '', kind] = match
-  return ['q_proj', 'k_proj', 'v_proj'].map((part) => `${prefix}${part}.${kind}`)
 }
 
 /** Trailing dotted components that two names share. */
