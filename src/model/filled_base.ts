@@ -6,6 +6,7 @@
  */
 import { TritswapError } from '../errors.ts'
 import type { IncomingFile } from '../fetcher/receive.ts'
+import { formOf } from '../format/codecs/index.ts'
 import { type BaseBindings, bindingsFrom, type TritTable, type WeightDtype } from '../format/index.ts'
 import { checkDtype, type Gpu, WeightStore } from '../gpu/index.ts'
 import {
