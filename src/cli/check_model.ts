@@ -142,13 +142,20 @@ async function checkPreparedModel(
     const names = new Set([...request.wants, wantBase])
     for (const [name, tensor] of tensors)
       if (!names.has(name) && isInput(tensor)) given.set(name, await readInput(tensor))
-    const base = await ReferenceBase.create(weights, graphs, {
-      name: request.model,
-      fingerprint: manifest.fingerprint,
-      dtype: manifest.dtype,
-    })
+    const base = await ReferenceBase.create(
+      weights,
+      graphs.map(({ graph }) => graph),
+      {
+        name: request.model,
+        fingerprint: manifest.fingerprint,
+        dtype: manifest.dtype,
+      },
+    )
     const outputsOf = async (bound?: BoundExperts) => {
-      const bindings = graphs.map((graph) => ({ ...graph, ...base.graph(graph.file, bound) }))
+      const bindings = graphs.map(({ graph: { file, bytes }, externalData }) => {
+        const { variant, feeds } = base.feeds(file, bound)
+        return { file, bytes: variant ?? bytes, externalData, feeds }
+      })
       const model = new ModelRun(bindings, given, config)
       try {
         return await model.output(request.output)

@@ -5,10 +5,10 @@
  * @module
  */
 import { readFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { TritswapError } from '../errors.ts'
 import { halvesToFloats } from '../format/float16.ts'
-import { externalFilesOf } from '../onnx/index.ts'
+import { externalFilesOf, type OnnxGraph } from '../onnx/index.ts'
 import type { CpuFeed, Values } from '../reference/index.ts'
 import { type CacheConfig, graphInputs, type InputValues } from './graph_inputs.ts'
 import { NodeSession } from './node_session.ts'
@@ -27,16 +27,13 @@ export interface RunnableGraph {
 /** Outputs by name; caches are left out. */
 export type Outputs = Record<string, Values>
 
-/** The data that a graph keeps in files beside it. */
-export async function externalDataOf(
-  path: string,
-  bytes: Uint8Array,
-): Promise<RunnableGraph['externalData']> {
+/** The data that a graph keeps in files beside it, in a folder. */
+export function externalDataOf(
+  graph: OnnxGraph,
+  folder: string,
+): Promise<{ path: string; data: Uint8Array }[]> {
   return Promise.all(
-    externalFilesOf(bytes, path).map(async (file) => ({
-      path: file,
-      data: await readFile(join(dirname(path), file)),
-    })),
+    externalFilesOf(graph).map(async (path) => ({ path, data: await readFile(join(folder, path)) })),
   )
 }
 

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { TritswapError } from '../errors.ts'
 import { SKETCH_VALUES, sketchPositions, targetsOf } from '../format/index.ts'
 import type { BaseIdentity } from '../model/base_check.ts'
@@ -8,7 +8,7 @@ import { OnnxGraph } from '../onnx/index.ts'
 import { ReferenceWeights } from '../reference/index.ts'
 import { openFile } from './file_source.ts'
 import type { CacheConfig } from './graph_inputs.ts'
-import { externalDataOf, type RunnableGraph } from './model_outputs.ts'
+import { externalDataOf } from './model_outputs.ts'
 import { MANIFEST, type PreparedManifest } from './prepare_model.ts'
 
 /** A folder that `tritswap prepare` wrote, opened on the CPU: its weights, and its one decoder graph. */
@@ -22,7 +22,7 @@ export interface PreparedBase {
 export interface PreparedModel {
   manifest: PreparedManifest
   weights: ReferenceWeights
-  graphs: RunnableGraph[]
+  graphs: { graph: OnnxGraph; externalData: { path: string; data: Uint8Array }[] }[]
   config: CacheConfig
 }
 
@@ -33,8 +33,8 @@ export async function openPreparedModel(folder: string): Promise<PreparedModel> 
     const graphs = await Promise.all(
       manifest.graphs.map(async (file) => {
         const path = join(folder, file)
-        const bytes = await readFile(path)
-        return { file, bytes, externalData: await externalDataOf(path, bytes) }
+        const graph = new OnnxGraph(file, await readFile(path))
+        return { graph, externalData: await externalDataOf(graph, dirname(path)) }
       }),
     )
     return { manifest, weights: await ReferenceWeights.open(source), graphs, config: await configOf(folder) }
