@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util'
+import { isModelDtype } from '../format/dtype.ts'
 import type { BindingChoice } from '../model/expert_bindings.ts'
-import { isModelDtype, type QuantizedChoice } from '../onnx/index.ts'
+import type { QuantizedChoice } from '../onnx/index.ts'
 import { type CheckReport, type CheckRequest, checkModel } from './check_model.ts'
 import { UsageError } from './command.ts'
 import { number } from './inputs.ts'
@@ -117,7 +118,8 @@ function printReport({ results, tolerance, moved, experts, unmatched }: CheckRep
   if (unmatched.length > 0) {
     note(`${unmatched.length} weights stay in the graph, out of reach of experts (${listOf(unmatched)})`)
   }
-  for (const { file, renamed, unused } of experts) {
+  for (const { file, renamed, unused, baseMatch } of experts) {
+    if (baseMatch === 'unknown') note(`${file}: only names and shapes say that it was made for this base`)
     const names = Object.entries(renamed).map((pair) => pair.join(' → '))
     if (names.length > 0) note(`${file}: ${names.length} tensors go by another name here (${listOf(names)})`)
     if (unused.length > 0) note(`${file}: no graph uses ${unused.length} of its tensors (${listOf(unused)})`)

@@ -10,7 +10,9 @@ import { join } from 'node:path'
 import { openCheckpoint } from '../compress/checkpoint.ts'
 import { readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
+import type { BaseMatch } from '../model/base_check.ts'
 import type { BindingChoice } from '../model/expert_bindings.ts'
+import { precisionOf } from '../model/weight_precision.ts'
 import {
   type AdmittedExpert,
   type BoundExperts,
@@ -19,7 +21,7 @@ import {
   relativeDifference,
 } from '../reference/index.ts'
 import { openFile } from './file_source.ts'
-import { type InputValues, readInput } from './graph_inputs.ts'
+import { type InputValues, isInputDtype, readInput } from './graph_inputs.ts'
 import { ModelRun } from './model_outputs.ts'
 import { MANIFEST, type PrepareOptions, prepareModel } from './prepare_model.ts'
 import { openPreparedModel, type PreparedModel } from './prepared_base.ts'
@@ -70,6 +72,8 @@ export interface CheckedExpert {
   renamed: Record<string, string>
   /** Targets that no graph uses. */
   unused: string[]
+  /** What shows that it was made for this base. */
+  baseMatch: BaseMatch
 }
 
 /**
@@ -102,7 +106,7 @@ async function withPrepared<T>(
 /** @throws {TritswapError} `input` where the folder was prepared for other request */
 function checkPrepared(folder: string, { manifest, weights }: PreparedModel, wanted: PrepareOptions): void {
   const isKept = weights.bindings.graphs.some(({ inputs }) => inputs.some(({ raw }) => raw !== undefined))
-  const isQuantized = weights.head.table.tensors.some(({ codec }) => codec === 'blocks')
+  const isQuantized = precisionOf(weights.head.table) !== undefined
   const found = { dtype: manifest.dtype, quantized: isKept ? 'keep' : 'float' }
   const differs = (key: keyof typeof found) => wanted[key] !== undefined && wanted[key] !== found[key]
   const other = differs('dtype') ? 'dtype' : isQuantized && differs('quantized') ? 'quantized' : undefined
@@ -141,7 +145,7 @@ async function checkPreparedModel(
     const given = new Map<string, InputValues>()
     const names = new Set([...request.wants, wantBase])
     for (const [name, tensor] of tensors)
-      if (!names.has(name) && isInput(tensor)) given.set(name, await readInput(tensor))
+      if (!names.has(name) && isInputDtype(tensor.dtype)) given.set(name, await readInput(tensor))
     const base = await ReferenceBase.create(
       weights,
       graphs.map(({ graph }) => graph),
@@ -186,22 +190,18 @@ async function checkPreparedModel(
       right: results.every(({ right }) => right),
       results,
       moved: experts.length === 0 ? undefined : relativeDifference(tuned.values, plain.values),
-      experts: experts.map(({ path, weight, renamed, unused }) => ({
+      experts: experts.map(({ path, weight, renamed, unused, baseMatch }) => ({
         file: path,
         weight,
         renamed: Object.fromEntries(renamed),
         unused: [...unused],
+        baseMatch,
       })),
       unmatched,
     }
   } finally {
     await file.close()
   }
-}
-
-/** Integers and floats of the file that a graph may take; what no graph takes is passed over. */
-function isInput({ dtype }: StoredTensor): boolean {
-  return /^(I64|I32|F32|F16|BF16|F64|BOOL)$/.test(dtype)
 }
 
 /** @throws {TritswapError} `input` naming the tensors that there are */

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { DTYPE_BYTES } from '../compress/dtypes.ts'
+import { isFloat } from '../compress/dtypes.ts'
 import { readBytes, readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
 import { floatsToHalves } from '../format/float16.ts'
@@ -38,6 +38,11 @@ export interface CacheConfig {
   head_dim?: number
 }
 
+/** Whether {@link readInput} reads tensors of a dtype of safetensors. */
+export function isInputDtype(dtype: string): boolean {
+  return ['I64', 'I32', 'BOOL'].includes(dtype) || isFloat(dtype)
+}
+
 /** @throws {TritswapError} `unsupported` for a dtype that no graph input has */
 export async function readInput(tensor: StoredTensor): Promise<InputValues> {
   const { name, dtype, shape: dims } = tensor
@@ -45,8 +50,7 @@ export async function readInput(tensor: StoredTensor): Promise<InputValues> {
   if (dtype === 'I64') return { dims, data: new BigInt64Array(await whole()) }
   if (dtype === 'I32') return { dims, data: new Int32Array(await whole()) }
   if (dtype === 'BOOL') return { dims, data: new Uint8Array(await whole()) }
-  if (/^(F|BF)\d+$/.test(dtype) && Object.hasOwn(DTYPE_BYTES, dtype))
-    return { dims, data: await readFloats(tensor) }
+  if (isFloat(dtype)) return { dims, data: await readFloats(tensor) }
   throw new TritswapError(
     'unsupported',
     `Cannot read ${name} as an input: expected I64, I32, F32, F16 or BOOL, found ${dtype}; convert it`,

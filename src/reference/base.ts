@@ -2,7 +2,7 @@ import type { TritTensor } from '../format/index.ts'
 import type { BaseIdentity } from '../model/base_check.ts'
 import { identify } from '../model/base_identity.ts'
 import type { BindingChoice } from '../model/expert_bindings.ts'
-import { fitExpert, readSketches } from '../model/fitted_expert.ts'
+import { type FittedExpert, fitExpert, readSketches } from '../model/fitted_expert.ts'
 import { SiteIndex } from '../model/site_index.ts'
 import { floatDtypeOf, precisionNamed, precisionOf } from '../model/weight_precision.ts'
 import { type BypassGraph, integersOf, type OnnxGraph, unusedIn } from '../onnx/index.ts'
@@ -12,10 +12,8 @@ import type { TensorValues } from './merge.ts'
 import type { CpuFeed, ReferenceWeights } from './weights.ts'
 
 /** An expert that a base has accepted, its targets under the base's names. */
-export interface AdmittedExpert {
+export interface AdmittedExpert extends Omit<FittedExpert, 'table'> {
   expert: ReferenceExpert
-  renamed: ReadonlyMap<string, string>
-  unused: ReadonlySet<string>
 }
 
 /** What a set of experts makes of a base. */
@@ -87,8 +85,8 @@ export class ReferenceBase {
   async admit({ table, values }: ReferenceExpert, name: string): Promise<AdmittedExpert> {
     const read = (tensors: readonly string[], seeds: readonly string[]) =>
       readSketches(this.weights, tensors, seeds)
-    const fitted = await fitExpert(table, name, this.#identity, read, this.#sites)
-    return { ...fitted, expert: { table: fitted.table, values } }
+    const { table: fitted, ...rest } = await fitExpert(table, name, this.#identity, read, this.#sites)
+    return { ...rest, expert: { table: fitted, values } }
   }
 
   /** @throws {TritswapError} as {@link bypassOnCpu} */
