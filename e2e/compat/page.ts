@@ -16,7 +16,12 @@ import {
   type LoaderOptions,
 } from '../../src/loader/index.ts'
 import type { OrtSession } from '../../src/model/hoisted_session.ts'
-import { ReferenceWeights } from '../../src/reference/index.ts'
+import {
+  lastPositions,
+  ReferenceWeights,
+  relativeDifference,
+  type Values,
+} from '../../src/reference/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import { CpuReference, type SessionClass } from './cpu_reference.ts'
 import type { Job, JobExpert, JobResult, Outcome } from './protocol.ts'
@@ -28,11 +33,6 @@ const QUANTIZED_TOLERANCE = 2e-2
 /** Of graphs that round activations to bytes. */
 const ROUNDED_TOLERANCE = 0.05
 const NO_REFERENCE = 'torch has no outputs for weights quantized like these'
-
-interface Values {
-  data: Float32Array
-  dims: readonly number[]
-}
 
 interface Model {
   forward(inputs: Record<string, transformers.Tensor>): Promise<Record<string, transformers.Tensor>>
@@ -101,30 +101,6 @@ async function outputOf(model: Model, inputs: Record<string, transformers.Tensor
   return { data, dims: wanted.dims }
 }
 
-/** Largest difference to a reference in units of its range; language models are compared in their last position. */
-function difference(found: Values, reference: Values): number {
-  const { data } = found.data.length === reference.data.length ? found : lastPositions(found)
-  if (data.length !== reference.data.length)
-    throw new Error(`expected ${reference.dims.join('×')} outputs, found ${found.dims.join('×')}`)
-  let [most, min, max] = [0, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]
-  for (const [i, value] of reference.data.entries()) {
-    const off = Math.abs(value - data[i])
-    most = Number.isNaN(off) ? Number.POSITIVE_INFINITY : Math.max(most, off)
-    min = Math.min(min, value)
-    max = Math.max(max, value)
-  }
-  return most / (max - min || 1)
-}
-
-function lastPositions({ data, dims: [batch, positions, size] }: Values): Values {
-  const last = new Float32Array(batch * size)
-  for (let b = 0; b < batch; b++) {
-    const at = (b * positions + positions - 1) * size
-    last.set(data.subarray(at, at + size), b * size)
-  }
-  return { data: last, dims: [batch, 1, size] }
-}
-
 function messageOf(error: unknown): string {
   const { message, cause } = error as Error
   return cause instanceof Error ? `${message} (${cause.message})` : message
@@ -188,7 +164,7 @@ async function tryExpert(
       const binding = isTernary ? beside.binding : 'input'
       if (tensors[binding] === 0) return { error: `${file.expected} is not bound by ${binding}` }
     }
-    const off = difference(await outputOf(model, inputs), reference)
+    const off = relativeDifference(await outputOf(model, inputs), reference)
     maxDiff = Math.max(maxDiff ?? 0, off)
     await attached.deactivate()
     await expert.release()
@@ -298,7 +274,7 @@ const compat = {
     try {
       let worst = 0
       for (const { how, model } of ways) {
-        const off = difference(await outputOf(model, inputs), plain)
+        const off = relativeDifference(await outputOf(model, inputs), plain)
         worst = Math.max(worst, off)
         if (!(off <= tolerance)) result.base.error ??= `the base ${how} differs from the plain session`
       }
@@ -307,7 +283,7 @@ const compat = {
       // its own kind. To be near the others is no more than chance, and an expert that is large ends it.
       const suffix = [isQuantized ? '.q4' : ''].find((end) => {
         const reference = references.get(`base${end}`)
-        return reference !== undefined && difference(plain, reference) <= tolerance
+        return reference !== undefined && relativeDifference(plain, reference) <= tolerance
       })
       const torch: Reference = async ({ expected }) =>
         suffix === undefined ? undefined : references.get(`${expected}${suffix}`)
@@ -321,7 +297,7 @@ const compat = {
       }
       let isCpuGood: boolean | undefined
       const merged: Reference = async ({ url }) => {
-        isCpuGood ??= difference(await onCpu(), plain) <= tolerance
+        isCpuGood ??= relativeDifference(await onCpu(), plain) <= tolerance
         return isCpuGood ? onCpu(url) : undefined
       }
       for (const expert of job.experts) {
@@ -348,7 +324,7 @@ const compat = {
           tryWays(ways, expert, inputs, reference, allowed, beside)
         if (beside !== undefined && isInteger) {
           // These graphs round in their own way: an expert may be somewhat farther from torch than the graph itself is.
-          const rounding = difference(plain, references.get('base') as Values)
+          const rounding = relativeDifference(plain, references.get('base') as Values)
           const outcome = await like(
             async ({ expected }) => references.get(expected),
             Math.max(4 * rounding, ROUNDED_TOLERANCE),
@@ -430,7 +406,7 @@ const more = {
       const hash = await attached.hashWeights()
       const { base } = attached.stats().vram
       await attached.dispose()
-      return { off: difference(output, plain), hash, bytes: base }
+      return { off: relativeDifference(output, plain), hash, bytes: base }
     }
     const weights = await ReferenceWeights.open(
       memorySource(await (await fetch(`${job.prepared}/weights.trit`)).arrayBuffer(), 'weights.trit'),

@@ -16,6 +16,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
   },
   sweep: { summary: 'try densities and alphas, and pick the best', load: () => import('./sweep.ts') },
   prepare: { summary: 'make a model folder ready for experts', load: () => import('./prepare.ts') },
+  check: {
+    summary: 'compare a model and experts on it with the outputs that torch gives',
+    load: () => import('./check.ts'),
+  },
   registry: { summary: 'list the experts of a folder for a page', load: () => import('./registry.ts') },
   merge: { summary: 'make one expert out of several', load: () => import('./merge.ts') },
   compare: { summary: 'show how alike experts are', load: () => import('./compare.ts') },

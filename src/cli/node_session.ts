@@ -1,10 +1,11 @@
 /**
- * ONNX sessions in Node on onnxruntime-web's wasm backend, for evaluation and tests.
+ * ONNX sessions in Node on onnxruntime-web's wasm backend, for `eval`, `check` and tests.
  *
  * @module
  */
 import { TritswapError } from '../errors.ts'
 import type { CpuFeed } from '../reference/index.ts'
+import { type GraphInput, graphInputs, type InputMetadata, type InputValues } from './graph_inputs.ts'
 
 type Ort = typeof import('onnxruntime-web')
 type Session = import('onnxruntime-web').InferenceSession
@@ -40,13 +41,32 @@ export class NodeSession {
     this.#session = session
   }
 
-  static async create(model: Uint8Array): Promise<NodeSession> {
+  /** @param externalData - the files that the graph keeps data in, by the names that it calls them */
+  static async create(
+    model: Uint8Array,
+    externalData: readonly { path: string; data: Uint8Array }[] = [],
+  ): Promise<NodeSession> {
     const ort = await loadOrt()
-    return new NodeSession(ort, await ort.InferenceSession.create(model, { executionProviders: ['wasm'] }))
+    const session = await ort.InferenceSession.create(model, {
+      executionProviders: ['wasm'],
+      externalData: [...externalData],
+    })
+    return new NodeSession(ort, session)
   }
 
   get inputNames(): readonly string[] {
     return this.#session.inputNames
+  }
+
+  get outputNames(): readonly string[] {
+    return this.#session.outputNames
+  }
+
+  /** The inputs that `weights` does not feed. */
+  inputsBeside(weights: Feeds): InputMetadata[] {
+    return this.#session.inputMetadata.flatMap((meta) =>
+      meta.isTensor && !(meta.name in weights) ? [meta] : [],
+    )
   }
 
   /** Weights as tensors of this runtime; make them once and pass them to every run. */
@@ -59,6 +79,16 @@ export class NodeSession {
     )
   }
 
+  /** Values of graph inputs as tensors of this runtime. */
+  inputs(values: ReadonlyMap<string, GraphInput>): Feeds {
+    return Object.fromEntries(
+      Array.from(values, ([name, { type, dims, data }]) => [
+        name,
+        new this.#ort.Tensor(type as 'float32', data as Float32Array, dims),
+      ]),
+    )
+  }
+
   /**
    * Logits of every position of a causal language model, `[tokens × vocabulary]`, with an empty cache.
    * @throws {TritswapError} `unsupported` for a graph with other inputs than those of a decoder
@@ -67,34 +97,15 @@ export class NodeSession {
     tokens: readonly number[],
     weights: Feeds,
   ): Promise<{ data: Float32Array; vocabulary: number }> {
-    const { Tensor } = this.#ort
-    const count = tokens.length
-    const own: Feeds = {}
-    for (const meta of this.#session.inputMetadata) {
-      const { name } = meta
-      if (name in weights) continue
-      const ints = (values: readonly number[]) =>
-        new Tensor('int64', BigInt64Array.from(values, BigInt), [1, count])
-      if (name === 'input_ids') own[name] = ints(tokens)
-      else if (name === 'attention_mask') own[name] = ints(tokens.map(() => 1))
-      else if (name === 'position_ids') own[name] = ints(tokens.map((_, i) => i))
-      else if (name.startsWith('past_key_values') && meta.isTensor) {
-        const [, heads, , size] = meta.shape
-        own[name] = new Tensor(meta.type as 'float32', new Float32Array(0), [
-          1,
-          Number(heads),
-          0,
-          Number(size),
-        ])
-      } else {
-        throw new TritswapError(
-          'unsupported',
-          `Cannot score a text with this graph: it has an input ${name}`,
-          { fields: { name } },
-        )
-      }
+    const ids: InputValues = { dims: [1, tokens.length], data: Int32Array.from(tokens) }
+    const { values, missing } = graphInputs(this.inputsBeside(weights), new Map([['input_ids', ids]]))
+    if (missing.length > 0) {
+      const [name] = missing
+      throw new TritswapError('unsupported', `Cannot score a text with this graph: it has an input ${name}`, {
+        fields: { name },
+      })
     }
-    const { logits } = await this.#session.run({ ...own, ...weights }, ['logits'])
+    const { logits } = await this.#session.run({ ...this.inputs(values), ...weights }, ['logits'])
     return { data: logits.data as Float32Array, vocabulary: logits.dims.at(-1)! }
   }
 

@@ -23,6 +23,8 @@ import { chooseGraphs, copyCompanions, openModelFolder } from './model_folder.ts
 import { writeTrit } from './output.ts'
 
 const WEIGHTS_FILE = 'weights.trit'
+/** Marks a folder as prepared. */
+export const MANIFEST = 'tritswap.json'
 
 /** Contents of `tritswap.json`, which marks a folder as prepared. */
 export interface PreparedManifest {
@@ -111,7 +113,7 @@ export async function prepareModel(
       dtype,
       fingerprint,
     }
-    await writeFile(join(out, 'tritswap.json'), `${JSON.stringify(manifest, null, 2)}\n`)
+    await writeFile(join(out, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`)
     return {
       manifest,
       inputs: model.graphs.reduce((sum, { weights }) => sum + weights.length, 0),

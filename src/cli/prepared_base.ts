@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { TritswapError } from '../errors.ts'
 import { SKETCH_VALUES, sketchPositions, targetsOf } from '../format/index.ts'
 import type { BaseIdentity } from '../model/base_check.ts'
@@ -7,7 +7,9 @@ import { precisionNamed, precisionOf, quantizedDtypes } from '../model/weight_pr
 import { OnnxGraph } from '../onnx/index.ts'
 import { ReferenceWeights } from '../reference/index.ts'
 import { openFile } from './file_source.ts'
-import type { PreparedManifest } from './prepare_model.ts'
+import type { CacheConfig } from './graph_inputs.ts'
+import { externalDataOf } from './model_outputs.ts'
+import { MANIFEST, type PreparedManifest } from './prepare_model.ts'
 
 /** A folder that `tritswap prepare` wrote, opened on the CPU: its weights, and its one decoder graph. */
 export interface PreparedBase {
@@ -16,9 +18,47 @@ export interface PreparedBase {
   graph: OnnxGraph
 }
 
+/** A folder that `tritswap prepare` wrote, with all its graphs. */
+export interface PreparedModel {
+  manifest: PreparedManifest
+  weights: ReferenceWeights
+  graphs: { graph: OnnxGraph; externalData: { path: string; data: Uint8Array }[] }[]
+  config: CacheConfig
+}
+
+export async function openPreparedModel(folder: string): Promise<PreparedModel> {
+  const manifest = await readManifest(folder)
+  const source = await openFile(join(folder, manifest.weights.file))
+  try {
+    const graphs = await Promise.all(
+      manifest.graphs.map(async (file) => {
+        const path = join(folder, file)
+        const graph = new OnnxGraph(file, await readFile(path))
+        return { graph, externalData: await externalDataOf(graph, dirname(path)) }
+      }),
+    )
+    return { manifest, weights: await ReferenceWeights.open(source), graphs, config: await configOf(folder) }
+  } finally {
+    await source.close()
+  }
+}
+
+async function readManifest(folder: string): Promise<PreparedManifest> {
+  return JSON.parse(await readFile(join(folder, MANIFEST), 'utf8')) as PreparedManifest
+}
+
+/** What the configuration says of caches; nothing where there is none that can be read. */
+async function configOf(folder: string): Promise<CacheConfig> {
+  try {
+    return (JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as CacheConfig) ?? {}
+  } catch {
+    return {}
+  }
+}
+
 /** @throws {TritswapError} `unsupported` unless the model is one decoder graph */
 export async function openPreparedBase(folder: string): Promise<PreparedBase> {
-  const manifest = JSON.parse(await readFile(join(folder, 'tritswap.json'), 'utf8')) as PreparedManifest
+  const manifest = await readManifest(folder)
   if (manifest.graphs.length !== 1) {
     throw new TritswapError(
       'unsupported',

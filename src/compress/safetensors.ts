@@ -149,7 +149,7 @@ function notSafetensors(name: string, why: string, cause?: unknown): TritswapErr
 /** A tensor of a file to be written. */
 export interface TensorToWrite {
   name: string
-  dtype: 'F32' | 'F16' | 'BF16' | 'I8' | 'I32'
+  dtype: 'F32' | 'F16' | 'BF16' | 'I8' | 'I32' | 'I64' | 'BOOL'
   shape: readonly number[]
 }
 

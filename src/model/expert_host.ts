@@ -3,21 +3,21 @@
  *
  * The files of this folder; each imports only from its own line and those above:
  *
- * - `graph_files`, `filled_base`: model folders, and how their weights get into VRAM
+ * - `weight_precision`, `graph_files`, `filled_base`: model folders, and how their weights get into VRAM
  * - `base_check`, `base_identity`, `target_names`: whether an expert was made for this base
  * - `expert_bindings` and the `bypass_…` files: what its tensors change, and what lies beside the weights
  * - `expert_info`, `evicted`: what users are told, and what a call is told of experts that are gone
  * - `hoisted_session`, `create_session`, `graph_variants`: sessions
  * - `expert_set`, `merged_weights`, `sets_in_use`: what a set of experts takes
  * - `expert_runtime`: the order of forward passes and switches
- * - `expert_admission`, `loaded_experts`: experts on their way into VRAM, and by id
+ * - `fitted_expert`, `expert_admission`, `loaded_experts`: experts on their way into VRAM, and by id
  * - `expert_host`: all of it together
  *
  * `score` and `onnx_checkpoint` stand by themselves.
  *
  * @module
  */
-import { type BaseBindings, sha256, ternaryDecodeCalls, toHex } from '../format/index.ts'
+import { sha256, ternaryDecodeCalls, toHex } from '../format/index.ts'
 import { ExpertStore, type Gpu, Switcher, Unpacker, type WeightStore } from '../gpu/index.ts'
 import { type GraphFile, integersOf, unusedIn } from '../onnx/index.ts'
 import { identify } from './base_identity.ts'
@@ -30,6 +30,7 @@ import type { FilledBase } from './filled_base.ts'
 import type { VariantSource } from './graph_variants.ts'
 import { countWeights, LoadedExperts } from './loaded_experts.ts'
 import { SiteIndex } from './site_index.ts'
+import { floatDtypeOf } from './weight_precision.ts'
 
 interface HostParts {
   gpu: Gpu
@@ -79,7 +80,7 @@ export class ExpertHost {
     const graphs = Object.entries(options.graphs ?? {})
     const store = await ExpertStore.create({ gpu, budgetBytes: options.expertBudget })
     const switcher = await Switcher.create({ gpu, weights, experts: store })
-    const dtype = vramDtype(bindings)
+    const dtype = floatDtypeOf(bindings)
     const integers = graphs.flatMap(([, { graph }]) => integersOf(graph))
     const identity = {
       name: options.name,
@@ -200,8 +201,4 @@ export class ExpertHost {
     this.#store.destroy()
     this.#weights.destroy()
   }
-}
-
-function vramDtype({ graphs }: BaseBindings): 'f32' | 'f16' {
-  return graphs.some(({ inputs }) => inputs.some(({ dtype }) => dtype === 'float16')) ? 'f16' : 'f32'
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { summaryOf } from '../format/codecs/index.ts'
-import type { TritTable, TritTensor, WeightDtype } from '../format/index.ts'
+import type { BaseBindings, TritTable, TritTensor, WeightDtype } from '../format/index.ts'
 
 /** How near weights are to those of their checkpoint, judged by the coarsest of them; undefined for float weights. */
 export function precisionOf({ tensors }: Pick<TritTable, 'tensors'>): WeightDtype | undefined {
@@ -27,6 +27,11 @@ export function quantizedDtypes(tensors: readonly TritTensor[]): Map<string, Wei
       return bits === undefined ? [] : [[tensor.name, dtypeOfBits(bits)]]
     }),
   )
+}
+
+/** Type of the floats that feed the graphs. */
+export function floatDtypeOf({ graphs }: BaseBindings): 'f32' | 'f16' {
+  return graphs.some(({ inputs }) => inputs.some(({ dtype }) => dtype === 'float16')) ? 'f16' : 'f32'
 }
 
 function dtypeOfBits(bits: number): WeightDtype {

@@ -21,6 +21,14 @@ export interface CpuBypass {
   feeds: ReadonlyMap<string, CpuFeed>
 }
 
+/** An expert of a set. */
+export interface BypassExpert {
+  expert: ReferenceExpert
+  weight: number
+  /** Targets that no graph uses; none by default. */
+  unused?: ReadonlySet<string>
+}
+
 /**
  * Variants of the graphs of a model for a set of experts.
  * @returns variants by file, without the graphs that need none; and which tensors of each expert are left to merge
@@ -28,13 +36,13 @@ export interface CpuBypass {
  */
 export async function bypassOnCpu(
   graphs: readonly BypassGraph[],
-  experts: readonly { expert: ReferenceExpert; weight: number }[],
+  experts: readonly BypassExpert[],
   choice: BindingChoice,
   weights: ReferenceWeights,
+  sites = new SiteIndex(graphs.map((graph) => [graph.graph.file, graph])),
 ): Promise<{ variants: Map<string, CpuBypass>; merged: ReadonlySet<number>[] }> {
-  const sites = new SiteIndex(graphs.map((graph) => [graph.graph.file, graph]))
   const values = new Map<ResidentExpert, readonly Float32Array[]>()
-  const entries = experts.map(({ expert, weight }): BypassEntry => {
+  const entries = experts.map(({ expert, weight, unused }): BypassEntry => {
     const resident = { table: expert.table, evicted: false } as unknown as ResidentExpert
     values.set(resident, expert.values)
     for (const contribution of contributionsOf(expert.table.tensors)) {
@@ -42,7 +50,7 @@ export async function bypassOnCpu(
       if (weights.tensors.has(contribution.target))
         checkFit(contribution, weights.shapeOf(contribution.target))
     }
-    return { expert: resident, weight, binding: bindExpert(expert.table, choice, weights, sites) }
+    return { expert: resident, weight, binding: bindExpert(expert.table, choice, weights, sites, unused) }
   })
   const variants = Array.from(planBypass(entries), ([file, plan]) => {
     const graph = graphs.find(({ graph }) => graph.file === file) as BypassGraph

@@ -11,6 +11,8 @@ import {
   type HoistedInput,
   readHead,
   readSection,
+  SKETCH_VALUES,
+  sketchPositions,
   type TritHead,
   type TritTensor,
   tilingOf,
@@ -157,6 +159,27 @@ export class ReferenceWeights {
   /** Whether a target is quantized in one of its inputs. */
   isQuantized(target: string): boolean {
     return this.#inputsOf(target).some(({ raw }) => raw !== undefined)
+  }
+
+  knows(tensor: string): boolean {
+    return this.tensors.has(tensor)
+  }
+
+  /** The weights at the sketch positions of each tensor, which follow from `seeds`. */
+  async sketchValues(
+    tensors: readonly string[],
+    seeds: readonly string[] = tensors,
+  ): Promise<Float32Array<ArrayBuffer>> {
+    const values = new Float32Array(tensors.length * SKETCH_VALUES)
+    for (const [i, name] of tensors.entries()) {
+      const own = this.tensors.get(name)!
+      const at = sketchPositions(seeds[i], own.length)
+      values.set(
+        Float32Array.from(at, (position) => own[position]),
+        i * SKETCH_VALUES,
+      )
+    }
+    return values
   }
 
   #inputsOf(target: string): HoistedInput[] {
