@@ -7,7 +7,7 @@ import type { OnnxGraph } from '../onnx/index.ts'
 import { moduleOf } from './graph_files.ts'
 
 /** What a session tells of the graph that it was made from. */
-export interface GraphSignature {
+interface GraphSignature {
   inputNames: readonly string[]
   outputNames?: readonly string[]
 }
