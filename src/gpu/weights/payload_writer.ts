@@ -82,7 +82,8 @@ export class PayloadWriter {
     this.#bytesInFlight += bytes.length
     if (this.#bytesInFlight < MAX_BYTES_IN_FLIGHT) return
     this.#bytesInFlight = 0
-    await this.#gpu.device.queue.onSubmittedWorkDone()
+    // Only holds the network back: what the device does not do shows in the next call.
+    await this.#gpu.device.queue.onSubmittedWorkDone().catch(() => {})
   }
 
   destroy(): void {
