@@ -9,6 +9,9 @@ struct LowRank {
   row_stride: u32,
   col_stride: u32,
   rank: u32,
+  /// Tiles of this dispatch, row by row.
+  first_tile: u32,
+  end_tile: u32,
   /// Index in `factors` of the first value of L and of R, both row-major.
   left: u32,
   right: u32,
@@ -36,10 +39,10 @@ fn low_rank(
   @builtin(local_invocation_id) lane: vec3u,
 ) {
   let across = (params.cols + TILE - 1u) / TILE;
-  let tile = group.x + group.y * groups.x;
+  let tile = params.first_tile + group.x + group.y * groups.x;
   let row = (tile / across) * TILE + lane.y;
   let col = (tile % across) * TILE + lane.x;
-  let inside = row < params.rows && col < params.cols;
+  let inside = tile < params.end_tile && row < params.rows && col < params.cols;
   let in_tile = lane.y * TILE + lane.x;
   var sum = 0.0;
   for (var first_k = 0u; first_k < params.rank; first_k += TILE) {

@@ -93,12 +93,11 @@ export function packError(error: unknown, depth = 0): PackedError {
   const packed: PackedError = { name: error.name, message: error.message, stack: error.stack }
   if (isTritswapError(error)) {
     packed.tag = error.tag
-    packed.fields = error.fields
+    packed.fields = cloneableFields(error.fields)
   }
-  if (error.cause !== undefined && depth < MAX_CAUSE_DEPTH) {
-    packed.cause =
-      error.cause instanceof Error ? packError(error.cause, depth + 1) : { value: cloneable(error.cause) }
-  }
+  const { cause } = error
+  if (cause === undefined || depth >= MAX_CAUSE_DEPTH) return packed
+  packed.cause = cause instanceof Error ? packError(cause, depth + 1) : { value: cloneable(cause) }
   return packed
 }
 
@@ -125,6 +124,16 @@ export function unpackError(packed: PackedError): Error {
   return error
 }
 
-function cloneable(value: unknown): unknown {
-  return typeof value === 'function' || typeof value === 'symbol' ? String(value) : value
+/** A value as it can be sent to another thread; what cannot be (a `GPUError`, a function) becomes a text. */
+export function cloneable(value: unknown): unknown {
+  try {
+    return structuredClone(value)
+  } catch {
+    const { message } = value as { message?: unknown }
+    return typeof message === 'string' ? message : String(value)
+  }
+}
+
+function cloneableFields(fields: ErrorFields): ErrorFields {
+  return Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, cloneable(value)]))
 }

@@ -20,6 +20,7 @@ import { Kernel } from '../../src/gpu/kernel.ts'
 import { createBuffers } from '../../src/gpu/memory.ts'
 import { SOURCES } from '../../src/gpu/shaders.ts'
 import type { TargetDtype } from '../../src/gpu/target.ts'
+import { GpuTimer } from '../../src/gpu/timer.ts'
 import arithmeticF16 from './arithmetic_f16.wgsl?raw'
 import arithmeticF32 from './arithmetic_f32.wgsl?raw'
 import denseAdd from './dense_add.wgsl?raw'
@@ -136,7 +137,7 @@ async function runConfiguration(
   const note = (name: string, ms: number) =>
     times.set(name, Math.min(ms, times.get(name) ?? Number.POSITIVE_INFINITY))
   const batch = async (name: string, record: (batch: Batch) => void) => {
-    const work = new Batch(gpu, { timed: true })
+    const work = new Batch(gpu, { timer: await GpuTimer.create(gpu) })
     record(work)
     const from = performance.now()
     const gpuMs = await work.finish()

@@ -13,6 +13,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { MAX_FREE_RANK } from './limits.ts'
 import type { TritTensor } from './table.ts'
 import { tilingOf, weightsOf } from './tiling.ts'
 
@@ -211,6 +212,23 @@ export function checkFit(contribution: Contribution, shape: readonly number[]): 
     'base',
     `Cannot apply ${tensor.name}: expected ${expected}, found ${found}; the expert is for another base`,
     { fields: { tensor: tensor.name, target: contribution.target, expected, found } },
+  )
+}
+
+/** @throws {TritswapError} `limit` for a pair whose rank says more than its factors: its work would have no bound */
+export function checkRank(contribution: Contribution): void {
+  if (contribution.kind !== 'lowRank') return
+  const { left, right, rank, target } = contribution
+  const sizes = [left, right].map(({ tensor }) => weightsOf(tensor.shape) / rank)
+  const entries = [left, right].map(({ tensor }) =>
+    tensor.codec === 'ternary' ? tensor.kept : weightsOf(tensor.shape),
+  )
+  const limit = Math.max(MAX_FREE_RANK, Math.min(...sizes, ...entries))
+  if (rank <= limit) return
+  throw new TritswapError(
+    'limit',
+    `Cannot use ${left.tensor.name}: expected a rank of at most ${limit} for factors of ${sizes.join(' and ')} with ${entries.join(' and ')} entries, found ${rank}; compress the adapter with a lower rank`,
+    { fields: { tensor: left.tensor.name, target, rank, limit } },
   )
 }
 

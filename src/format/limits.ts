@@ -32,6 +32,11 @@ export const MAX_SOURCES = 1024
 export const MAX_GRAPHS = 64
 /** Tensors that one graph input is made of: the fused experts of a mixture. Pairs of them are compared. */
 export const MAX_PARTS = 1024
+/**
+ * Rank that a LoRA pair may have whatever its factors. Above it, each rank costs a pass over the target and needs what
+ * makes it worth one: a row and a column of the target, and an entry in either factor.
+ */
+export const MAX_FREE_RANK = 256
 /** ONNX and PyTorch weights have at most five dimensions. */
 export const MAX_RANK = 8
 /** Flat indices and bit offsets are u32 on the GPU. */

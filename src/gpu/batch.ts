@@ -1,5 +1,8 @@
+import { isTritswapError } from '../errors.ts'
+import { checked, refusal } from './checked.ts'
 import type { Gpu } from './device.ts'
 import type { Bindings, Kernel, Params } from './kernel.ts'
+import type { GpuTimer } from './timer.ts'
 
 /** Uniform memory is written once a submission, in pages of this size. */
 const PAGE_BYTES = 65_536
@@ -10,29 +13,40 @@ const MAX_GROUPS = 65_535
 export const WORK_LIMIT = 2 ** 27
 /** Invocations of a kernel that strides over all words of a buffer, at most. */
 export const STRIDING_INVOCATIONS = 65_536
-/** How many passes of a batch are timed, the first ones. */
-const TIMED_PASSES = 64
+
+interface BatchOptions {
+  workLimit?: number
+  timer?: GpuTimer
+  /** Word i of it becomes zero when submission i has run, as far as it has words. */
+  witness?: GPUBuffer
+}
 
 /**
  * Collects dispatches into few submissions. A submission has dispatches of `workLimit` units of work (weights, by
- * convention) or a single longer one, so that none runs long enough for the watchdog of a driver.
+ * convention) or a single longer one, so that none runs long enough for the watchdog of a driver. Nothing reaches the
+ * queue before `submit`; what the device refuses shows in the error scopes around `end`.
  */
 export class Batch {
   readonly #gpu: Gpu
   readonly #workLimit: number
-  readonly #queries: GPUQuerySet | undefined
-  #timedPasses = 0
+  readonly #timer: GpuTimer | undefined
+  readonly #witness: GPUBuffer | undefined
+  #recorded: GPUCommandBuffer[] = []
   #encoder: GPUCommandEncoder | undefined
   #pass: GPUComputePassEncoder | undefined
   #work = 0
   #pages: { buffer: GPUBuffer; bytes: ArrayBuffer; used: number }[] = []
 
-  constructor(gpu: Gpu, { workLimit = WORK_LIMIT, timed = false } = {}) {
+  constructor(gpu: Gpu, { workLimit = WORK_LIMIT, timer, witness }: BatchOptions = {}) {
     this.#gpu = gpu
     this.#workLimit = workLimit
-    if (timed && gpu.features.timestamps) {
-      this.#queries = gpu.device.createQuerySet({ type: 'timestamp', count: 2 * TIMED_PASSES })
-    }
+    this.#timer = timer
+    this.#witness = witness
+  }
+
+  /** Submissions that `submit` makes, once `end` was called. */
+  get submissions(): number {
+    return this.#recorded.length
   }
 
   /**
@@ -53,7 +67,7 @@ export class Batch {
   /** Runs `kernel` with at least `groups` workgroups. */
   dispatchGroups(kernel: Kernel, bindings: Bindings, params: Params, groups: number, work: number): void {
     if (groups === 0) return
-    if (this.#work > 0 && this.#work + work > this.#workLimit) this.submit()
+    if (this.#work > 0 && this.#work + work > this.#workLimit) this.#close()
     this.#work += work
     const all = kernel.paramsBytes === 0 ? bindings : { ...bindings, params: this.#uniform(kernel, params) }
     const group = kernel.bind(all)
@@ -75,42 +89,53 @@ export class Batch {
     this.#commands().copyBufferToBuffer(from, fromOffset, to, toOffset, bytes)
   }
 
-  /** Submits everything so far to the queue. */
-  submit(): void {
+  /** Ends the recording: all that can be refused has been then, except the submission itself. */
+  end(): void {
     this.#endPass()
-    if (this.#encoder === undefined) return
+    if (this.#encoder !== undefined) this.#timer?.resolve(this.#encoder)
+    this.#close()
     for (const { buffer, bytes, used } of this.#pages)
       this.#gpu.device.queue.writeBuffer(buffer, 0, bytes, 0, used)
-    this.#gpu.device.queue.submit([this.#encoder.finish()])
-    for (const { buffer } of this.#pages) buffer.destroy()
-    this.#pages = []
-    this.#encoder = undefined
-    this.#work = 0
   }
 
-  /** Submits, waits for the GPU and returns its time in ms over all passes; undefined without timestamps. */
-  async finish(): Promise<number | undefined> {
-    const { device } = this.#gpu
-    if (this.#queries === undefined || this.#timedPasses === 0) {
-      this.submit()
-      await device.queue.onSubmittedWorkDone()
-      this.#queries?.destroy()
-      return undefined
+  /** Submits everything to the queue. */
+  submit(): void {
+    this.end()
+    try {
+      for (const commands of this.#recorded) this.#gpu.device.queue.submit([commands])
+    } finally {
+      this.destroy()
     }
-    const passes = this.#timedPasses
-    const resolved = device.createBuffer({
-      size: passes * 16,
-      usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
-    })
-    this.#endPass()
-    this.#commands().resolveQuerySet(this.#queries, 0, passes * 2, resolved, 0)
+  }
+
+  /** Submits, waits for the GPU and returns its time in ms over all passes; undefined without a timer. */
+  async finish(): Promise<number | undefined> {
     this.submit()
-    const ticks = new BigUint64Array(await readBuffer(this.#gpu, resolved, 0, passes * 16))
-    resolved.destroy()
-    this.#queries.destroy()
-    let nanoseconds = 0
-    for (let pass = 0; pass < passes; pass++) nanoseconds += Number(ticks[2 * pass + 1] - ticks[2 * pass])
-    return nanoseconds / 1e6
+    if (this.#timer !== undefined) return this.#timer.read()
+    await this.#gpu.device.queue.onSubmittedWorkDone()
+    return undefined
+  }
+
+  /** Drops what was recorded and not submitted. */
+  destroy(): void {
+    for (const { buffer } of this.#pages) buffer.destroy()
+    this.#pages = []
+    this.#recorded = []
+    this.#encoder = undefined
+    this.#pass = undefined
+  }
+
+  /** Ends the commands of one submission. */
+  #close(): void {
+    this.#endPass()
+    if (this.#encoder === undefined) return
+    const word = this.#recorded.length * 4
+    if (this.#witness !== undefined && word < this.#witness.size) {
+      this.#encoder.clearBuffer(this.#witness, word, 4)
+    }
+    this.#recorded.push(this.#encoder.finish())
+    this.#encoder = undefined
+    this.#work = 0
   }
 
   #commands(): GPUCommandEncoder {
@@ -120,14 +145,8 @@ export class Batch {
 
   #compute(): GPUComputePassEncoder {
     if (this.#pass === undefined) {
-      const querySet = this.#timedPasses < TIMED_PASSES ? this.#queries : undefined
-      const index = 2 * this.#timedPasses
-      this.#pass = this.#commands().beginComputePass(
-        querySet && {
-          timestampWrites: { querySet, beginningOfPassWriteIndex: index, endOfPassWriteIndex: index + 1 },
-        },
-      )
-      if (querySet !== undefined) this.#timedPasses++
+      const timestampWrites = this.#timer?.nextPass()
+      this.#pass = this.#commands().beginComputePass(timestampWrites && { timestampWrites })
     }
     return this.#pass
   }
@@ -158,20 +177,32 @@ export class Batch {
   }
 }
 
-/** Bytes of a buffer on the CPU; `offset` and `size` are multiples of 4. */
+/**
+ * Bytes of a buffer on the CPU; `offset` and `size` are multiples of 4.
+ * @throws {TritswapError} `memory`, `webgpu`, `device-lost`
+ */
 export async function readBuffer(
-  { device }: Gpu,
+  gpu: Gpu,
   buffer: GPUBuffer,
   offset: number,
   size: number,
 ): Promise<ArrayBuffer> {
-  const staging = device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST })
+  const { device } = gpu
+  const what = 'read from VRAM'
+  const staging = await checked(gpu, what, () =>
+    device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST }),
+  )
   try {
-    const encoder = device.createCommandEncoder()
-    encoder.copyBufferToBuffer(buffer, offset, staging, 0, size)
-    device.queue.submit([encoder.finish()])
+    await checked(gpu, what, () => {
+      const encoder = device.createCommandEncoder()
+      encoder.copyBufferToBuffer(buffer, offset, staging, 0, size)
+      device.queue.submit([encoder.finish()])
+    })
     await staging.mapAsync(GPUMapMode.READ)
     return staging.getMappedRange().slice(0)
+  } catch (error) {
+    gpu.lost.throwIfAborted()
+    throw isTritswapError(error) ? error : refusal(what, error)
   } finally {
     staging.destroy()
   }

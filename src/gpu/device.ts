@@ -16,11 +16,13 @@ export interface Gpu {
   readonly device: GPUDevice
   readonly adapter: AdapterFacts
   readonly features: { readonly timestamps: boolean; readonly f16: boolean }
+  /** Aborts when the device is lost, `device.destroy()` included; its reason is a `device-lost` error. */
+  readonly lost: AbortSignal
 }
 
 export interface GpuOptions {
   powerPreference?: GPUPowerPreference
-  /** Called once if the device is lost for any reason but `device.destroy()`. */
+  /** Called once when the device is lost, by `device.destroy()` too. */
   onLost?: (info: GPUDeviceLostInfo) => void
 }
 
@@ -90,11 +92,7 @@ export async function requestGpu({
       },
     )
   }
-  if (onLost !== undefined) {
-    device.lost.then((info) => {
-      if (info.reason !== 'destroyed') onLost(info)
-    })
-  }
+  if (onLost !== undefined) device.lost.then(onLost)
   return wrapDevice(device, adapter.info)
 }
 
@@ -104,6 +102,8 @@ export async function requestGpu({
  */
 export function wrapDevice(device: GPUDevice, info: GPUAdapterInfo | undefined = device.adapterInfo): Gpu {
   const { vendor = '', architecture = '', device: name = '', description = '' } = info ?? {}
+  const lost = new AbortController()
+  device.lost.then(({ message }) => lost.abort(lostError(message)))
   const all = `${vendor} ${architecture} ${name} ${description}`
   return {
     device,
@@ -119,5 +119,13 @@ export function wrapDevice(device: GPUDevice, info: GPUAdapterInfo | undefined =
       timestamps: device.features.has('timestamp-query'),
       f16: device.features.has('shader-f16'),
     },
+    lost: lost.signal,
   }
+}
+
+function lostError(message: string): TritswapError {
+  return new TritswapError(
+    'device-lost',
+    `Cannot go on: the GPU device was lost (${message}); a loader starts a new one with the next call, attached sessions must be created anew`,
+  )
 }

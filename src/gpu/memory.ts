@@ -1,4 +1,5 @@
 import { TritswapError } from '../errors.ts'
+import { checked } from './checked.ts'
 import type { Gpu } from './device.ts'
 
 /** onnxruntime-web binds buffers whose size is a multiple of this. */
@@ -31,24 +32,17 @@ export async function createBuffers(gpu: Gpu, what: string, sizes: readonly numb
   for (const size of sizes) checkSize(gpu, what, size)
   if (sizes.length === 0) return []
   const { device } = gpu
-  device.pushErrorScope('out-of-memory')
-  const buffers = sizes.map((size) =>
-    device.createBuffer({
-      label: what,
-      size,
-      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-    }),
-  )
-  const error = await device.popErrorScope()
-  if (error === null) return buffers
-  for (const buffer of buffers) buffer.destroy()
-  const bytes = sizes.reduce((sum, size) => sum + size, 0)
-  throw new TritswapError(
-    'memory',
-    `Cannot keep ${what} in VRAM: the GPU has no ${bytes} bytes left; close other pages that use it`,
-    {
-      fields: { what, bytes },
-      cause: error,
-    },
-  )
+  const buffers: GPUBuffer[] = []
+  try {
+    await checked(gpu, `keep ${what} in VRAM`, () => {
+      for (const size of sizes) {
+        const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST
+        buffers.push(device.createBuffer({ label: what, size, usage }))
+      }
+    })
+    return buffers
+  } catch (error) {
+    for (const buffer of buffers) buffer.destroy()
+    throw error
+  }
 }

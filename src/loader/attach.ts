@@ -142,6 +142,7 @@ export class AttachedExperts {
     this.#options = options
     const home = async () => {
       if (this.#disposed) throw new TritswapError('released', 'Cannot use these experts: they were disposed')
+      host.gpu.lost.throwIfAborted()
       return host.loaded
     }
     this.#library = new ExpertLibrary(fetches, home, {

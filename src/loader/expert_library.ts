@@ -84,8 +84,8 @@ interface Handle<H> {
   home: H
   /** It was evicted from there. */
   isLost?: boolean
-  /** A load of it under way, for all calls that wait for it. */
-  reload?: Promise<void>
+  /** A load of it under way, for all calls that wait for it, and the home that it goes to. */
+  reload?: { home: H; done: Promise<void> }
   /** Phases of its load in ms, until a switch has reported them. */
   unreported?: LoadPhases
 }
@@ -244,10 +244,17 @@ export class ExpertLibrary<H extends ExpertHome> {
     for (const id of ids) {
       const handle = this.#handle(id)
       while (handle.home !== home || handle.isLost) {
-        handle.reload ??= this.#reload(home, id, handle, ids).finally(() => {
-          handle.reload = undefined
+        handle.reload ??= {
+          home,
+          done: this.#reload(home, id, handle, ids).finally(() => {
+            handle.reload = undefined
+          }),
+        }
+        const { reload } = handle
+        // What fails on the way to another home says nothing of this one.
+        await reload.done.catch((error: unknown) => {
+          if (reload.home === home) throw error
         })
-        await handle.reload
       }
     }
   }
@@ -281,11 +288,14 @@ export class ExpertLibrary<H extends ExpertHome> {
         phases,
       }
     }
+    // A fetch worker waits for a reader that is gone, so the load ends with its home.
+    const unread = new AbortController()
     const file = this.#fetches.load(
       { source, rootHash, kind: 'expert', name: label ?? id },
-      { onProgress, signal },
+      { onProgress, signal: AbortSignal.any([unread.signal, ...(signal ? [signal] : [])]) },
     )
     const loaded = home.load(id, label, transfer(file.port, [file.port]), file.signal, binding, pinned)
+    loaded.catch((error) => unread.abort(error))
     try {
       const [{ uploadMs: upload, ...info }, { stats }] = await Promise.all([loaded, file.done])
       const phases = { fetch: stats.fetchMs + stats.cacheMs, verify: stats.verifyMs, upload }

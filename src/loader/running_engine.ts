@@ -1,6 +1,7 @@
+import { abortable } from '../async/abortable.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { ModelInfo } from '../engine/protocol.ts'
-import { TritswapError } from '../errors.ts'
+import { isTritswapError, TritswapError } from '../errors.ts'
 import { connectWorker, type RemoteApi, startWorker, type WorkerLink } from '../rpc/index.ts'
 
 export type EngineApi = RemoteApi<Engine>
@@ -32,22 +33,13 @@ export class RunningEngine {
   /** The engine's API; another object after each restart. @throws {TritswapError} `released` after `dispose` */
   async api(): Promise<EngineApi> {
     this.#ended.signal.throwIfAborted()
-    this.#running ??= this.#begin(async () => {
-      const link = await this.#start()
-      try {
-        await this.#parts.restore(link.api)
-      } catch (error) {
-        link.terminate(error as Error)
-        throw error
-      }
-      return link
-    })
+    this.#running ??= this.#begin(() => this.#start((api) => this.#parts.restore(api)))
     return (await this.#running).api
   }
 
   /** The first start. @param signal - ends it */
   async start(signal?: AbortSignal): Promise<void> {
-    this.#running = this.#begin(() => this.#start(signal))
+    this.#running = this.#begin(() => this.#start(async () => {}, signal))
     await this.#running
   }
 
@@ -71,17 +63,25 @@ export class RunningEngine {
     return running
   }
 
-  async #start(signal?: AbortSignal): Promise<WorkerLink<Engine>> {
+  async #start(
+    restore: (api: EngineApi) => Promise<void>,
+    signal?: AbortSignal,
+  ): Promise<WorkerLink<Engine>> {
     const ended = AbortSignal.any([this.#ended.signal, ...(signal ? [signal] : [])])
     ended.throwIfAborted()
     const worker = startWorker(
       (Worker) => new Worker(new URL('../engine/worker.ts', import.meta.url), { type: 'module' }),
     )
-    const link = connectWorker<Engine>(worker, 'engine worker')
+    const link = connectWorker<Engine>(worker, 'engine worker', {
+      isFatal: (error) => isTritswapError(error, 'device-lost'),
+    })
     const stop = () => link.terminate(ended.reason as Error)
     ended.addEventListener('abort', stop, { once: true })
     try {
-      this.#info = await this.#parts.open(link, ended)
+      // Whatever opening waits for besides the worker ends with the worker.
+      const opening = AbortSignal.any([ended, link.dead])
+      this.#info = await abortable(this.#parts.open(link, opening), opening)
+      await abortable(restore(link.api), opening)
       link.dead.addEventListener('abort', () => this.#onDeath(link), { once: true })
       link.dead.throwIfAborted()
       return link

@@ -5,7 +5,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
-import { type Contribution, contributionsOf, tensorsOf } from '../format/contributions.ts'
+import { type Contribution, checkRank, contributionsOf, tensorsOf } from '../format/contributions.ts'
 import { ELEMENT_BYTES, type FloatInputDtype } from '../format/dtype.ts'
 import type { TritTable, TritTensor } from '../format/index.ts'
 import { type BypassTerm, termsOf } from './bypass_terms.ts'
@@ -63,6 +63,7 @@ export function bindExpert(
     table.tensors,
     (tensor) => weights.floatPlacementsOf(tensor).length > 0,
   ).filter(({ target }) => !unused.has(target))
+  for (const contribution of contributions) checkRank(contribution)
   const prefersInput =
     choice === 'auto' && table.method !== 'full' && costsLess(contributions, weights, sites)
   const preferred = prefersInput ? 'input' : choice

@@ -25,8 +25,13 @@ export interface WorkerLink<T> {
 /**
  * Connects to a worker that called {@link serve}. Notices its death by a script that does not load, an uncaught error, a
  * message that cannot be read, and (with Web Locks) any other end of the thread.
+ * @param options.isFatal - tells of an error that a call rejected with whether the worker is of no use after it: it ends
  */
-export function connectWorker<T extends object>(worker: Worker, name: string): WorkerLink<T> {
+export function connectWorker<T extends object>(
+  worker: Worker,
+  name: string,
+  { isFatal = () => false }: { isFatal?: (error: unknown) => boolean } = {},
+): WorkerLink<T> {
   installTransferHandlers()
   const death = new AbortController()
   const remote = wrap<T>(worker)
@@ -45,7 +50,9 @@ export function connectWorker<T extends object>(worker: Worker, name: string): W
   watchLock(worker, name, () => die(died(name, 'its thread ended')), death.signal)
 
   return {
-    api: callsUntil(death.signal, remote),
+    api: callsUntil(death.signal, remote, (error) => {
+      if (isFatal(error)) die(error as Error)
+    }),
     dead: death.signal,
     terminate: (reason) => die(reason ?? died(name, 'it was stopped')),
   }
@@ -59,11 +66,18 @@ function died(name: string, what: string, cause?: unknown): TritswapError {
 }
 
 /** Calls that reject when the worker dies; comlink's own would stay pending. */
-function callsUntil<T extends object>(dead: AbortSignal, remote: Remote<T>): RemoteApi<T> {
+function callsUntil<T extends object>(
+  dead: AbortSignal,
+  remote: Remote<T>,
+  onError: (error: unknown) => void,
+): RemoteApi<T> {
   const methods = remote as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>
   const call = async (key: string, args: unknown[]) => {
     dead.throwIfAborted()
-    const result = await abortable(methods[key](...args), dead)
+    const result = await abortable(methods[key](...args), dead).catch((error: unknown) => {
+      onError(error)
+      throw error
+    })
     if (result instanceof ReceivedIterable) result.rejectWhen(dead)
     return result
   }

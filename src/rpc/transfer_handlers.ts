@@ -1,5 +1,5 @@
 import { transferHandlers } from 'comlink'
-import { type PackedError, packError, unpackError } from '../errors.ts'
+import { cloneable, type PackedError, packError, unpackError } from '../errors.ts'
 import { type Callback, receiveCallback, receiveSignal, sendCallback, sendSignal } from './arguments.ts'
 import { isSendable, ReceivedIterable, sendIterable } from './iterables.ts'
 
@@ -19,7 +19,7 @@ export function installTransferHandlers(): void {
   transferHandlers.set('throw', {
     canHandle: thrown.canHandle as (value: unknown) => value is ThrownValue,
     serialize: ({ value }: ThrownValue): [PackedThrow, Transferable[]] => [
-      value instanceof Error ? { error: packError(value) } : { value },
+      value instanceof Error ? { error: packError(value) } : { value: cloneable(value) },
       [],
     ],
     deserialize(packed: PackedThrow): never {

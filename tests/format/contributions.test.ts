@@ -5,6 +5,7 @@ import {
   type AdapterTensor,
   type Contribution,
   checkFit,
+  checkRank,
   contributionsOf,
   misfitOf,
 } from '../../src/format/contributions.ts'
@@ -64,6 +65,28 @@ describe('a LoRA pair', () => {
   test('an embedding and the output layer that shares its weight have a pair each', () => {
     const both = [...pair('embedding', [3, 7], [5, 3]), ...pair('linear', [3, 5], [7, 3])]
     expect(describePair(contributionsOf(both)).map(({ ofEmbedding }) => ofEmbedding)).toEqual([true, false])
+  })
+
+  test.each([
+    [4096, [64, 64], 0, 256],
+    [4096, [4096, 4096], 100, 256],
+    [4096, [4096, 4096], 5000, undefined],
+    [8, [2, 64], 0, undefined],
+    [257, [2, 512], 514, 256],
+  ])('of rank %i on %j with %i entries a factor is limited to %s', (rank, [rows, cols], kept, limit) => {
+    const stored = { codec: 'ternary', kept } as Partial<AdapterTensor>
+    const [a, b] = pair('linear', [rank, cols], [rows, rank])
+    const [contribution] = contributionsOf(
+      [
+        { ...a, ...stored },
+        { ...b, ...stored },
+      ],
+      () => true,
+    )
+    if (limit === undefined) return checkRank(contribution)
+    expect(() => checkRank(contribution)).toThrow(
+      expect.objectContaining({ tag: 'limit', fields: expect.objectContaining({ rank, limit }) }),
+    )
   })
 
   test('factors of unequal rank fit nothing', () => {

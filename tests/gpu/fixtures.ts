@@ -146,8 +146,9 @@ export async function engineFor(
   base: Container,
   inputs: readonly HoistedInput[],
   budgetBytes = 2 ** 28,
+  gpu?: Gpu,
 ): Promise<Engine> {
-  const gpu = await testGpu()
+  gpu ??= await testGpu()
   const weights = await WeightStore.create({ gpu, inputs, table: base.head.table })
   const experts = await ExpertStore.create({ gpu, budgetBytes })
   const switcher = await Switcher.create({ gpu, weights, experts })

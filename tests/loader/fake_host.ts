@@ -2,6 +2,7 @@
  * Experts without a GPU: ids, sets, passes and switches are the real ones; the store only counts bytes, and a switch
  * only writes a line.
  */
+import { abortable } from '../../src/async/abortable.ts'
 import { TritswapError } from '../../src/errors.ts'
 import type { FetchHandle, FetchOptions } from '../../src/fetcher/pool.ts'
 import type { FetchedFile, FetchRequest, FileMessage } from '../../src/fetcher/protocol.ts'
@@ -135,7 +136,7 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
   const host = {
     runtime,
     loaded,
-    gpu: { adapter: {}, device: { destroy() {} } },
+    gpu: { adapter: {}, device: { destroy() {} }, lost: new AbortController().signal },
     dtype: 'f32',
     stats: () => ({ active: loaded.namesOf(runtime.current) }),
     destroy: () => {
@@ -174,10 +175,11 @@ export async function serveFile(
   files: FakeFiles,
   { source }: FetchRequest,
   port: MessagePort | undefined,
+  signal?: AbortSignal,
 ): Promise<FetchedFile> {
   const rootHash = String(source).split('/').at(-1)?.replace('.trit', '') as string
   files.fetched.push(rootHash)
-  await files.before(rootHash)
+  await abortable(Promise.resolve(files.before(rootHash)), signal)
   const payloadBytes = files.bytes[rootHash] ?? 1000
   const tensor = {
     name: 'w',
@@ -209,7 +211,7 @@ export function fakeFetches(files: FakeFiles) {
     load(request: FetchRequest, { signal }: FetchOptions = {}): FetchHandle {
       const { port1, port2 } = new MessageChannel()
       const failed = new AbortController()
-      const done = serveFile(files, request, port1).then((file) => {
+      const done = serveFile(files, request, port1, signal).then((file) => {
         signal?.throwIfAborted()
         return file
       })

@@ -24,6 +24,8 @@ export interface FakePage {
   budget: number
   /** Waited for while an engine opens its model. */
   beforeOpen: Promise<unknown>
+  /** Waited for by each switch of engines that start from now on. */
+  beforeSwitch: Promise<unknown>
 }
 
 /** Puts workers, a document and a prepared model folder in place of those that Node lacks. */
@@ -33,6 +35,7 @@ export function fakePage(): FakePage {
     engines: [],
     budget: Number.POSITIVE_INFINITY,
     beforeOpen: Promise.resolve(),
+    beforeSwitch: Promise.resolve(),
   }
   class FakeWorker extends EventTarget {
     readonly #port: MessagePort
@@ -61,6 +64,7 @@ export function fakePage(): FakePage {
     #engine(_port: MessagePort): Engine {
       let lose = (_message: string) => {}
       const model = fakeModel(page.budget)
+      model.beforeSwitch = page.beforeSwitch
       const open = async (...args: unknown[]): Promise<OpenModel> => {
         lose = args.find((arg) => typeof arg === 'function') as typeof lose
         await page.beforeOpen
@@ -104,8 +108,12 @@ export function fakePage(): FakePage {
 
 function fetchWorker(page: FakePage) {
   return {
-    fetch: (request: Parameters<typeof serveFile>[1], port: MessagePort) =>
-      serveFile(page.files, request, port),
+    fetch: (
+      request: Parameters<typeof serveFile>[1],
+      port: MessagePort,
+      _settings: unknown,
+      signal: AbortSignal,
+    ) => serveFile(page.files, request, port, signal),
     forget() {},
   }
 }

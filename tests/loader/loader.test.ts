@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { isAbortError, isTritswapError } from '../../src/errors.ts'
+import { isAbortError, isTritswapError, TritswapError } from '../../src/errors.ts'
 import { type Expert, ExpertLoader } from '../../src/loader/index.ts'
 import { type FakePage, fakePage } from './fake_page.ts'
 
@@ -130,6 +130,68 @@ describe('a lost device', () => {
     expect(page.engines).toHaveLength(2)
   })
 
+  /** What a fetch worker does whose reader is gone. */
+  const wait = () => new Promise(() => {})
+  const allSettled = (calls: Promise<unknown>[]) => Promise.allSettled(calls)
+  const lost = { status: 'rejected', reason: expect.toSatisfy(failsWith('device-lost')) }
+
+  test('ends loads that wait for their reader, as often as it happens', async () => {
+    await open()
+    for (let loss = 1; loss <= 5; loss++) {
+      page.files.before = (name) => (name === 'a' ? wait() : undefined)
+      const loads = allSettled([load('a'), load('a')])
+      await expect.poll(() => page.files.fetched.filter((name) => name === 'a')).toHaveLength(loss)
+      await expect.poll(() => engine().calls.filter((call) => call === 'load')).toHaveLength(2)
+      engine().loseDevice()
+      expect(await loads).toEqual([lost, lost])
+      expect(await loader.tokenize('x')).toBeDefined()
+      expect(page.engines).toHaveLength(loss + 1)
+    }
+    page.files.before = () => undefined
+    const a = await load('a')
+    expect((await loader.activate(a)).experts).toEqual([{ expert: 'a', weight: 1 }])
+  })
+
+  test('ends the start of a loader', async () => {
+    page.files.before = wait
+    const opening = open()
+    await expect.poll(() => page.engines[0]?.calls.includes('open')).toBe(true)
+    engine().loseDevice()
+    await expect(opening).rejects.toSatisfy(failsWith('device-lost'))
+    expect(engine().terminated).toBe(true)
+  })
+
+  test.each(['base', 'a'])(
+    'ends a restart that loads %s, and the call after it starts anew',
+    async (file) => {
+      await open()
+      await loader.activate(await load('a'))
+      engine().loseDevice()
+      await expect.poll(() => engine().terminated).toBe(true)
+      for (let loss = 2; loss <= 6; loss++) {
+        page.files.fetched.length = 0
+        page.files.before = (name) => (name === file ? wait() : undefined)
+        const restarting = allSettled([loader.tokenize('x'), loader.checksum()])
+        await expect.poll(() => page.files.fetched.includes(file)).toBe(true)
+        await expect.poll(() => engine().calls.includes(file === 'a' ? 'load' : 'open')).toBe(true)
+        engine().loseDevice()
+        expect(await restarting).toEqual([lost, lost])
+      }
+      page.files.before = () => undefined
+      expect(await write()).toMatchObject([{ experts: [{ expert: 'a' }] }, {}])
+    },
+  )
+
+  test('that a call reports is lost for the next one', async () => {
+    await open()
+    const rejected = Promise.reject(new TritswapError('device-lost', 'lost'))
+    rejected.catch(() => {})
+    engine().beforeSwitch = rejected
+    await expect(loader.activate(await load('a'))).rejects.toSatisfy(failsWith('device-lost'))
+    await loader.activate(await load('a'))
+    expect(page.engines.map(({ terminated }) => terminated)).toEqual([true, false])
+  })
+
   test('ends a switch, which can be asked for again', async () => {
     await open()
     const [a, b] = [await load('a'), await load('b')]
@@ -170,6 +232,17 @@ describe('dispose', () => {
     await expect(loader.tokenize('x')).rejects.toSatisfy(failsWith('released'))
     await loader.dispose()
     expect(warnings).toEqual([])
+  })
+
+  test('does not wait for the restart of an engine that is busy', async () => {
+    await open()
+    await loader.activate(await load('a'))
+    engine().crash()
+    page.beforeSwitch = new Promise(() => {})
+    const ended = expect(loader.tokenize('x')).rejects.toSatisfy(failsWith('released'))
+    await expect.poll(() => engine().calls.includes('activate')).toBe(true)
+    await loader.dispose()
+    await ended
   })
 
   test('of a restart under way ends it', async () => {

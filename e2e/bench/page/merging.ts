@@ -11,6 +11,7 @@ import {
 } from '../../../src/gpu/index.ts'
 import { Kernel } from '../../../src/gpu/kernel.ts'
 import { createBuffers } from '../../../src/gpu/memory.ts'
+import { GpuTimer } from '../../../src/gpu/timer.ts'
 import { type Kind, stageCase } from '../names.ts'
 import type { DeltaPart, PageConfig } from '../protocol.ts'
 import type { Bench, Group } from './bench.ts'
@@ -131,7 +132,7 @@ async function addDense(
   ...deltas: { parts: DensePart[]; factor: number }[]
 ): Promise<{ totalMs: number; gpuMs?: number }> {
   const from = performance.now()
-  const batch = new Batch(gpu, { timed: true })
+  const batch = new Batch(gpu, { timer: await GpuTimer.create(gpu) })
   for (const { parts, factor } of deltas) {
     for (const { kernel, weights, delta, quads, scale } of parts) {
       batch.dispatch(

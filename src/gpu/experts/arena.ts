@@ -1,3 +1,4 @@
+import { checked } from '../checked.ts'
 import type { Gpu } from '../device.ts'
 import { createBuffers } from '../memory.ts'
 
@@ -16,6 +17,9 @@ export class Arena {
   #buffer: GPUBuffer | undefined
   /** In ascending order. */
   #spans: Span[] = []
+  /** How often the buffer was handed out: each time for commands that may write to it. */
+  #uses = 0
+  #moves = 0
 
   constructor(gpu: Gpu) {
     this.#gpu = gpu
@@ -24,7 +28,13 @@ export class Arena {
   /** @throws {Error} while nothing is allocated */
   get buffer(): GPUBuffer {
     if (this.#buffer === undefined) throw new Error('the arena is empty')
+    this.#uses++
     return this.#buffer
+  }
+
+  /** How often spans have moved: a command that was recorded before must not be submitted after. */
+  get moves(): number {
+    return this.#moves
   }
 
   /** Size of the buffer. */
@@ -63,22 +73,45 @@ export class Arena {
     return span
   }
 
+  /** Moves all spans into a new buffer with room for one more; they stay where they are if that fails. */
   async #grow(words: number): Promise<Span> {
     const needed = this.#spans.reduce((sum, span) => sum + span.words, words)
     const [grown] = await createBuffers(this.#gpu, 'the resident experts', [needed * 4])
-    const old = this.#buffer
-    let first = 0
-    if (old !== undefined) {
-      const encoder = this.#gpu.device.createCommandEncoder()
-      for (const span of this.#spans) {
-        encoder.copyBufferToBuffer(old, span.first * 4, grown, first * 4, span.words * 4)
-        span.first = first
-        first += span.words
+    try {
+      // What is written to the old buffer while the device checks a copy is not in it: then another one is made. Uploads
+      // end, so this does.
+      for (;;) {
+        const uses = this.#uses
+        const spans = [...this.#spans]
+        if (this.#buffer !== undefined) await this.#copyTo(grown, this.#buffer, spans)
+        if (uses === this.#uses && spans.every((span) => this.#spans.includes(span))) break
       }
-      this.#gpu.device.queue.submit([encoder.finish()])
-      old.destroy()
+    } catch (error) {
+      grown.destroy()
+      throw error
     }
+    this.#moves++
+    let first = 0
+    for (const span of this.#spans) {
+      span.first = first
+      first += span.words
+    }
+    this.#buffer?.destroy()
     this.#buffer = grown
     return this.#insert(this.#spans.length, first, words)
+  }
+
+  /** Copies spans one behind the other. */
+  #copyTo(grown: GPUBuffer, old: GPUBuffer, spans: readonly Span[]): Promise<void> {
+    const { device } = this.#gpu
+    return checked(this.#gpu, 'move the resident experts', () => {
+      const encoder = device.createCommandEncoder()
+      let first = 0
+      for (const span of spans) {
+        encoder.copyBufferToBuffer(old, span.first * 4, grown, first * 4, span.words * 4)
+        first += span.words
+      }
+      device.queue.submit([encoder.finish()])
+    })
   }
 }

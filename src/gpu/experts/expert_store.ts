@@ -97,7 +97,6 @@ export class ExpertStore {
       if (this.#destroyed) this.arena.free(span)
       this.#checkAlive()
       const upload = new ExpertUpload({
-        gpu: this.#gpu,
         arena: this.arena,
         head,
         layout,

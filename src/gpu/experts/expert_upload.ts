@@ -1,6 +1,5 @@
 import { TritswapError } from '../../errors.ts'
 import { checkFiniteValues } from '../../format/finite.ts'
-import type { Gpu } from '../device.ts'
 import { OpaqueSections } from '../opaque_sections.ts'
 import { isDecoded, streamForm } from '../stream_form.ts'
 import type { Arena, Span } from './arena.ts'
@@ -8,7 +7,6 @@ import { type ExpertHead, type ExpertLayout, ResidentExpert } from './resident_e
 import type { StreamIndex } from './stream_index.ts'
 
 export interface ExpertUploadParts {
-  gpu: Gpu
   arena: Arena
   head: ExpertHead
   layout: ExpertLayout
@@ -50,7 +48,7 @@ export class ExpertUpload {
    */
   write(payloadOffset: number, bytes: Uint8Array<ArrayBuffer>): void {
     if (!this.#open) return
-    const { gpu, arena, head, layout, span, index, onWrite } = this.#parts
+    const { arena, head, layout, span, index, onWrite } = this.#parts
     const end = payloadOffset + bytes.length
     if (end > head.payloadBytes) {
       throw new TritswapError(
@@ -58,11 +56,11 @@ export class ExpertUpload {
         `Cannot upload bytes ${payloadOffset}–${end}: the payload has ${head.payloadBytes}`,
       )
     }
-    gpu.device.queue.writeBuffer(arena.buffer, span.first * 4 + payloadOffset, bytes)
+    index.write(arena.buffer, span.first * 4 + payloadOffset, bytes)
     for (const { tensor, values } of this.#opaque.take(payloadOffset, bytes)) {
       checkFiniteValues(tensor, values, head.table.label ?? head.rootHash.slice(0, 12))
       const { words } = layout.streams[head.table.tensors.indexOf(tensor)]
-      gpu.device.queue.writeBuffer(arena.buffer, (span.first + words) * 4, values)
+      index.write(arena.buffer, (span.first + words) * 4, values)
     }
     this.#written += bytes.length
     for (const [i, tensor] of head.table.tensors.entries()) {
@@ -79,7 +77,7 @@ export class ExpertUpload {
   /**
    * Waits until the GPU has indexed and validated all streams, which it starts to do as they arrive. The expert has
    * one reference, the caller's.
-   * @throws {TritswapError} `format` if a stream contradicts the table, `input` if bytes are missing, `released` if the
+   * @throws {TritswapError} as {@link StreamIndex.check}, `input` if bytes are missing, `released` if the
    * upload was cancelled or the store destroyed; nothing is left behind
    */
   async finish(): Promise<ResidentExpert> {

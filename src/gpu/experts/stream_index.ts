@@ -1,6 +1,7 @@
 import { TritswapError } from '../../errors.ts'
 import { BLOCK_WEIGHTS, type TritTable, type TritTensor, tilingOf } from '../../format/index.ts'
 import { ALIGNMENT, Batch, readBuffer, WORK_LIMIT } from '../batch.ts'
+import { checked } from '../checked.ts'
 import type { Gpu } from '../device.ts'
 import type { StreamSpan } from '../job.ts'
 import { type Kernel, kernelOf } from '../kernel.ts'
@@ -44,6 +45,8 @@ export class StreamIndex {
   readonly #buffers: readonly GPUBuffer[]
   #sectionsUsed = 0
   #batches: (readonly IndexedTensor[])[] = []
+  /** Settles when the device has accepted the batches so far, or refused one. */
+  #accepted: Promise<unknown> = Promise.resolve()
   #waiting: IndexedTensor[] = []
   #waitingBlocks = 0
 
@@ -92,31 +95,40 @@ export class StreamIndex {
     const packed = this.#kernels.blocks.packArray('sections', sectionParams(ternary, first))
     this.#sectionsUsed += Math.ceil(packed.byteLength / ALIGNMENT) * ALIGNMENT
     this.#batches.push(ternary)
-    const { queue } = this.#gpu.device
-    queue.writeBuffer(sections, sectionsAt, packed)
-    queue.writeBuffer(status, statusAt, Uint32Array.of(0, 0xffffffff))
     const bindings = {
       sections: { buffer: sections, offset: sectionsAt, size: packed.byteLength },
       arena: { buffer: arena },
       status: { buffer: status, offset: statusAt, size: this.#kernels.blocks.storageBytes('status') },
     }
-    const batch = new Batch(this.#gpu)
-    batch.dispatchGroups(this.#kernels.offsets, bindings, {}, ternary.length, blocks)
-    const step = WORK_LIMIT / BLOCK_WEIGHTS
-    for (let from = 0; from < blocks; from += step) {
-      const end = Math.min(blocks, from + step)
-      const params = { first_block: from, end_block: end }
-      batch.dispatch(this.#kernels.blocks, bindings, params, end - from, (end - from) * BLOCK_WEIGHTS)
-    }
-    batch.dispatchGroups(this.#kernels.counts, bindings, {}, ternary.length, blocks)
-    batch.submit()
+    this.#check(() => {
+      const { queue } = this.#gpu.device
+      queue.writeBuffer(sections, sectionsAt, packed)
+      queue.writeBuffer(status, statusAt, Uint32Array.of(0, 0xffffffff))
+      const batch = new Batch(this.#gpu)
+      batch.dispatchGroups(this.#kernels.offsets, bindings, {}, ternary.length, blocks)
+      const step = WORK_LIMIT / BLOCK_WEIGHTS
+      for (let from = 0; from < blocks; from += step) {
+        const end = Math.min(blocks, from + step)
+        const params = { first_block: from, end_block: end }
+        batch.dispatch(this.#kernels.blocks, bindings, params, end - from, (end - from) * BLOCK_WEIGHTS)
+      }
+      batch.dispatchGroups(this.#kernels.counts, bindings, {}, ternary.length, blocks)
+      batch.submit()
+    })
+  }
+
+  /** Writes into the arena; {@link check} tells whether the device accepted it. */
+  write(arena: GPUBuffer, offset: number, bytes: ArrayBufferView<ArrayBuffer>): void {
+    this.#check(() => this.#gpu.device.queue.writeBuffer(arena, offset, bytes))
   }
 
   /**
    * Waits until the GPU has indexed all flushed streams.
-   * @throws {TritswapError} `format` for the first stream that contradicts the table
+   * @throws {TritswapError} `format` for the first stream that contradicts the table; `memory`, `webgpu` and
+   * `device-lost` where the device did not do its part
    */
   async check(): Promise<void> {
+    await this.#accepted
     if (this.#batches.length === 0) return
     const found = await readBuffer(this.#gpu, this.#buffers[1], 0, this.#batches.length * ALIGNMENT)
     for (const [i, ternary] of this.#batches.entries()) {
@@ -130,6 +142,12 @@ export class StreamIndex {
         { fields: { tensor: name, failures: why } },
       )
     }
+  }
+
+  #check(calls: () => void): void {
+    const accepted = checked(this.#gpu, 'load the expert', calls)
+    this.#accepted = Promise.all([this.#accepted, accepted])
+    this.#accepted.catch(() => {})
   }
 
   /** Frees its buffers; submitted work still completes. */

@@ -1,6 +1,7 @@
 import { TritswapError } from '../../errors.ts'
 import { floatsToHalves } from '../../format/float16.ts'
 import { Batch, STRIDING_INVOCATIONS } from '../batch.ts'
+import { checked } from '../checked.ts'
 import type { Gpu } from '../device.ts'
 import { dispatchJob, type ElementPlacement, streamParams } from '../job.ts'
 import { type Kernel, kernelOf } from '../kernel.ts'
@@ -77,9 +78,11 @@ export class Unpacker {
     const sizes = requests.map((request) => Math.ceil(sizeOf(request) / BUFFER_ALIGNMENT) * BUFFER_ALIGNMENT)
     const buffers = await createBuffers(this.#gpu, 'experts beside the weights', sizes)
     try {
-      const batch = new Batch(this.#gpu)
-      for (const [i, request] of requests.entries()) this.#encode(batch, request, buffers[i])
-      batch.submit()
+      await checked(this.#gpu, 'unpack experts', () => {
+        const batch = new Batch(this.#gpu)
+        for (const [i, request] of requests.entries()) this.#encode(batch, request, buffers[i])
+        batch.submit()
+      })
     } catch (error) {
       for (const buffer of buffers) buffer.destroy()
       throw error

@@ -1,5 +1,5 @@
 import { tilingOf, weightsOf } from '../../format/index.ts'
-import type { Batch } from '../batch.ts'
+import { type Batch, WORK_LIMIT } from '../batch.ts'
 import type { Gpu } from '../device.ts'
 import { dispatchJob } from '../job.ts'
 import { type Kernel, kernelOf, targetKernels } from '../kernel.ts'
@@ -85,26 +85,34 @@ export class LowRankMerge {
     const { rows, cols, rank, right, rowScale, colScale } = scratchLayout(plan, shape)
     const group = (parts: readonly WeightedTensor[], axis: number) =>
       parts.length === 0 ? 0 : axis / weightsOf(parts[0].tensor.shape)
-    batch.dispatchGroups(
-      this.#kernels.low_rank[placement.dtype],
-      { weights: { buffer: placement.buffer }, factors: { buffer: scratch } },
-      {
-        rows,
-        cols,
-        offset: placement.offset,
-        row_stride: placement.rowStride,
-        col_stride: placement.colStride,
-        rank,
-        left: 0,
-        right,
-        row_scale: rowScale,
-        row_group: group(plan.rowScales, rows),
-        col_scale: colScale,
-        col_group: group(plan.colScales, cols),
-      },
-      Math.ceil(rows / TILE) * Math.ceil(cols / TILE),
-      rows * cols * Math.max(1, rank),
-    )
+    const tiles = Math.ceil(rows / TILE) * Math.ceil(cols / TILE)
+    const workOfTile = TILE * TILE * Math.max(1, rank)
+    const step = Math.max(1, Math.floor(WORK_LIMIT / workOfTile))
+    for (let first = 0; first < tiles; first += step) {
+      const end = Math.min(tiles, first + step)
+      batch.dispatchGroups(
+        this.#kernels.low_rank[placement.dtype],
+        { weights: { buffer: placement.buffer }, factors: { buffer: scratch } },
+        {
+          rows,
+          cols,
+          offset: placement.offset,
+          row_stride: placement.rowStride,
+          col_stride: placement.colStride,
+          rank,
+          first_tile: first,
+          end_tile: end,
+          left: 0,
+          right,
+          row_scale: rowScale,
+          row_group: group(plan.rowScales, rows),
+          col_scale: colScale,
+          col_group: group(plan.colScales, cols),
+        },
+        end - first,
+        (end - first) * workOfTile,
+      )
+    }
   }
 }
 

@@ -7,6 +7,7 @@ import { TritswapError } from '../../errors.ts'
 import {
   type Contribution,
   checkFit,
+  checkRank,
   contributionsOf,
   isWholeTensor,
   type TensorRef,
@@ -100,6 +101,7 @@ function add(
 ): void {
   const { target, kind } = contribution
   checkFit(contribution, weights.shapeOf(target))
+  checkRank(contribution)
   let plan = plans.get(target)
   if (plan === undefined) {
     plan = { target, deltas: [], pairs: [], rowScales: [], colScales: [], isWhole: false }

@@ -5,12 +5,14 @@ import type { Gpu } from '../device.ts'
 import type { ExpertStore } from '../experts/expert_store.ts'
 import type { ResidentExpert } from '../experts/resident_expert.ts'
 import { createBuffers } from '../memory.ts'
+import { GpuTimer } from '../timer.ts'
 import type { WeightStore } from '../weights/weight_store.ts'
 import { type ActiveSet, layOut, type SetEntry, type TensorChange } from './active_set.ts'
 import { type ChangeOfSet, DeltaMerge } from './delta_merge.ts'
 import { Journal } from './journal.ts'
 import { LowRankMerge, scratchBytes } from './low_rank_merge.ts'
 import { MAX_EXPERTS, planOf } from './plan.ts'
+import { WholeSubmission } from './whole_submission.ts'
 
 export interface SwitchTimings {
   /** From the call to the end of the GPU's work, ms. */
@@ -31,13 +33,18 @@ export class Switcher {
   readonly #experts: ExpertStore
   readonly #deltas: DeltaMerge
   readonly #lowRank: LowRankMerge
+  readonly #submission: WholeSubmission
   #active: ActiveSet | undefined
   #switching = false
 
   static async create(options: { gpu: Gpu; weights: WeightStore; experts: ExpertStore }): Promise<Switcher> {
     const { gpu, weights, experts } = options
-    const [deltas, lowRank] = await Promise.all([DeltaMerge.create(gpu), LowRankMerge.create(gpu)])
-    return new Switcher(gpu, weights, experts, deltas, lowRank)
+    const [deltas, lowRank, submission] = await Promise.all([
+      DeltaMerge.create(gpu),
+      LowRankMerge.create(gpu),
+      WholeSubmission.create(gpu),
+    ])
+    return new Switcher(gpu, weights, experts, deltas, lowRank, submission)
   }
 
   private constructor(
@@ -46,12 +53,14 @@ export class Switcher {
     experts: ExpertStore,
     deltas: DeltaMerge,
     lowRank: LowRankMerge,
+    submission: WholeSubmission,
   ) {
     this.#gpu = gpu
     this.#weights = weights
     this.#experts = experts
     this.#deltas = deltas
     this.#lowRank = lowRank
+    this.#submission = submission
   }
 
   /** What is active; empty for the base. */
@@ -74,8 +83,10 @@ export class Switcher {
    * retained until the next switch. Weight 0 leaves an expert out. Calls must not overlap: wait for one before the
    * next.
    *
-   * @throws {TritswapError} as {@link planOf}, `released` for an expert that was evicted, `memory` when the journal does
-   * not fit; the current set is untouched then
+   * The device has accepted all of a switch before any of it runs, so the current set is untouched if it fails.
+   *
+   * @throws {TritswapError} as {@link planOf}, `released` for an expert that was evicted, `memory` when VRAM runs out,
+   * `webgpu` when the device refuses a call, `device-lost`
    * @throws {Error} for a call during another one
    */
   async apply(set: readonly SetEntry[]): Promise<SwitchTimings> {
@@ -99,6 +110,7 @@ export class Switcher {
     for (const { expert } of this.current) if (expert.references > 0) expert.release()
     this.#active = undefined
     this.#deltas.destroy()
+    this.#submission.destroy()
   }
 
   async #switch(entries: readonly SetEntry[]): Promise<SwitchTimings> {
@@ -113,7 +125,9 @@ export class Switcher {
     const retained: ResidentExpert[] = []
     let scratch: GPUBuffer | undefined
     let journal: Journal | undefined
-    let submitted = false
+    let timer: GpuTimer | undefined
+    let encodeMs = 0
+    const before = this.#active
     try {
       for (const { expert } of entries) retained.push(expert.retain())
       const plans = planOf(
@@ -125,31 +139,36 @@ export class Switcher {
       const needed = Array.from(changes.values(), ({ plan, shape }) => scratchBytes(plan, shape))
       const bytes = Math.max(0, ...needed)
       if (bytes > 0) [scratch] = await createBuffers(this.#gpu, 'low-rank factors', [bytes])
-      // Nothing is awaited from here to the last submission: a switch is on the queue as a whole or not at all.
-      const encodeFrom = performance.now()
-      const batch = new Batch(this.#gpu, { timed: true })
-      const before = this.#active
+      timer = await GpuTimer.create(this.#gpu)
       const next: ActiveSet = { entries, journal, changes }
-      this.#record(batch, before, next, scratch)
-      batch.submit()
-      submitted = true
+      const encodeFrom = performance.now()
+      await this.#submission.run(
+        (options) => {
+          const batch = new Batch(this.#gpu, { ...options, timer })
+          timer?.reset()
+          this.#record(batch, before, next, scratch)
+          return batch
+        },
+        () => this.#experts.arena.moves,
+      )
+      encodeMs = performance.now() - encodeFrom
       this.#active = entries.length === 0 ? undefined : next
-      if (this.#active === undefined) journal.destroy()
-      before?.journal.destroy()
-      for (const { expert } of before?.entries ?? []) expert.release()
-      for (const expert of retained) this.#experts.touch(expert)
-      const encodeMs = performance.now() - encodeFrom
-      const gpuMs = await batch.finish()
-      return { totalMs: performance.now() - started, encodeMs, gpuMs }
     } catch (error) {
-      if (!submitted) {
-        journal?.destroy()
-        for (const expert of retained) expert.release()
-      }
+      timer?.destroy()
+      journal?.destroy()
+      for (const expert of retained) expert.release()
       throw error
     } finally {
       scratch?.destroy()
     }
+    // The new set is on the queue: from here on nothing fails, and what is only reported may be missing.
+    if (this.#active === undefined) journal.destroy()
+    before?.journal.destroy()
+    for (const { expert } of before?.entries ?? []) expert.release()
+    for (const expert of retained) this.#experts.touch(expert)
+    const gpuMs = await timer?.read()
+    if (gpuMs === undefined) await this.#gpu.device.queue.onSubmittedWorkDone().catch(() => {})
+    return { totalMs: performance.now() - started, encodeMs, gpuMs }
   }
 
   /** Records the way from one set to the next. */

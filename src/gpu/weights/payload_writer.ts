@@ -4,6 +4,7 @@ import { type NBitsCode, nbitsLayout } from '../../format/codecs/nbits_decode.ts
 import { FLOAT_BYTES, type FloatDtype } from '../../format/dtype.ts'
 import { type TritTensor, weightsOf } from '../../format/index.ts'
 import { Batch } from '../batch.ts'
+import { checked } from '../checked.ts'
 import type { Gpu } from '../device.ts'
 import { type Kernel, targetKernels } from '../kernel.ts'
 import { createBuffers } from '../memory.ts'
@@ -68,20 +69,21 @@ export class PayloadWriter {
   /**
    * Writes verified payload bytes, in any order, each once. Offset and length are multiples of 4. The work is on the
    * queue when the promise resolves.
-   * @throws {TritswapError} `memory` for a quantized section that does not fit into VRAM, `format` for a section that
-   * the CPU decodes and that contradicts the table
+   * @throws {TritswapError} `memory`, `webgpu`, `device-lost`: some of the bytes are missing then; `format` for a section
+   * that the CPU decodes and that contradicts the table
    */
   async write(payloadOffset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     await this.#openSections(payloadOffset, payloadOffset + bytes.length)
     for (let from = 0; from < bytes.length; from += SLICE_BYTES) {
-      this.#writeSlice(payloadOffset + from, bytes.subarray(from, from + SLICE_BYTES))
+      await this.#writeSlice(payloadOffset + from, bytes.subarray(from, from + SLICE_BYTES))
     }
     for (const { tensor, values } of this.#opaque.take(payloadOffset, bytes))
-      this.#writeValues(tensor, values)
+      await this.#writeValues(tensor, values)
     this.#bytesInFlight += bytes.length
     if (this.#bytesInFlight < MAX_BYTES_IN_FLIGHT) return
     this.#bytesInFlight = 0
-    await this.#gpu.device.queue.onSubmittedWorkDone()
+    // Only holds the network back: what the device does not do shows in the next call.
+    await this.#gpu.device.queue.onSubmittedWorkDone().catch(() => {})
   }
 
   destroy(): void {
@@ -104,12 +106,21 @@ export class PayloadWriter {
     }
   }
 
-  #writeSlice(start: number, bytes: Uint8Array<ArrayBuffer>): void {
+  async #writeSlice(start: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    const complete: PendingSection[] = []
+    try {
+      await checked(this.#gpu, 'fill the base weights', () => this.#submitSlice(start, bytes, complete))
+    } finally {
+      for (const { buffer } of complete) buffer.destroy()
+    }
+  }
+
+  /** @param complete - gets the sections that are not needed any more */
+  #submitSlice(start: number, bytes: Uint8Array<ArrayBuffer>, complete: PendingSection[]): void {
     const end = start + bytes.length
     // Queue operations run in order, so one staging buffer serves every slice.
     this.#gpu.device.queue.writeBuffer(this.#staging, 0, bytes)
     const batch = new Batch(this.#gpu)
-    const complete: PendingSection[] = []
     for (const tensor of this.#tensorsIn(start, end)) {
       const from = Math.max(start, tensor.offset)
       const to = Math.min(end, tensor.offset + tensor.bytes)
@@ -131,18 +142,19 @@ export class PayloadWriter {
       complete.push(section)
     }
     batch.submit()
-    for (const { buffer } of complete) buffer.destroy()
   }
 
   /** The values of a tensor that the CPU has decoded. */
-  #writeValues(tensor: TritTensor, values: Float32Array<ArrayBuffer>): void {
+  async #writeValues(tensor: TritTensor, values: Float32Array<ArrayBuffer>): Promise<void> {
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
     for (let first = 0; first < bytes.length; first += SLICE_BYTES) {
       const slice = bytes.subarray(first, first + SLICE_BYTES)
-      this.#gpu.device.queue.writeBuffer(this.#staging, 0, slice)
-      const batch = new Batch(this.#gpu)
-      this.#expand(batch, tensor, 'f32', 0, first, slice.length)
-      batch.submit()
+      await checked(this.#gpu, 'fill the base weights', () => {
+        this.#gpu.device.queue.writeBuffer(this.#staging, 0, slice)
+        const batch = new Batch(this.#gpu)
+        this.#expand(batch, tensor, 'f32', 0, first, slice.length)
+        batch.submit()
+      })
     }
   }
 

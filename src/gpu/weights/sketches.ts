@@ -2,6 +2,7 @@ import { TritswapError } from '../../errors.ts'
 import type { SectionForm } from '../../format/codecs/codec.ts'
 import { SKETCH_VALUES, sketchPositions, tilingOf, weightsOf } from '../../format/index.ts'
 import { Batch, readBuffer } from '../batch.ts'
+import { checked } from '../checked.ts'
 import type { Gpu } from '../device.ts'
 import { type Kernel, kernelOf, targetKernels } from '../kernel.ts'
 import { createBuffers } from '../memory.ts'
@@ -40,10 +41,12 @@ export async function readSketches(
   const size = tensors.length * SKETCH_VALUES * 4
   const [values] = await createBuffers(gpu, 'sketch values', [size])
   try {
-    const batch = new Batch(gpu)
-    for (const [i, tensor] of tensors.entries())
-      record(batch, { gather, gatherNBits }, tensor, values, i * SKETCH_VALUES)
-    batch.submit()
+    await checked(gpu, 'read weights', () => {
+      const batch = new Batch(gpu)
+      for (const [i, tensor] of tensors.entries())
+        record(batch, { gather, gatherNBits }, tensor, values, i * SKETCH_VALUES)
+      batch.submit()
+    })
     return new Float32Array(await readBuffer(gpu, values, 0, size))
   } finally {
     values.destroy()

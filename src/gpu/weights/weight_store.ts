@@ -3,6 +3,7 @@ import type { HoistedInput } from '../../format/bindings.ts'
 import { formOf } from '../../format/codecs/index.ts'
 import type { TritTable, TritTensor } from '../../format/index.ts'
 import { readBuffer } from '../batch.ts'
+import { checked } from '../checked.ts'
 import type { Gpu } from '../device.ts'
 import { BUFFER_ALIGNMENT, createBuffers } from '../memory.ts'
 import { checksumOf } from './checksum.ts'
@@ -128,10 +129,17 @@ export class WeightStore {
    * Brings verified payload bytes, in any order, each once, to every placement of the tensors that they belong to:
    * dense ones are expanded, quantized ones copied or, once a section is complete, dequantized. Offset and length are
    * multiples of 4. The work is on the queue when the promise resolves.
-   * @throws {TritswapError} `memory` for a quantized section that does not fit into VRAM
+   * @throws {TritswapError} `memory`, `webgpu`, `device-lost`: some of the bytes are missing then
    */
   write(payloadOffset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     return this.#writer.write(payloadOffset, bytes)
+  }
+
+  /** Writes bytes of one input as they are; offset and length are multiples of 4. @throws {TritswapError} as `write` */
+  async writeInput(input: string, offset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    const { buffer } = this.#feed(input)
+    const { queue } = this.#gpu.device
+    await checked(this.#gpu, 'fill the base weights', () => queue.writeBuffer(buffer, offset, bytes))
   }
 
   /**
@@ -166,13 +174,16 @@ export class WeightStore {
 
   /** The bytes of one input without padding. @throws {TritswapError} `mapping` for an unknown name */
   async read(input: string): Promise<ArrayBuffer> {
-    const feed = this.#feeds.find(({ name }) => name === input)
-    if (feed === undefined) {
-      throw new TritswapError('mapping', `Cannot read ${input}: the store has no such input`, {
-        fields: { input },
-      })
-    }
+    const feed = this.#feed(input)
     return (await readBuffer(this.#gpu, feed.buffer, 0, feed.buffer.size)).slice(0, bytesOf(feed))
+  }
+
+  #feed(input: string): WeightFeed {
+    const feed = this.#feeds.find(({ name }) => name === input)
+    if (feed !== undefined) return feed
+    throw new TritswapError('mapping', `Cannot find ${input}: the store has no such input`, {
+      fields: { input },
+    })
   }
 
   destroy(): void {

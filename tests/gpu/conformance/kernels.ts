@@ -343,6 +343,8 @@ export const KERNELS: Readonly<Record<string, MakeCase>> = {
     const [rows, cols] = [tilingOf(world.shape).rows, tilingOf(world.shape).cols].map((n) => Math.min(n, 150))
     const rank = rows * cols > 4000 ? random.integer(0, 3) : random.integer(0, 40)
     const factors = random.floats((rows + cols) * (rank + 1), 0.3)
+    const tiles = Math.ceil(rows / TILE) * Math.ceil(cols / TILE)
+    const first_tile = random.integer(0, tiles - 1)
     const params = {
       rows,
       cols,
@@ -350,6 +352,8 @@ export const KERNELS: Readonly<Record<string, MakeCase>> = {
       row_stride: placement.row_stride,
       col_stride: placement.col_stride,
       rank,
+      first_tile: random.pick([0, first_tile]),
+      end_tile: random.pick([tiles, random.integer(first_tile + 1, tiles)]),
       left: 0,
       right: rows * rank,
       row_scale: (rows + cols) * rank,

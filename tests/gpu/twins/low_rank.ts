@@ -1,4 +1,7 @@
+import { shaderConstants } from '../../../src/gpu/shader_constants.ts'
 import type { Target } from './target.ts'
+
+const { TILE } = shaderConstants('low_rank', ['TILE'])
 
 /** `LowRank` of shaders/low_rank.wgsl. */
 export interface LowRank {
@@ -8,6 +11,8 @@ export interface LowRank {
   row_stride: number
   col_stride: number
   rank: number
+  first_tile: number
+  end_tile: number
   left: number
   right: number
   row_scale: number
@@ -21,6 +26,8 @@ export function lowRank(params: LowRank, target: Target, factors: Float32Array):
   const { rows, cols, rank, left, right } = params
   for (let row = 0; row < rows; row++) {
     for (let col = 0; col < cols; col++) {
+      const tile = Math.floor(row / TILE) * Math.ceil(cols / TILE) + Math.floor(col / TILE)
+      if (tile < params.first_tile || tile >= params.end_tile) continue
       const element = params.offset + row * params.row_stride + col * params.col_stride
       let value = target.valueOf(target.load(element))
       if (params.row_group > 0) value *= 1 + factors[params.row_scale + Math.floor(row / params.row_group)]
