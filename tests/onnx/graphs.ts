@@ -4,11 +4,18 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll } from 'vitest'
 import { openFile } from '../../src/cli/file_source.ts'
+import { graphInputs, type InputValues } from '../../src/cli/graph_inputs.ts'
 import { loadOrt } from '../../src/cli/node_session.ts'
 import { type PrepareOptions, prepareModel } from '../../src/cli/prepare_model.ts'
 import { openCheckpoint } from '../../src/compress/checkpoint.ts'
 import { readBytes, readFloats } from '../../src/compress/safetensors.ts'
-import { type CpuFeed, ReferenceWeights, type TensorValues } from '../../src/reference/index.ts'
+import {
+  type CpuFeed,
+  ReferenceWeights,
+  rangeOf,
+  relativeDifference,
+  type TensorValues,
+} from '../../src/reference/index.ts'
 
 export const SHARED = join(import.meta.dirname, '../../../shared')
 export const ZOO = join(SHARED, 'onnx-zoo')
@@ -70,10 +77,7 @@ async function expected(model: string, name: string) {
   return { data: new BigInt64Array(bytes.slice().buffer), dims: tensor.shape }
 }
 
-/**
- * Runs one graph on a zoo model's inputs, those it has no values for (position ids, empty caches, …) made up the
- * way transformers.js does.
- */
+/** Runs one graph on a zoo model's inputs; those it has no values for are made as `tritswap check` makes them. */
 export async function runGraph(
   model: string,
   path: string,
@@ -84,31 +88,21 @@ export async function runGraph(
   const options = weights === undefined ? await externalData(path) : {}
   const session = await sessionOf(weights?.beside?.bytes ?? (await readFile(path)), options)
   const hoisted = weights === undefined ? {} : await weightFeeds(weights)
-  const ids = await expected(model, 'input_ids')
-  const feeds: Record<string, InstanceType<typeof Tensor>> = {}
-  for (const meta of session.inputMetadata) {
-    const { name } = meta
-    if (name in hoisted || !meta.isTensor) continue
-    const source = name === 'input_ids' && 'encoder_hidden_states' in given ? 'decoder_input_ids' : name
-    const value =
-      given[name] ?? (await expected(model, source === 'encoder_attention_mask' ? 'attention_mask' : source))
-    const dims = ids?.dims ?? [1, 1]
-    const count = dims[0] * dims[1]
-    if (value !== undefined) {
-      feeds[name] = new Tensor(meta.type as 'float32', value.data as Float32Array, value.dims)
-    } else if (name === 'use_cache_branch') {
-      feeds[name] = new Tensor('bool', [false], [1])
-    } else if (meta.type === 'int64') {
-      const values = Array.from({ length: count }, (_, i) => {
-        if (name === 'attention_mask') return 1n
-        return name === 'position_ids' ? BigInt(i % dims[1]) : 0n
-      })
-      feeds[name] = new Tensor('int64', BigInt64Array.from(values), dims)
-    } else {
-      const [, heads, , size] = meta.shape.map((dim) => (typeof dim === 'number' ? dim : 0))
-      feeds[name] = new Tensor(meta.type as 'float32', new Float32Array(0), [dims[0], heads, 0, size])
-    }
+  const inputs = new Map<string, InputValues>(Object.entries(given))
+  for (const name of ['input_ids', 'attention_mask', 'decoder_input_ids', 'pixel_values']) {
+    const value = await expected(model, name)
+    if (value !== undefined) inputs.set(name, value)
   }
+  const own = session.inputMetadata.flatMap((meta) =>
+    meta.isTensor && !(meta.name in hoisted) ? [meta] : [],
+  )
+  const { values } = graphInputs(own, inputs)
+  const feeds = Object.fromEntries(
+    Array.from(values, ([name, { type, dims, data }]) => [
+      name,
+      new Tensor(type as 'float32', data as Float32Array, dims),
+    ]),
+  )
   const outputs = await session.run({ ...feeds, ...hoisted })
   return Object.fromEntries(
     Object.entries(outputs)
@@ -146,11 +140,6 @@ async function externalData(path: string) {
   }
 }
 
-/** From the smallest to the largest value. */
-export function range(values: Float32Array): number {
-  return values.reduce((a, b) => Math.max(a, b)) - values.reduce((a, b) => Math.min(a, b))
-}
-
 /** Largest absolute difference over all outputs. */
 export function difference(a: Outputs, b: Outputs): number {
   let max = 0
@@ -182,16 +171,7 @@ export async function outputsOf(
   return run(fileOf('decoder_model_merged'), { encoder_hidden_states: states })
 }
 
-/** Logits against torch's, which keep the last position only where a model has positions. */
+/** Largest difference of logits from torch's, which keep the last position only where a model has positions. */
 export function lastDifference({ logits }: Outputs, torch: Outputs[string]): number {
-  const size = torch.dims.at(-1) as number
-  const batch = torch.data.length / size
-  const each = logits.data.length / batch
-  let max = 0
-  for (let b = 0; b < batch; b++) {
-    for (let i = 0; i < size; i++) {
-      max = Math.max(max, Math.abs(logits.data[(b + 1) * each - size + i] - torch.data[b * size + i]))
-    }
-  }
-  return max
+  return relativeDifference(logits, torch) * rangeOf(torch.data)
 }

@@ -1,8 +1,9 @@
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { rangeOf } from '../../src/reference/index.ts'
 import { bound } from './bound.ts'
 import { COMPRESSED, expertFile, expertsOf } from './expert_files.ts'
-import { lastDifference, type Outputs, outputsOf, prepared, range, torchOutputs, ZOO } from './graphs.ts'
+import { lastDifference, type Outputs, outputsOf, prepared, torchOutputs, ZOO } from './graphs.ts'
 
 type Base = Awaited<ReturnType<typeof prepared>>
 
@@ -16,7 +17,7 @@ describe.each(MODELS)('beside the integers of %s', (model) => {
     base = await prepared(join(ZOO, model), { dtype: 'q8' })
     const torch = await torchOutputs(model, 'base')
     without = await outputsOf(model, base)
-    rounding = lastDifference(without, torch) / range(torch.data as Float32Array)
+    rounding = lastDifference(without, torch) / rangeOf(torch.data as Float32Array)
   })
 
   test.each(expertsOf(model).filter((name) => name !== 'bitfit'))(
@@ -25,8 +26,8 @@ describe.each(MODELS)('beside the integers of %s', (model) => {
       const torch = await torchOutputs(model, `${name}.compeft`)
       const file = await expertFile(model, name, COMPRESSED)
       const { outputs } = await bound(model, base, [{ file, weight: 1 }], 'auto')
-      const off = lastDifference(outputs, torch) / range(torch.data as Float32Array)
-      const offWithout = lastDifference(without, torch) / range(torch.data as Float32Array)
+      const off = lastDifference(outputs, torch) / rangeOf(torch.data as Float32Array)
+      const offWithout = lastDifference(without, torch) / rangeOf(torch.data as Float32Array)
       // Bytes of activations round anew wherever an expert changes them.
       expect(off).toBeLessThan(Math.max(4 * rounding, 0.05))
       expect(off).toBeLessThan(0.5 * offWithout)

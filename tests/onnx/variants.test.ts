@@ -1,9 +1,10 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { rangeOf } from '../../src/reference/index.ts'
 import { bound, mergedOutputs } from './bound.ts'
 import { COMPRESSED, expertFile, expertsOf, UNCOMPRESSED } from './expert_files.ts'
-import { difference, lastDifference, outputsOf, prepared, range, torchOutputs, ZOO } from './graphs.ts'
+import { difference, lastDifference, outputsOf, prepared, torchOutputs, ZOO } from './graphs.ts'
 
 type Base = Awaited<ReturnType<typeof prepared>>
 
@@ -38,14 +39,14 @@ describe.each(GRAPHS)('beside the weights of $model/$subfolder', ({ model, subfo
             if (choice === 'side' && !isFull) continue
             const { outputs, inputs } = await bound(model, f32, [{ file, weight: 1 }], choice)
             expect(inputs, choice).toBeGreaterThan(0)
-            expect(lastDifference(outputs, torch) / range(torch.data as Float32Array), choice).toBeLessThan(
+            expect(lastDifference(outputs, torch) / rangeOf(torch.data as Float32Array), choice).toBeLessThan(
               1e-3,
             )
           }
         }
         const { outputs } = await bound(model, q4, [{ file, weight: 1 }], 'auto')
         const merged = await outputsOf(model, dequantized, await dequantized.weights.patched(file))
-        expect(difference(outputs, merged) / range(merged.logits.data), 'q4').toBeLessThan(1e-3)
+        expect(difference(outputs, merged) / rangeOf(merged.logits.data), 'q4').toBeLessThan(1e-3)
       }
     },
   )
@@ -69,7 +70,7 @@ describe('several experts beside one base', () => {
     }
     const { outputs } = await bound(model, q4, experts, 'auto')
     const merged = await mergedOutputs(model, dequantized, experts)
-    expect(difference(outputs, merged) / range(merged.logits.data)).toBeLessThan(1e-3)
+    expect(difference(outputs, merged) / rangeOf(merged.logits.data)).toBeLessThan(1e-3)
     // A slot that has no expert adds nothing: three deltas take room for four.
     const three = await Promise.all(
       [1, 2, 3].map(async (weight) => ({ file: await expertFile(model, 'finetuned', COMPRESSED), weight })),
@@ -77,7 +78,7 @@ describe('several experts beside one base', () => {
     const whole = await bound(model, q4, [{ file: three[0].file, weight: 6 }], 'auto')
     const parts = await bound(model, q4, three, 'auto')
     expect(parts.inputs).toBeGreaterThan(whole.inputs)
-    expect(difference(parts.outputs, whole.outputs) / range(whole.outputs.logits.data)).toBeLessThan(1e-3)
+    expect(difference(parts.outputs, whole.outputs) / rangeOf(whole.outputs.logits.data)).toBeLessThan(1e-3)
   })
 
   test('what cannot be had is refused by name', async () => {
