@@ -1,9 +1,10 @@
-/** Blob addresses of the scripts that lie on other origins. */
+/** Addresses of importers of the scripts that lie on other origins. */
 const importers = new Map<string, string>()
 
 /**
  * Starts a module worker wherever its script lies. Browsers refuse worker scripts from other origins, so a script made
- * here imports those: the page needs `worker-src blob:`, the other origin `Access-Control-Allow-Origin`.
+ * here imports those: the page needs `worker-src blob:` (in a sandboxed frame `data:`), the other origin
+ * `Access-Control-Allow-Origin`.
  *
  * @param start - takes the constructor and makes the worker in the form that bundlers look for:
  * `(Worker) => new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' })`
@@ -43,7 +44,11 @@ import(${JSON.stringify(script)}).then(
   (error) => setTimeout(() => { throw error }),
 )
 `
-  const importer = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }))
+  // Workers of blob addresses start in no sandboxed frame, or without WebGPU; those of data addresses do.
+  const importer =
+    globalThis.origin === 'null'
+      ? `data:text/javascript,${encodeURIComponent(code)}`
+      : URL.createObjectURL(new Blob([code], { type: 'text/javascript' }))
   importers.set(script, importer)
   return importer
 }
