@@ -13,6 +13,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { summaryOf } from './codecs/index.ts'
 import { MAX_FREE_RANK } from './limits.ts'
 import type { TritTensor } from './table.ts'
 import { tilingOf, weightsOf } from './tiling.ts'
@@ -220,9 +221,7 @@ export function checkRank(contribution: Contribution): void {
   if (contribution.kind !== 'lowRank') return
   const { left, right, rank, target } = contribution
   const sizes = [left, right].map(({ tensor }) => weightsOf(tensor.shape) / rank)
-  const entries = [left, right].map(({ tensor }) =>
-    tensor.codec === 'ternary' ? tensor.kept : weightsOf(tensor.shape),
-  )
+  const entries = [left, right].map(({ tensor }) => summaryOf(tensor).kept)
   const limit = Math.max(MAX_FREE_RANK, Math.min(...sizes, ...entries))
   if (rank <= limit) return
   throw new TritswapError(

@@ -41,9 +41,10 @@ export async function indexKernels(gpu: Gpu): Promise<IndexKernels> {
 export class StreamIndex {
   readonly #gpu: Gpu
   readonly #kernels: IndexKernels
-  /** Sections of all batches, and a status for each batch; no buffers where no tensor is ternary. */
-  readonly #buffers: readonly GPUBuffer[]
-  #sectionsUsed = 0
+  /** Has a status for each batch; undefined where no tensor is ternary. */
+  readonly #status: GPUBuffer | undefined
+  /** The sections of each batch. */
+  readonly #tables: GPUBuffer[] = []
   #batches: (readonly IndexedTensor[])[] = []
   /** Settles when the device has accepted the batches so far, or refused one. */
   #accepted: Promise<unknown> = Promise.resolve()
@@ -57,20 +58,17 @@ export class StreamIndex {
     { tensors }: Pick<TritTable, 'tensors'>,
   ): Promise<StreamIndex> {
     const ternary = tensors.filter((tensor) => streamForm(tensor).kind === 'golomb')
-    if (ternary.length === 0) return new StreamIndex(gpu, kernels, [])
+    if (ternary.length === 0) return new StreamIndex(gpu, kernels, undefined)
     const blocks = ternary.reduce((sum, { shape }) => sum + tilingOf(shape).blocks, 0)
     const batches = Math.min(ternary.length, Math.floor(blocks / BATCH_BLOCKS) + 1)
-    const sizes = [
-      ternary.length * kernels.blocks.storageBytes('sections') + batches * ALIGNMENT,
-      batches * ALIGNMENT,
-    ]
-    return new StreamIndex(gpu, kernels, await createBuffers(gpu, 'the section tables', sizes))
+    const [status] = await createBuffers(gpu, 'the status of an index', [batches * ALIGNMENT])
+    return new StreamIndex(gpu, kernels, status)
   }
 
-  private constructor(gpu: Gpu, kernels: IndexKernels, buffers: readonly GPUBuffer[]) {
+  private constructor(gpu: Gpu, kernels: IndexKernels, status: GPUBuffer | undefined) {
     this.#gpu = gpu
     this.#kernels = kernels
-    this.#buffers = buffers
+    this.#status = status
   }
 
   /**
@@ -90,20 +88,17 @@ export class StreamIndex {
     if (ternary.length === 0) return
     this.#waiting = []
     this.#waitingBlocks = 0
-    const [sections, status] = this.#buffers
-    const [sectionsAt, statusAt] = [this.#sectionsUsed, this.#batches.length * ALIGNMENT]
+    const status = this.#status as GPUBuffer
+    const statusAt = this.#batches.length * ALIGNMENT
     const packed = this.#kernels.blocks.packArray('sections', sectionParams(ternary, first))
-    this.#sectionsUsed += Math.ceil(packed.byteLength / ALIGNMENT) * ALIGNMENT
     this.#batches.push(ternary)
-    const bindings = {
-      sections: { buffer: sections, offset: sectionsAt, size: packed.byteLength },
-      arena: { buffer: arena },
-      status: { buffer: status, offset: statusAt, size: this.#kernels.blocks.storageBytes('status') },
-    }
     this.#check(() => {
-      const { queue } = this.#gpu.device
-      queue.writeBuffer(sections, sectionsAt, packed)
-      queue.writeBuffer(status, statusAt, Uint32Array.of(0, 0xffffffff))
+      const bindings = {
+        sections: { buffer: this.#tableOf(packed) },
+        arena: { buffer: arena },
+        status: { buffer: status, offset: statusAt, size: this.#kernels.blocks.storageBytes('status') },
+      }
+      this.#gpu.device.queue.writeBuffer(status, statusAt, Uint32Array.of(0, 0xffffffff))
       const batch = new Batch(this.#gpu)
       batch.dispatchGroups(this.#kernels.offsets, bindings, {}, ternary.length, blocks)
       const step = WORK_LIMIT / BLOCK_WEIGHTS
@@ -130,7 +125,7 @@ export class StreamIndex {
   async check(): Promise<void> {
     await this.#accepted
     if (this.#batches.length === 0) return
-    const found = await readBuffer(this.#gpu, this.#buffers[1], 0, this.#batches.length * ALIGNMENT)
+    const found = await readBuffer(this.#gpu, this.#status as GPUBuffer, 0, this.#batches.length * ALIGNMENT)
     for (const [i, ternary] of this.#batches.entries()) {
       const [failures, section] = new Uint32Array(found, i * ALIGNMENT, 2)
       if (failures === 0) continue
@@ -144,6 +139,19 @@ export class StreamIndex {
     }
   }
 
+  /**
+   * A table that has its content from its creation on: no pass runs with one that could not be written, and writes into
+   * the arena wherever zeros send it.
+   */
+  #tableOf(packed: ArrayBuffer): GPUBuffer {
+    const usage = GPUBufferUsage.STORAGE
+    const table = this.#gpu.device.createBuffer({ size: packed.byteLength, usage, mappedAtCreation: true })
+    this.#tables.push(table)
+    new Uint8Array(table.getMappedRange()).set(new Uint8Array(packed))
+    table.unmap()
+    return table
+  }
+
   #check(calls: () => void): void {
     const accepted = checked(this.#gpu, 'load the expert', calls)
     this.#accepted = Promise.all([this.#accepted, accepted])
@@ -152,6 +160,7 @@ export class StreamIndex {
 
   /** Frees its buffers; submitted work still completes. */
   destroy(): void {
-    for (const buffer of this.#buffers) buffer.destroy()
+    this.#status?.destroy()
+    for (const table of this.#tables) table.destroy()
   }
 }
