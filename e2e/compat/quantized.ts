@@ -22,7 +22,7 @@ const BLOCKS = new Set(['MatMulNBits', 'GatherBlockQuantized'])
 /** Modules of a model in one dtype whose weights an operator takes as integers. */
 export function integerModules(folder: string, dtype: string): Set<string> {
   const modules = new Set<string>()
-  for (const file of graphFiles(readdirSync(folder), dtype as ModelDtype)) {
+  for (const file of graphFiles(readdirSync(folder), dtype as ModelDtype).graphs) {
     const { graph } = parseModel(new Uint8Array(readFileSync(join(folder, file))), file)
     for (const { tensor, readers: all } of indexGraph(graph as GraphProto).initializers) {
       if (!INTEGERS.has(tensor.dataType) || tensor.dims.length < 2) continue

@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { TritswapError } from '../errors.ts'
 import type { ModelDtype } from '../format/dtype.ts'
-import { graphFiles } from '../onnx/index.ts'
+import { type ChosenGraphs, graphFiles, parseGraphFile } from '../onnx/index.ts'
 
 /** A model folder as transformers.js reads it. */
 export interface ModelFolder {
@@ -44,19 +44,11 @@ export async function openModelFolder(path: string, subfolder?: string): Promise
 }
 
 /** Graphs of a dtype; the first dtype there is when none is asked for. */
-export function chooseGraphs(
-  folder: ModelFolder,
-  dtype?: ModelDtype,
-): { dtype: ModelDtype; graphs: string[] } {
-  if (dtype !== undefined) return { dtype, graphs: graphFiles(folder.files, dtype) }
-  for (const candidate of ['fp32', 'fp16'] as const) {
-    try {
-      return { dtype: candidate, graphs: graphFiles(folder.files, candidate) }
-    } catch {
-      // No graphs of this dtype: try the next.
-    }
-  }
-  return { dtype: 'fp32', graphs: graphFiles(folder.files, 'fp32') }
+export function chooseGraphs(folder: ModelFolder, dtype?: ModelDtype): ChosenGraphs & { dtype: ModelDtype } {
+  const isThere = (candidate: ModelDtype) =>
+    folder.files.some((file) => parseGraphFile(file)?.dtype === candidate)
+  const chosen = dtype ?? (['fp32', 'fp16'] as const).find(isThere) ?? 'fp32'
+  return { dtype: chosen, ...graphFiles(folder.files, chosen) }
 }
 
 /**

@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util'
-import { isModelDtype } from '../format/dtype.ts'
+import { DTYPE_SUFFIX, isModelDtype } from '../format/dtype.ts'
 import type { Storage } from '../onnx/index.ts'
 import { UsageError } from './command.ts'
 import { prepareModel } from './prepare_model.ts'
@@ -41,7 +41,9 @@ export async function run(argv: string[]): Promise<number> {
     throw new UsageError('Cannot prepare: expected one model folder and --out <dir>')
   }
   if (values.dtype !== undefined && !isModelDtype(values.dtype)) {
-    throw new UsageError(`Cannot prepare: --dtype ${values.dtype} is not one that transformers.js knows`)
+    throw new UsageError(
+      `Cannot prepare: expected --dtype ${Object.keys(DTYPE_SUFFIX).join(', ')}, found ${values.dtype}; to prepare another file, put it into a folder of its own and give --subfolder`,
+    )
   }
   if (!['auto', 'f16', 'f32'].includes(values.storage)) {
     throw new UsageError(`Cannot prepare: expected --storage auto, f16 or f32, found ${values.storage}`)
@@ -60,10 +62,15 @@ export async function run(argv: string[]): Promise<number> {
     quantized: values.quantized,
     storage: values.storage as Storage,
   })
-  const { manifest, inputs, tensors, unmatched, quantized } = result
+  const { manifest, inputs, tensors, unmatched, quantized, otherForms } = result
   process.stdout.write(
     `${values.out}: ${manifest.graphs.length} graph(s) of ${manifest.dtype}, ${inputs} inputs fed by ${tensors} tensors, ${manifest.weights.bytes} bytes of weights\n`,
   )
+  if (otherForms.length > 0) {
+    process.stderr.write(
+      `Left out as other forms of the same graphs: ${otherForms.join(', ')}; to prepare one, put it into a folder of its own and give --subfolder\n`,
+    )
+  }
   if (unmatched.length > 0) {
     process.stderr.write(
       `${unmatched.length} weights stay in the graph, out of reach of experts: folded by the exporter, or not in the checkpoint (${unmatched.slice(0, 5).join(', ')})\n`,

@@ -54,6 +54,8 @@ export interface PrepareResult {
   unmatched: string[]
   /** Nodes whose weights are integers. */
   quantized: string[]
+  /** Files with other forms of the graphs, which are left out. */
+  otherForms: string[]
 }
 
 /** Prepares a model folder into `out`. */
@@ -63,7 +65,7 @@ export async function prepareModel(
   options: PrepareOptions,
 ): Promise<PrepareResult> {
   const folder = await openModelFolder(path, options.subfolder)
-  const { dtype, graphs } = chooseGraphs(folder, options.dtype)
+  const { dtype, graphs, otherForms } = chooseGraphs(folder, options.dtype)
   const checkpoint = await checkpointOf(folder.root, options.checkpoint)
   const graphFolder = join(folder.root, folder.subfolder)
   const externals = new Map<string, Promise<FileSource>>()
@@ -120,6 +122,7 @@ export async function prepareModel(
       tensors: model.tensors.size,
       unmatched: model.unmatched,
       quantized: model.quantized,
+      otherForms,
     }
   } finally {
     for (const file of await Promise.allSettled(externals.values())) {

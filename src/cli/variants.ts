@@ -13,10 +13,10 @@ import { bypassOnCpu, type CpuBypass, readExpert } from '../reference/index.ts'
 import { openFile, openPath } from './file_source.ts'
 import { type PreparedBase, staysQuantized } from './prepared_base.ts'
 
-/** Changed tensors of the base, or what an expert does to a base whose weights stay quantized. */
+/** Changed tensors of the base, or what an expert does that is not merged whole. */
 export type Variant = TensorValues | BypassVariant
 
-/** An expert beside quantized weights: a graph of its own, and the tensors that are merged all the same. */
+/** An expert beside weights that stay quantized or are shared: a graph of its own, and the tensors that are merged all the same. */
 export interface BypassVariant {
   changed: TensorValues
   bypass: CpuBypass
@@ -26,7 +26,6 @@ export interface BypassVariant {
 export async function expertVariant(base: PreparedBase, path: string, weight = 1): Promise<Variant> {
   const source = await openFile(path)
   try {
-    if (!staysQuantized(base)) return await base.weights.patched(source, weight)
     const { tensors } = base.weights.head.table
     const { inputs } = base.weights.bindings.graphs[0]
     const graph = {
@@ -35,8 +34,10 @@ export async function expertVariant(base: PreparedBase, path: string, weight = 1
       tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])),
     }
     const experts = [{ expert: await readExpert(source), weight }]
-    const { variants, merged } = await bypassOnCpu([graph], experts, 'auto', base.weights)
-    const changed = await base.weights.patched(source, weight, merged[0])
+    // What one of several modules with the same weight has alone lies beside floats too.
+    const choice = staysQuantized(base) ? 'auto' : 'merge'
+    const { variants, merged } = await bypassOnCpu([graph], experts, choice, base.weights)
+    const changed = base.weights.merged([{ ...experts[0], only: merged[0] }])
     const bypass = variants.get(base.graph.file)
     return bypass === undefined ? changed : { changed, bypass }
   } finally {
@@ -47,10 +48,19 @@ export async function expertVariant(base: PreparedBase, path: string, weight = 1
 /**
  * Tensors of an uncompressed fine-tuning that differ from the base.
  * @param path - safetensors file or folder, or a `.trit` file with dense tensors
- * @throws {TritswapError} `base` for a tensor of another size than the base's
+ * @throws {TritswapError} `base` for a tensor of another size than the base's, `unsupported` for an expert that is not
+ * merged whole
  */
 export async function finetunedTensors(base: PreparedBase, path: string): Promise<TensorValues> {
-  if (path.endsWith('.trit')) return (await expertVariant(base, path)) as TensorValues
+  if (path.endsWith('.trit')) {
+    const variant = await expertVariant(base, path)
+    if (!('bypass' in variant)) return variant
+    throw new TritswapError(
+      'unsupported',
+      `Cannot compare with ${path}: some of it lies beside weights of the base; give the fine-tuning as safetensors`,
+      { fields: { path } },
+    )
+  }
   const { tensors } = await openCheckpoint(await openPath(path))
   const moved = new Map<string, Float32Array<ArrayBuffer>>()
   const match = nameMatcher(base.weights.tensors.keys())

@@ -17,7 +17,7 @@ export {
 export type { Site, SitePart } from './bypass/site.ts'
 export { addBypass, type BypassGraph, sitesOf } from './bypass/variants.ts'
 export { externalFilesOf } from './graph/external_files.ts'
-export { graphFiles } from './graph/graph_files.ts'
+export { type ChosenGraphs, graphFiles, parseGraphFile } from './graph/graph_files.ts'
 export { type GraphFile, OnnxGraph } from './graph/onnx_graph.ts'
 export { type Storage, writeBaseWeights } from './hoist/base_weights.ts'
 export type { HoistedWeight } from './hoist/graph_inputs.ts'

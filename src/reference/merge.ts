@@ -3,6 +3,8 @@
  *
  * @module
  */
+
+import { TritswapError } from '../errors.ts'
 import {
   type Contribution,
   checkFit,
@@ -63,6 +65,7 @@ export function mergedTensors(
   }
   for (const { expert, weight, only } of set) {
     for (const contribution of contributionsOf(expert.table.tensors, (name) => base.tensors.has(name))) {
+      if (only === undefined) checkWhole(contribution)
       if (only === undefined || tensorsOf(contribution).every(({ index }) => only.has(index)))
         add(contribution, expert.values, weight)
     }
@@ -79,6 +82,17 @@ export function mergedTensors(
       }
       return [target, out]
     }),
+  )
+}
+
+/** @throws {TritswapError} `unsupported` for a change of one of the modules that share a weight, which no merge can make */
+function checkWhole(contribution: Contribution): void {
+  if (contribution.kind !== 'delta' || contribution.ofEmbedding === undefined) return
+  const { tensor, target } = contribution
+  throw new TritswapError(
+    'unsupported',
+    `Cannot merge ${tensor.name}: expected a change of all of ${target}, found one of a single module that shares it; bind the expert to the graph first`,
+    { fields: { tensor: tensor.name, target } },
   )
 }
 
