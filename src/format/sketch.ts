@@ -54,7 +54,7 @@ interface Rounding {
 }
 
 /**
- * Own roundings are at 0.01 to 0.03 (8 bits), 0.1 to 0.17 (4 bits in blocks of 32 to 128, tails as of a normal
+ * Own roundings are at 0.01 to 0.03 (8 bits), 0.09 to 0.17 (4 bits in blocks of 32 to 128, tails as of a normal
  * distribution to very heavy ones) and about 0.5 (2 bits); an unrelated base is at 1.4.
  */
 const ROUNDING: Partial<Record<WeightDtype, Rounding>> = {
