@@ -7,7 +7,7 @@ export interface Values {
 }
 
 /** From the smallest to the largest value; 0 of none. */
-function rangeOf(values: Float32Array): number {
+export function rangeOf(values: Float32Array): number {
   let [min, max] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]
   for (const value of values) {
     if (value < min) min = value

@@ -6,7 +6,7 @@
  */
 export { type AdmittedExpert, type BoundExperts, ReferenceBase } from './base.ts'
 export { bypassOnCpu, type CpuBypass } from './bypass.ts'
-export { lastPositions, relativeDifference, type Values } from './difference.ts'
+export { lastPositions, rangeOf, relativeDifference, type Values } from './difference.ts'
 export { type ReferenceExpert, readExpert } from './expert.ts'
 export { mergedTensors, type TensorValues } from './merge.ts'
 export { type CpuFeed, ReferenceWeights } from './weights.ts'

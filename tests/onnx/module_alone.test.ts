@@ -9,8 +9,9 @@ import { openCheckpoint } from '../../src/compress/checkpoint.ts'
 import { compressTaskVector } from '../../src/compress/compress.ts'
 import { isTritswapError } from '../../src/errors.ts'
 import { memorySpool } from '../../src/format/index.ts'
+import { rangeOf } from '../../src/reference/index.ts'
 import { UNCOMPRESSED } from './expert_files.ts'
-import { lastDifference, outputsOf, prepared, range, SHARED, torchOutputs } from './graphs.ts'
+import { lastDifference, outputsOf, prepared, SHARED, torchOutputs } from './graphs.ts'
 
 /** A LoRA with `modules_to_save=["embed_tokens"]` on a tied Qwen2: peft leaves the head at the base. */
 const MODEL = '../reports/tied-modules-to-save'
@@ -31,7 +32,7 @@ test('an evaluation leaves the head at the base where an adapter saves the embed
   const [file] = base.manifest.graphs
   const outputs = await outputsOf(MODEL, base, variant.changed, new Map([[file, variant.bypass]]))
   const torch = await torchOutputs(MODEL, 'adapter')
-  expect(lastDifference(outputs, torch) / range(torch.data as Float32Array)).toBeLessThan(1e-3)
+  expect(lastDifference(outputs, torch) / rangeOf(torch.data as Float32Array)).toBeLessThan(1e-3)
 
   // A merge has no way to tell the two apart.
   const source = await openFile(path)
