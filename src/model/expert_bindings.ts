@@ -97,6 +97,13 @@ export function bindExpert(
       continue
     }
     bypass.push(...onQuantized)
+    // Merged scales would reach the weight, and not a bias that the graph keeps or that goes by another name.
+    if (terms.some((term) => scalesOtherBias(contribution, term))) {
+      if (terms.length < sites.of(target).length)
+        throw unsupported(tensor, `the bias behind ${target} is out of reach`)
+      bypass.push(...terms.filter((term) => !onQuantized.includes(term)))
+      continue
+    }
     // All float inputs that hold a target change together, by a merge or by bypasses.
     const onFloats = terms.filter(
       (term) => !onQuantized.includes(term) && (preferred === 'input' || term.kind === 'side'),
@@ -118,6 +125,16 @@ export function bindExpert(
     )
   }
   return { merged, bypass }
+}
+
+/** Whether the outputs that a term scales have a bias which the contribution has no scale for. */
+function scalesOtherBias(contribution: Contribution, { kind, site, part }: BypassTerm): boolean {
+  if (contribution.kind !== 'scale' || kind !== 'outputScale') return false
+  const end = part.firstOutput + (part.transposed ? part.cols : part.rows)
+  const own = site.bias.filter(
+    ({ firstOutput, outputs }) => firstOutput < end && firstOutput + outputs > part.firstOutput,
+  )
+  return site.hasFixedBias || own.some(({ target }) => target !== contribution.bias?.target)
 }
 
 /**

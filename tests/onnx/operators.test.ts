@@ -1,6 +1,7 @@
 import { create } from '@bufbuild/protobuf'
 import { describe, expect, test } from 'vitest'
 import { loadOrt } from '../../src/cli/node_session.ts'
+import { memorySpool } from '../../src/format/index.ts'
 import {
   addBypass,
   bindingsOf,
@@ -8,6 +9,7 @@ import {
   readElements,
   sitesOf,
   weightTable,
+  writeBaseWeights,
 } from '../../src/onnx/index.ts'
 import { newInput, newInt } from '../../src/onnx/proto/nodes.ts'
 import {
@@ -15,6 +17,8 @@ import {
   TensorProto_DataType,
   TensorProtoSchema,
 } from '../../src/onnx/proto/onnx_pb.ts'
+import { bypassOnCpu, type ReferenceExpert, ReferenceWeights } from '../../src/reference/index.ts'
+import { memorySource } from '../../src/source/memory.ts'
 import { floats, modelOf } from './models.ts'
 
 const SIZE = 8
@@ -151,6 +155,60 @@ describe.each(Object.entries(FUSED))('a bias that %s adds', (_, { initializer, n
     const found = await run(variant.bytes, feeds)
     for (const [i, value] of found.entries()) expect(value).toBeCloseTo(expected[i], 3)
   })
+
+  const MODULES = initializer!.filter(({ dims }) => dims!.length === 2).map(({ name }) => name!)
+  const choices = ['merge', 'input'] as const
+  test.each(choices.flatMap((choice) => [true, false].map((isHoisted) => ({ choice, isHoisted }))))(
+    'is scaled by (IA)³: $choice, bias among the inputs $isHoisted',
+    async ({ choice, isHoisted }) => {
+      const model = await hoistModel([fileOf({ initializer, node })], {
+        targets: (name) => isHoisted || name.endsWith('.weight'),
+      })
+      const spool = memorySpool()
+      const head = await writeBaseWeights(model, spool, { base: {} })
+      const weights = await ReferenceWeights.open(memorySource(spool.join(head)))
+      const { tensors, bindings } = weights.head.table
+      const { graph } = model.graphs[0]
+      const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]))
+      const factors = MODULES.map((_, site) =>
+        Float32Array.from({ length: SIZE }, (_, i) => 0.5 + site + 0.25 * i),
+      )
+      const expert = {
+        table: {
+          method: 'ia3',
+          tensors: MODULES.map((target) => ({
+            name: target,
+            target,
+            shape: [SIZE],
+            role: 'ia3',
+            // As MatMul has it: the checkpoint's weight is [in, out].
+            layout: 'conv1d',
+            codec: 'dense',
+          })),
+        },
+        values: factors,
+      } as unknown as ReferenceExpert
+      const entry = { expert, weight: 1 }
+      const bypassGraph = { graph, inputs: bindings!.graphs[0].inputs, tensors: byName }
+      const { variants, merged } = await bypassOnCpu([bypassGraph], [entry], choice, weights)
+      const changed = weights.merged([{ ...entry, only: merged[0] }])
+      const variant = variants.get(graph.file)
+      const feeds = new Map([...weights.feeds(graph.file, changed), ...(variant?.feeds ?? [])])
+      const scaled = initializer!.map((tensor) => {
+        const data = new Float32Array((tensor.rawData as Uint8Array).slice().buffer)
+        const site = MODULES.indexOf(tensor.name!)
+        for (let i = 0; i < data.length; i++) {
+          if (site >= 0) data[i] *= 1 + factors[site][i % SIZE]
+          else if (biases.includes(tensor.name!)) data[i] *= 1 + factors[Math.floor(i / SIZE)][i % SIZE]
+        }
+        const rawData = new Uint8Array(data.buffer)
+        return create(TensorProtoSchema, { ...tensor, dataType: TensorProto_DataType.FLOAT, rawData })
+      })
+      const expected = await run(fileOf({ initializer: scaled, node }).graph.bytes, new Map())
+      const found = await run(variant?.bytes ?? graph.bytes, feeds as never)
+      for (const [i, value] of found.entries()) expect(value).toBeCloseTo(expected[i], 3)
+    },
+  )
 })
 
 test('a fused product is a site, with its weight as MatMul has it or transposed', async () => {

@@ -89,6 +89,7 @@ function groupByKey(all: readonly Found[]): FoundSite[] {
       ...weight,
       moduleNames: [...new Set(occurrences.flatMap(({ node }) => moduleOfNode(node) ?? []))],
       bias: agree ? bias : [],
+      hasFixedBias: group.some((other) => other.hasFixedBias),
       occurrences,
     }
   })

@@ -50,6 +50,8 @@ export interface Site {
   moduleNames: readonly string[]
   /** Biases that are added to its outputs before anything else happens to them, where all occurrences agree. */
   bias: readonly SiteBias[]
+  /** A bias that is no tensor of the container is added to its outputs: what scales the outputs must scale it there. */
+  hasFixedBias: boolean
 }
 
 /** A bias where a fused operator reads it. */

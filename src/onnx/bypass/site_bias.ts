@@ -7,6 +7,8 @@ import type { FusedBiasInput, SiteBias, SiteOccurrence, SiteTensors } from './si
 export interface BiasedOccurrence {
   occurrence: SiteOccurrence
   bias: readonly SiteBias[]
+  /** Some of its bias is no tensor of the container. */
+  hasFixedBias: boolean
 }
 
 /** The product that a node computes with the weight that it reads. */
@@ -44,28 +46,33 @@ export class BiasFinder {
   withBias(occurrence: SiteOccurrence, outputs: number): BiasedOccurrence {
     const { node, graph, output } = occurrence
     const { product } = operatorOf(node)
-    if (product?.kind === 'embedding') return { occurrence, bias: [] }
+    if (product?.kind === 'embedding') return { occurrence, bias: [], hasFixedBias: false }
     const own = product?.bias === undefined ? undefined : node.input[product.bias]
-    if (own) return { occurrence, bias: this.#tensorsOf(own, 0, outputs) }
+    if (own) return { occurrence, ...this.#biasOf(own, 0, outputs) }
     const readers = this.#index.readersOf(graph, output)
     const fusedBias = readers.flatMap((reader) => this.#fusedAt(reader, occurrence, outputs) ?? [])[0]
     if (fusedBias !== undefined) {
       const bias = fusedBias.node.input[fusedBias.position]
       return {
         occurrence: { ...occurrence, fusedBias },
-        bias: this.#tensorsOf(bias, fusedBias.first, outputs),
+        ...this.#biasOf(bias, fusedBias.first, outputs),
       }
     }
     const isResult = graph.output.some(({ name }) => name === output)
     const [add, ...others] = readers
     if (isResult || others.length > 0 || add?.node.opType !== 'Add' || add.graph !== graph)
-      return { occurrence, bias: [] }
+      return { occurrence, bias: [], hasFixedBias: false }
     const bias = add.node.input[1 - add.position]
-    if (this.#lengths.get(bias) !== outputs) return { occurrence, bias: [] }
+    if (this.#lengths.get(bias) !== outputs) return { occurrence, bias: [], hasFixedBias: false }
     return {
       occurrence: { ...occurrence, output: add.node.output[0], maker: add.node },
-      bias: this.#tensorsOf(bias, 0, outputs),
+      ...this.#biasOf(bias, 0, outputs),
     }
+  }
+
+  #biasOf(bias: string, first: number, outputs: number): Pick<BiasedOccurrence, 'bias' | 'hasFixedBias'> {
+    const found = this.#tensorsOf(bias, first, outputs)
+    return { bias: found, hasFixedBias: found.reduce((sum, part) => sum + part.outputs, 0) < outputs }
   }
 
   /** The bias that a reader of a product adds to it. */
