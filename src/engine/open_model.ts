@@ -8,10 +8,10 @@ import { isTritswapError, TritswapError } from '../errors.ts'
 import { progressReporter } from '../fetcher/progress.ts'
 import type { FetchProgress } from '../fetcher/protocol.ts'
 import { receiveFile } from '../fetcher/receive.ts'
-import { checkDtype, type Gpu, requestGpu } from '../gpu/index.ts'
+import { canCompute, checkDtype, type Gpu, requestGpu } from '../gpu/index.ts'
 import { ExpertHost } from '../model/expert_host.ts'
 import { type FilledBase, hoistIntoVram, readIntoVram } from '../model/filled_base.ts'
-import { fetchGraph, graphPath, modelTypeOf, preparedGraph } from '../model/graph_files.ts'
+import { externalFiles, fetchGraph, graphPath, modelTypeOf, preparedGraph } from '../model/graph_files.ts'
 import { externalFilesOf, type GraphFile, type QuantizedChoice } from '../onnx/index.ts'
 import { isAbsence } from '../source/http_request.ts'
 import { fileWithCopy, type UseOfCopies } from '../source/offline_copy.ts'
@@ -177,8 +177,13 @@ async function firstGraph<G>(
   const files = dtypes.map((candidate) => graphPath(GRAPH_MODULE, candidate, subfolder))
   let status: number | undefined
   for (const [i, file] of files.entries()) {
-    checkDtype(gpu.features, dtypes[i])
+    if (dtype !== undefined) checkDtype(gpu.features, dtype)
     try {
+      // Fetching a graph that this GPU cannot run would be for nothing: one byte tells whether the folder has it.
+      if (!canCompute(gpu.features, dtypes[i])) {
+        await externalFiles(modelUrl)(file).read(0, 1)
+        checkDtype(gpu.features, dtypes[i])
+      }
       return { source: await fetchGraphAt(file), dtype: dtypes[i] }
     } catch (error) {
       if (!isTritswapError(error, 'network') || !isAbsence(error.fields.status as number)) throw error

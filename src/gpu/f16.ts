@@ -7,12 +7,17 @@ import { TritswapError } from '../errors.ts'
 
 const isF16 = (dtype: string): boolean => /fp?16$/.test(dtype)
 
+/** Whether a GPU can compute in the dtype of a graph, as transformers.js names it. */
+export function canCompute(features: { readonly f16: boolean }, dtype: string): boolean {
+  return features.f16 || !isF16(dtype)
+}
+
 /**
  * @param dtype - of a graph, as transformers.js names it
  * @throws {TritswapError} `webgpu` for one that the GPU cannot compute in
  */
 export function checkDtype(features: { readonly f16: boolean }, dtype: string): void {
-  if (features.f16 || !isF16(dtype)) return
+  if (canCompute(features, dtype)) return
   throw new TritswapError(
     'webgpu',
     'Cannot run a graph with f16 weights: this GPU, or the browser for it, lacks shader-f16; use another dtype',

@@ -9,8 +9,9 @@ import type { FetchHandle, FetchOptions } from '../fetcher/pool.ts'
 import type { FetchProgress, FetchRequest, SourceSpec } from '../fetcher/protocol.ts'
 import { evictedIn } from '../model/evicted.ts'
 import type { ActiveExpert, BindingChoice, ExpertInfo, SwitchReport } from '../model/expert_info.ts'
-import { overtaken, type Switched } from '../model/expert_runtime.ts'
+import type { Switched } from '../model/expert_runtime.ts'
 import type { LoadedInfo } from '../model/loaded_experts.ts'
+import { overtaken } from '../model/overtaken.ts'
 import { transfer } from '../rpc/index.ts'
 
 export type ProgressCallback = (progress: FetchProgress) => void

@@ -6,7 +6,7 @@
  * - `weight_precision`, `graph_files`, `filled_base`: model folders, and how their weights get into VRAM
  * - `base_check`, `base_identity`, `target_names`: whether an expert was made for this base
  * - `expert_bindings` and the `bypass_…` files: what its tensors change, and what lies beside the weights
- * - `expert_info`, `evicted`: what users are told, and what a call is told of experts that are gone
+ * - `expert_info`, `evicted`, `overtaken`: what users are told, and what a call is told that cannot have its experts
  * - `hoisted_session`, `create_session`, `graph_variants`: sessions
  * - `expert_set`, `merged_weights`, `sets_in_use`: what a set of experts takes
  * - `expert_runtime`: the order of forward passes and switches

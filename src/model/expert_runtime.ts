@@ -11,6 +11,7 @@ import type { Switcher, WeightStore } from '../gpu/index.ts'
 import { BASE_SET, type BoundEntry, bypassPart, checkWeights, type ExpertSet } from './expert_set.ts'
 import { type GpuTensor, hoistedSession, type OrtSession } from './hoisted_session.ts'
 import { MergedWeights } from './merged_weights.ts'
+import { overtaken } from './overtaken.ts'
 import { type BypassParts, SetsInUse } from './sets_in_use.ts'
 
 /** The forward passes of one caller (a generation, a pipeline): the experts it wants, and those of its last pass. */
@@ -198,9 +199,4 @@ export class ExpertRuntime {
   releaseSessions(): Promise<void> {
     return this.#sets.releaseSessions()
   }
-}
-
-/** What a switch rejects with when a later one took its place. */
-export function overtaken(): DOMException {
-  return new DOMException('A later switch overtook this one', 'AbortError')
 }
