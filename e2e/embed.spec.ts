@@ -7,7 +7,7 @@
 import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
-import { expect, type Page, test } from '@playwright/test'
+import { type ConsoleMessage, expect, type Page, test } from '@playwright/test'
 import { build } from 'vite'
 import { startStaticServer } from './servers/static_server.ts'
 import { codeBlocks } from './support/markdown.ts'
@@ -41,6 +41,15 @@ function complaintsOf(page: Page): string[] {
   })
   page.on('pageerror', (error) => complaints.push(error.message))
   return complaints
+}
+
+/** What the page logs, as it comes: a message may arrive after the title that the code sets behind it. */
+function logsOf(page: Page): ConsoleMessage[] {
+  const logged: ConsoleMessage[] = []
+  page.on('console', (message) => {
+    if (message.type() === 'log') logged.push(message)
+  })
+  return logged
 }
 
 async function writesWithBard(page: Page): Promise<void> {
@@ -127,14 +136,14 @@ test('the library without the element, as guide and README show it', async ({ pa
   const host = await startStaticServer(HOSTED, '/', { policy, pages })
   try {
     const complaints = complaintsOf(page)
-    const said: string[] = []
-    page.on('console', (message) => said.push(message.text()))
+    const logged = logsOf(page)
     await page.goto(`${host.url}quick.html`)
     await expect(page).toHaveTitle('Done', { timeout: 120_000 })
     expect((await page.locator('body').innerText()).trim()).not.toBe('')
     await page.goto(`${host.url}guide.html`)
     await expect(page).toHaveTitle('Done', { timeout: 120_000 })
-    expect(said.at(-1)).not.toBe('')
+    await expect.poll(() => logged.length).toBe(1)
+    expect(logged[0]!.text()).not.toBe('')
     expect(complaints).toEqual([])
   } finally {
     await host.close()
@@ -243,16 +252,16 @@ test('transformers.js with experts attached, as the README shows it', async ({ p
   }
   const host = await startStaticServer(folders, '/', { policy: '', pages })
   try {
-    const said: unknown[] = []
-    page.on('console', async (message) => {
-      if (message.type() === 'log') said.push(await message.args()[0]?.jsonValue())
-    })
     const errors: string[] = []
     page.on('pageerror', (error) => errors.push(error.message))
+    const logged = logsOf(page)
     await page.goto(host.url)
     await expect(page).toHaveTitle('Done', { timeout: 120_000 })
     expect(errors).toEqual([])
-    const [[{ generated_text: text }]] = said as [[{ generated_text: string }]]
+    await expect.poll(() => logged.length).toBe(1)
+    const [{ generated_text: text }] = (await logged[0]!.args()[0]!.jsonValue()) as [
+      { generated_text: string },
+    ]
     expect(text).toMatch(/^The king.+/s)
   } finally {
     await host.close()
