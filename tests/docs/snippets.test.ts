@@ -6,7 +6,16 @@
  * @module
  */
 import { execFile } from 'node:child_process'
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -14,10 +23,15 @@ import ts from 'typescript'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { type BroughtFiles, writeBrought } from '../../e2e/support/brought.ts'
 import { codeBlocks } from '../../e2e/support/markdown.ts'
+import { NodeSession } from '../../src/cli/node_session.ts'
+import { openPreparedBase } from '../../src/cli/prepared_base.ts'
+import { finetunedTensors } from '../../src/cli/variants.ts'
 import * as compress from '../../src/compress/index.ts'
 import { readHead } from '../../src/format/index.ts'
+import type { TensorValues } from '../../src/reference/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import { CLI } from '../cli/built_cli.ts'
+import { safetensors } from '../compress/checkpoints.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 const ONNX = join(ROOT, '../shared/demo-model/base')
@@ -42,13 +56,29 @@ function commandsOf(document: string): string[] {
     .filter((line) => line !== '' && !line.startsWith('npm '))
 }
 
+/** The inputs of one forward pass of the demo model, and the logits with and without a fine-tuning. */
+async function expectedOutputs(finetuned: string): Promise<Uint8Array> {
+  const base = await openPreparedBase(join(ROOT, 'public/models/demo'))
+  const session = await NodeSession.create(base.graph.bytes)
+  const tokens = [5, 300, 41, 2000, 7]
+  const logits = async (changed?: TensorValues) => {
+    const weights = session.weights(base.weights.feeds(base.graph.file, changed))
+    const { data, vocabulary } = await session.logits(tokens, weights)
+    return { shape: [1, tokens.length, vocabulary], values: data.slice() }
+  }
+  const outputs = { base: await logits(), poet: await logits(await finetunedTensors(base, finetuned)) }
+  await session.release()
+  return safetensors({ input_ids: { shape: [1, tokens.length], values: tokens, dtype: 'I64' }, ...outputs })
+}
+
 /** A folder with everything that the documents' commands name. */
-function workplace(): string {
+async function workplace(): Promise<string> {
   const folder = mkdtempSync(join(fixtures, 'work-'))
   cpSync(join(brought.base, '..'), join(folder, 'base'), { recursive: true })
   for (const name of ['poet', 'finetuned']) {
     cpSync(brought.finetuned, join(folder, name, 'model.safetensors'), { recursive: true })
   }
+  writeFileSync(join(folder, 'expected.safetensors'), await expectedOutputs(join(folder, 'poet')))
   cpSync(brought.lora, join(folder, 'my-lora'), { recursive: true })
   cpSync(join(ROOT, 'public/texts/css.txt'), join(folder, 'text.txt'))
   cpSync(join(ROOT, 'public/experts/css.trit'), join(folder, 'other.trit'))
@@ -59,7 +89,7 @@ function workplace(): string {
 
 describe.each(['README.md', 'docs/EXPERTS.md'])('%s', (document) => {
   test('its commands run', async () => {
-    const folder = workplace()
+    const folder = await workplace()
     const commands = commandsOf(document)
     expect(commands.length).toBeGreaterThan(3)
     for (const command of commands) {
