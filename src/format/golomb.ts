@@ -1,5 +1,5 @@
 import { trailingZeros } from './bits.ts'
-import { MAX_GOLOMB } from './limits.ts'
+import { BLOCK_WEIGHTS } from './limits.ts'
 
 /**
  * Golomb code of the gaps between kept entries (Golomb 1966; Gallager & Van Voorhis 1975 for the choice of m;
@@ -62,7 +62,7 @@ export function bestGolomb(histogram: Uint32Array | Float64Array): number {
   if (count === 0) return 1
   const guess = Math.LN2 * (sum / count + 1)
   const from = Math.max(1, Math.floor(guess * 0.4))
-  const to = Math.min(MAX_GOLOMB, Math.ceil(guess * 1.8) + 1)
+  const to = Math.min(BLOCK_WEIGHTS, Math.ceil(guess * 1.8) + 1)
   const step = Math.max(1, Math.floor((to - from) / 64))
   let best = from
   let fewest = Number.POSITIVE_INFINITY

@@ -52,10 +52,8 @@ export const MAX_CHUNK_LOG2 = 20
 /** 32 MiB of hashes: a payload of {@link MAX_PAYLOAD_BYTES} in the largest chunks, 64 GiB in the smallest. */
 export const MAX_CHUNKS = 2 ** 20
 
-/** Weights that one restart of the code covers. */
+/** Weights that one restart of the code covers. Gaps are shorter, so the Golomb parameter is at most this too. */
 export const BLOCK_WEIGHTS = 4096
-/** Golomb parameter: gaps are shorter than a block. */
-export const MAX_GOLOMB = BLOCK_WEIGHTS
 /** Bits that store one block length: no block is longer than 4096 entries of 2 + 12 bits (57,344). */
 export const MAX_LENGTH_BITS = 16
 

@@ -2,7 +2,7 @@ import { TritswapError } from '../../errors.ts'
 import { wordsFor } from '../bits.ts'
 import { integer, invalid, number } from '../fields.ts'
 import { golombCode } from '../golomb.ts'
-import { MAX_GOLOMB, MAX_LENGTH_BITS, MAX_STREAM_BITS } from '../limits.ts'
+import { BLOCK_WEIGHTS, MAX_LENGTH_BITS, MAX_STREAM_BITS } from '../limits.ts'
 import type { TensorCommon } from '../tensor.ts'
 import { tilingOf, weightsOf } from '../tiling.ts'
 import { type Codec, PIECE_WEIGHTS } from './codec.ts'
@@ -21,7 +21,7 @@ export const ternary: Codec<TernaryTensor> = {
   fieldsFrom: (entry, at, shape) => ({
     kept: integer(entry.kept, `${at}.kept`, 0, weightsOf(shape)),
     scale: Math.fround(number(entry.scale, `${at}.scale`)),
-    m: integer(entry.m, `${at}.m`, 1, MAX_GOLOMB),
+    m: integer(entry.m, `${at}.m`, 1, BLOCK_WEIGHTS),
     lengthMin: integer(entry.lengthMin, `${at}.lengthMin`, 0, 2 ** MAX_LENGTH_BITS - 1),
     lengthBits: integer(entry.lengthBits, `${at}.lengthBits`, 0, MAX_LENGTH_BITS),
   }),

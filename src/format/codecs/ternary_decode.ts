@@ -1,7 +1,7 @@
 import { TritswapError } from '../../errors.ts'
 import { fieldAt, trailingZeros, windowAt, wordsFor } from '../bits.ts'
 import { codeTable, type GolombCode, golombCode, TABLE_MASK } from '../golomb.ts'
-import { MAX_GOLOMB, MAX_LENGTH_BITS, MAX_STREAM_BITS, MAX_TENSOR_WEIGHTS } from '../limits.ts'
+import { BLOCK_WEIGHTS, MAX_LENGTH_BITS, MAX_STREAM_BITS, MAX_TENSOR_WEIGHTS } from '../limits.ts'
 import { type Tile, tileAt, tilingOf, weightsOf } from '../tiling.ts'
 
 /** The kept entries of one tensor: everything of a ternary task vector but its scale. */
@@ -54,7 +54,7 @@ export function decodeTernary(
   decodeCalls++
   const tiling = tilingOf(shape)
   const { kept, m, lengthMin, lengthBits } = section
-  if (m < 1 || m > MAX_GOLOMB || lengthBits > MAX_LENGTH_BITS || weightsOf(shape) > MAX_TENSOR_WEIGHTS) {
+  if (m < 1 || m > BLOCK_WEIGHTS || lengthBits > MAX_LENGTH_BITS || weightsOf(shape) > MAX_TENSOR_WEIGHTS) {
     throw malformed(`it has Golomb parameter ${m}, lengths of ${lengthBits} bits and shape [${shape}]`)
   }
   const code = golombCode(m)
