@@ -13,7 +13,7 @@ import { ExpertHost } from '../model/expert_host.ts'
 import { type FilledBase, hoistIntoVram, readIntoVram } from '../model/filled_base.ts'
 import { externalFiles, fetchGraph, graphPath, modelTypeOf, preparedGraph } from '../model/graph_files.ts'
 import { externalFilesOf, type GraphFile, type QuantizedChoice } from '../onnx/index.ts'
-import { isAbsence } from '../source/http_request.ts'
+import { fetchPastErrors, isAbsence } from '../source/http_request.ts'
 import { fileWithCopy, type UseOfCopies } from '../source/offline_copy.ts'
 import type { ModelInfo } from './protocol.ts'
 import { type ModelFiles, type OrtPaths, TextModel } from './text_model.ts'
@@ -209,7 +209,7 @@ function modelFiles(
     const url = new URL(path, root)
     let response: Response
     try {
-      const get = () => fetch(url)
+      const get = () => fetchPastErrors(url.href)
       response = await (copies ? fileWithCopy(url.href, copies, get) : get())
     } catch (cause) {
       throw new TritswapError('network', `Cannot fetch ${url}: ${(cause as Error).message}`, {

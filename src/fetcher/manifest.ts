@@ -1,5 +1,5 @@
 import { TritswapError } from '../errors.ts'
-import { isAbsence } from '../source/http_request.ts'
+import { fetchPastErrors, isAbsence } from '../source/http_request.ts'
 import { parseJsonObject } from '../source/json.ts'
 import { fileWithCopy, isCopy } from '../source/offline_copy.ts'
 
@@ -38,7 +38,7 @@ export async function readModelManifest(
   const url = new URL('tritswap.json', modelUrl).href
   let response: Response
   try {
-    const get = () => fetch(url, { signal })
+    const get = () => fetchPastErrors(url, { signal })
     response = await (useCopies ? fileWithCopy(url, 'unreachable', get) : get())
   } catch (cause) {
     signal?.throwIfAborted()
