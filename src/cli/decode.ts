@@ -10,6 +10,7 @@ import { UsageError } from './command.ts'
 import { type FileSource, openFile } from './file_source.ts'
 import { number } from './inputs.ts'
 import { writeFileWhole } from './output.ts'
+import { printJson } from './print.ts'
 import { progressBar } from './progress.ts'
 
 export const help = `
@@ -53,9 +54,7 @@ export async function run(argv: string[]): Promise<number> {
     )
     if (values.json) {
       const tensors = head.table.tensors.map(({ name, shape, codec }) => ({ name, shape, codec }))
-      process.stdout.write(
-        `${JSON.stringify({ file: values.out, sparse: values.sparse === true, tensors }, null, 1)}\n`,
-      )
+      printJson({ file: values.out, sparse: values.sparse === true, tensors })
     }
   } finally {
     bar.stop()

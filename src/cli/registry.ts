@@ -9,6 +9,7 @@ import { parseRegistry, type Registry, type RegistryEntry } from '../source/regi
 import { UsageError } from './command.ts'
 import { openFile, readText } from './file_source.ts'
 import { writeFileWhole } from './output.ts'
+import { print, printText } from './print.ts'
 
 export const help = `
 tritswap registry build <folder> [--out experts.json] [--json]
@@ -42,7 +43,8 @@ export async function run(argv: string[]): Promise<number> {
   // Throws before anything is written that the page would refuse.
   parseRegistry(text, out)
   await writeFileWhole(out, ({ write }) => write(new TextEncoder().encode(text)))
-  process.stdout.write(values.json ? text : `${out}: ${registry.experts.length} experts\n`)
+  if (values.json) printText(text.trimEnd())
+  else print(`${out}: ${registry.experts.length} experts`)
   return 0
 }
 
