@@ -5,6 +5,7 @@ import type { QuantizedChoice } from '../onnx/index.ts'
 import { type CheckReport, type CheckRequest, checkModel } from './check_model.ts'
 import { UsageError } from './command.ts'
 import { number } from './inputs.ts'
+import { note, print, printJson } from './print.ts'
 
 export const help = `
 tritswap check --model <folder> --inputs <x.safetensors> [--expert <x.trit> …] [--want <tensor> …]
@@ -58,7 +59,7 @@ type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>['values'
 export async function run(argv: string[]): Promise<number> {
   const { values } = parseArgs({ args: argv, options })
   const report = await checkModel(requestOf(values))
-  if (values.json) process.stdout.write(`${JSON.stringify(report, null, 1)}\n`)
+  if (values.json) printJson(report)
   else printReport(report)
   return report.right ? 0 : 1
 }
@@ -114,7 +115,6 @@ function weighted(paths: readonly string[], texts: readonly string[]): CheckRequ
 }
 
 function printReport({ results, tolerance, moved, experts, unmatched }: CheckReport): void {
-  const note = (text: string) => process.stderr.write(`${text}\n`)
   if (unmatched.length > 0) {
     note(`${unmatched.length} weights stay in the graph, out of reach of experts (${listOf(unmatched)})`)
   }
@@ -126,7 +126,7 @@ function printReport({ results, tolerance, moved, experts, unmatched }: CheckRep
   }
   if (moved !== undefined) note(`the outputs moved by ${formatDifference(moved)} of their range`)
   for (const { name, difference, right } of results) {
-    process.stdout.write(`${name} ${formatDifference(difference)}\n`)
+    print(`${name} ${formatDifference(difference)}`)
     if (!right) note(`${name} is over the tolerance of ${tolerance}`)
   }
 }

@@ -4,6 +4,7 @@ import { type Comparison, compareExperts, type Similarity } from '../compress/co
 import { UsageError } from './command.ts'
 import { formatNumber, formatTable } from './format_text.ts'
 import { withExpertFiles } from './open_experts.ts'
+import { printJson, printText } from './print.ts'
 
 export const help = `
 tritswap compare <a.trit> <b.trit> … [--tensors] [--json]
@@ -33,11 +34,8 @@ export async function run(argv: string[]): Promise<number> {
   }
   const comparison = await withExpertFiles(positionals, (experts) => compareExperts(experts))
   const names = positionals.map((path) => basename(path, '.trit'))
-  process.stdout.write(
-    values.json === true
-      ? `${JSON.stringify({ experts: positionals, ...comparison }, null, 1)}\n`
-      : comparisonText(names, comparison, values.tensors === true),
-  )
+  if (values.json === true) printJson({ experts: positionals, ...comparison })
+  else printText(comparisonText(names, comparison, values.tensors === true))
   return 0
 }
 
@@ -62,7 +60,7 @@ function comparisonText(names: string[], { total, tensors }: Comparison, perTens
       )
     }
   }
-  return `${tables.join('\n\n')}\n`
+  return tables.join('\n\n')
 }
 
 function matrixText(

@@ -17,6 +17,7 @@ import {
 } from './inputs.ts'
 import { inspectFile } from './inspect.ts'
 import { writeTrit } from './output.ts'
+import { note, print, printJson } from './print.ts'
 import { progressBar } from './progress.ts'
 
 export const help = `
@@ -106,15 +107,15 @@ export async function run(argv: string[]): Promise<number> {
     bar.stop()
     pool?.close()
   }
-  await print(out, report, values.json === true)
+  await printReport(out, report, values.json === true)
   return 0
 }
 
-async function print(out: string, report: CompressReport, json: boolean): Promise<void> {
+async function printReport(out: string, report: CompressReport, json: boolean): Promise<void> {
   const { empty, unmoved, skipped, notes } = report
   const inspection = await inspectFile(out)
   if (json) {
-    process.stdout.write(`${JSON.stringify({ ...inspection, empty, unmoved, skipped, notes }, null, 1)}\n`)
+    printJson({ ...inspection, empty, unmoved, skipped, notes })
     return
   }
   const { totals, file } = inspection
@@ -125,8 +126,8 @@ async function print(out: string, report: CompressReport, json: boolean): Promis
     ...list('Left out because they equal the base', unmoved),
     ...list('Left out as asked', skipped),
   ]
-  process.stdout.write(`${lines.join('\n')}\n`)
-  for (const line of list('Warning: nothing is kept of', empty)) process.stderr.write(`${line}\n`)
+  print(...lines)
+  note(...list('Warning: nothing is kept of', empty))
 }
 
 function list(what: string, names: readonly string[]): string[] {

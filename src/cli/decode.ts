@@ -1,22 +1,28 @@
 import { parseArgs } from 'node:util'
-import { decodePieces, decodeSparse } from '../compress/decode.ts'
+import { checkExpansion, decodePieces, decodeSparse } from '../compress/decode.ts'
 import { safetensorsHead, type TensorToWrite } from '../compress/safetensors.ts'
+import { TritswapError } from '../errors.ts'
 import { isTernary, summaryOf } from '../format/codecs/index.ts'
 import { readHead, type TritHead } from '../format/head.ts'
 import type { TritTensor } from '../format/table.ts'
+import { weightsOf } from '../format/tiling.ts'
 import { UsageError } from './command.ts'
 import { type FileSource, openFile } from './file_source.ts'
+import { number } from './inputs.ts'
 import { writeFileWhole } from './output.ts'
+import { printJson } from './print.ts'
 import { progressBar } from './progress.ts'
 
 export const help = `
-tritswap decode <file.trit> --out <file.safetensors> [--sparse] [--json]
+tritswap decode <file.trit> --out <file.safetensors> [--sparse] [--max-bytes <n>] [--json]
 
 Writes what an expert adds to theta_init (the base weights; 0 for LoRA factors, 1 for (IA)³) as F32 tensors under
 the names and in the layout of the checkpoint or adapter that it was made from.
 
   --sparse   instead, per ternary tensor: <name>.indices (I32, flat row-major, ascending), <name>.signs (I8)
              and <name>.scale (F32); dense tensors as they are
+  --max-bytes <n>  write at most so many bytes; by default what is in proportion to the file: a few hundred bytes
+             can say of terabytes that they are zero
   --json     print what was written
 
 Example, in Python
@@ -24,7 +30,12 @@ Example, in Python
   for name, tensor in delta.items(): model.state_dict()[name] += tensor
 `
 
-const options = { out: { type: 'string' }, sparse: { type: 'boolean' }, json: { type: 'boolean' } } as const
+const options = {
+  out: { type: 'string' },
+  sparse: { type: 'boolean' },
+  'max-bytes': { type: 'string' },
+  json: { type: 'boolean' },
+} as const
 
 export async function run(argv: string[]): Promise<number> {
   const { values, positionals } = parseArgs({ args: argv, options, allowPositionals: true })
@@ -35,6 +46,7 @@ export async function run(argv: string[]): Promise<number> {
   const bar = progressBar('decoding')
   try {
     const head = await readHead(source)
+    if (!values.sparse) checkSize(head, source.name, number(values['max-bytes'], '--max-bytes'))
     await writeFileWhole(values.out, ({ write }) =>
       values.sparse
         ? writeSparse(source, head, write, bar.update)
@@ -42,15 +54,28 @@ export async function run(argv: string[]): Promise<number> {
     )
     if (values.json) {
       const tensors = head.table.tensors.map(({ name, shape, codec }) => ({ name, shape, codec }))
-      process.stdout.write(
-        `${JSON.stringify({ file: values.out, sparse: values.sparse === true, tensors }, null, 1)}\n`,
-      )
+      printJson({ file: values.out, sparse: values.sparse === true, tensors })
     }
   } finally {
     bar.stop()
     await source.close()
   }
   return 0
+}
+
+/** @throws {TritswapError} `limit` for values that take more bytes than allowed */
+function checkSize(head: TritHead, name: string, allowed: number | undefined): void {
+  const weights = head.table.tensors.reduce((sum, { shape }) => sum + weightsOf(shape), 0)
+  const bytes = weights * Float32Array.BYTES_PER_ELEMENT
+  if (allowed === undefined) {
+    checkExpansion(head, weights, name, `give --sparse, or --max-bytes ${bytes} if you mean it`)
+  } else if (bytes > allowed) {
+    throw new TritswapError(
+      'limit',
+      `Cannot decode ${name}: its values take ${bytes} bytes, over the ${allowed} of --max-bytes; give --sparse, or a larger number`,
+      { fields: { name, bytes, limit: allowed } },
+    )
+  }
 }
 
 type Write = (bytes: Uint8Array) => Promise<void>

@@ -4,11 +4,12 @@ import { readHead } from '../format/index.ts'
 import { type BaseIdentity, checkBase } from '../model/base_check.ts'
 import { REPORT_WINDOWS } from '../model/score.ts'
 import { UsageError } from './command.ts'
-import { readText, type Subject, subjectsOf } from './eval_subjects.ts'
+import { type Subject, subjectsOf } from './eval_subjects.ts'
 import { Evaluation, type WindowRange } from './evaluation.ts'
-import { openFile } from './file_source.ts'
+import { openFile, readText } from './file_source.ts'
 import { formatTable } from './format_text.ts'
 import { identityOf, staysQuantized } from './prepared_base.ts'
+import { note, printText } from './print.ts'
 import { progressBar } from './progress.ts'
 import { gainRetained } from './scores.ts'
 import { deltaBytes, expertVariant, finetunedTensors, type Variant } from './variants.ts'
@@ -69,8 +70,8 @@ export async function run(argv: string[]): Promise<number> {
   }
   const subjects = await subjectsOf(values)
   if (subjects.some(({ finetuned }) => finetuned === undefined)) {
-    process.stderr.write(
-      'The uncompressed fine-tunings are not here: what compares with them stays empty; give --demo-model <path>\n',
+    note(
+      'The uncompressed fine-tunings are not here: what compares with them stays empty; give --demo-model <path>',
     )
   }
   const evaluation = await Evaluation.open(values.base)
@@ -91,7 +92,7 @@ export async function run(argv: string[]): Promise<number> {
     bar.stop()
     await evaluation.close()
   }
-  process.stdout.write(`${tableOf(experts)}\n`)
+  printText(tableOf(experts))
   if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify({ experts }, null, 2)}\n`)
   return 0
 }

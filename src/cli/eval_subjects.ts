@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { readFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { TritswapError } from '../errors.ts'
 import { parseRegistry } from '../source/registry.ts'
 import { UsageError } from './command.ts'
+import { readText } from './file_source.ts'
 
 export interface Subject {
   id: string
@@ -72,15 +72,4 @@ export async function subjectsOf(values: SubjectFlags): Promise<Subject[]> {
         f16Delta: entry.replaces?.f16Delta,
       }
     })
-}
-
-export async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (cause) {
-    throw new TritswapError('input', `Cannot open ${path}: there is no such file`, {
-      fields: { path },
-      cause,
-    })
-  }
 }

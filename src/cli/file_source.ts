@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, read as readCallback } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, read as readCallback } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
@@ -15,16 +15,23 @@ export interface FileSource extends ByteSource {
   close(): Promise<void>
 }
 
-/** @throws {TritswapError} `input` if there is no such file or it may not be read */
+/**
+ * Opens a regular file, through links if need be: a hub's cache is made of them.
+ * @throws {TritswapError} `input` if there is no such file, it may not be read, or is a device, a pipe or a folder
+ */
 export async function openFile(path: string): Promise<FileSource> {
   // A plain descriptor: Node warns about a FileHandle that is collected while open, and a caller that reads several
   // checkpoints cannot always tell which read is the last one.
   let descriptor: number
   let size: number
   try {
-    descriptor = openSync(path, 'r')
+    // A pipe would hold up a call that opens it until somebody writes to it.
+    descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
     const info = fstatSync(descriptor)
-    if (!info.isFile()) throw new Error('it is not a file')
+    if (!info.isFile()) {
+      closeSync(descriptor)
+      throw new Error('it is a folder, a device or a pipe, not a file')
+    }
     size = info.size
   } catch (cause) {
     throw cannotOpen(path, cause)
@@ -46,6 +53,36 @@ export async function openFile(path: string): Promise<FileSource> {
     },
     close: async () => closeSync(descriptor),
   }
+}
+
+/** Protocol buffers, and so ONNX graphs, end at 2 GiB; Node reads no more at once. */
+const MAX_WHOLE_BYTES = 2 ** 31 - 1
+
+/**
+ * The bytes of a file, no more than it has when it is opened.
+ * @throws {TritswapError} as {@link openFile}; `limit` for 2 GiB and more
+ */
+export async function readWhole(path: string): Promise<Uint8Array<ArrayBuffer>> {
+  const file = await openFile(path)
+  try {
+    const size = (await file.size())!
+    if (size > MAX_WHOLE_BYTES) {
+      const fields = { path, found: size, limit: MAX_WHOLE_BYTES }
+      throw new TritswapError(
+        'limit',
+        `Cannot read ${path}: its ${size} bytes are over the limit of ${MAX_WHOLE_BYTES}; a graph keeps larger weights in a file beside it`,
+        { fields },
+      )
+    }
+    return await file.read(0, size)
+  } finally {
+    await file.close()
+  }
+}
+
+/** The same as text. */
+export async function readText(path: string): Promise<string> {
+  return new TextDecoder().decode(await readWhole(path))
 }
 
 /** A folder on disk. */

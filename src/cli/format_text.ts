@@ -1,4 +1,5 @@
 /** Numbers and tables for people. */
+import { oneLine } from './print.ts'
 
 export function formatBytes(bytes: number): string {
   if (bytes < 1000) return `${bytes} B`
@@ -21,7 +22,7 @@ export function formatTable(
   head: readonly string[],
   rows: readonly (readonly (string | number)[])[],
 ): string {
-  const cells = [head, ...rows].map((row) => row.map(String))
+  const cells = [head, ...rows].map((row) => row.map((cell) => oneLine(String(cell))))
   const widths = head.map((_, column) => Math.max(...cells.map((row) => row[column].length)))
   const right = head.map((_, column) =>
     rows.every((row) => /^[-\d.,e+%×∞ ]*( [kMGT]?B)?$/.test(String(row[column]))),

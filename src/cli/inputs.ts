@@ -4,7 +4,6 @@
  * @module
  */
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import type { parseArgs } from 'node:util'
 import { adapterTaskVector } from '../compress/adapter.ts'
 import { type Checkpoint, type FileFolder, openCheckpoint } from '../compress/checkpoint.ts'
@@ -109,10 +108,13 @@ function isOnnxFolder(files: readonly string[]): boolean {
   )
 }
 
+const PIECE = 1 << 20
+
 /** SHA-256 of a file of any size. */
 export async function sha256OfFile(source: ByteSource): Promise<string | undefined> {
   const hash = createHash('sha256')
-  for await (const piece of createReadStream(source.name, { highWaterMark: 1 << 20 })) hash.update(piece)
+  const size = (await source.size())!
+  for (let at = 0; at < size; at += PIECE) hash.update(await source.read(at, Math.min(PIECE, size - at)))
   return hash.digest('hex')
 }
 

@@ -5,6 +5,7 @@ import { readHead } from '../format/head.ts'
 import { UsageError } from './command.ts'
 import { openFile } from './file_source.ts'
 import { formatBytes, formatNumber, formatTable } from './format_text.ts'
+import { oneLine, printJson, printText } from './print.ts'
 
 export const help = `
 tritswap inspect <file.trit> [--json]
@@ -26,7 +27,8 @@ export async function run(argv: string[]): Promise<number> {
   if (positionals.length !== 1)
     throw new UsageError(`Cannot inspect: expected one file, found ${positionals.length}`)
   const inspection = await inspectFile(positionals[0])
-  process.stdout.write(values.json ? `${JSON.stringify(inspection, null, 1)}\n` : inspectionText(inspection))
+  if (values.json) printJson(inspection)
+  else printText(inspectionText(inspection))
   return 0
 }
 
@@ -92,11 +94,10 @@ function inspectionText(inspection: Inspection): string {
   const width = Math.max(...facts.map(([key]) => key.length))
   return `${facts
     .filter(([, value]) => value !== undefined)
-    .map(([key, value]) => `${key.padEnd(width)}  ${value}`)
+    .map(([key, value = '']) => `${key.padEnd(width)}  ${oneLine(value)}`)
     .join('\n')}
 
 ${formatTable(['tensor', 'shape', 'codec', 'kept', 'density', 'scale', 'bytes', '/entropy'], rows)}
 
-${tensors.length} tensors, ${totals.weights} weights, ${totals.kept} kept; ${formatNumber(totals.ratioToEntropy)} × entropy, ${formatNumber(totals.ratioToF16)} × smaller than in f16, ${formatNumber(totals.ratioToF32)} × than in f32
-`
+${tensors.length} tensors, ${totals.weights} weights, ${totals.kept} kept; ${formatNumber(totals.ratioToEntropy)} × entropy, ${formatNumber(totals.ratioToF16)} × smaller than in f16, ${formatNumber(totals.ratioToF32)} × than in f32`
 }

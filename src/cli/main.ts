@@ -1,5 +1,6 @@
 import { isTritswapError } from '../errors.ts'
 import { type Command, UsageError } from './command.ts'
+import { note, print, printText } from './print.ts'
 
 /** The table of subcommands: one line each. */
 const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }> = {
@@ -35,15 +36,15 @@ export async function main(argv: readonly string[]): Promise<number> {
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
     const topic = name === 'help' ? rest[0] : undefined
     if (topic !== undefined && Object.hasOwn(COMMANDS, topic)) return help(topic)
-    process.stdout.write(overview())
+    printText(overview())
     return name === undefined ? 2 : 0
   }
   if (name === '--version') {
-    process.stdout.write(`${__TRITSWAP_VERSION__}\n`)
+    print(__TRITSWAP_VERSION__)
     return 0
   }
   if (!Object.hasOwn(COMMANDS, name)) {
-    process.stderr.write(`Cannot run ${name}: expected one of ${Object.keys(COMMANDS).join(', ')}\n`)
+    note(`Cannot run ${name}: expected one of ${Object.keys(COMMANDS).join(', ')}`)
     return 2
   }
   if (rest.includes('--help') || rest.includes('-h')) return help(name)
@@ -52,24 +53,24 @@ export async function main(argv: readonly string[]): Promise<number> {
     return await command.run(rest)
   } catch (error) {
     if (isUsageError(error)) {
-      process.stderr.write(`${error.message}\nRun tritswap ${name} --help to see what it takes\n`)
+      note(error.message, `Run tritswap ${name} --help to see what it takes`)
       return 2
     }
-    process.stderr.write(`${messageOf(error)}\n`)
+    note(...messageOf(error))
     return 1
   }
 }
 
 async function help(name: string): Promise<number> {
   const command = await COMMANDS[name].load()
-  process.stdout.write(`${command.help.trim()}\n`)
+  printText(command.help.trim())
   return 0
 }
 
 function overview(): string {
   const width = Math.max(0, ...Object.keys(COMMANDS).map((name) => name.length))
   const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`)
-  return `tritswap: ternary experts for models in the browser\n\n${lines.join('\n')}\n\nRun tritswap <command> --help for what a command takes\n`
+  return `tritswap: ternary experts for models in the browser\n\n${lines.join('\n')}\n\nRun tritswap <command> --help for what a command takes`
 }
 
 /** A {@link UsageError}, or what `parseArgs` throws. */
@@ -78,12 +79,12 @@ function isUsageError(error: unknown): error is Error {
   return error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS')
 }
 
-/** One line that says what is wrong, then its causes; of an unexpected error the whole stack. */
-function messageOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  if (!isTritswapError(error) && !('syscall' in error)) return error.stack ?? error.message
+/** A line that says what is wrong, then its causes; of an unexpected error the whole stack. */
+function messageOf(error: unknown): string[] {
+  if (!(error instanceof Error)) return [String(error)]
+  if (!isTritswapError(error) && !('syscall' in error)) return (error.stack ?? error.message).split('\n')
   const lines = [error.message]
   for (let cause = error.cause; cause instanceof Error; cause = cause.cause)
     lines.push(`  because: ${cause.message}`)
-  return lines.join('\n')
+  return lines
 }

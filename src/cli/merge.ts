@@ -8,6 +8,7 @@ import { ruleOptions } from './inputs.ts'
 import { inspectFile } from './inspect.ts'
 import { withExpertFiles } from './open_experts.ts'
 import { writeTrit } from './output.ts'
+import { print, printJson } from './print.ts'
 import { progressBar } from './progress.ts'
 
 export const help = `
@@ -87,7 +88,7 @@ export async function run(argv: string[]): Promise<number> {
   }
   const inspection = await inspectFile(out)
   if (json === true) {
-    process.stdout.write(`${JSON.stringify({ ...inspection, notes: report.notes }, null, 1)}\n`)
+    printJson({ ...inspection, notes: report.notes })
     return 0
   }
   const { file, totals, tensors } = inspection
@@ -96,7 +97,7 @@ export async function run(argv: string[]): Promise<number> {
     `${formatNumber(totals.ratioToF16)} × smaller than the same deltas in f16, ${formatNumber(totals.ratioToEntropy)} × entropy`,
     ...report.notes,
   ]
-  process.stdout.write(`${lines.join('\n')}\n`)
+  print(...lines)
   return 0
 }
 

@@ -1,8 +1,9 @@
-import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { TritswapError } from '../errors.ts'
 import type { ModelDtype } from '../format/dtype.ts'
 import { type ChosenGraphs, graphFiles, parseGraphFile } from '../onnx/index.ts'
+import { readWhole } from './file_source.ts'
 
 /** A model folder as transformers.js reads it. */
 export interface ModelFolder {
@@ -58,10 +59,11 @@ export function chooseGraphs(folder: ModelFolder, dtype?: ModelDtype): ChosenGra
  */
 export async function copyCompanions(from: string, to: string, external: boolean): Promise<void> {
   await mkdir(to, { recursive: true })
-  for (const file of (await readdir(from)).sort()) {
-    if (!COMPANIONS.test(file) || !(await stat(join(from, file))).isFile()) continue
+  for (const entry of await readdir(from, { withFileTypes: true })) {
+    const file = entry.name
+    if (!COMPANIONS.test(file) || entry.isDirectory()) continue
     // Not copyFile: it would copy a read-only mode as well.
-    const bytes = await readFile(join(from, file))
+    const bytes = await readWhole(join(from, file))
     await writeFile(join(to, file), file === 'config.json' && !external ? withoutExternalData(bytes) : bytes)
   }
 }

@@ -4,12 +4,12 @@
  *
  * @module
  */
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TritswapError } from '../errors.ts'
 import { halvesToFloats } from '../format/float16.ts'
 import { externalFilesOf, type OnnxGraph } from '../onnx/index.ts'
 import type { CpuFeed, Values } from '../reference/index.ts'
+import { readWhole } from './file_source.ts'
 import { type CacheConfig, graphInputs, type InputValues } from './graph_inputs.ts'
 import { NodeSession } from './node_session.ts'
 
@@ -33,7 +33,7 @@ export function externalDataOf(
   folder: string,
 ): Promise<{ path: string; data: Uint8Array }[]> {
   return Promise.all(
-    externalFilesOf(graph).map(async (path) => ({ path, data: await readFile(join(folder, path)) })),
+    externalFilesOf(graph).map(async (path) => ({ path, data: await readWhole(join(folder, path)) })),
   )
 }
 

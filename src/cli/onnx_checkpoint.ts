@@ -4,13 +4,12 @@
  *
  * @module
  */
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Checkpoint } from '../compress/checkpoint.ts'
 import { TritswapError } from '../errors.ts'
 import { onnxTensors } from '../model/onnx_checkpoint.ts'
 import { externalFilesOf, type GraphFile, hoistModel, OnnxGraph } from '../onnx/index.ts'
-import { type FileSource, openFile } from './file_source.ts'
+import { type FileSource, openFile, readWhole } from './file_source.ts'
 import { chooseGraphs, openModelFolder } from './model_folder.ts'
 
 /** @throws {TritswapError} `unsupported` for a quantized model, `input` where there is no float graph */
@@ -20,7 +19,7 @@ export async function openOnnxCheckpoint(path: string): Promise<Checkpoint> {
   const sources = new Map<string, FileSource>()
   const files: GraphFile[] = []
   for (const file of graphs) {
-    const graph = new OnnxGraph(file, await readFile(join(folder.root, folder.subfolder, file)))
+    const graph = new OnnxGraph(file, await readWhole(join(folder.root, folder.subfolder, file)))
     for (const location of [file, ...externalFilesOf(graph)]) {
       sources.set(location, await openFile(join(folder.root, folder.subfolder, location)))
     }

@@ -3,6 +3,7 @@ import { DTYPE_SUFFIX, isModelDtype } from '../format/dtype.ts'
 import type { Storage } from '../onnx/index.ts'
 import { UsageError } from './command.ts'
 import { prepareModel } from './prepare_model.ts'
+import { note, print } from './print.ts'
 
 export const help = `
 tritswap prepare <model folder> --out <dir>
@@ -63,23 +64,23 @@ export async function run(argv: string[]): Promise<number> {
     storage: values.storage as Storage,
   })
   const { manifest, inputs, tensors, unmatched, quantized, otherForms } = result
-  process.stdout.write(
-    `${values.out}: ${manifest.graphs.length} graph(s) of ${manifest.dtype}, ${inputs} inputs fed by ${tensors} tensors, ${manifest.weights.bytes} bytes of weights\n`,
+  print(
+    `${values.out}: ${manifest.graphs.length} graph(s) of ${manifest.dtype}, ${inputs} inputs fed by ${tensors} tensors, ${manifest.weights.bytes} bytes of weights`,
   )
   if (otherForms.length > 0) {
-    process.stderr.write(
-      `Left out as other forms of the same graphs: ${otherForms.join(', ')}; to prepare one, put it into a folder of its own and give --subfolder\n`,
+    note(
+      `Left out as other forms of the same graphs: ${otherForms.join(', ')}; to prepare one, put it into a folder of its own and give --subfolder`,
     )
   }
   if (unmatched.length > 0) {
-    process.stderr.write(
-      `${unmatched.length} weights stay in the graph, out of reach of experts: folded by the exporter, or not in the checkpoint (${unmatched.slice(0, 5).join(', ')})\n`,
+    note(
+      `${unmatched.length} weights stay in the graph, out of reach of experts: folded by the exporter, or not in the checkpoint (${unmatched.slice(0, 5).join(', ')})`,
     )
   }
   if (quantized.length > 0) {
     const remedy = values.quantized === 'keep' ? 'prepare with --quantized float' : 'prepare fp32, fp16 or q4'
-    process.stderr.write(
-      `${quantized.length} weights stay quantized, out of reach of merged experts (${quantized.slice(0, 3).join(', ')}); ${remedy} to merge into them\n`,
+    note(
+      `${quantized.length} weights stay quantized, out of reach of merged experts (${quantized.slice(0, 3).join(', ')}); ${remedy} to merge into them`,
     )
   }
   return 0

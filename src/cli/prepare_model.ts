@@ -1,4 +1,4 @@
-import { copyFile, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import picomatch from 'picomatch'
 import { type Checkpoint, openCheckpoint } from '../compress/checkpoint.ts'
@@ -6,6 +6,7 @@ import { placeholder } from '../compress/placeholders.ts'
 import { readBytes, readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { tiedCopies } from '../compress/ties.ts'
 import { isTritswapError } from '../errors.ts'
+import type { ModelManifest } from '../fetcher/manifest.ts'
 import type { ModelDtype } from '../format/dtype.ts'
 import { fingerprintOf, HASH_SLICE, hashSlices, sha256, toHex } from '../format/index.ts'
 import {
@@ -18,23 +19,13 @@ import {
   type Storage,
   writeBaseWeights,
 } from '../onnx/index.ts'
-import { type FileSource, openFile, openPath } from './file_source.ts'
+import { type FileSource, openFile, openPath, readText, readWhole } from './file_source.ts'
 import { chooseGraphs, copyCompanions, openModelFolder } from './model_folder.ts'
 import { writeTrit } from './output.ts'
 
 const WEIGHTS_FILE = 'weights.trit'
 /** Marks a folder as prepared. */
 export const MANIFEST = 'tritswap.json'
-
-/** Contents of `tritswap.json`, which marks a folder as prepared. */
-export interface PreparedManifest {
-  version: 1
-  weights: { file: string; bytes: number; rootHash: string }
-  graphs: string[]
-  dtype: ModelDtype
-  /** Of the source checkpoint. */
-  fingerprint?: string
-}
 
 export interface PrepareOptions {
   checkpoint?: string
@@ -46,7 +37,7 @@ export interface PrepareOptions {
 }
 
 export interface PrepareResult {
-  manifest: PreparedManifest
+  manifest: ModelManifest
   /** Graph inputs that weights became. */
   inputs: number
   tensors: number
@@ -84,7 +75,7 @@ export async function prepareModel(
     const files: GraphFile[] = []
     for (const name of graphs) {
       const file = folder.subfolder === '' ? name : `${folder.subfolder}/${name}`
-      files.push({ graph: new OnnxGraph(file, await readFile(join(graphFolder, name))), external })
+      files.push({ graph: new OnnxGraph(file, await readWhole(join(graphFolder, name))), external })
     }
     const picked = options.targets?.map((glob) => picomatch(glob))
     const model = await hoistModel(files, {
@@ -99,8 +90,10 @@ export async function prepareModel(
       const target = join(out, graph.file)
       await mkdir(dirname(target), { recursive: true })
       await writeFile(target, graph.bytes)
-      for (const name of externalFilesOf(graph))
+      for (const name of externalFilesOf(graph)) {
+        await handle(name)
         await copyFile(join(graphFolder, name), join(dirname(target), name))
+      }
     }
     const fingerprint = checkpoint && (await checkpointFingerprint(checkpoint))
     const weights = join(out, WEIGHTS_FILE)
@@ -108,7 +101,7 @@ export async function prepareModel(
       head: await writeBaseWeights(model, spool, { storage: options.storage, base: { fingerprint } }),
     }))
     const { size: bytes } = await stat(weights)
-    const manifest: PreparedManifest = {
+    const manifest: ModelManifest = {
       version: 1,
       weights: { file: WEIGHTS_FILE, bytes, rootHash: toHex(await sha256(head)) },
       graphs: model.graphs.map(({ graph }) => graph.file),
@@ -135,8 +128,8 @@ export async function prepareModel(
 /** `model_type` of the model's configuration. */
 async function modelTypeOf(root: string): Promise<string | undefined> {
   try {
-    const config = JSON.parse(await readFile(join(root, 'config.json'), 'utf8')) as { model_type?: string }
-    return config.model_type
+    const config = JSON.parse(await readText(join(root, 'config.json'))) as { model_type?: unknown } | null
+    return typeof config?.model_type === 'string' ? config.model_type : undefined
   } catch {
     // Without a readable configuration, tensors are matched by their names alone.
     return undefined
@@ -151,7 +144,9 @@ async function checkpointOf(root: string, path?: string): Promise<Checkpoint | u
     return await openCheckpoint(await openPath(root))
   } catch (error) {
     // Most model folders on the hub hold graphs alone: tensors are then matched by their names.
-    if (isTritswapError(error, 'input') || isTritswapError(error, 'unsupported')) return undefined
+    // A file that is there and cannot be opened is another matter: `fields.path` names it.
+    const isNone = isTritswapError(error, 'input') && error.fields.path === undefined
+    if (isNone || isTritswapError(error, 'unsupported')) return undefined
     throw error
   }
 }

@@ -1,26 +1,26 @@
-import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { TritswapError } from '../errors.ts'
+import { type ModelManifest, parseManifest } from '../fetcher/manifest.ts'
 import { SKETCH_VALUES, sketchPositions, targetsOf } from '../format/index.ts'
 import type { BaseIdentity } from '../model/base_check.ts'
 import { precisionNamed, precisionOf, quantizedDtypes } from '../model/weight_precision.ts'
 import { OnnxGraph } from '../onnx/index.ts'
 import { ReferenceWeights } from '../reference/index.ts'
-import { openFile } from './file_source.ts'
+import { openFile, readText, readWhole } from './file_source.ts'
 import type { CacheConfig } from './graph_inputs.ts'
 import { externalDataOf } from './model_outputs.ts'
-import { MANIFEST, type PreparedManifest } from './prepare_model.ts'
+import { MANIFEST } from './prepare_model.ts'
 
 /** A folder that `tritswap prepare` wrote, opened on the CPU: its weights, and its one decoder graph. */
 export interface PreparedBase {
-  manifest: PreparedManifest
+  manifest: ModelManifest
   weights: ReferenceWeights
   graph: OnnxGraph
 }
 
 /** A folder that `tritswap prepare` wrote, with all its graphs. */
 export interface PreparedModel {
-  manifest: PreparedManifest
+  manifest: ModelManifest
   weights: ReferenceWeights
   graphs: { graph: OnnxGraph; externalData: { path: string; data: Uint8Array }[] }[]
   config: CacheConfig
@@ -33,7 +33,7 @@ export async function openPreparedModel(folder: string): Promise<PreparedModel> 
     const graphs = await Promise.all(
       manifest.graphs.map(async (file) => {
         const path = join(folder, file)
-        const graph = new OnnxGraph(file, await readFile(path))
+        const graph = new OnnxGraph(file, await readWhole(path))
         return { graph, externalData: await externalDataOf(graph, dirname(path)) }
       }),
     )
@@ -43,14 +43,15 @@ export async function openPreparedModel(folder: string): Promise<PreparedModel> 
   }
 }
 
-async function readManifest(folder: string): Promise<PreparedManifest> {
-  return JSON.parse(await readFile(join(folder, MANIFEST), 'utf8')) as PreparedManifest
+async function readManifest(folder: string): Promise<ModelManifest> {
+  const path = join(folder, MANIFEST)
+  return parseManifest(await readWhole(path), path)
 }
 
 /** What the configuration says of caches; nothing where there is none that can be read. */
 async function configOf(folder: string): Promise<CacheConfig> {
   try {
-    return (JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as CacheConfig) ?? {}
+    return (JSON.parse(await readText(join(folder, 'config.json'))) as CacheConfig) ?? {}
   } catch {
     return {}
   }
@@ -69,7 +70,7 @@ export async function openPreparedBase(folder: string): Promise<PreparedBase> {
   const source = await openFile(join(folder, manifest.weights.file))
   try {
     const weights = await ReferenceWeights.open(source)
-    return { manifest, weights, graph: new OnnxGraph(file, await readFile(join(folder, file))) }
+    return { manifest, weights, graph: new OnnxGraph(file, await readWhole(join(folder, file))) }
   } finally {
     await source.close()
   }

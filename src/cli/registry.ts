@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { basename, join, relative, sep } from 'node:path'
 import { parseArgs } from 'node:util'
 import { TritswapError } from '../errors.ts'
@@ -7,8 +7,9 @@ import { readHead, type TritHead } from '../format/head.ts'
 import { weightsOf } from '../format/tiling.ts'
 import { parseRegistry, type Registry, type RegistryEntry } from '../source/registry.ts'
 import { UsageError } from './command.ts'
-import { openFile } from './file_source.ts'
+import { openFile, readText } from './file_source.ts'
 import { writeFileWhole } from './output.ts'
+import { print, printText } from './print.ts'
 
 export const help = `
 tritswap registry build <folder> [--out experts.json] [--json]
@@ -36,13 +37,14 @@ export async function run(argv: string[]): Promise<number> {
     throw new UsageError('Cannot run registry: expected build and one folder')
   }
   const out = values.out ?? join(folder, 'experts.json')
-  const before = existsSync(out) ? parseRegistry(await readFile(out, 'utf8'), out) : undefined
+  const before = existsSync(out) ? parseRegistry(await readText(out), out) : undefined
   const registry = await buildRegistry(folder, before)
   const text = `${JSON.stringify(registry, null, 2)}\n`
   // Throws before anything is written that the page would refuse.
   parseRegistry(text, out)
   await writeFileWhole(out, ({ write }) => write(new TextEncoder().encode(text)))
-  process.stdout.write(values.json ? text : `${out}: ${registry.experts.length} experts\n`)
+  if (values.json) printText(text.trimEnd())
+  else print(`${out}: ${registry.experts.length} experts`)
   return 0
 }
 

@@ -24,6 +24,7 @@ import {
   sha256OfFile,
   threadCount,
 } from './inputs.ts'
+import { print, printJson, printText } from './print.ts'
 import { progressBar } from './progress.ts'
 import type { PointScore, SweepEvaluation } from './sweep_evaluation.ts'
 
@@ -120,12 +121,10 @@ export async function run(argv: string[]): Promise<number> {
   const bestByDensity = text && densities.map((k) => bestOf(points.filter((point) => point.density === k)))
   const best = bestByDensity && bestOf(bestByDensity)
   if (values.json) {
-    process.stdout.write(
-      `${JSON.stringify({ points, bestByDensity, best, base: text?.base, finetuned: text?.finetuned }, null, 1)}\n`,
-    )
+    printJson({ points, bestByDensity, best, base: text?.base, finetuned: text?.finetuned })
   } else {
-    process.stdout.write(textOf(points, bestByDensity ?? []))
-    for (const point of bestByDensity ?? []) process.stdout.write(edgeNote(point, alphas))
+    printText(textOf(points, bestByDensity ?? []))
+    print(...(bestByDensity ?? []).flatMap((point) => edgeNote(point, alphas)))
   }
   return 0
 }
@@ -150,11 +149,13 @@ function bestOf(points: readonly Point[]): Point {
 }
 
 /** Says that the best alpha may lie beyond those that were tried. */
-function edgeNote({ density, alpha }: Point, alphas: readonly number[]): string {
+function edgeNote({ density, alpha }: Point, alphas: readonly number[]): string[] {
   const [least, most] = [Math.min(...alphas), Math.max(...alphas)]
-  if (alpha !== least && alpha !== most) return ''
+  if (alpha !== least && alpha !== most) return []
   const edge = alpha === most ? 'largest' : 'smallest'
-  return `At ${formatNumber(100 * density)}% the best alpha is ${alpha}, the ${edge} that was tried: try ${alpha === most ? 'larger' : 'smaller'} ones\n`
+  return [
+    `At ${formatNumber(100 * density)}% the best alpha is ${alpha}, the ${edge} that was tried: try ${alpha === most ? 'larger' : 'smaller'} ones`,
+  ]
 }
 
 function textOf(points: readonly Point[], best: readonly Point[]): string {
@@ -189,5 +190,5 @@ function textOf(points: readonly Point[], best: readonly Point[]): string {
   const legend = scored
     ? '* best alpha of its density, by KL'
     : 'Which is best only a text tells: --eval <text>'
-  return `${formatTable(head, rows)}\n\n${legend}\n`
+  return `${formatTable(head, rows)}\n\n${legend}`
 }

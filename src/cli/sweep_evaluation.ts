@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { compressTaskVector } from '../compress/compress.ts'
@@ -7,6 +7,7 @@ import type { TaskVector } from '../compress/task_vector.ts'
 import { memorySpool } from '../format/writer.ts'
 import type { TensorValues } from '../reference/index.ts'
 import { Evaluation, type EvaluationText, type WindowRange } from './evaluation.ts'
+import { readText } from './file_source.ts'
 import { gainRetained } from './scores.ts'
 import { expertVariant, finetunedTensors } from './variants.ts'
 
@@ -61,7 +62,7 @@ export class SweepEvaluation {
       const path = join(folder, 'uncompressed.trit')
       await writeFile(path, spool.join(head))
       const finetuned = await finetunedTensors(evaluation.base, path)
-      return new SweepEvaluation(evaluation, await readFile(text, 'utf8'), windows, folder, finetuned)
+      return new SweepEvaluation(evaluation, await readText(text), windows, folder, finetuned)
     } catch (error) {
       await evaluation.close()
       await rm(folder, { recursive: true })

@@ -1,5 +1,7 @@
-import { dirname, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
+import { checkModelFile } from '../engine/model_config.ts'
 import { TritswapError } from '../errors.ts'
+import { readWhole } from './file_source.ts'
 
 export interface Tokenizer {
   encode(text: string): number[]
@@ -8,7 +10,8 @@ export interface Tokenizer {
 
 /**
  * The tokenizer of a model folder, by transformers.js.
- * @throws {TritswapError} `input` where transformers.js is not installed
+ * @throws {TritswapError} `input` where transformers.js is not installed or a file is missing, `format` for one that is
+ * not what it must be
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   let transformers: typeof import('@xenova/transformers')
@@ -20,6 +23,10 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
       'Cannot tokenize a text: transformers.js is missing; npm install @huggingface/transformers',
       { cause },
     )
+  }
+  for (const file of ['tokenizer.json', 'tokenizer_config.json']) {
+    const path = join(folder, file)
+    checkModelFile(file, path, await readWhole(path))
   }
   const { AutoTokenizer, env } = transformers
   const path = resolve(folder)

@@ -4,6 +4,7 @@ import { verifyBase, verifyFile } from '../compress/verify.ts'
 import { readHead } from '../format/head.ts'
 import { UsageError } from './command.ts'
 import { openFile, openPath } from './file_source.ts'
+import { print, printJson } from './print.ts'
 import { progressBar } from './progress.ts'
 
 export const help = `
@@ -36,14 +37,10 @@ export async function run(argv: string[]): Promise<number> {
     bar.stop()
     if (values.json) {
       const { rootHash, chunks, table } = head
-      process.stdout.write(
-        `${JSON.stringify({ ok: true, file: source.name, rootHash, chunks, tensors: table.tensors.length, base: fit }, null, 1)}\n`,
-      )
+      printJson({ ok: true, file: source.name, rootHash, chunks, tensors: table.tensors.length, base: fit })
     } else {
-      process.stdout.write(
-        `${source.name} is good: ${head.chunks} chunks, ${head.table.tensors.length} tensors\n`,
-      )
-      if (base !== undefined) process.stdout.write(`${baseLine(base.name, fit)}\n`)
+      print(`${source.name} is good: ${head.chunks} chunks, ${head.table.tensors.length} tensors`)
+      if (base !== undefined) print(baseLine(base.name, fit))
     }
     return 0
   } finally {

@@ -3,10 +3,12 @@
  *
  * @module
  */
-import { type Band, PIECE_WEIGHTS } from '../format/codecs/codec.ts'
-import { codecOf, decodeBands, decodeValues } from '../format/codecs/index.ts'
+import { TritswapError } from '../errors.ts'
+import { PIECE_WEIGHTS } from '../format/codecs/codec.ts'
+import { codecOf, decodeEntries, decodeValues, sortedCodes } from '../format/codecs/index.ts'
 import { checkFiniteValues } from '../format/finite.ts'
 import type { TritHead } from '../format/head.ts'
+import { FREE_WEIGHTS, MAX_EXPANSION } from '../format/limits.ts'
 import { readSection } from '../format/section.ts'
 import type { TritTensor } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
@@ -14,7 +16,8 @@ import type { ByteSource, ReadOptions } from '../source/source.ts'
 
 /**
  * A tensor's delta from theta_init in f32, flat row-major in checkpoint layout.
- * @throws {TritswapError} `integrity` or `format` for bytes that are not what the head promises
+ * @throws {TritswapError} `integrity` or `format` for bytes that are not what the head promises, `limit` for a tensor
+ * that is out of all proportion to its file: read it with {@link decodePieces}
  */
 export async function decodeTensor(
   source: ByteSource,
@@ -22,7 +25,9 @@ export async function decodeTensor(
   tensor: TritTensor,
   options?: ReadOptions,
 ): Promise<Float32Array<ArrayBuffer>> {
-  const values = new Float32Array(weightsOf(tensor.shape))
+  const weights = weightsOf(tensor.shape)
+  checkExpansion(head, weights, `${tensor.name} of ${source.name}`, 'read it in pieces')
+  const values = new Float32Array(weights)
   let at = 0
   for await (const piece of decodePieces(source, head, tensor, options)) {
     values.set(piece, at)
@@ -31,7 +36,7 @@ export async function decodeTensor(
   return values
 }
 
-/** The same in pieces, in order, so that a large sparse tensor is never expanded whole. */
+/** The same in pieces of at most {@link PIECE_WEIGHTS}, in order, so that a large sparse tensor is never expanded whole. */
 export async function* decodePieces(
   source: ByteSource,
   head: TritHead,
@@ -53,9 +58,9 @@ export async function* decodePieces(
     return
   }
   const section = await readSection(source, head, tensor, options)
-  const entries = decodeBands(tensor, section)
+  const entries = decodeEntries(tensor, section)
   if (entries !== undefined) {
-    for (const band of entries.bands) yield valuesOf(band, entries.scale)
+    yield* piecesOf(sortedCodes(entries), entries.scale, weightsOf(tensor.shape))
     return
   }
   const values = decodeValues(tensor, section)
@@ -63,10 +68,35 @@ export async function* decodePieces(
   yield values
 }
 
-function valuesOf({ from, to, indices, negative }: Band, scale: number): Float32Array<ArrayBuffer> {
-  const values = new Float32Array(to - from)
-  for (let i = 0; i < indices.length; i++) values[indices[i] - from] = negative[i] === 1 ? -scale : scale
-  return values
+/** @param codes - as {@link sortedCodes} gives them */
+function* piecesOf(codes: Uint32Array, scale: number, weights: number): Generator<Float32Array<ArrayBuffer>> {
+  for (let from = 0, i = 0; from < weights; from += PIECE_WEIGHTS) {
+    const values = new Float32Array(Math.min(PIECE_WEIGHTS, weights - from))
+    for (; i < codes.length && codes[i] >>> 1 < from + values.length; i++)
+      values[(codes[i] >>> 1) - from] = codes[i] & 1 ? -scale : scale
+    yield values
+  }
+}
+
+/**
+ * Refuses to expand what is out of all proportion to the bytes that it comes from.
+ * @param what - for the message, as `remedy`
+ * @throws {TritswapError} `limit`
+ */
+export function checkExpansion(
+  { headBytes, payloadBytes }: Pick<TritHead, 'headBytes' | 'payloadBytes'>,
+  weights: number,
+  what: string,
+  remedy: string,
+): void {
+  const bytes = headBytes + payloadBytes
+  const limit = FREE_WEIGHTS + MAX_EXPANSION * bytes
+  if (weights <= limit) return
+  throw new TritswapError(
+    'limit',
+    `Cannot expand ${what}: ${weights} weights out of a file of ${bytes} bytes are over the limit of ${limit}; ${remedy}`,
+    { fields: { weights, bytes, limit } },
+  )
 }
 
 /** Kept entries in ascending order of flat row-major index. */
@@ -83,18 +113,14 @@ export async function* decodeSparse(
   tensor: TritTensor,
   options?: ReadOptions,
 ): AsyncGenerator<SparseTensor> {
-  const found = decodeBands(tensor, await readSection(source, head, tensor, options))
-  for (const { from, to, ...entries } of found?.bands ?? []) {
-    const all = new Int8Array(to - from)
-    for (let i = 0; i < entries.indices.length; i++)
-      all[entries.indices[i] - from] = entries.negative[i] === 1 ? -1 : 1
-    const indices = new Int32Array(entries.indices.length)
-    const signs = new Int8Array(entries.indices.length)
-    for (let at = 0, i = 0; i < indices.length; at++) {
-      if (all[at] === 0) continue
-      indices[i] = from + at
-      signs[i++] = all[at]
+  const entries = decodeEntries(tensor, await readSection(source, head, tensor, options))
+  if (entries === undefined) return
+  const all = sortedCodes(entries)
+  for (let at = 0; at < all.length; at += PIECE_WEIGHTS) {
+    const codes = all.subarray(at, at + PIECE_WEIGHTS)
+    yield {
+      indices: Int32Array.from(codes, (code) => code >>> 1),
+      signs: Int8Array.from(codes, (code) => (code & 1 ? -1 : 1)),
     }
-    yield { indices, signs }
   }
 }

@@ -8,6 +8,7 @@ import { isTernary, summaryOf } from '../format/codecs/index.ts'
 import { type BaseRecord, targetsOf } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
 import { compressTaskVector } from './compress.ts'
+import { checkExpansion } from './decode.ts'
 import { type MergeMethod, mergedTensor, mergedValues, rememberValues } from './merged_values.ts'
 import { type OpenExpert, sameTensors, tensorNames } from './open_expert.ts'
 import type { CompressContext, CompressReport, ExpertTexts } from './report.ts'
@@ -47,6 +48,10 @@ export async function mergeExperts(
   } = options
   checkWeights(experts, weights, method)
   checkSameBase(experts, 'merge')
+  for (const { source, head } of experts) {
+    const all = head.table.tensors.reduce((sum, { shape }) => sum + weightsOf(shape), 0)
+    checkExpansion(head, all, source.name, 'merge experts that change more of what they name')
+  }
   const read = rememberValues((name) =>
     mergedValues(experts, name, method, weights, { signal: context.signal }),
   )

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { decodeBands, decodeValues } from '../format/codecs/index.ts'
+import { decodeEntries, decodeValues } from '../format/codecs/index.ts'
 import { readSection } from '../format/section.ts'
 import type { TritTensor } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
@@ -119,16 +119,16 @@ async function readPart(
   options?: ReadOptions,
 ): Promise<Part> {
   const section = await readSection(source, head, tensor, options)
-  const entries = decodeBands(tensor, section)
+  const entries = decodeEntries(tensor, section)
   if (entries === undefined) {
     const values = decodeValues(tensor, section)
     return (visit) => {
       for (let i = 0; i < values.length; i++) visit(i, weight * values[i])
     }
   }
-  const value = weight * entries.scale
+  const { indices, negative, scale } = entries
+  const value = weight * scale
   return (visit) => {
-    for (const { indices, negative } of entries.bands)
-      for (let i = 0; i < indices.length; i++) visit(indices[i], negative[i] === 0 ? value : -value)
+    for (let i = 0; i < indices.length; i++) visit(indices[i], negative[i] === 0 ? value : -value)
   }
 }

@@ -1,6 +1,7 @@
 /**
  * Algebra of experts without expanding them: a ternary tensor is two bit masks, of its positive and its negative
- * entries, and sums over it are counts of bits (ComPEFT section 2.3).
+ * entries, and sums over it are counts of bits (ComPEFT section 2.3). Only words with a bit set are held, so work and
+ * memory go with the entries that a file really has.
  *
  * With M = P | N, of scales s and t:
  * dot = s·t·[|M₁ & M₂| − 2·|M₁ & M₂ & (N₁ ^ N₂)|], cosine = dot / (s·t·√(|M₁|·|M₂|)), and the L1 distance of the
@@ -8,16 +9,16 @@
  *
  * @module
  */
-import { decodeBands, decodeValues } from '../format/codecs/index.ts'
-import type { TernaryEntries } from '../format/codecs/ternary_decode.ts'
+import { decodeEntries, decodeValues, type ScaledEntries, sortedCodes } from '../format/codecs/index.ts'
 import { readSection } from '../format/section.ts'
 import type { TritTensor } from '../format/table.ts'
-import { weightsOf } from '../format/tiling.ts'
 import type { ReadOptions } from '../source/source.ts'
 import type { OpenExpert } from './open_expert.ts'
 
 /** A ternary tensor as bits: weight i is bit `i mod 32` of word `i / 32`. */
 export interface TernaryMasks {
+  /** Numbers of the words that follow, ascending. */
+  words: Uint32Array
   positive: Uint32Array
   negative: Uint32Array
   /** What an entry is worth. */
@@ -53,20 +54,22 @@ export const NO_SUMS: PairSums = {
   agreeing: 0,
 }
 
-/** Bit masks of the entries of a tensor with `weights` weights. */
-export function masksOf(weights: number, bands: readonly TernaryEntries[], scale: number): TernaryMasks {
-  const masks = {
-    positive: new Uint32Array(Math.ceil(weights / 32)),
-    negative: new Uint32Array(Math.ceil(weights / 32)),
-    scale,
+/** Bit masks of the entries of a tensor. */
+export function masksOf(entries: ScaledEntries): TernaryMasks {
+  const codes = sortedCodes(entries)
+  let count = 0
+  for (let i = 0; i < codes.length; i++) if (i === 0 || codes[i] >>> 6 !== codes[i - 1] >>> 6) count++
+  const words = new Uint32Array(count)
+  const positive = new Uint32Array(count)
+  const negative = new Uint32Array(count)
+  let at = -1
+  for (let i = 0; i < codes.length; i++) {
+    const code = codes[i]
+    if (at < 0 || code >>> 6 !== words[at]) words[++at] = code >>> 6
+    const masks = code & 1 ? negative : positive
+    masks[at] |= 1 << ((code >>> 1) & 31)
   }
-  for (const { indices, negative } of bands) {
-    for (let i = 0; i < indices.length; i++) {
-      const words = negative[i] === 0 ? masks.positive : masks.negative
-      words[indices[i] >>> 5] |= 1 << (indices[i] & 31)
-    }
-  }
-  return masks
+  return { words, positive, negative, scale: entries.scale }
 }
 
 /** Reads one tensor of an expert in the form that sums are taken of. */
@@ -76,19 +79,22 @@ export async function readOperand(
   options?: ReadOptions,
 ): Promise<Operand> {
   const section = await readSection(source, head, tensor, options)
-  const weights = weightsOf(tensor.shape)
-  const entries = decodeBands(tensor, section)
-  return entries === undefined
-    ? decodeValues(tensor, section)
-    : masksOf(weights, entries.bands, entries.scale)
+  const entries = decodeEntries(tensor, section)
+  return entries === undefined ? decodeValues(tensor, section) : masksOf(entries)
 }
 
 /** The sums of one tensor; undefined is a tensor that an expert does not have, and so does not change. */
 export function pairSums(a: Operand | undefined, b: Operand | undefined): PairSums {
   if (a === undefined && b === undefined) return NO_SUMS
-  if (isDense(a) || isDense(b)) return denseSums(valuesOf(a), valuesOf(b))
-  return ternarySums(a ?? emptyLike(b), b ?? emptyLike(a))
+  if (isDense(a)) return denseSums(a, isDense(b) ? b : valuesOf(b, a.length))
+  if (isDense(b)) return denseSums(valuesOf(a, b.length), b)
+  return ternarySums(a ?? EMPTY, b ?? EMPTY)
 }
+
+const EMPTY = masksOf({ indices: new Uint32Array(), negative: new Uint8Array(), scale: 0 })
+
+/** Both masks of a word without entries. */
+const NOTHING = [0, 0] as const
 
 function ternarySums(a: TernaryMasks, b: TernaryMasks): PairSums {
   let onlyA = 0
@@ -96,15 +102,18 @@ function ternarySums(a: TernaryMasks, b: TernaryMasks): PairSums {
   let shared = 0
   let conflicting = 0
   let signL1 = 0
-  for (let i = 0; i < a.positive.length; i++) {
-    const inA = a.positive[i] | a.negative[i]
-    const inB = b.positive[i] | b.negative[i]
+  for (let i = 0, j = 0; i < a.words.length || j < b.words.length; ) {
+    const word = Math.min(a.words[i] ?? Infinity, b.words[j] ?? Infinity)
+    const [plusA, minusA] = a.words[i] === word ? [a.positive[i], a.negative[i++]] : NOTHING
+    const [plusB, minusB] = b.words[j] === word ? [b.positive[j], b.negative[j++]] : NOTHING
+    const inA = plusA | minusA
+    const inB = plusB | minusB
     const both = inA & inB
     shared += popcount(both)
     onlyA += popcount(inA & ~both)
     onlyB += popcount(inB & ~both)
-    conflicting += popcount(both & (a.negative[i] ^ b.negative[i]))
-    signL1 += popcount(a.positive[i] ^ b.positive[i]) + popcount(a.negative[i] ^ b.negative[i])
+    conflicting += popcount(both & (minusA ^ minusB))
+    signL1 += popcount(plusA ^ plusB) + popcount(minusA ^ minusB)
   }
   const agreeing = shared - conflicting
   const [s, t] = [a.scale, b.scale]
@@ -127,13 +136,11 @@ export function popcount(word: number): number {
   return Math.imul((bits + (bits >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24
 }
 
-/** The same sums where one of the two is not ternary; undefined is all zero. */
-function denseSums(a: Float32Array | undefined, b: Float32Array | undefined): PairSums {
+/** The same sums where one of the two is not ternary. */
+function denseSums(a: Float32Array, b: Float32Array): PairSums {
   const sums = { ...NO_SUMS, squares: [0, 0] as [number, number] }
-  const length = Math.min(a?.length ?? Number.POSITIVE_INFINITY, b?.length ?? Number.POSITIVE_INFINITY)
-  for (let i = 0; i < length; i++) {
-    const x = a === undefined ? 0 : a[i]
-    const y = b === undefined ? 0 : b[i]
+  for (let i = 0; i < a.length; i++) {
+    const [x, y] = [a[i], b[i]]
     if (x === 0 && y === 0) continue
     sums.dot += x * y
     sums.squares[0] += x * x
@@ -152,19 +159,16 @@ function isDense(operand: Operand | undefined): operand is Float32Array {
   return operand instanceof Float32Array
 }
 
-function emptyLike(other: TernaryMasks | undefined): TernaryMasks {
-  const words = new Uint32Array(other?.positive.length ?? 0)
-  return { positive: words, negative: words, scale: 0 }
-}
-
-/** Values of an operand in flat row-major order; of masks there may be up to 31 zeros more. */
-function valuesOf(operand: Operand | undefined): Float32Array | undefined {
-  if (operand === undefined || isDense(operand)) return operand
-  const { positive, negative, scale } = operand
-  return Float32Array.from({ length: positive.length * 32 }, (_, i) => {
-    const bit = 1 << (i & 31)
-    return positive[i >>> 5] & bit ? scale : negative[i >>> 5] & bit ? -scale : 0
-  })
+/** Values of masks in flat row-major order; undefined is all zero. */
+function valuesOf({ words, positive, negative, scale }: TernaryMasks = EMPTY, weights: number): Float32Array {
+  const values = new Float32Array(weights)
+  for (const [i, word] of words.entries()) {
+    for (let bit = 0; bit < 32; bit++) {
+      if ((positive[i] >>> bit) & 1) values[32 * word + bit] = scale
+      else if ((negative[i] >>> bit) & 1) values[32 * word + bit] = -scale
+    }
+  }
+  return values
 }
 
 export function addSums(a: PairSums, b: PairSums): PairSums {

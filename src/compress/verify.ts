@@ -1,9 +1,11 @@
 import { TritswapError } from '../errors.ts'
+import { decodeEntries, isTernary } from '../format/codecs/index.ts'
 import { contributionsOf, misfitOf } from '../format/contributions.ts'
 import { chunkLength, type TritHead, verifyChunk } from '../format/head.ts'
 import { SKETCH_VALUES } from '../format/limits.ts'
+import { readSection } from '../format/section.ts'
 import { compareBase, type SketchedTensor, sketchPositions } from '../format/sketch.ts'
-import { targetsOf } from '../format/table.ts'
+import { type TritTensor, targetsOf } from '../format/table.ts'
 import type { ByteSource } from '../source/source.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { decodePieces } from './decode.ts'
@@ -41,10 +43,23 @@ export async function verifyFile(
     onProgress?.(index, head.chunks + head.table.tensors.length)
   }
   for (const [i, tensor] of head.table.tensors.entries()) {
-    // Decoding checks everything there is to check.
-    for await (const _ of decodePieces(source, head, tensor, { signal }));
+    await checkSection(source, head, tensor, signal)
     onProgress?.(head.chunks + i, head.chunks + head.table.tensors.length)
   }
+}
+
+/** Decoding checks everything there is to check; entries are enough, so a sparse tensor is not expanded. */
+async function checkSection(
+  source: ByteSource,
+  head: TritHead,
+  tensor: TritTensor,
+  signal?: AbortSignal,
+): Promise<void> {
+  if (isTernary(tensor)) {
+    decodeEntries(tensor, await readSection(source, head, tensor, { signal }))
+    return
+  }
+  for await (const _ of decodePieces(source, head, tensor, { signal }));
 }
 
 /** How an expert and a checkpoint fit. */

@@ -61,15 +61,36 @@ export function inkAt(index: number): number {
  * choice on that expert's card.
  */
 export function pensOfRegistry(entries: readonly RegistryEntry[]): Pen[] {
-  const ids = new Set(entries.map(({ id }) => id))
-  const isVariant = ({ variantOf }: RegistryEntry) => variantOf !== undefined && ids.has(variantOf)
-  const experts = entries.filter((entry) => !isVariant(entry))
-  return experts.map((entry, index) => {
-    const variants = entries.filter((other) => isVariant(other) && other.variantOf === entry.id)
-    const pens = [entry, ...variants].map((variant) => newPen(variant, inkAt(index)))
+  const originals = originalsOf(entries)
+  const groups = new Map<string, RegistryEntry[]>()
+  for (const entry of entries) if (originals.get(entry.id) === entry.id) groups.set(entry.id, [entry])
+  for (const entry of entries) if (!groups.has(entry.id)) groups.get(originals.get(entry.id)!)!.push(entry)
+  return [...groups.values()].map((group, index) => {
+    const pens = group.map((entry) => newPen(entry, inkAt(index)))
     if (pens.length > 1) for (const pen of pens) pen.variants = pens
     return pens[0]!
   })
+}
+
+/**
+ * For the id of each entry, that of the expert whose compression it is: where `variantOf` leads in the end, also over
+ * other variants. Of entries that name each other in a circle, the one that is met first stands for the expert.
+ */
+function originalsOf(entries: readonly RegistryEntry[]): Map<string, string> {
+  const next = new Map(entries.map(({ id, variantOf }) => [id, variantOf]))
+  const originals = new Map<string, string>()
+  for (const { id } of entries) {
+    const path = new Set<string>()
+    let at = id
+    while (!originals.has(at) && !path.has(at)) {
+      path.add(at)
+      const to = next.get(at)
+      if (to !== undefined && next.has(to)) at = to
+    }
+    const original = originals.get(at) ?? at
+    for (const passed of path) originals.set(passed, original)
+  }
+  return originals
 }
 
 /** Notes for each pen whether its whole file is in the browser's cache. */

@@ -11,10 +11,11 @@ import { receiveFile } from '../fetcher/receive.ts'
 import { canCompute, checkDtype, type Gpu, requestGpu } from '../gpu/index.ts'
 import { ExpertHost } from '../model/expert_host.ts'
 import { type FilledBase, hoistIntoVram, readIntoVram } from '../model/filled_base.ts'
-import { externalFiles, fetchGraph, graphPath, modelTypeOf, preparedGraph } from '../model/graph_files.ts'
+import { externalFiles, fetchGraph, graphPath, preparedGraph } from '../model/graph_files.ts'
 import { externalFilesOf, type GraphFile, type QuantizedChoice } from '../onnx/index.ts'
-import { isAbsence } from '../source/http_request.ts'
+import { fetchPastErrors, isAbsence } from '../source/http_request.ts'
 import { fileWithCopy, type UseOfCopies } from '../source/offline_copy.ts'
+import { type ModelConfig, readModelConfig } from './model_config.ts'
 import type { ModelInfo } from './protocol.ts'
 import { type ModelFiles, type OrtPaths, TextModel } from './text_model.ts'
 
@@ -74,13 +75,13 @@ export async function openPrepared(
   const gpu = await openDevice(onLost)
   checkDtype(gpu.features, dtype)
   const { path, subfolder } = preparedGraph(GRAPH_MODULE, request)
-  const [source] = await Promise.all([
+  const [source, { files: ready }] = await Promise.all([
     fetchGraph(modelUrl, path, { signal, copies }),
-    checkType(request, signal, copies),
+    readConfig(request, signal, copies),
   ])
   // The graph compiles while the weights stream.
   const { graph } = source
-  const files = modelFiles(modelUrl, new Map([[graph.file, graph.bytes]]), copies)
+  const files = modelFiles(modelUrl, ready.set(graph.file, graph.bytes), copies)
   const externalFiles = externalFilesOf(graph)
   const text = TextModel.load({ files, ort, device: gpu.device, dtype, subfolder, externalFiles })
   text.catch(() => {})
@@ -100,7 +101,7 @@ export async function openUnprepared(
 ): Promise<OpenModel> {
   const { modelUrl, name, subfolder } = request
   const gpu = await openDevice(onLost)
-  const modelType = await checkType(request, signal)
+  const { modelType, files } = await readConfig(request, signal)
   const report = (file: string) => {
     const progress = progressReporter(name, file, onProgress)
     return (loaded: number, total: number | undefined) => progress('progress', 'network', loaded, total)
@@ -117,7 +118,7 @@ export async function openUnprepared(
   })
   const [{ graph }] = base.graphs
   const text = TextModel.load({
-    files: modelFiles(modelUrl, new Map([[graph.file, graph.bytes]])),
+    files: modelFiles(modelUrl, files.set(graph.file, graph.bytes)),
     ort: request.ort,
     device: gpu.device,
     dtype,
@@ -153,18 +154,19 @@ async function assemble(
   return { gpu, host, text, info }
 }
 
-/**
- * Refuses a model that text cannot be generated with, before any of its weights are fetched.
- * @returns its type, where its configuration tells
- */
-async function checkType(
+/** Configuration and tokenizer. Refuses a model that text cannot be generated with before its weights are fetched. */
+async function readConfig(
   { modelUrl, name }: OpenCommon,
   signal: AbortSignal,
   copies?: UseOfCopies,
-): Promise<string | undefined> {
-  const modelType = await modelTypeOf(modelUrl, signal, copies)
-  if (modelType !== undefined) TextModel.check(modelType, name)
-  return modelType
+): Promise<ModelConfig> {
+  const read = modelFiles(modelUrl, new Map(), copies, signal)
+  const config = await readModelConfig(modelUrl, async (file) => {
+    const response = await read(file)
+    return response && new Uint8Array(await response.arrayBuffer())
+  })
+  TextModel.check(config.modelType, name)
+  return config
 }
 
 /** The graph of the dtype asked for, or of the first that there is. */
@@ -200,18 +202,22 @@ async function firstGraph<G>(
 /** Files of the model folder for transformers.js: configuration, tokenizer, graph. Some may be at hand already. */
 function modelFiles(
   root: string,
-  ready: Map<string, Uint8Array<ArrayBuffer>> = new Map(),
+  ready: ReadonlyMap<string, Uint8Array<ArrayBuffer> | undefined>,
   copies?: UseOfCopies,
+  signal?: AbortSignal,
 ): ModelFiles {
   return async (path) => {
-    const bytes = ready.get(path)
-    if (bytes !== undefined) return new Response(bytes)
+    if (ready.has(path)) {
+      const bytes = ready.get(path)
+      return bytes && new Response(bytes, { headers: { 'Content-Length': String(bytes.length) } })
+    }
     const url = new URL(path, root)
     let response: Response
     try {
-      const get = () => fetch(url)
+      const get = () => fetchPastErrors(url.href, { signal })
       response = await (copies ? fileWithCopy(url.href, copies, get) : get())
     } catch (cause) {
+      signal?.throwIfAborted()
       throw new TritswapError('network', `Cannot fetch ${url}: ${(cause as Error).message}`, {
         fields: { url: url.href },
         cause,

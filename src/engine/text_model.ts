@@ -79,7 +79,7 @@ export class TextModel {
   }): Promise<TextModel> {
     const { subfolder = GRAPH_FOLDER, externalFiles = [] } = options
     configure(options.files, options.ort)
-    const tokenizer = await AutoTokenizer.from_pretrained(MODEL_ID)
+    const tokenizer = await AutoTokenizer.from_pretrained(MODEL_ID).catch(badTokenizer)
     const model = await AutoModelForCausalLM.from_pretrained(MODEL_ID, {
       device: 'webgpu',
       dtype: options.dtype as 'fp32',
@@ -213,6 +213,15 @@ export class TextModel {
   async dispose(): Promise<void> {
     await this.#model.dispose()
   }
+}
+
+function badTokenizer(cause: unknown): never {
+  const why = cause instanceof Error ? cause.message : String(cause)
+  throw new TritswapError(
+    'format',
+    `Cannot make a tokenizer of tokenizer.json and tokenizer_config.json: ${why}; fetch them again, both of one model`,
+    { cause },
+  )
 }
 
 function batchOfOne(ids: readonly number[]) {

@@ -1,5 +1,5 @@
 import { TritswapError } from '../errors.ts'
-import { isAbsence } from '../source/http_request.ts'
+import { fetchPastErrors, isAbsence } from '../source/http_request.ts'
 import { parseJsonObject } from '../source/json.ts'
 import { fileWithCopy, isCopy } from '../source/offline_copy.ts'
 
@@ -38,7 +38,7 @@ export async function readModelManifest(
   const url = new URL('tritswap.json', modelUrl).href
   let response: Response
   try {
-    const get = () => fetch(url, { signal })
+    const get = () => fetchPastErrors(url, { signal })
     response = await (useCopies ? fileWithCopy(url, 'unreachable', get) : get())
   } catch (cause) {
     signal?.throwIfAborted()
@@ -61,33 +61,43 @@ export async function readModelManifest(
       fields: { url, status: response.status },
     })
   }
-  const manifest = parseJsonObject(new Uint8Array(await response.arrayBuffer()), url, MANIFEST_JSON)
-  const wrong = faultOf(manifest, modelUrl)
+  return { ...parseManifest(new Uint8Array(await response.arrayBuffer()), url), isCopy: isCopy(response) }
+}
+
+/**
+ * Checks a manifest.
+ * @param name - of the file, for messages
+ * @throws {TritswapError} `format`, `limit`
+ */
+export function parseManifest(bytes: Uint8Array, name: string): ModelManifest {
+  const manifest = parseJsonObject(bytes, name, MANIFEST_JSON)
+  const wrong = faultOf(manifest)
   if (wrong !== undefined) {
-    throw new TritswapError('format', `Cannot read ${url}: ${wrong}; prepare the model again`, {
-      fields: { url },
+    throw new TritswapError('format', `Cannot read ${name}: ${wrong}; prepare the model again`, {
+      fields: { url: name },
     })
   }
-  return { ...(manifest as unknown as ModelManifest), isCopy: isCopy(response) }
+  return manifest as unknown as ModelManifest
 }
 
 /** What keeps an object from being a manifest. */
-function faultOf(manifest: Record<string, unknown>, modelUrl: string): string | undefined {
+function faultOf(manifest: Record<string, unknown>): string | undefined {
   const { version, weights, graphs = [], dtype } = manifest as Partial<ModelManifest>
   if (version !== 1) return `expected version 1, found ${JSON.stringify(version)}`
-  if (typeof weights?.file !== 'string' || !URL.canParse(weights.file, modelUrl))
-    return 'it does not name a weights file'
+  if (typeof weights?.file !== 'string' || !isAddress(weights.file)) return 'it does not name a weights file'
   if (!Number.isSafeInteger(weights.bytes) || weights.bytes < 0)
     return 'it does not tell the size of its weights'
   if (typeof weights.rootHash !== 'string' || !/^[0-9a-f]{64}$/.test(weights.rootHash))
     return 'it does not tell the SHA-256 of its weights'
   if (typeof dtype !== 'string') return 'it does not tell the dtype of its graphs'
-  if (
-    !Array.isArray(graphs) ||
-    !graphs.every((graph) => typeof graph === 'string' && URL.canParse(graph, modelUrl))
-  )
+  if (!Array.isArray(graphs) || !graphs.every((graph) => typeof graph === 'string' && isAddress(graph)))
     return 'its graphs are not a list of files'
   return undefined
+}
+
+/** Whether a text is a path, or an address of its own, as seen from any folder on the web. */
+function isAddress(text: string): boolean {
+  return URL.canParse(text, 'https://tritswap.invalid/')
 }
 
 /** Graphs of a prepared folder: first those that have the file name of one of `paths`, in their order. */

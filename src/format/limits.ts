@@ -43,6 +43,12 @@ export const MAX_RANK = 8
 export const MAX_TENSOR_WEIGHTS = 2 ** 30
 /** Bit offsets inside one tensor are u32. */
 export const MAX_STREAM_BITS = 2 ** 32 - 64
+/**
+ * Weights that a file may be expanded to for each of its bytes, and in any case: 1 in 6,000 kept is sparser than any
+ * expert measured, and 256 MiB of f32 are no harm.
+ */
+export const MAX_EXPANSION = 2 ** 12
+export const FREE_WEIGHTS = 2 ** 26
 /** A base of a terabyte is a mistake; sizes stay exact in a double far beyond it. */
 export const MAX_PAYLOAD_BYTES = 2 ** 40
 

@@ -183,14 +183,20 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
   }
 }
 
+function nameOf(value: unknown, field: string): string {
+  const name = text(value, field, MAX_NAME_LENGTH)
+  if (name === '') throw invalid(field, 'a name', name)
+  return name
+}
+
 function tensorFromJson(item: Record<string, unknown>, at: string, offset: number): TritTensor {
-  const name = text(item.name, `${at}.name`, MAX_NAME_LENGTH)
+  const name = nameOf(item.name, `${at}.name`)
   const shape = shapeOf(item.shape, `${at}.shape`, MAX_RANK, MAX_TENSOR_WEIGHTS)
   const common: TensorCommon = {
     name,
     shape,
     role: oneOf(item.role ?? 'delta', `${at}.role`, ['delta', 'loraA', 'loraB', 'ia3'] as const),
-    target: item.target === undefined ? name : text(item.target, `${at}.target`, MAX_NAME_LENGTH),
+    target: item.target === undefined ? name : nameOf(item.target, `${at}.target`),
     bytes: integer(item.bytes, `${at}.bytes`, 0, MAX_PAYLOAD_BYTES),
     offset,
   }

@@ -1,4 +1,12 @@
-import { failed, isSameOrigin, mayPass, type OpenRequest, openRequest, statusError } from './http_request.ts'
+import {
+  failed,
+  isSameOrigin,
+  mayBeCached,
+  mayPass,
+  type OpenRequest,
+  openRequest,
+  statusError,
+} from './http_request.ts'
 import type { ByteSource, ReadOptions, StreamOptions } from './source.ts'
 import { collect } from './stream.ts'
 
@@ -49,7 +57,7 @@ export function httpSource(
   let answered = false
   /** A body broke off before its end. */
   let broken = false
-  /** The browser's cache led to a failure, e.g. by a cached redirect to an address that has expired. */
+  /** The browser's cache may have led to a failure: by a redirect to an address that has expired, or an old error. */
   let distrusted = false
 
   async function* stream(
@@ -143,11 +151,10 @@ export function httpSource(
       seekable = true
     } else {
       await response.body?.cancel()
-      // The browser may have cached a redirect that is no longer valid.
-      if (cache === 'force-cache' && response.redirected) {
-        distrusted = true
-        if (!mayPass(status)) return ask(request, offset, options)
-      }
+      distrusted = true
+      // The browser may have cached a redirect that is no longer valid, or an error that has passed.
+      const isStale = (cache === 'force-cache' && response.redirected) || mayBeCached(response)
+      if (cache !== 'reload' && isStale && !mayPass(status)) return ask(request, offset, options)
       throw statusError(url, response, offset)
     }
     const tag = response.headers.get('ETag')

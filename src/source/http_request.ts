@@ -76,6 +76,21 @@ export function isAbsence(status: number): boolean {
   return status >= 400 && status < 500 && !mayPass(status)
 }
 
+/** Whether the browser may have had an answer in its HTTP cache: by RFC 9111, one that tells how long it is fresh. */
+export function mayBeCached({ headers }: Response): boolean {
+  const control = headers.get('Cache-Control') ?? ''
+  if (/\bno-(store|cache)\b/i.test(control)) return false
+  return /\bmax-age="?0*[1-9]/i.test(control) || (headers.get('Expires') ?? '') !== ''
+}
+
+/** `fetch`, but an error that may come from the browser's cache is asked for once more, past all caches. */
+export async function fetchPastErrors(url: string, init: RequestInit = {}): Promise<Response> {
+  const response = await fetch(url, init)
+  if (response.ok || !mayBeCached(response)) return response
+  await response.body?.cancel()
+  return fetch(url, { ...init, cache: 'reload' })
+}
+
 /** The wait that a `Retry-After` header asks for, in ms; the header holds seconds or a date. */
 function retryAfter(header: string | null): number | undefined {
   if (header === null) return undefined

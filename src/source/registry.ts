@@ -8,6 +8,7 @@ import schema from '../../schema/experts.schema.json' with { type: 'json' }
 import { TritswapError } from '../errors.ts'
 import { isHubName } from './hf.ts'
 import { type HttpOptions, httpSource } from './http.ts'
+import { parseJsonText } from './json.ts'
 import { type RetryPolicy, withRetry } from './retry.ts'
 
 /** One expert. Texts come from the network: show them as text, never as markup. */
@@ -49,19 +50,17 @@ export interface Registry {
 /** Room for more than ten thousand entries with long texts. */
 const MAX_REGISTRY_BYTES = 32 << 20
 
+/** An entry has about 30 values. */
+const REGISTRY_JSON = { depth: 16, values: 2 ** 20 }
+
 /**
  * Checks a registry.
  * @param text - JSON
  * @param name - for messages
- * @throws {TritswapError} `format`, naming the field
+ * @throws {TritswapError} `format`, naming the field; `limit`
  */
 export function parseRegistry(text: string, name = 'experts.json'): Registry {
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch (cause) {
-    throw new TritswapError('format', `Cannot read ${name}: it is not JSON`, { fields: { name }, cause })
-  }
+  const value = parseJsonText(text, name, REGISTRY_JSON)
   const { valid, errors } = new Validator(schema as object, '2020-12').validate(value)
   if (!valid) throw invalid(name, deepest(errors))
   const registry = value as Registry

@@ -108,7 +108,7 @@ describe('experts compared by counting bits', () => {
   test('the formulas of the paper, on masks', () => {
     const a = { indices: Uint32Array.of(0, 1, 2, 40, 63), negative: Uint8Array.of(0, 1, 0, 1, 1) }
     const b = { indices: Uint32Array.of(1, 2, 3, 40), negative: Uint8Array.of(1, 1, 0, 1) }
-    const sums = pairSums(masksOf(64, [a], 2), masksOf(64, [b], 3))
+    const sums = pairSums(masksOf({ ...a, scale: 2 }), masksOf({ ...b, scale: 3 }))
     // Shared: 1 and 40 agree, 2 does not.
     expect(sums).toEqual({
       dot: 6,
@@ -124,7 +124,7 @@ describe('experts compared by counting bits', () => {
 
   test('nothing in common is null, not a number', () => {
     const none = { indices: new Uint32Array(0), negative: new Uint8Array(0) }
-    expect(similarityOf(pairSums(masksOf(10, [none], 1), undefined))).toMatchObject({
+    expect(similarityOf(pairSums(masksOf({ ...none, scale: 1 }), undefined))).toMatchObject({
       cosine: null,
       overlap: null,
       signAgreement: null,

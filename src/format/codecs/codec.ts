@@ -47,8 +47,8 @@ export interface Codec<T extends CodedTensor = CodedTensor> {
    */
   decode(tensor: T, section: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer>
 
-  /** Where the summary has a `scale`: the entries that are not 0, in bands that follow one another. */
-  bands?(tensor: T, section: Uint8Array<ArrayBuffer>): Band[]
+  /** Where the summary has a `scale`: the entries that are not 0, in any order. */
+  entries?(tensor: T, section: Uint8Array<ArrayBuffer>): TernaryEntries
 
   /**
    * Where any run of elements can be decoded alone: elements `[from, from + count)` as a vector of their own.
@@ -82,11 +82,5 @@ export type SectionForm =
   | { kind: 'nbits'; code: NBitsCode }
   | { kind: 'opaque' }
 
-/** A run of flat elements, and the entries in it that are not 0. */
-export interface Band extends TernaryEntries {
-  from: number
-  to: number
-}
-
-/** Elements that a piece of a decoded tensor has at most, unless its tiles are wider. */
+/** Elements that a piece of a decoded tensor has at most. */
 export const PIECE_WEIGHTS = 2 ** 20

@@ -6,10 +6,11 @@
 import { isTritswapError, TritswapError } from '../../errors.ts'
 import { invalid } from '../fields.ts'
 import type { CodedTensor, Described, TritKind } from '../tensor.ts'
-import type { Band, Codec, SectionForm, TensorSummary } from './codec.ts'
+import type { Codec, SectionForm, TensorSummary } from './codec.ts'
 import { dense } from './dense.ts'
 import { nbits } from './nbits.ts'
 import { ternary } from './ternary.ts'
+import type { TernaryEntries } from './ternary_decode.ts'
 
 /** The first is the default, which a table leaves out. */
 const CODECS = [ternary, dense, nbits] as const
@@ -77,18 +78,28 @@ export function decodeValues(
   return named(tensor, () => codecOf(tensor).decode(tensor, section))
 }
 
+/** The entries that are not 0 of a tensor whose values are 0 and ±scale. */
+export interface ScaledEntries extends TernaryEntries {
+  scale: number
+}
+
 /**
- * The entries of a tensor whose values are 0 and ±scale, in bands that follow one another; undefined for others.
+ * The entries of a tensor whose values are 0 and ±scale, in any order; undefined for others.
  * @throws {TritswapError} `format` for a section that is not what the table says
  */
-export function decodeBands(
+export function decodeEntries(
   tensor: CodedTensor,
   section: Uint8Array<ArrayBuffer>,
-): { scale: number; bands: readonly Band[] } | undefined {
+): ScaledEntries | undefined {
   const codec = codecOf(tensor)
   const { scale } = codec.summary(tensor)
-  const bands = named(tensor, () => codec.bands?.(tensor, section))
-  return bands === undefined || scale === undefined ? undefined : { scale, bands }
+  const entries = named(tensor, () => codec.entries?.(tensor, section))
+  return entries === undefined || scale === undefined ? undefined : { ...entries, scale }
+}
+
+/** Entries as `index · 2`, plus 1 where negative, in ascending order. Indices are below 2³⁰. */
+export function sortedCodes({ indices, negative }: TernaryEntries): Uint32Array<ArrayBuffer> {
+  return indices.map((index, i) => index * 2 + negative[i]).sort() as Uint32Array<ArrayBuffer>
 }
 
 /** Runs a step of a codec; its errors say whose section it was. */

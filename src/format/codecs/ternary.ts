@@ -5,7 +5,7 @@ import { golombCode } from '../golomb.ts'
 import { BLOCK_WEIGHTS, MAX_LENGTH_BITS, MAX_STREAM_BITS } from '../limits.ts'
 import type { TensorCommon } from '../tensor.ts'
 import { tilingOf, weightsOf } from '../tiling.ts'
-import { type Codec, PIECE_WEIGHTS } from './codec.ts'
+import type { Codec } from './codec.ts'
 import { decodeTernary, type TernaryCode, type TernarySection } from './ternary_decode.ts'
 
 export interface TernaryTensor extends TensorCommon, TernaryCode {
@@ -59,26 +59,7 @@ export const ternary: Codec<TernaryTensor> = {
       values[index] = negative[i] === 1 ? -tensor.scale : tensor.scale
     return values
   },
-  /** Entries come in block order, so those of one row of tiles, and of one piece of a vector, stand together. */
-  bands(tensor, section) {
-    const { rows, cols, tileRows } = tilingOf(tensor.shape)
-    const { indices, negative } = decodeTernary(tensor.shape, ternarySection(tensor, section))
-    const step = rows === 1 ? PIECE_WEIGHTS : tileRows * cols
-    const bands = []
-    for (let from = 0, start = 0; from < rows * cols; from += step) {
-      const to = Math.min(from + step, rows * cols)
-      let end = start
-      while (end < indices.length && indices[end] < to) end++
-      bands.push({
-        from,
-        to,
-        indices: indices.subarray(start, end),
-        negative: negative.subarray(start, end),
-      })
-      start = end
-    }
-    return bands
-  },
+  entries: (tensor, section) => decodeTernary(tensor.shape, ternarySection(tensor, section)),
 }
 
 /**
