@@ -46,7 +46,7 @@ function generate(prompt: string, options: StreamOptions, signal = never) {
       if (done) return { done, value }
       return 'prompt' in value ? tokens.next() : { done: false, value }
     },
-    return: async () => events.return!(),
+    return: async () => ({ done: true, value: (await events.return!()).value }),
     [Symbol.asyncIterator]: () => tokens,
   }
   return tokens
