@@ -265,7 +265,7 @@ const harness = {
       if (tokens.length === after) switched = loaded.activate([{ expert: experts[1], weight: 1 }])
       return kv === 'recompute' && context.pin()
     }
-    await text.generate(prompt, { model: spied }, onToken, { maxNewTokens: newTokens })
+    await text.generate({ ids: prompted }, { model: spied }, onToken, { maxNewTokens: newTokens })
     await switched
     context.end()
     await runtime.releaseSessions()
@@ -297,7 +297,9 @@ const harness = {
           tokens.push(token)
           return false
         }
-        await model.generate(prompt, model.sessions, onToken, { maxNewTokens: newTokens[i] })
+        await model.generate({ ids: model.encode(prompt) }, model.sessions, onToken, {
+          maxNewTokens: newTokens[i],
+        })
       }
       results.push({ logits: Array.from(data.slice(-vocabulary)), tokens })
     }

@@ -2,11 +2,11 @@
  * A bounded queue between a producer that pushes and one reader: callbacks turned into a `for await`. The producer
  * waits for {@link ready} before it makes the next value; `push` itself never waits.
  */
-export class Channel<T> implements AsyncIterableIterator<T, undefined> {
+export class Channel<T, R = undefined> implements AsyncIterableIterator<T, R | undefined> {
   readonly #capacity: number
   readonly #onReturn: () => unknown
   #values: T[] = []
-  #end: { error?: unknown } | undefined
+  #end: { error?: unknown; result?: R } | undefined
   #wake = () => {}
   #changed = this.#nextChange()
 
@@ -41,20 +41,26 @@ export class Channel<T> implements AsyncIterableIterator<T, undefined> {
     this.#change()
   }
 
-  async next(): Promise<IteratorResult<T, undefined>> {
+  /** Ends the iteration after what was pushed, with what it returns. */
+  finish(result: R): void {
+    this.#end ??= { result }
+    this.#change()
+  }
+
+  async next(): Promise<IteratorResult<T, R | undefined>> {
     while (this.#values.length === 0 && this.#end === undefined) await this.#changed
     if (this.#values.length > 0) {
       const value = this.#values.shift() as T
       this.#change()
       return { done: false, value }
     }
-    const { error } = this.#end as { error?: unknown }
+    const { error, result } = this.#end as { error?: unknown; result?: R }
     this.#end = {}
     if (error !== undefined) throw error
-    return { done: true, value: undefined }
+    return { done: true, value: result }
   }
 
-  async return(): Promise<IteratorResult<T, undefined>> {
+  async return(): Promise<IteratorResult<T, R | undefined>> {
     this.#end = {}
     this.clear()
     await this.#onReturn()

@@ -11,9 +11,16 @@ import type { ExpertHost } from '../model/expert_host.ts'
 import type { PassContext, Switched } from '../model/expert_runtime.ts'
 import type { LoadedInfo } from '../model/loaded_experts.ts'
 import { type Closeness, closeness, scoreWindow, type WindowLogits } from '../model/score.ts'
+import type { KvCache } from './kv_cache.ts'
 import type { OpenModel, OpenRequest, OpenUnpreparedRequest } from './open_model.ts'
-import type { ActiveExpert, GeneratedToken, GenerateOptions, ModelInfo, TextScore } from './protocol.ts'
-import { streamTokens, type TokenStream } from './token_stream.ts'
+import type { ActiveExpert, ModelInfo, Prompt, TextScore, TurnRequest } from './protocol.ts'
+import {
+  type GenerationEvent,
+  type NaturalEnd,
+  type StreamOptions,
+  streamTokens,
+  type TokenStream,
+} from './token_stream.ts'
 
 /** How models are opened: `open_model.ts`, which tests do without. */
 export type Openers = Pick<typeof import('./open_model.ts'), 'openPrepared' | 'openUnprepared'>
@@ -23,6 +30,8 @@ export class Engine {
   #opening: Promise<OpenModel> | undefined
   #open: OpenModel | undefined
   readonly #streams = new Set<TokenStream>()
+  /** What conversations have read, by their ids. */
+  readonly #caches = new Map<string, KvCache>()
   #disposed = false
 
   constructor(openers: Openers) {
@@ -86,15 +95,23 @@ export class Engine {
 
   /** @see streamTokens */
   generate(
-    prompt: string,
-    options: GenerateOptions & { experts?: readonly ActiveExpert[] },
+    prompt: Prompt,
+    options: StreamOptions,
     signal: AbortSignal,
-  ): AsyncIterableIterator<GeneratedToken, undefined> {
+  ): AsyncIterableIterator<GenerationEvent, NaturalEnd | undefined> {
     const { host, text } = this.#model()
-    const stream = streamTokens(host, text, prompt, options, signal)
+    const cache = isTurn(prompt) ? this.#cacheOf(prompt.conversation, text) : undefined
+    const stream = streamTokens(host, text, prompt, options, signal, cache)
     this.#streams.add(stream)
     stream.ended.finally(() => this.#streams.delete(stream))
-    return stream.tokens
+    return stream.events
+  }
+
+  /** Frees the KV cache of a conversation. None of its turns may be generated now. */
+  async endConversation(id: string): Promise<void> {
+    const cache = this.#caches.get(id)
+    this.#caches.delete(id)
+    await cache?.clear()
   }
 
   /** Logits after the last token of a prompt, f32. */
@@ -164,6 +181,7 @@ export class Engine {
     for (const { stop } of this.#streams)
       stop(new TritswapError('released', 'Cannot go on: the loader was disposed'))
     await Promise.all(Array.from(this.#streams, ({ ended }) => ended))
+    for (const id of [...this.#caches.keys()]) await this.endConversation(id)
     await open.host.runtime.exclusively(async () => {
       await open.host.runtime.releaseSessions()
       await open.text.dispose()
@@ -212,8 +230,18 @@ export class Engine {
     }
   }
 
+  #cacheOf(conversation: string, text: OpenModel['text']): KvCache {
+    const cache = this.#caches.get(conversation) ?? text.newCache()
+    this.#caches.set(conversation, cache)
+    return cache
+  }
+
   #model(): OpenModel {
     if (!this.#open) throw new TritswapError('released', 'Cannot use this engine: no model is open in it')
     return this.#open
   }
+}
+
+function isTurn(prompt: Prompt): prompt is TurnRequest {
+  return typeof prompt === 'object' && 'conversation' in prompt
 }

@@ -14,11 +14,22 @@ export class IncrementalText {
 
   next(token: number): string {
     this.#tokens.push(token)
-    const before = this.#decode(this.#tokens.slice(this.#context, this.#shown))
-    const text = this.#decode(this.#tokens.slice(this.#context))
+    const text = this.#unshown()
     if (text.endsWith('\ufffd')) return ''
     this.#context = this.#shown
     this.#shown = this.#tokens.length
-    return text.slice(before.length)
+    return text
+  }
+
+  /** What waits for the rest of its UTF-8 sequence, once no more tokens come. */
+  flush(): string {
+    const text = this.#unshown()
+    this.#context = this.#shown = this.#tokens.length
+    return text
+  }
+
+  #unshown(): string {
+    const before = this.#decode(this.#tokens.slice(this.#context, this.#shown))
+    return this.#decode(this.#tokens.slice(this.#context)).slice(before.length)
   }
 }

@@ -149,6 +149,7 @@ async function assemble(
     dtype: host.dtype,
     weights: host.weightCount,
     contextLength: text.contextLength,
+    chat: text.chat.exists,
     fingerprint: base.table.base.fingerprint ?? request.fingerprint,
   }
   return { gpu, host, text, info }

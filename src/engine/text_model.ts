@@ -15,8 +15,12 @@ import {
 import { abortError, TritswapError } from '../errors.ts'
 import { GRAPH_FOLDER } from '../model/graph_files.ts'
 import type { OrtSession } from '../model/hoisted_session.ts'
-import { IncrementalText } from './incremental_text.ts'
-import type { GenerateOptions } from './protocol.ts'
+import { stopsOf, wrongSetting } from '../source/generation_settings.ts'
+import { ChatTemplate, type Room } from './chat_template.ts'
+import { GeneratedText } from './generated_text.ts'
+import { KvCache } from './kv_cache.ts'
+import type { EncodedPrompt, GenerateOptions, Prompt } from './protocol.ts'
+import { type Sampling, samplers } from './sampling.ts'
 
 /** Reads a file of the model folder; `undefined` where there is none. */
 export type ModelFiles = (path: string) => Promise<Response | undefined>
@@ -29,26 +33,56 @@ export interface OrtPaths {
 
 /**
  * Called with each token as it is sampled, before the next forward pass begins. `true` asks for a fresh reading of the
- * whole context before the next token. `text` may be empty where a character spans tokens; it then comes with a later
- * one.
+ * whole context before the next token. `text` is what the token settles, `read` how many tokens the forward pass read.
  */
-export type OnToken = (token: number, text: string) => boolean
+export type OnToken = (token: number, text: string, read: number) => boolean
+
+export interface GenerateContext {
+  signal?: AbortSignal
+  cache?: KvCache
+  /** Tokens at the end of the prompt that are the beginning of the text. */
+  answer?: number
+}
+
+interface ReadContext extends Pick<GenerateContext, 'signal' | 'cache'> {
+  settings: { repetitionPenalty: number }
+  processors: ReturnType<typeof samplers>
+}
+
+/** What is used of `generation_config.json`. */
+interface GenerationConfig {
+  eos_token_id?: number | number[]
+  do_sample?: boolean
+  max_new_tokens?: number
+  temperature?: number
+  top_k?: number
+  top_p?: number
+  min_p?: number
+  repetition_penalty?: number
+}
 
 /** transformers.js asks for `<localModelPath><id>/<file>`: from this pair its `fetch` tells the files of the model. */
 const LOCAL_ROOT = '/tritswap-model/'
 const MODEL_ID = 'model'
 const DEFAULT_CONTEXT = 2048
+const DEFAULT_NEW_TOKENS = 128
+/** What transformers takes where a base that samples does not say. */
+const DEFAULT_TOP_K = 50
 
 type Sessions = Record<string, OrtSession>
 
 export class TextModel {
   readonly contextLength: number
+  readonly chat: ChatTemplate
   readonly #tokenizer: PreTrainedTokenizer
   readonly #model: PreTrainedModel
+  readonly #device: GPUDevice | undefined
 
-  private constructor(tokenizer: PreTrainedTokenizer, model: PreTrainedModel) {
+  private constructor(tokenizer: PreTrainedTokenizer, model: PreTrainedModel, device: GPUDevice | undefined) {
     this.#tokenizer = tokenizer
     this.#model = model
+    this.#device = device
+    this.chat = new ChatTemplate(tokenizer)
     const config = model.config as unknown as { max_position_embeddings?: number; n_positions?: number }
     this.contextLength = config.max_position_embeddings ?? config.n_positions ?? DEFAULT_CONTEXT
   }
@@ -69,30 +103,32 @@ export class TextModel {
    */
   static async load(options: {
     files: ModelFiles
-    ort: OrtPaths
-    device: GPUDevice
+    /** Where they are by default, without it. */
+    ort?: OrtPaths
+    /** Without one the model runs on the CPU. */
+    device?: GPUDevice
     dtype: string
     /** Folder of the graph in the model folder. */
     subfolder?: string
     /** Data files of the graph, by the name that it calls them; config.json may tell of those of another graph. */
     externalFiles?: readonly string[]
   }): Promise<TextModel> {
-    const { subfolder = GRAPH_FOLDER, externalFiles = [] } = options
+    const { device, subfolder = GRAPH_FOLDER, externalFiles = [] } = options
     configure(options.files, options.ort)
     const tokenizer = await AutoTokenizer.from_pretrained(MODEL_ID).catch(badTokenizer)
     const model = await AutoModelForCausalLM.from_pretrained(MODEL_ID, {
-      device: 'webgpu',
+      device: device ? 'webgpu' : 'wasm',
       dtype: options.dtype as 'fp32',
-      // The device that experts and weights are on: onnxruntime-web only borrows it.
       session_options: {
-        executionProviders: [{ name: 'webgpu', device: options.device } as never],
+        // The device that experts and weights are on: onnxruntime-web only borrows it.
+        ...(device && { executionProviders: [{ name: 'webgpu', device } as never] }),
         // A string instead of bytes is a path that transformers.js reads.
         externalData: externalFiles.map((path) => ({ path, data: `${subfolder}/${path}` })) as never,
       },
       subfolder,
       use_external_data_format: false,
     })
-    return new TextModel(tokenizer, model)
+    return new TextModel(tokenizer, model, device)
   }
 
   /** The sessions as transformers.js made them, by its own names (`model`, `decoder_model_merged`, …). */
@@ -120,36 +156,111 @@ export class TextModel {
   }
 
   /**
-   * Writes on from a prompt, which is cut at its start where prompt and new tokens would not fit the context; at least
-   * half of it stays.
+   * A prompt as the model reads it. Where it may be cut (`truncate`), it is cut so that the new tokens fit the context too;
+   * at least half of the context stays for it.
+   * @throws {TritswapError} `input` for an empty prompt, one that leaves no room for a token, and settings out of range;
+   * `unsupported` for messages where the tokenizer has no template
+   */
+  encodePrompt(prompt: Prompt, options: GenerateOptions): EncodedPrompt {
+    checkOptions(options)
+    const encoded = this.#encodeWithin(prompt, options)
+    if (encoded.ids.length === 0)
+      throw new TritswapError('input', 'Cannot generate from an empty prompt: write a word or two')
+    return encoded
+  }
+
+  #encodeWithin(prompt: Prompt, options: GenerateOptions): EncodedPrompt {
+    const { contextLength, chat } = this
+    const { truncate } = options
+    const room: Room | undefined = truncate && {
+      end: truncate,
+      tokens: Math.max(contextLength - this.#settings(options).maxNewTokens, Math.ceil(contextLength / 2)),
+    }
+    if (typeof prompt === 'string') {
+      const ids = this.encode(prompt)
+      if (room === undefined || ids.length <= room.tokens) return this.#checked({ ids })
+      const kept = room.end === 'start' ? ids.slice(-room.tokens) : ids.slice(0, room.tokens)
+      return { ids: kept, truncated: { end: room.end, tokens: ids.length - kept.length } }
+    }
+    if (!('conversation' in prompt)) {
+      return room === undefined
+        ? this.#checked({ ids: chat.encode(prompt) })
+        : chat.encodeWithin(prompt, room)
+    }
+    const { context, messages, answer } = prompt
+    if (messages.length === 0) {
+      const text = this.#generatedText(options, context.slice(context.length - answer))
+      return this.#checked({ ids: [...context], answer: text.shown })
+    }
+    const next = context.length === 0 ? chat.encode(messages) : chat.encodeNext(messages, context.at(-1))
+    const ids = [...context, ...next]
+    if (room === undefined || ids.length <= room.tokens) return this.#checked({ ids })
+    const { ids: kept } = chat.encodeWithin(messages, room)
+    return { ids: kept, truncated: { end: room.end, tokens: Math.max(ids.length - kept.length, 0) } }
+  }
+
+  #checked(prompt: EncodedPrompt): EncodedPrompt {
+    const { length } = prompt.ids
+    if (length < this.contextLength) return prompt
+    throw new TritswapError(
+      'input',
+      `Cannot generate: the prompt has ${length} tokens, and the context of this base holds ${this.contextLength} with those to generate; shorten it, or say with truncate which end of it may be cut`,
+      { fields: { promptTokens: length, contextLength: this.contextLength } },
+    )
+  }
+
+  /**
+   * Generates text after a prompt.
+   * @param cache - holds what was read before, and what is read now; without it nothing is kept
+   * @returns why it ended
    * @throws {DOMException} `AbortError` once the signal is aborted, after the forward pass under way
    */
   async generate(
-    prompt: string,
+    prompt: EncodedPrompt,
     sessions: Sessions,
     onToken: OnToken,
-    { maxNewTokens = 128, temperature = 0, topK = 0 }: GenerateOptions,
-    signal?: AbortSignal,
-  ): Promise<void> {
+    options: GenerateOptions = {},
+    { signal, cache, answer = 0 }: GenerateContext = {},
+  ): Promise<'stop' | 'length'> {
     signal?.throwIfAborted()
-    const room = Math.max(this.contextLength - maxNewTokens, Math.ceil(this.contextLength / 2))
-    const ids = this.encode(prompt).slice(-room)
-    if (ids.length === 0) {
-      throw new TritswapError('input', 'Cannot generate from an empty prompt: write a word or two')
-    }
-    const end = Math.min(ids.length + maxNewTokens, this.contextLength)
-    const text = new IncrementalText((tokens) => this.decode(tokens))
-    const sampling = { do_sample: temperature > 0, ...(temperature > 0 ? { temperature, top_k: topK } : {}) }
+    const ids = [...prompt.ids]
+    const settings = this.#settings(options)
+    const end = Math.min(ids.length + settings.maxNewTokens, this.contextLength)
+    const text = this.#generatedText(options, ids.slice(ids.length - answer))
+    const ends = this.#endTokens(options)
+    const processors = samplers(settings)
+    let finish: 'stop' | 'length' | undefined = ids.length < end ? undefined : 'length'
     // Once for each time that the context is read from its start.
-    while (ids.length < end) {
+    while (finish === undefined) {
       const before = ids.length
+      await cache?.rewindTo(ids)
+      let read = ids.length - (cache?.length ?? 0)
+      let isReadAgain = false
       const take = (token: number) => {
+        cache?.noteRead(ids)
+        if (signal?.aborted) return false
         ids.push(token)
-        return onToken(token, text.next(token))
+        if (ends.has(token)) finish = 'stop'
+        else if (ids.length >= end) finish = 'length'
+        const piece = finish === 'stop' ? text.flush() : text.next(token)
+        if (text.stopped) finish = 'stop'
+        const rest = finish === 'length' ? text.flush() : ''
+        isReadAgain = onToken(token, piece + rest, read) && finish === undefined
+        read = 1
+        return isReadAgain || finish !== undefined
       }
-      await this.#read(ids, end - before, sessions, take, sampling, signal)
-      if (ids.length === before || this.#isEnd(ids[ids.length - 1])) return
+      try {
+        await this.#read(ids, end - before, sessions, take, { settings, processors, signal, cache })
+      } catch (error) {
+        // What a pass that failed left in the cache is unknown.
+        if (!signal?.aborted) await cache?.clear()
+        throw error
+      }
+      if (isReadAgain) await cache?.clear()
+      // The base's own settings can end it too.
+      else finish ??= 'stop'
     }
+    return finish
   }
 
   /** One uninterrupted run of transformers.js' own loop over one KV cache. */
@@ -157,15 +268,14 @@ export class TextModel {
     ids: readonly number[],
     newTokens: number,
     sessions: Sessions,
-    onToken: (token: number) => boolean,
-    sampling: object,
-    signal: AbortSignal | undefined,
+    take: (token: number) => boolean,
+    { settings, processors, signal, cache }: ReadContext,
   ): Promise<void> {
     const stop = new InterruptableStoppingCriteria()
     let isPrompt = true
     const streamer = {
       put(batch: bigint[][]) {
-        if (!isPrompt && !signal?.aborted && onToken(Number(batch[0][0]))) stop.interrupt()
+        if (!isPrompt && take(Number(batch[0][0]))) stop.interrupt()
         isPrompt = false
       },
       end() {},
@@ -176,7 +286,11 @@ export class TextModel {
       await this.#over(sessions).generate({
         ...batchOfOne(ids),
         max_new_tokens: newTokens,
-        ...sampling,
+        // The processors draw; what is left for transformers.js is to take the likeliest.
+        do_sample: false,
+        repetition_penalty: settings.repetitionPenalty,
+        ...(processors && { logits_processor: processors }),
+        ...(cache && { past_key_values: cache.tensors }),
         streamer,
         stopping_criteria: stop,
       } as never)
@@ -186,11 +300,44 @@ export class TextModel {
     if (signal?.aborted) throw abortError(signal)
   }
 
-  #isEnd(token: number): boolean {
-    const { eos_token_id: ends } =
-      (this.#model as unknown as { generation_config?: { eos_token_id?: number | number[] } })
-        .generation_config ?? {}
-    return ends === token || (Array.isArray(ends) && ends.includes(token))
+  /** Options of a call with the base's settings where it has none: greedy, unless its `generation_config.json` samples. */
+  #settings(options: GenerateOptions): Sampling & { maxNewTokens: number; repetitionPenalty: number } {
+    const base = this.#config
+    const samples = base.do_sample === true
+    return {
+      maxNewTokens: options.maxNewTokens ?? base.max_new_tokens ?? DEFAULT_NEW_TOKENS,
+      temperature: options.temperature ?? (samples ? (base.temperature ?? 1) : 0),
+      topK: options.topK ?? base.top_k ?? (samples ? DEFAULT_TOP_K : 0),
+      topP: options.topP ?? base.top_p ?? 1,
+      minP: options.minP ?? base.min_p ?? 0,
+      repetitionPenalty: options.repetitionPenalty ?? base.repetition_penalty ?? 1,
+      seed: options.seed,
+    }
+  }
+
+  get #config(): GenerationConfig {
+    const { generation_config } = this.#model as unknown as { generation_config?: GenerationConfig | null }
+    return generation_config ?? {}
+  }
+
+  /** Tokens after which a text ends: the base's own, what its template writes after an answer, and stops that are tokens. */
+  #endTokens({ stop }: GenerateOptions): Set<number> {
+    const { eos_token_id: own } = this.#model.config as unknown as GenerationConfig
+    const ends = [this.#config.eos_token_id ?? own ?? []].flat()
+    const special = stopsOf(stop).flatMap((text) => {
+      const ids = this.#tokenizer.encode(text, { add_special_tokens: false })
+      return ids.length === 1 && this.decode(ids) === '' ? ids : []
+    })
+    return new Set([...ends, ...this.chat.endTokens, ...special])
+  }
+
+  #generatedText({ stop }: GenerateOptions, answer: readonly number[]): GeneratedText {
+    return new GeneratedText((tokens) => this.decode(tokens), stopsOf(stop), answer)
+  }
+
+  /** What a conversation keeps between its turns. */
+  newCache(): KvCache {
+    return new KvCache(this.#device)
   }
 
   /** Logits of every position of one sequence: `[tokens × vocabulary]`, row-major, f32. */
@@ -232,8 +379,24 @@ function batchOfOne(ids: readonly number[]) {
   }
 }
 
+/** @throws {TritswapError} `input` naming the option */
+function checkOptions(options: GenerateOptions): void {
+  const { seed, truncate } = options
+  const isSeed = seed === undefined || (Number.isSafeInteger(seed) && seed >= 0)
+  const isEnd = truncate === undefined || truncate === 'start' || truncate === 'end'
+  const wrong =
+    wrongSetting({ ...options }) ??
+    (isSeed ? undefined : { field: 'seed', expected: 'a whole number from 0 on', found: seed }) ??
+    (isEnd ? undefined : { field: 'truncate', expected: 'start or end', found: truncate })
+  if (wrong === undefined) return
+  const { field, expected, found } = wrong
+  throw new TritswapError('input', `Cannot generate with ${field} ${String(found)}: expected ${expected}`, {
+    fields: { field, expected },
+  })
+}
+
 /** Points transformers.js at the files of the model and nowhere else. */
-function configure(files: ModelFiles, ort: OrtPaths): void {
+function configure(files: ModelFiles, ort: OrtPaths | undefined): void {
   env.allowRemoteModels = false
   env.allowLocalModels = true
   env.localModelPath = LOCAL_ROOT
@@ -252,7 +415,7 @@ function configure(files: ModelFiles, ort: OrtPaths): void {
   }
   const wasm = env.backends.onnx.wasm
   if (wasm) {
-    wasm.wasmPaths = { ...ort }
+    if (ort) wasm.wasmPaths = { ...ort }
     // More threads need SharedArrayBuffer, hence COOP and COEP headers, and the work is on the GPU.
     wasm.numThreads = 1
   }

@@ -1,35 +1,52 @@
 import { Channel } from '../async/channel.ts'
 import type { ExpertHost } from '../model/expert_host.ts'
-import type { ActiveExpert, GeneratedToken, GenerateOptions } from './protocol.ts'
+import type { KvCache } from './kv_cache.ts'
+import type { ActiveExpert, EncodedPrompt, GeneratedToken, GenerateOptions, Prompt } from './protocol.ts'
 import type { TextModel } from './text_model.ts'
 
 /** Tokens that may wait for their reader; beyond them no forward pass starts. */
 const READ_AHEAD = 4
 
+/** The prompt comes first, then its tokens. */
+export type GenerationEvent = { prompt: EncodedPrompt } | GeneratedToken
+
+/** Why a generation ended. */
+export type NaturalEnd = 'stop' | 'length'
+
 /** A generation under way. */
 export interface TokenStream {
-  tokens: AsyncIterableIterator<GeneratedToken, undefined>
+  events: AsyncIterableIterator<GenerationEvent, NaturalEnd | undefined>
   /** Ends it early: the reader gets `reason` once the forward pass under way is over. */
   stop(reason: Error): void
   /** Resolves when no forward pass of it runs any more. */
   ended: Promise<void>
 }
 
+export interface StreamOptions extends Omit<GenerateOptions, 'system'> {
+  /** Of this generation alone; without them it follows `activate`. */
+  experts?: readonly ActiveExpert[]
+}
+
 /**
  * Starts a generation. Each token says which experts were at work in the forward pass that it was sampled from. With
  * `kv: 'recompute'` a switch takes effect when its experts have read the whole context, tokens of others included.
  *
- * @param options.experts - of this generation alone; without them it follows `activate`
- * @throws {TritswapError} `released` with `fields.evicted` if experts have to be loaded again first
+ * @param cache - of the conversation that the prompt is a turn of
+ * @throws {TritswapError} `released` with `fields.evicted` if experts have to be loaded again first; as
+ * {@link TextModel.encodePrompt}
  */
 export function streamTokens(
   host: ExpertHost,
-  text: Pick<TextModel, 'generate' | 'sessions'>,
-  prompt: string,
-  { experts, kv = 'keep', ...options }: GenerateOptions & { experts?: readonly ActiveExpert[] },
+  text: Pick<TextModel, 'encodePrompt' | 'generate' | 'sessions'>,
+  prompt: Prompt,
+  { experts, kv = 'keep', ...options }: StreamOptions,
   signal: AbortSignal,
+  cache?: KvCache,
 ): TokenStream {
   const { runtime, loaded } = host
+  const own = experts && loaded.set(experts)
+  const encoded = text.encodePrompt(prompt, options)
+  const answer = typeof prompt === 'object' && 'answer' in prompt ? prompt.answer : 0
   const ending = new AbortController()
   const stop = (reason?: unknown) => {
     ending.abort(reason)
@@ -37,17 +54,23 @@ export function streamTokens(
     channel.clear()
   }
   // A forward pass cannot be taken back: a reader that leaves waits for it, so that nothing runs after the call.
-  const channel: Channel<GeneratedToken> = new Channel<GeneratedToken>(READ_AHEAD, () => {
-    stop()
-    return ended
-  })
-  const context = runtime.passContext(experts && loaded.set(experts), () => channel.ready())
+  const channel: Channel<GenerationEvent, NaturalEnd> = new Channel<GenerationEvent, NaturalEnd>(
+    READ_AHEAD,
+    () => {
+      stop()
+      return ended
+    },
+  )
+  const context = runtime.passContext(own, () => channel.ready())
   if (kv === 'recompute') context.pin()
+  channel.push({ prompt: encoded })
   let last = performance.now()
-  const onToken = (token: number, piece: string) => {
+  const onToken = (token: number, piece: string, read: number) => {
     const now = performance.now()
     const { ran } = context
-    channel.push({ token, text: piece, set: ran.id, experts: loaded.namesOf(ran), ms: now - last })
+    const names = loaded.namesOf(ran)
+    cache?.noteReader(readerOf(names))
+    channel.push({ token, text: piece, set: ran.id, experts: names, ms: now - last, read })
     last = now
     return kv === 'recompute' && !experts && context.pin()
   }
@@ -55,15 +78,24 @@ export function streamTokens(
   signal.addEventListener('abort', onAbort, { once: true })
   if (signal.aborted) onAbort()
   const sessions = runtime.sessions(text.sessions, context)
-  const ended: Promise<void> = text
-    .generate(prompt, sessions, onToken, options, ending.signal)
+  const run = async () => {
+    const reader = readerOf(experts ?? loaded.namesOf(runtime.current))
+    if (kv === 'recompute' && cache?.isReadBy(reader) === false) await cache.clear()
+    return text.generate(encoded, sessions, onToken, options, { signal: ending.signal, cache, answer })
+  }
+  const ended: Promise<void> = run()
     .then(
-      () => channel.close(),
+      (end) => channel.finish(end),
       (error: unknown) => channel.close(error),
     )
     .finally(() => {
       signal.removeEventListener('abort', onAbort)
       context.end()
     })
-  return { tokens: channel, stop, ended }
+  return { events: channel, stop, ended }
+}
+
+/** Equal for sets that read alike. */
+function readerOf(experts: readonly ActiveExpert[]): string {
+  return JSON.stringify(experts.map(({ expert, weight, binding }) => [expert, weight, binding]))
 }

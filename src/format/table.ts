@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { type GenerationSettings, settingsOf, wrongSetting } from '../source/generation_settings.ts'
 import { parseJsonText } from '../source/json.ts'
 import { type BaseBindings, bindingsFrom } from './bindings.ts'
 import { codecFrom, codecOf, codecsOf, DEFAULT_CODEC, type TritTensor } from './codecs/index.ts'
@@ -78,6 +79,10 @@ export interface TritTable {
   label?: string
   description?: string
   prompt?: string
+  /** What chats begin with. */
+  system?: string
+  /** How text is generated where a call does not say. */
+  generation?: GenerationSettings
   licence?: string
   createdWith?: string
 }
@@ -178,6 +183,8 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
     label: optionalText(root.label, 'label'),
     description: optionalText(root.description, 'description'),
     prompt: optionalText(root.prompt, 'prompt'),
+    system: optionalText(root.system, 'system'),
+    generation: root.generation === undefined ? undefined : generationFrom(root.generation),
     licence: optionalText(root.licence, 'licence'),
     createdWith: optionalText(root.createdWith, 'createdWith'),
   }
@@ -187,6 +194,13 @@ function nameOf(value: unknown, field: string): string {
   const name = text(value, field, MAX_NAME_LENGTH)
   if (name === '') throw invalid(field, 'a name', name)
   return name
+}
+
+function generationFrom(value: unknown): GenerationSettings {
+  const settings = object(value, 'generation')
+  const wrong = wrongSetting(settings)
+  if (wrong !== undefined) throw invalid(`generation.${wrong.field}`, wrong.expected, wrong.found)
+  return settingsOf(settings)
 }
 
 function tensorFromJson(item: Record<string, unknown>, at: string, offset: number): TritTensor {

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { GenerateOptions } from '../engine/protocol.ts'
 import { isAbortError, isTritswapError, TritswapError } from '../errors.ts'
 import type { FetchHandle, FetchOptions } from '../fetcher/pool.ts'
 import type { FetchProgress, FetchRequest, SourceSpec } from '../fetcher/protocol.ts'
@@ -13,6 +14,7 @@ import type { Switched } from '../model/expert_runtime.ts'
 import type { LoadedInfo } from '../model/loaded_experts.ts'
 import { overtaken } from '../model/overtaken.ts'
 import { transfer } from '../rpc/index.ts'
+import type { GenerationSettings } from '../source/generation_settings.ts'
 
 export type ProgressCallback = (progress: FetchProgress) => void
 
@@ -31,6 +33,10 @@ export interface ExpertRequest {
    * changes the weights in place, `side` and `input` leave them alone.
    */
   binding?: BindingChoice
+  /** What chats with it begin with, in place of what its file says. */
+  system?: string
+  /** How text is generated with it where a call does not say, before what its file says. */
+  generation?: GenerationSettings
 }
 
 export interface LoadOptions {
@@ -135,7 +141,12 @@ export class ExpertLibrary<H extends ExpertHome> {
     try {
       const { info, phases } = await this.#fetch(home, id, request, options)
       this.#warnOfUnknownBase(info)
-      const expert: Expert = { ...info, release: () => this.#release(id) }
+      const expert: Expert = {
+        ...info,
+        system: request.system ?? info.system,
+        generation: { ...info.generation, ...request.generation },
+        release: () => this.#release(id),
+      }
       this.#handles.set(id, { request, expert, home, unreported: phases })
       return expert
     } finally {
@@ -190,6 +201,16 @@ export class ExpertLibrary<H extends ExpertHome> {
         this.#noteEvicted(error, attempt)
       }
     }
+  }
+
+  /** Options of a call, with what the expert in use says where they do not: of several the one with the largest weight. */
+  settingsFor<O extends GenerateOptions & { experts?: ExpertChoice }>(options: O): Omit<O, 'experts'> {
+    const { experts, ...call } = options
+    const active = experts === undefined ? this.#chosen : activeOf(experts)
+    const [first] = active.toSorted((a, b) => Math.abs(b.weight) - Math.abs(a.weight))
+    const expert = first && this.#handle(first.expert).expert
+    const given = Object.fromEntries(Object.entries(call).filter(([, value]) => value !== undefined))
+    return { ...expert?.generation, system: expert?.system, ...given } as Omit<O, 'experts'>
   }
 
   /** Calls the home with sets of experts, and again once those are loaded that it has evicted. */

@@ -15,18 +15,21 @@
  */
 
 import type {
+  ChatMessage,
   EngineStats,
-  GeneratedToken,
   GenerateOptions,
   ModelInfo,
+  Prompt,
   SwitchReport,
   TextScore,
 } from '../engine/protocol.ts'
+import { TritswapError } from '../errors.ts'
 import { FetchPool } from '../fetcher/pool.ts'
 import type { SourceSpec } from '../fetcher/protocol.ts'
 import type { Closeness } from '../model/score.ts'
 import { startWorker } from '../rpc/index.ts'
 import type { AttachedExperts, AttachOptions, AttachTarget } from './attach.ts'
+import { Conversation, type ConversationHost, type ConversationOptions } from './conversation.ts'
 import {
   activeOf,
   type Expert,
@@ -36,6 +39,7 @@ import {
   type LoadOptions,
   requestOf,
 } from './expert_library.ts'
+import { type EventStream, type Generation, StreamedGeneration } from './generation.ts'
 import { type LoaderOptions, openModel } from './open_model.ts'
 import { type EngineApi, RunningEngine } from './running_engine.ts'
 
@@ -52,8 +56,11 @@ export type {
   AttachTarget,
   GraphSpec,
 } from './attach.ts'
+export type { Conversation, ConversationOptions, TurnOptions } from './conversation.ts'
 export type { Expert, ExpertChoice, ExpertRequest, LoadOptions, ProgressCallback } from './expert_library.ts'
+export type { Generation } from './generation.ts'
 export type { LoaderOptions } from './open_model.ts'
+export type { TokenRun, Turn } from './transcript.ts'
 
 /**
  * Experts for sessions that you run yourself: moves their weights into tritswap's own buffers, where experts can change
@@ -151,17 +158,54 @@ export class ExpertLoader {
   }
 
   /**
-   * Streams tokens, each with the set of experts that wrote it. A reader that is slow holds the model back.
+   * Generates text: from a text, which it continues, or from messages, which the base's own chat template writes out.
+   * Tokens come one by one, each with the set of experts that wrote it, and a reader that is slow holds the model back;
+   * `result` has the whole.
+   *
+   * ```ts
+   * const { text } = await loader.generate([{ role: 'user', content: 'Name a river.' }]).result
+   * ```
+   *
+   * Reading it rejects with {@link TritswapError}: `input` for an empty prompt, options out of range, a prompt that is
+   * longer than the context (without `truncate`), or messages that the template refuses; `unsupported` for messages
+   * where the tokenizer has no template; `released`, `device-lost`, `worker`; and with `AbortError`.
    * @param options - `experts` binds experts to this call only; without it the call follows `activate`
    */
-  async *generate(
-    prompt: string,
+  generate(
+    prompt: string | readonly ChatMessage[],
     options: GenerateOptions & { experts?: ExpertChoice; signal?: AbortSignal } = {},
-  ): AsyncGenerator<GeneratedToken, void, void> {
-    const { signal = new AbortController().signal, experts, ...rest } = options
+  ): Generation {
+    const start = async () => {
+      const system = this.#library.settingsFor(options).system
+      return this.#stream(withSystem(prompt, system, options.system !== undefined), options)
+    }
+    return new StreamedGeneration(start, options.signal)
+  }
+
+  /**
+   * A conversation: each turn reads only what is new, over one KV cache. Its system message is chosen when it begins:
+   * that of the options, else of the expert in use.
+   */
+  conversation(options: ConversationOptions = {}): Conversation {
+    const host: ConversationHost = {
+      generate: (request, turn) => this.#stream(request, turn),
+      systemOf: (turn) => this.#library.settingsFor(turn).system,
+      end: async (id) => {
+        await (await this.#engine.running())?.endConversation(id)
+      },
+    }
+    return new Conversation(host, options)
+  }
+
+  async #stream(
+    prompt: Prompt,
+    options: GenerateOptions & { experts?: ExpertChoice; signal?: AbortSignal },
+  ): Promise<EventStream> {
+    const { signal = new AbortController().signal, experts, ...call } = options
     const active = experts && activeOf(experts)
-    yield* await this.#library.run([active ?? []], (api) =>
-      api.generate(prompt, { ...rest, experts: active }, signal),
+    const { system: _, ...settings } = { ...this.#library.settingsFor({ ...call, experts }) }
+    return this.#library.run([active ?? []], (api) =>
+      api.generate(prompt, { ...settings, experts: active }, signal),
     )
   }
 
@@ -214,4 +258,21 @@ export class ExpertLoader {
     this.#pool.dispose()
     await this.#engine.dispose()
   }
+}
+
+/**
+ * Messages with a system message before them, unless they have one.
+ * @param isAsked - whether the caller gave it, who must not give it beside a text
+ */
+function withSystem(
+  prompt: string | readonly ChatMessage[],
+  system: string | undefined,
+  isAsked: boolean,
+): string | readonly ChatMessage[] {
+  if (typeof prompt === 'string') {
+    if (!isAsked) return prompt
+    throw new TritswapError('input', 'Cannot use a system message with a text: give messages as the prompt')
+  }
+  if (!system || prompt.some(({ role }) => role === 'system')) return prompt
+  return [{ role: 'system', content: system }, ...prompt]
 }

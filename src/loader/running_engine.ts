@@ -37,6 +37,11 @@ export class RunningEngine {
     return (await this.#running).api
   }
 
+  /** The API of the engine that runs, if one does: for what needs no engine if it is gone. */
+  async running(): Promise<EngineApi | undefined> {
+    return (await this.#running?.catch(() => undefined))?.api
+  }
+
   /** The first start. @param signal - ends it */
   async start(signal?: AbortSignal): Promise<void> {
     this.#running = this.#begin(() => this.#start(async () => {}, signal))

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { GenerationSettings } from '../source/generation_settings.ts'
 import type { BaseMatch } from './base_check.ts'
 import type { BindingChoice } from './expert_bindings.ts'
 
@@ -33,6 +34,10 @@ export interface ExpertInfo {
   label: string
   description?: string
   prompt?: string
+  /** What chats with it begin with: part of the skill. */
+  system?: string
+  /** How text is generated with it where a call does not say. */
+  generation?: GenerationSettings
   licence?: string
   method: 'full' | 'lora' | 'ia3'
   /** Size of the file. */

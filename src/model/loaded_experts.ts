@@ -172,6 +172,8 @@ function describe(
     label: label ?? table.label ?? id,
     description: table.description,
     prompt: table.prompt,
+    system: table.system,
+    generation: table.generation,
     licence: table.licence,
     method: table.method,
     bytes: headBytes + tensors.reduce((sum, tensor) => sum + tensor.bytes, 0),

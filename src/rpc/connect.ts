@@ -8,7 +8,11 @@ import { installTransferHandlers } from './transfer_handlers.ts'
 /** An API as the other thread sees it: every method returns a promise; async iterables stay iterable. */
 export type RemoteApi<T> = {
   [K in keyof T]: T[K] extends (...args: infer A) => infer R
-    ? (...args: A) => Promise<R extends AsyncIterable<infer V> ? AsyncIterableIterator<V> : Awaited<R>>
+    ? (
+        ...args: A
+      ) => Promise<
+        R extends AsyncIterable<infer V, infer E> ? AsyncIterableIterator<V, E | undefined> : Awaited<R>
+      >
     : never
 }
 

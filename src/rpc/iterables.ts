@@ -8,7 +8,7 @@ import { SerialQueue } from '../async/serial_queue.ts'
 import { type PackedError, packError, unpackError } from '../errors.ts'
 
 type Question = 'next' | 'return'
-type Answer = { value: unknown } | { done: true } | { error: PackedError }
+type Answer = { value: unknown } | { done: true; result?: unknown } | { error: PackedError }
 
 /** The async iterable that a call returned. `onEnd` is called once, when it ended, failed or was left by its reader. */
 export class ServedIterable {
@@ -52,18 +52,18 @@ export function sendIterable(value: AsyncIterable<unknown> | ServedIterable): [M
 async function answerOf(iterator: AsyncIterator<unknown>, question: Question): Promise<Answer> {
   try {
     if (question === 'return') {
-      await iterator.return?.()
-      return { done: true }
+      const left = await iterator.return?.()
+      return { done: true, result: left?.value }
     }
     const { done, value } = await iterator.next()
-    return done ? { done } : { value }
+    return done ? { done, result: value } : { value }
   } catch (error) {
     return { error: packError(error) }
   }
 }
 
 /** The reading end. */
-export class ReceivedIterable implements AsyncIterableIterator<unknown, undefined> {
+export class ReceivedIterable implements AsyncIterableIterator<unknown, unknown> {
   readonly #port: MessagePort
   /** One question at a time, so that an answer belongs to the question before it. */
   readonly #questions = new SerialQueue()
@@ -79,21 +79,20 @@ export class ReceivedIterable implements AsyncIterableIterator<unknown, undefine
     this.#dead = dead
   }
 
-  next(): Promise<IteratorResult<unknown, undefined>> {
+  next(): Promise<IteratorResult<unknown, unknown>> {
     return this.#questions.run(() => this.#ask('next'))
   }
 
   /** Never rejects: a reader that leaves has no use for what the producer's clean-up throws. */
-  async return(): Promise<IteratorResult<unknown, undefined>> {
-    await this.#questions.run(() => this.#ask('return')).catch(() => {})
-    return { done: true, value: undefined }
+  async return(): Promise<IteratorResult<unknown, unknown>> {
+    return this.#questions.run(() => this.#ask('return')).catch(() => ({ done: true, value: undefined }))
   }
 
   [Symbol.asyncIterator](): this {
     return this
   }
 
-  async #ask(question: Question): Promise<IteratorResult<unknown, undefined>> {
+  async #ask(question: Question): Promise<IteratorResult<unknown, unknown>> {
     if (this.#finished) return { done: true, value: undefined }
     this.#dead?.throwIfAborted()
     if (question === 'return') this.#finished = true
@@ -106,6 +105,6 @@ export class ReceivedIterable implements AsyncIterableIterator<unknown, undefine
     this.#finished = true
     this.#port.close()
     if ('error' in answer) throw unpackError(answer.error)
-    return { done: true, value: undefined }
+    return { done: true, value: answer.result }
   }
 }

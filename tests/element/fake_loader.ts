@@ -1,12 +1,12 @@
 import type { CreateLoader, SwitcherLoader } from '../../src/element/shared_loader.ts'
 import { abortError, TritswapError } from '../../src/errors.ts'
+import { type EventStream, StreamedGeneration } from '../../src/loader/generation.ts'
 import type {
   ActiveExpert,
   ActiveSet,
   Expert,
   ExpertChoice,
   ExpertRequest,
-  GeneratedToken,
   ProgressCallback,
   SwitchReport,
 } from '../../src/loader/index.ts'
@@ -59,6 +59,7 @@ export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
         dtype: 'f32',
         weights: 55,
         contextLength: 512,
+        chat: false,
       },
       async load(request, options = {}) {
         // The switcher always sends a request with an id.
@@ -87,20 +88,22 @@ export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
         fake.log?.push('deactivate')
         return report(0)
       },
-      async *generate(
-        _prompt,
-        { maxNewTokens = 20, signal, experts } = {},
-      ): AsyncGenerator<GeneratedToken, void, void> {
+      generate(_prompt, { maxNewTokens = 20, signal, experts } = {}) {
         const words = text.match(/\s*\S+/g)!
-        for (let index = 0; index < maxNewTokens; index++) {
-          await wait(tokenMs, signal)
-          if (index >= (fake.loseAfter ?? 2) && losses > 0) {
-            losses -= 1
-            throw new TritswapError('device-lost', 'Cannot go on: the GPU device was lost (test)')
+        const events: () => EventStream = async function* () {
+          for (let index = 0; index < maxNewTokens; index++) {
+            await wait(tokenMs, signal)
+            if (index >= (fake.loseAfter ?? 2) && losses > 0) {
+              losses -= 1
+              throw new TritswapError('device-lost', 'Cannot go on: the GPU device was lost (test)')
+            }
+            const bound = experts && { set: 0, experts: pairs(experts) }
+            const word = words[index % words.length]!
+            yield { ...(bound ?? active), token: index, text: word, ms: tokenMs, read: 1 }
           }
-          const bound = experts && { set: 0, experts: pairs(experts) }
-          yield { ...(bound ?? active), token: index, text: words[index % words.length]!, ms: tokenMs }
+          return 'length'
         }
+        return new StreamedGeneration(async () => events(), signal)
       },
       async stats() {
         const experts = residents.size * 200_000

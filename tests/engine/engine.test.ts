@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import { Engine } from '../../src/engine/engine.ts'
-import type { GeneratedToken, GenerateOptions } from '../../src/engine/protocol.ts'
+import type { GeneratedToken } from '../../src/engine/protocol.ts'
+import type { StreamOptions } from '../../src/engine/token_stream.ts'
 import { isAbortError, isTritswapError } from '../../src/errors.ts'
 import { fakeFetches, fakeFiles } from '../loader/fake_host.ts'
 import { type FakeModel, fakeModel } from './fake_model.ts'
@@ -30,9 +31,24 @@ async function load(...ids: string[]) {
 
 const set = (...ids: string[]) => ids.map((expert) => ({ expert, weight: 1 }))
 
-async function read(options: GenerateOptions & { experts?: ReturnType<typeof set> }) {
+async function read(options: StreamOptions) {
   const tokens: GeneratedToken[] = []
-  for await (const token of engine.generate('a', options, never)) tokens.push(token)
+  for await (const token of generate('a', options)) tokens.push(token)
+  return tokens
+}
+
+/** The tokens of a generation, without the prompt before them. */
+function generate(prompt: string, options: StreamOptions, signal = never) {
+  const events = engine.generate(prompt, options, signal)
+  const tokens: AsyncIterableIterator<GeneratedToken, unknown> = {
+    async next() {
+      const { done, value } = await events.next()
+      if (done) return { done, value }
+      return 'prompt' in value ? tokens.next() : { done: false, value }
+    },
+    return: async () => ({ done: true, value: (await events.return!()).value }),
+    [Symbol.asyncIterator]: () => tokens,
+  }
   return tokens
 }
 
@@ -105,7 +121,7 @@ describe('generate', () => {
     await start(2000)
     await load('a', 'b', 'c')
     expect(() => engine.generate('x', { experts: set('a') }, never)).toThrow(/evicted/)
-    const tokens = engine.generate('x', { experts: set('b'), maxNewTokens: 1 }, never)
+    const tokens = generate('x', { experts: set('b'), maxNewTokens: 1 })
     await load('d')
     expect(model.residents()).toEqual(['b', 'd'])
     await tokens.return?.()
@@ -121,9 +137,9 @@ describe('generate', () => {
 
   test('a switch takes effect between two tokens, or with kv: recompute when the context was read again', async () => {
     await load('a')
-    const tokens = engine.generate('x', { maxNewTokens: 20, kv: 'recompute' }, never)
+    const tokens = generate('x', { maxNewTokens: 20, kv: 'recompute' })
     const first = await tokens.next()
-    expect(first.value?.experts).toEqual([])
+    expect(first.value).toMatchObject({ experts: [] })
     await engine.activate(set('a'), never)
     let last: GeneratedToken | undefined
     for await (const token of tokens) last = token
@@ -131,7 +147,7 @@ describe('generate', () => {
   })
 
   test('a reader that stops reading holds the forward passes back', async () => {
-    const tokens = engine.generate('x', { maxNewTokens: 100 }, never)
+    const tokens = generate('x', { maxNewTokens: 100 })
     await tokens.next()
     await settled()
     expect(model.passes.length).toBeLessThanOrEqual(5)
@@ -145,7 +161,7 @@ describe('generate', () => {
   })
 
   test('a reader that leaves waits for the forward pass under way, and nothing runs after it', async () => {
-    const tokens = engine.generate('x', { maxNewTokens: 100 }, never)
+    const tokens = generate('x', { maxNewTokens: 100 })
     await tokens.next()
     await tokens.return?.()
     const passes = model.passes.length
@@ -156,18 +172,18 @@ describe('generate', () => {
 
   test('one that was aborted rejects at the next token, whatever was written ahead', async () => {
     const abort = new AbortController()
-    const tokens = engine.generate('x', { maxNewTokens: 100 }, abort.signal)
+    const tokens = generate('x', { maxNewTokens: 100 }, abort.signal)
     await tokens.next()
     await settled()
     abort.abort()
     await expect(tokens.next()).rejects.toSatisfy(isAbortError)
     await expect(read({ maxNewTokens: 1 })).resolves.toHaveLength(1)
-    const before = engine.generate('x', {}, AbortSignal.abort())
+    const before = generate('x', {}, AbortSignal.abort())
     await expect(before.next()).rejects.toSatisfy(isAbortError)
   })
 
   test('a forward pass that fails ends it with its error', async () => {
-    const tokens = engine.generate('x', {}, never)
+    const tokens = generate('x', {})
     await tokens.next()
     model.beforePass = Promise.reject(new Error('out of memory'))
     const rest = async () => {
@@ -200,7 +216,7 @@ test('dispose waits for the forward pass under way and ends generations', async 
   model.beforePass = new Promise<void>((resolve) => {
     finish = resolve
   })
-  const tokens = engine.generate('x', { maxNewTokens: 100 }, never)
+  const tokens = generate('x', { maxNewTokens: 100 })
   const next = tokens.next()
   next.catch(() => {})
   const disposed = engine.dispose()
@@ -214,7 +230,7 @@ test('dispose waits for the forward pass under way and ends generations', async 
 })
 
 test('dispose ends a generation whose reader has stopped reading', async () => {
-  const tokens = engine.generate('x', { maxNewTokens: 100 }, never)
+  const tokens = generate('x', { maxNewTokens: 100 })
   await tokens.next()
   await settled()
   await engine.dispose()

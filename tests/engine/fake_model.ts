@@ -1,4 +1,5 @@
 import type { OpenModel } from '../../src/engine/open_model.ts'
+import type { EncodedPrompt } from '../../src/engine/protocol.ts'
 import type { OnToken } from '../../src/engine/text_model.ts'
 import type { OrtSession } from '../../src/model/hoisted_session.ts'
 import { type FakeHost, fakeHost } from '../loader/fake_host.ts'
@@ -27,18 +28,21 @@ export function fakeModel(budget?: number): FakeModel {
     sessions: { model: session },
     encode: (from: string) => Array.from(from, (_, i) => i),
     decode: (tokens: readonly number[]) => tokens.join(' '),
+    chat: { exists: false },
+    encodePrompt: (prompt: string) => ({ ids: text.encode(prompt) }),
     async generate(
-      _prompt: string,
+      { ids }: EncodedPrompt,
       sessions: Record<string, OrtSession>,
       onToken: OnToken,
       { maxNewTokens = 8 }: { maxNewTokens?: number },
-      signal?: AbortSignal,
+      { signal }: { signal?: AbortSignal },
     ) {
       for (let token = 0; token < maxNewTokens; token++) {
         await sessions.model.run({})
         if (signal?.aborted) throw signal.reason
-        onToken(token, String(token))
+        onToken(token, String(token), token === 0 ? ids.length : 1)
       }
+      return 'length'
     },
     async logits(_tokens: readonly number[], sessions: Record<string, OrtSession>) {
       await sessions.model.run({})

@@ -52,7 +52,7 @@ export async function speedOf(
     times.push(performance.now())
     return false
   }
-  await model.generate(prompt, sessions, onToken, { maxNewTokens: newTokens + 1 })
+  await model.generate({ ids: model.encode(prompt) }, sessions, onToken, { maxNewTokens: newTokens + 1 })
   return tokensPerSecond(times)
 }
 

@@ -1,0 +1,104 @@
+import type {
+  ActiveExpert,
+  ActiveSet,
+  EncodedPrompt,
+  GeneratedToken,
+  GenerationResult,
+} from '../engine/protocol.ts'
+
+/** Consecutive tokens that one set of experts read. */
+export interface TokenRun extends ActiveSet {
+  tokens: number
+}
+
+/** One message of a conversation. */
+export interface Turn {
+  readonly role: 'user' | 'assistant'
+  readonly content: string
+  /**
+   * The ids that the model read or wrote, exactly as they were encoded or generated; those of all turns are its context.
+   * A request has what the template puts around it too: the system message before the first one, the end of the answer
+   * before it where the model did not write that. Empty for turns that were cut off a context that is full.
+   */
+  readonly tokens: readonly number[]
+  /** Who wrote an answer: the set of its last token. Empty for the base, and for requests. */
+  readonly experts: readonly ActiveExpert[]
+  /** Which sets read these tokens into the KV cache, in order. A token that nothing was generated after is not read yet. */
+  readonly readBy: readonly TokenRun[]
+  /** Of an answer that has ended. */
+  readonly finishReason?: GenerationResult['finishReason']
+}
+
+type MutableTurn = { -readonly [K in keyof Turn]: Turn[K] } & { tokens: number[] }
+
+/** The turns of a conversation, with who read each of their tokens. */
+export class Transcript {
+  readonly turns: MutableTurn[] = []
+  /** The set that read each token of the context. */
+  #readers: ActiveSet[] = []
+
+  /** All tokens that the model has read or written. */
+  get context(): number[] {
+    return this.turns.flatMap(({ tokens }) => tokens)
+  }
+
+  get last(): MutableTurn | undefined {
+    return this.turns.at(-1)
+  }
+
+  /** A request, and the answer that begins. */
+  ask(content: string, { ids, truncated }: EncodedPrompt): void {
+    if (truncated !== undefined) {
+      for (const turn of this.turns) Object.assign(turn, { tokens: [], readBy: [] })
+      this.#readers = []
+    }
+    const tokens = ids.slice(this.context.length)
+    this.turns.push(turn('user', content, tokens), turn('assistant', '', []))
+  }
+
+  /** The last answer begins anew. */
+  retract(): void {
+    this.turns.splice(-1, 1, turn('assistant', '', []))
+    this.#readers.length = Math.min(this.#readers.length, this.context.length)
+  }
+
+  write({ token, text, set, experts, read }: GeneratedToken): void {
+    const end = this.context.length
+    const reader = { set, experts }
+    for (let at = Math.max(end - read, 0); at < end; at++) this.#readers[at] = reader
+    this.#noteReaders(end - read)
+    const answer = this.last!
+    answer.tokens.push(token)
+    answer.content += text
+    answer.experts = experts
+  }
+
+  clear(): void {
+    this.turns.length = 0
+    this.#readers = []
+  }
+
+  /** Tells turns who read their tokens, from a place in the context on. */
+  #noteReaders(from: number): void {
+    let start = 0
+    for (const turn of this.turns) {
+      const end = start + turn.tokens.length
+      if (end > from) turn.readBy = runsOf(this.#readers.slice(start, end))
+      start = end
+    }
+  }
+}
+
+function turn(role: Turn['role'], content: string, tokens: number[]): MutableTurn {
+  return { role, content, tokens, experts: [], readBy: [] }
+}
+
+function runsOf(readers: readonly ActiveSet[]): TokenRun[] {
+  const runs: TokenRun[] = []
+  for (const { set, experts } of readers) {
+    const run = runs.at(-1)
+    if (run?.set === set) run.tokens++
+    else runs.push({ set, experts, tokens: 1 })
+  }
+  return runs
+}
