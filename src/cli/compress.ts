@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util'
 import { compressTaskVector } from '../compress/compress.ts'
 import type { CompressContext, CompressReport, ExpertTexts } from '../compress/report.ts'
 import { packTernary } from '../compress/ternary_input.ts'
+import { type GenerationSettings, settingsOf, wrongSetting } from '../source/generation_settings.ts'
 import { UsageError } from './command.ts'
 import { formatBytes, formatNumber } from './format_text.ts'
 import {
@@ -46,6 +47,10 @@ What is kept
 
 What is written along
   --label, --description, --prompt, --licence, --base-name   texts for people
+  --system <text>          what chats with it begin with
+  --generation <json>      how text is generated with it where a call does not say:
+                           {"temperature":0.7,"topK":40,"topP":0.9,"minP":0.05,"repetitionPenalty":1.1,
+                           "maxNewTokens":256,"stop":["###"]}, any of them
 
   --threads <n>            worker threads (default: all cores); the file is the same whatever their number
   --json                   print what inspect --json prints, and what was left out
@@ -66,6 +71,8 @@ const options = {
   label: { type: 'string' },
   description: { type: 'string' },
   prompt: { type: 'string' },
+  system: { type: 'string' },
+  generation: { type: 'string' },
   licence: { type: 'string' },
   license: { type: 'string' },
   json: { type: 'boolean' },
@@ -82,6 +89,8 @@ export async function run(argv: string[]): Promise<number> {
     label: values.label,
     description: values.description,
     prompt: values.prompt,
+    system: values.system,
+    generation: values.generation === undefined ? undefined : generationOf(values.generation),
     licence: values.licence ?? values.license,
     createdWith: `tritswap ${__TRITSWAP_VERSION__}`,
   }
@@ -109,6 +118,21 @@ export async function run(argv: string[]): Promise<number> {
   }
   await printReport(out, report, values.json === true)
   return 0
+}
+
+function generationOf(json: string): GenerationSettings {
+  let settings: unknown
+  try {
+    settings = JSON.parse(json)
+  } catch {
+    throw new UsageError('Cannot compress: expected JSON after --generation')
+  }
+  if (typeof settings !== 'object' || settings === null || Array.isArray(settings))
+    throw new UsageError('Cannot compress: expected an object after --generation')
+  const wrong = wrongSetting(settings as Record<string, unknown>)
+  if (wrong !== undefined)
+    throw new UsageError(`Cannot compress: expected ${wrong.expected} as ${wrong.field} of --generation`)
+  return settingsOf(settings)
 }
 
 async function printReport(out: string, report: CompressReport, json: boolean): Promise<void> {

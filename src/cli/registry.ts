@@ -18,7 +18,7 @@ Writes the list of experts that a page shows: one entry for each .trit file in t
 with its size and root hash, which authenticates every byte of it for anyone who trusts the list.
 
 Size, root hash, method, density, alpha and base are read from the files each time. Everything else that the
-registry already says (order, id, label, description, prompt, licence, text, variantOf, replaces, quality) stays,
+registry already says (order, id, label, description, prompt, system, generation, licence, text, variantOf, replaces, quality) stays,
 so edit it by hand and build again. Entries whose files are gone are removed.
 
   --out <path>   where to write (default: <folder>/experts.json); URLs in it are relative to the folder
@@ -146,8 +146,9 @@ function entryOf(
 /** What people write into a registry by hand. `quality` was measured on one file and goes when the file changes. */
 function edited(entry: RegistryEntry | undefined, rootHash: string): Partial<RegistryEntry> {
   if (!entry) return {}
-  const { id, label, description, prompt, licence, text, variantOf, replaces, quality } = entry
-  const written = { id, label, description, prompt, licence, text, variantOf, replaces }
+  const { id, label, description, prompt, system, generation, licence, text, variantOf, replaces, quality } =
+    entry
+  const written = { id, label, description, prompt, system, generation, licence, text, variantOf, replaces }
   const fields = entry.rootHash === rootHash ? { ...written, quality } : written
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined))
 }

@@ -8,6 +8,7 @@ import type { FloatDtype } from '../format/dtype.ts'
 import type { TritHead } from '../format/head.ts'
 import type { TritTensor } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
+import type { GenerationSettings } from '../source/generation_settings.ts'
 
 export interface TensorInspection {
   name: string
@@ -36,6 +37,8 @@ export interface Inspection {
   label?: string
   description?: string
   prompt?: string
+  system?: string
+  generation?: GenerationSettings
   licence?: string
   createdWith?: string
   base: { name?: string; fingerprint?: string; sketched: boolean }
@@ -76,7 +79,19 @@ function inspectTensor(tensor: TritTensor): TensorInspection {
 /** Everything that the head tells; the payload is not read. */
 export function inspectHead(head: TritHead, name: string): Inspection {
   const { table, rootHash, headBytes, payloadBytes } = head
-  const { kind, method, label, description, prompt, licence, createdWith, base, sources } = table
+  const {
+    kind,
+    method,
+    label,
+    description,
+    prompt,
+    system,
+    generation,
+    licence,
+    createdWith,
+    base,
+    sources,
+  } = table
   const tensors = table.tensors.map(inspectTensor)
   const sum = (of: (tensor: TensorInspection) => number) =>
     tensors.reduce((total, tensor) => total + of(tensor), 0)
@@ -90,6 +105,8 @@ export function inspectHead(head: TritHead, name: string): Inspection {
     label,
     description,
     prompt,
+    system,
+    generation,
     licence,
     createdWith,
     base: { name: base.name, fingerprint: base.fingerprint, sketched: base.sketch !== undefined },

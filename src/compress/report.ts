@@ -4,6 +4,7 @@
  * @module
  */
 import type { PayloadSpool } from '../format/writer.ts'
+import type { GenerationSettings } from '../source/generation_settings.ts'
 import type { ByteSource } from '../source/source.ts'
 import type { JobInputs, JobKind, RunJob } from './jobs.ts'
 import { runJob } from './passes.ts'
@@ -14,13 +15,18 @@ export interface ExpertTexts {
   description?: string
   /** A prompt that shows what the expert does. */
   prompt?: string
+  /** What chats with it begin with. */
+  system?: string
+  /** How text is generated with it where a call does not say. */
+  generation?: GenerationSettings
   licence?: string
   createdWith?: string
 }
 
 /** The texts alone, of options that hold more. */
-export function textsOf({ label, description, prompt, licence, createdWith }: ExpertTexts): ExpertTexts {
-  return { label, description, prompt, licence, createdWith }
+export function textsOf(options: ExpertTexts): ExpertTexts {
+  const { label, description, prompt, system, generation, licence, createdWith } = options
+  return { label, description, prompt, system, generation, licence, createdWith }
 }
 
 export interface CompressContext {

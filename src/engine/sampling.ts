@@ -61,13 +61,13 @@ class Filtered extends LogitsProcessor {
 }
 
 /** Keeps the k largest, and what equals the smallest of them. */
-export function keepTopK(logits: Float32Array, k: number): void {
+function keepTopK(logits: Float32Array, k: number): void {
   if (k >= logits.length) return
   keepFrom(logits, logits.toSorted()[logits.length - k])
 }
 
 /** Keeps the fewest of the likeliest whose probabilities add up to at least `p`. */
-export function keepTopP(logits: Float32Array, p: number): void {
+function keepTopP(logits: Float32Array, p: number): void {
   const order = Array.from(logits.keys())
     .filter((at) => logits[at] > Number.NEGATIVE_INFINITY)
     .sort((a, b) => logits[b] - logits[a] || b - a)
@@ -81,7 +81,7 @@ export function keepTopP(logits: Float32Array, p: number): void {
 }
 
 /** Keeps those whose probability is at least `p` times the largest. */
-export function keepMinP(logits: Float32Array, p: number): void {
+function keepMinP(logits: Float32Array, p: number): void {
   const weights = weightsOf(logits)
   for (const [at, weight] of weights.entries()) if (weight < p) logits[at] = Number.NEGATIVE_INFINITY
 }

@@ -6,6 +6,7 @@
 import { type OutputUnit, Validator } from '@cfworker/json-schema'
 import schema from '../../schema/experts.schema.json' with { type: 'json' }
 import { TritswapError } from '../errors.ts'
+import { type GenerationSettings, wrongSetting } from './generation_settings.ts'
 import { isHubName } from './hf.ts'
 import { type HttpOptions, httpSource } from './http.ts'
 import { parseJsonText } from './json.ts'
@@ -29,6 +30,10 @@ export interface RegistryEntry {
   licence?: string
   /** A prompt that shows what the expert does. */
   prompt?: string
+  /** What chats with it begin with, in place of what its file says. */
+  system?: string
+  /** How text is generated with it where a call does not say, before what its file says. */
+  generation?: GenerationSettings
   /** Address of the held-out text that the expert is measured on. */
   text?: string
   /** Id of the expert of which this is another compression. */
@@ -65,7 +70,12 @@ export function parseRegistry(text: string, name = 'experts.json'): Registry {
   if (!valid) throw invalid(name, deepest(errors))
   const registry = value as Registry
   const ids = new Set<string>()
-  for (const { id } of registry.experts) {
+  for (const { id, generation } of registry.experts) {
+    const wrong = generation && wrongSetting({ ...generation })
+    if (wrong !== undefined) {
+      const found = `${wrong.field} of generation of ${id}: expected ${wrong.expected}`
+      throw new TritswapError('format', `Cannot read ${name}: ${found}`, { fields: { name, id, ...wrong } })
+    }
     if (ids.has(id)) {
       throw new TritswapError('format', `Cannot read ${name}: two experts have the id ${id}`, {
         fields: { name, id },

@@ -3,6 +3,7 @@ import type { Endpoint } from 'comlink'
 import { vi } from 'vitest'
 import { Engine } from '../../src/engine/engine.ts'
 import type { OpenModel } from '../../src/engine/open_model.ts'
+import type { TextModel } from '../../src/engine/text_model.ts'
 import { serve } from '../../src/rpc/index.ts'
 import { type FakeModel, fakeModel } from '../engine/fake_model.ts'
 import { type FakeFiles, fakeFiles, serveFile } from './fake_host.ts'
@@ -22,6 +23,8 @@ export interface FakePage {
   engines: FakeEngine[]
   /** Bytes of experts that fit into engines that start from now on. */
   budget: number
+  /** What engines generate with that start from now on; token n is n by default. */
+  text?: TextModel
   /** Waited for while an engine opens its model. */
   beforeOpen: Promise<unknown>
   /** Waited for by each switch of engines that start from now on. */
@@ -64,6 +67,7 @@ export function fakePage(): FakePage {
     #engine(_port: MessagePort): Engine {
       let lose = (_message: string) => {}
       const model = fakeModel(page.budget)
+      if (page.text !== undefined) Object.assign(model.open, { text: page.text })
       model.beforeSwitch = page.beforeSwitch
       const open = async (...args: unknown[]): Promise<OpenModel> => {
         lose = args.find((arg) => typeof arg === 'function') as typeof lose
