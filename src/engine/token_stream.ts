@@ -62,7 +62,7 @@ export function streamTokens(
     },
   )
   const context = runtime.passContext(own, () => channel.ready())
-  if (kv === 'recompute') context.pin()
+  if (kv === 'recompute' && !experts) context.pin()
   channel.push({ prompt: encoded })
   let last = performance.now()
   const onToken = (token: number, piece: string, read: number) => {

@@ -49,8 +49,11 @@ export class Transcript {
   /** A request, and the answer that begins. */
   ask(content: string, { ids, truncated }: EncodedPrompt): void {
     if (truncated !== undefined) {
+      const before = this.context
+      const differs = ids.findIndex((id, at) => id !== before[at])
       for (const turn of this.turns) Object.assign(turn, { tokens: [], readBy: [] })
-      this.#readers = []
+      // What the new context begins with in common with the old one is not read again.
+      this.#readers.length = Math.min(this.#readers.length, differs < 0 ? ids.length : differs)
     }
     const tokens = ids.slice(this.context.length)
     this.turns.push(turn('user', content, tokens), turn('assistant', '', []))

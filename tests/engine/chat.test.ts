@@ -64,8 +64,10 @@ test('greedy answers are those of an unmodified pipeline, for 20 chats', async (
     }
     const length = (inputs as { input_ids: { dims: number[] } }).input_ids.dims[1]
     expect(tokens).toEqual(ids.tolist()[0].slice(length).map(Number))
-    const [{ generated_text: answered }] = (await pipeline(chat as never, { max_new_tokens: 40 })) as never
-    expect(text).toBe((answered as ChatMessage[]).at(-1)!.content)
+    const [{ generated_text: answered }] = (await pipeline(chat as never, {
+      max_new_tokens: 40,
+    })) as unknown as [{ generated_text: ChatMessage[] }]
+    expect(text).toBe(answered.at(-1)!.content)
   }
 })
 
