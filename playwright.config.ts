@@ -1,12 +1,10 @@
 import { defineConfig } from '@playwright/test'
 import { LONG } from './e2e/support/tier.ts'
-import { chromiumLaunchOptions } from './scripts/chromium.mjs'
+import { COMPILED_ONCE, chromiumLaunchOptions } from './scripts/chromium.mjs'
 
 const PORT = Number(process.env.E2E_PORT ?? 4319)
 const HARNESS_PORT = Number(process.env.HARNESS_PORT ?? 4320)
 
-/** V8 compiles onnxruntime's wasm once, not a second time with optimizations that a short test does not earn back. */
-const COMPILED_ONCE = '--js-flags=--liftoff-only'
 /**
  * Without the zeros that WebGPU puts into workgroup memory, SwiftShader compiles and runs onnxruntime's kernels for
  * float weights in half the time. MatMulNBits relies on those zeros, and numbers are compared as browsers compute them.

@@ -20,6 +20,9 @@ export function findChromium() {
   return candidates.find(isExecutable)
 }
 
+/** V8 compiles onnxruntime's wasm once, not a second time with optimizations that a short test does not earn back. */
+export const COMPILED_ONCE = '--js-flags=--liftoff-only'
+
 /**
  * Launch options for Playwright: headless Chromium with WebGPU on SwiftShader, which needs no GPU.
  *
