@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, type Page, test } from '@playwright/test'
 import { createServer, type ViteDevServer } from 'vite'
+import { COMPILED_ONCE } from '../scripts/chromium.mjs'
 import type {} from './compat/page.ts'
 import type { Job } from './compat/protocol.ts'
 import { runCompat } from './compat/run.ts'
@@ -47,7 +48,8 @@ test.afterAll(async () => {
 })
 
 test('prepared on the command line and in the browser, models equal torch’s', async () => {
-  const rows = await runCompat({ zoo: ZOO, wanted: (path) => SLICE.includes(path) })
+  const flags = LONG ? [] : [COMPILED_ONCE]
+  const rows = await runCompat({ zoo: ZOO, flags, wanted: (path) => SLICE.includes(path) })
   const verdicts = rows.map(({ model, adapter, verdict, message }) => ({ model, adapter, verdict, message }))
   expect(verdicts.filter(({ verdict }) => verdict === 'wrong')).toEqual([])
   expect(

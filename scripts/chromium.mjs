@@ -20,8 +20,15 @@ export function findChromium() {
   return candidates.find(isExecutable)
 }
 
-/** Launch options for Playwright: headless Chromium with WebGPU on SwiftShader, which needs no GPU. */
-export function chromiumLaunchOptions() {
+/** V8 compiles onnxruntime's wasm once, not a second time with optimizations that a short test does not earn back. */
+export const COMPILED_ONCE = '--js-flags=--liftoff-only'
+
+/**
+ * Launch options for Playwright: headless Chromium with WebGPU on SwiftShader, which needs no GPU.
+ *
+ * @param {readonly string[]} [flags] - more of them
+ */
+export function chromiumLaunchOptions(flags = []) {
   const executablePath = findChromium()
   return {
     // Playwright's own headless shell has no WebGPU; its 'chromium' channel is the whole browser.
@@ -33,6 +40,7 @@ export function chromiumLaunchOptions() {
       '--disable-background-networking',
       '--enable-unsafe-webgpu',
       '--use-webgpu-adapter=swiftshader',
+      ...flags,
     ],
   }
 }

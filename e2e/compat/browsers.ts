@@ -29,14 +29,18 @@ export interface Asked {
 
 export type Answer = { result: unknown } | { error: string }
 
-/** @param server - that has the page */
-export function openBrowser(name: BrowserName, server: ViteDevServer): Promise<CompatBrowser> {
+/** @param server - that has the page @param flags - of Chromium */
+export function openBrowser(
+  name: BrowserName,
+  server: ViteDevServer,
+  flags: readonly string[],
+): Promise<CompatBrowser> {
   const url = `${server.resolvedUrls?.local[0]}e2e/compat/`
-  return name === 'chromium' ? openChromium(url) : openFirefoxes(url, server)
+  return name === 'chromium' ? openChromium(url, flags) : openFirefoxes(url, server)
 }
 
-async function openChromium(url: string): Promise<CompatBrowser> {
-  const browser = await chromium.launch({ headless: true, ...chromiumLaunchOptions() })
+async function openChromium(url: string, flags: readonly string[]): Promise<CompatBrowser> {
+  const browser = await chromium.launch({ headless: true, ...chromiumLaunchOptions(flags) })
   const inPage = async <R>({ name, job }: Asked): Promise<R> => {
     const page = await browser.newPage()
     try {

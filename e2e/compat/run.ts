@@ -36,6 +36,8 @@ export interface CompatOptions {
   zoo: string
   /** Each graph is tried in the first that can run it. */
   browsers?: readonly BrowserName[]
+  /** More flags of Chromium. */
+  flags?: readonly string[]
   /** Whether to try something; paths are `model/graph/dtype/adapter`. */
   wanted?: (path: string) => boolean
   onRow?: (row: Row) => void
@@ -73,6 +75,7 @@ interface MadeExpert {
 export async function runCompat({
   zoo,
   browsers: names = ['chromium'],
+  flags = [],
   wanted = () => true,
   onRow = () => {},
 }: CompatOptions): Promise<Row[]> {
@@ -90,7 +93,7 @@ export async function runCompat({
   try {
     await server.listen()
     for (const name of names) {
-      const browser = await openBrowser(name, server)
+      const browser = await openBrowser(name, server, flags)
       browsers.push({ name, browser, hasF16: await browser.hasF16() })
     }
     for (const model of readZoo(zoo)) {

@@ -162,17 +162,18 @@ export function kernelOf(gpu: Gpu, name: string, target?: TargetDtype): Promise<
   return kernel
 }
 
-/** Kernels by name, each for both dtypes of weights. */
+/**
+ * Kernels by name, each for the dtypes that the weights have: a base has one as a rule, and a software adapter compiles
+ * a kernel for a tenth of a second.
+ */
 export async function targetKernels<const Name extends string>(
   gpu: Gpu,
   names: readonly Name[],
+  dtypes: ReadonlySet<TargetDtype>,
 ): Promise<Record<Name, Record<TargetDtype, Kernel>>> {
-  const pairs = names.map(async (name) => {
-    const [float32, float16] = await Promise.all([
-      kernelOf(gpu, name, 'float32'),
-      kernelOf(gpu, name, 'float16'),
-    ])
-    return [name, { float32, float16 }] as const
+  const compiled = names.map(async (name) => {
+    const pairs = Array.from(dtypes, async (dtype) => [dtype, await kernelOf(gpu, name, dtype)] as const)
+    return [name, Object.fromEntries(await Promise.all(pairs))] as const
   })
-  return Object.fromEntries(await Promise.all(pairs)) as Record<Name, Record<TargetDtype, Kernel>>
+  return Object.fromEntries(await Promise.all(compiled)) as Record<Name, Record<TargetDtype, Kernel>>
 }

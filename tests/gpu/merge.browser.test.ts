@@ -6,8 +6,8 @@ import { mergedTensors, type ReferenceExpert } from '../../src/reference/index.t
 import { baseOf, expertSets, expertsOf } from '../reference/sets.ts'
 import { type Container, deltaOf, type Engine, engineFor } from './fixtures.ts'
 
-/** `VITE_LONG=1 npx vitest run --project browser tests/gpu/merge`: minutes, for release. */
-const RUNS = import.meta.env.VITE_LONG === '1' ? 150 : 10
+/** Sets that are merged one after the other. */
+const RUNS = import.meta.env.LONG === '1' ? 100 : 10
 /** A merge rounds a weight once for its whole-tensor changes and once for each delta, at most three here. */
 const TOLERANCE = { float32: 1e-6, float16: 4 * 2 ** -11 }
 

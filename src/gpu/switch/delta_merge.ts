@@ -23,8 +23,8 @@ export class DeltaMerge {
   /** Bound for a journal that a kernel has but the switch does not use: one to read, one to write. */
   readonly #unused: readonly GPUBuffer[]
 
-  static async create(gpu: Gpu): Promise<DeltaMerge> {
-    const kernels = await targetKernels(gpu, KERNELS)
+  static async create(gpu: Gpu, dtypes: ReadonlySet<TargetDtype>): Promise<DeltaMerge> {
+    const kernels = await targetKernels(gpu, KERNELS, dtypes)
     return new DeltaMerge(kernels, await createBuffers(gpu, 'placeholders', [16, 16]))
   }
 

@@ -19,9 +19,9 @@ export class LowRankMerge {
   readonly #kernels: WholeKernels
   readonly #unpack: Kernel
 
-  static async create(gpu: Gpu): Promise<LowRankMerge> {
+  static async create(gpu: Gpu, dtypes: ReadonlySet<TargetDtype>): Promise<LowRankMerge> {
     const [kernels, unpack] = await Promise.all([
-      targetKernels(gpu, ['save', 'restore', 'low_rank']),
+      targetKernels(gpu, ['save', 'restore', 'low_rank'], dtypes),
       kernelOf(gpu, 'unpack', 'float32'),
     ])
     return new LowRankMerge(kernels, unpack)

@@ -40,8 +40,8 @@ export class Switcher {
   static async create(options: { gpu: Gpu; weights: WeightStore; experts: ExpertStore }): Promise<Switcher> {
     const { gpu, weights, experts } = options
     const [deltas, lowRank, submission] = await Promise.all([
-      DeltaMerge.create(gpu),
-      LowRankMerge.create(gpu),
+      DeltaMerge.create(gpu, weights.dtypes),
+      LowRankMerge.create(gpu, weights.dtypes),
       WholeSubmission.create(gpu),
     ])
     return new Switcher(gpu, weights, experts, deltas, lowRank, submission)

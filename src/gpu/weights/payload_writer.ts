@@ -44,7 +44,7 @@ export class PayloadWriter {
     tensors: readonly TritTensor[],
     placements: WeightPlacements,
   ): Promise<PayloadWriter> {
-    const kernels = await targetKernels(gpu, ['expand', 'dequantize'])
+    const kernels = await targetKernels(gpu, ['expand', 'dequantize'], placements.dtypes)
     const [staging] = await createBuffers(gpu, 'the base weights', [SLICE_BYTES])
     return new PayloadWriter(gpu, kernels, staging, tensors, placements)
   }

@@ -31,6 +31,8 @@ export interface WeightPlacements {
   quantized: ReadonlyMap<string, readonly QuantizedPlacement[]>
   /** Targets of those tensors. */
   quantizedTargets: ReadonlySet<string>
+  /** Of the weights that are floats. */
+  dtypes: ReadonlySet<TargetDtype>
 }
 
 /** @param buffers - one for each input; the inputs have passed {@link checkInput} */
@@ -43,6 +45,7 @@ export function placementsIn(
   const ofTarget = new Map<string, BufferPlacement[]>()
   const quantized = new Map<string, QuantizedPlacement[]>()
   const quantizedTargets = new Set<string>()
+  const dtypes = new Set<TargetDtype>()
   for (const [i, { name, dtype, raw, parts }] of inputs.entries()) {
     for (const part of parts) {
       const { target } = tensors.get(part.tensor)!
@@ -53,11 +56,12 @@ export function placementsIn(
         continue
       }
       const placement = { ...part, input: name, dtype: dtype as TargetDtype, buffer: buffers[i] }
+      dtypes.add(placement.dtype)
       addTo(ofTensor, part.tensor, placement)
       addTo(ofTarget, target, placement)
     }
   }
-  return { ofTensor, ofTarget, quantized, quantizedTargets }
+  return { ofTensor, ofTarget, quantized, quantizedTargets, dtypes }
 }
 
 function addTo<T>(lists: Map<string, T[]>, key: string, item: T): void {

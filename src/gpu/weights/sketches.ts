@@ -34,8 +34,9 @@ export async function readSketches(
   tensors: readonly SketchedTensor[],
 ): Promise<Float32Array<ArrayBuffer>> {
   if (tensors.length === 0) return new Float32Array()
+  const dtypes = new Set(tensors.flatMap(({ source }) => ('buffer' in source ? source.dtype : [])))
   const [{ gather }, gatherNBits] = await Promise.all([
-    targetKernels(gpu, ['gather']),
+    targetKernels(gpu, ['gather'], dtypes),
     kernelOf(gpu, 'gather_nbits'),
   ])
   const size = tensors.length * SKETCH_VALUES * 4

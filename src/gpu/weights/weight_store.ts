@@ -6,6 +6,7 @@ import { readBuffer } from '../batch.ts'
 import { checked } from '../checked.ts'
 import type { Gpu } from '../device.ts'
 import { BUFFER_ALIGNMENT, createBuffers } from '../memory.ts'
+import type { TargetDtype } from '../target.ts'
 import { checksumOf } from './checksum.ts'
 import { PayloadWriter } from './payload_writer.ts'
 import {
@@ -86,6 +87,11 @@ export class WeightStore {
   /** Whether a merge can change the tensor. */
   has(tensor: string): boolean {
     return this.#placements.ofTarget.has(tensor) && !this.isQuantized(tensor)
+  }
+
+  /** Of the weights that are floats. */
+  get dtypes(): ReadonlySet<TargetDtype> {
+    return this.#placements.dtypes
   }
 
   /** Whether a target is quantized in VRAM, in at least one of its placements: a merge cannot change it. */
