@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { type FaultServer, startFaultServer } from '../../e2e/servers/fault_server.ts'
+import { type Answer, type FaultServer, startFaultServer } from '../../e2e/servers/fault_server.ts'
 import { fetchGraph } from '../../src/model/graph_files.ts'
 import { hoistModel, weightPieces } from '../../src/onnx/index.ts'
 
@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => server.close())
 
 /** Requests and bytes of the file with the weights, until all of them are read. */
-async function readAll(script: () => { ignoreRange?: boolean }) {
+async function readAll(script: () => Answer) {
   server.files.set('/m/model.onnx_data', { bytes: data, script })
   const source = await fetchGraph(`${server.url}/m/`, 'model.onnx')
   server.take()
