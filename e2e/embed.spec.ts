@@ -17,11 +17,14 @@ import { LONG, ONLY_LONG } from './support/tier.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 const GUIDE = readFileSync(join(ROOT, 'docs/EMBED.md'), 'utf8')
+const HOSTING = readFileSync(join(ROOT, 'docs/HOSTING.md'), 'utf8')
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8')
 const [twoLines, withScript] = codeBlocks(GUIDE, 'html') as [string, string]
 const [ownPolicy, otherPolicy] = [...GUIDE.matchAll(/^\|.*\| `(default-src [^`]+)` \|$/gm)].map(
   (match) => match[1]!,
 ) as [string, string]
+
+const trustedTypes = /^Content-Security-Policy: (require-trusted-types-for .*)$/m.exec(HOSTING)![1]!
 
 /** The library as `tritswap/`, base and experts. */
 const HOSTED = { 'tritswap/': join(ROOT, 'lib'), '': join(ROOT, 'public') }
@@ -65,11 +68,13 @@ async function writesWithBard(page: Page): Promise<void> {
   await expect(page.locator('.run .mark')).toHaveText('Bard')
 }
 
-test('two lines from another origin, under a strict policy with worker-src blob:', async ({ page }) => {
+test('two lines from another origin, under a strict policy with worker-src blob: and Trusted Types', async ({
+  page,
+}) => {
   const host = await startStaticServer(HOSTED, '/', { cors: true })
   const origin = host.url.slice(0, -1)
   const site = await startStaticServer({}, '/', {
-    policy: otherPolicy.replaceAll('https://your.host', origin),
+    policy: `${otherPolicy.replaceAll('https://your.host', origin)}; ${trustedTypes}`,
     pages: {
       'index.html': `<!doctype html><title>Mine</title>${twoLines.replaceAll('https://your.host', origin)}`,
     },
@@ -93,7 +98,10 @@ test('two lines from the own origin, in a folder, under the strictest policy', a
   const pages = {
     'index.html': `<!doctype html><title>Mine</title>${twoLines.replaceAll('https://your.host/', '')}`,
   }
-  const host = await startStaticServer(HOSTED, '/some/where/', { policy: ownPolicy, pages })
+  const host = await startStaticServer(HOSTED, '/some/where/', {
+    policy: `${ownPolicy}; ${trustedTypes}`,
+    pages,
+  })
   try {
     const complaints = complaintsOf(page)
     await page.goto(host.url)

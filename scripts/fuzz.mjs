@@ -1,7 +1,7 @@
 /**
- * `npm run fuzz -- --n 100000 [--seed S] [--from I] [--of format|compress]`: hostile files and sections for the reader
- * and the decoder (tests/format/fuzz.ts), or what the compressor reads (tests/compress/fuzz.ts). A failing file is kept in
- * tests/fixtures/fuzz, where every test run repeats it; other failures are repeated by seed and index.
+ * `npm run fuzz -- --n 100000 [--seed S] [--from I] [--of format|compress|source|onnx]`: hostile files and sections for the
+ * reader and the decoder, what the compressor reads, what comes over the network, or graphs (tests/<of>/fuzz.ts). A failing
+ * `.trit` file is kept in tests/fixtures/fuzz, where every test run repeats it; other failures are repeated by seed and index.
  */
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
@@ -18,8 +18,13 @@ const { values } = parseArgs({
 const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 31))
 const from = Number(values.from)
 const end = from + Number(values.n)
-if (![seed, from, end].every(Number.isSafeInteger) || !['format', 'compress'].includes(values.of)) {
-  console.error('Cannot fuzz: --n, --seed and --from are whole numbers, --of is format or compress')
+if (
+  ![seed, from, end].every(Number.isSafeInteger) ||
+  !['format', 'compress', 'source', 'onnx'].includes(values.of)
+) {
+  console.error(
+    'Cannot fuzz: --n, --seed and --from are whole numbers, --of is format, compress, source or onnx',
+  )
   process.exit(2)
 }
 console.log(`seed ${seed}, cases ${from} to ${end - 1}`)

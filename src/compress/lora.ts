@@ -11,6 +11,7 @@ import { quantizationOf, quantizedCheckpoint } from './checkpoint_kinds.ts'
 import type { LoraSettings } from './peft_config.ts'
 import { refused } from './peft_methods.ts'
 import { placeholder } from './placeholders.ts'
+import { reducedPair } from './reduced_rank.ts'
 import type { StoredTensor } from './safetensors.ts'
 import type { TaskTensor } from './task_vector.ts'
 import { isOutputLayer, tiedEmbedding } from './ties.ts'
@@ -45,14 +46,16 @@ export async function loraTensor(tensor: AdapterTensor, context: LoraContext): P
   const { target, layout } = await moduleOf(factors, path, context)
   const rank = a.shape[0]
   const alpha = settings.alphaPattern.valueOf(path) ?? settings.alpha
+  const pair = await reducedPair({ a, b })
+  const theta = isA ? pair.a : pair.b
   return {
     name: stored.name,
-    shape: stored.shape,
+    shape: theta.shape,
     role: isA ? 'loraA' : 'loraB',
     target,
     scaling: isA ? undefined : alpha / (settings.rslora ? Math.sqrt(rank) : rank),
     layout,
-    theta: stored,
+    theta,
     init: 0,
   }
 }

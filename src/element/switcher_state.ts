@@ -264,7 +264,9 @@ export class SwitcherState {
       if (this.#opening !== controller) return
       base.place = 'network'
       if (isAbortError(error)) this.status = 'idle'
-      else if (isTritswapError(error, 'webgpu')) this.#fail('unsupported', error.message)
+      // A device that lacks a feature of WebGPU is no reason to look for another browser.
+      else if (isTritswapError(error, 'webgpu') && error.fields.missing === undefined)
+        this.#fail('unsupported', error.message)
       else this.#fail('failed', toError(error).message, error)
     }
     this.#changed()

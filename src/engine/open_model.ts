@@ -11,10 +11,12 @@ import { receiveFile } from '../fetcher/receive.ts'
 import { canCompute, checkDtype, type Gpu, requestGpu } from '../gpu/index.ts'
 import { ExpertHost } from '../model/expert_host.ts'
 import { type FilledBase, hoistIntoVram, readIntoVram } from '../model/filled_base.ts'
-import { externalFiles, fetchGraph, graphPath, preparedGraph } from '../model/graph_files.ts'
+import { fetchGraph, graphPath, preparedGraph } from '../model/graph_files.ts'
 import { externalFilesOf, type GraphFile, type QuantizedChoice } from '../onnx/index.ts'
+import { httpSource } from '../source/http.ts'
 import { fetchPastErrors, isAbsence } from '../source/http_request.ts'
 import { fileWithCopy, type UseOfCopies } from '../source/offline_copy.ts'
+import { withRetry } from '../source/retry.ts'
 import { type ModelConfig, readModelConfig } from './model_config.ts'
 import type { ModelInfo } from './protocol.ts'
 import { type ModelFiles, type OrtPaths, TextModel } from './text_model.ts'
@@ -184,7 +186,7 @@ async function firstGraph<G>(
     try {
       // Fetching a graph that this GPU cannot run would be for nothing: one byte tells whether the folder has it.
       if (!canCompute(gpu.features, dtypes[i])) {
-        await externalFiles(modelUrl)(file).read(0, 1)
+        await withRetry(httpSource(new URL(file, modelUrl).href)).read(0, 1)
         checkDtype(gpu.features, dtypes[i])
       }
       return { source: await fetchGraphAt(file), dtype: dtypes[i] }

@@ -1,4 +1,4 @@
-import { TritswapError } from '../errors.ts'
+import { isTritswapError, TritswapError } from '../errors.ts'
 import { connectWorker, type WorkerLink } from '../rpc/index.ts'
 import type { FetchWorkerApi } from './protocol.ts'
 
@@ -68,6 +68,7 @@ export class PoolWorkers<Job> {
     try {
       thread = this.#createWorker()
     } catch (cause) {
+      if (isTritswapError(cause)) throw cause
       throw new TritswapError('worker', 'Cannot start a fetch worker: the browser refused its script', {
         cause,
       })

@@ -1,7 +1,6 @@
 /**
  * What a contribution to a weight is beside the weight: terms that the sites holding it compute from their inputs.
- * They settle as a merge does, but for one case: scales of a bypass also scale what other experts of the set have
- * merged into the weight.
+ * They settle as a merge does; scales that would reach what other experts merge are merged too (`merged_scales.ts`).
  *
  * @module
  */

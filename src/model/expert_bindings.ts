@@ -25,6 +25,8 @@ export interface ExpertBinding {
   /** Tensors of its table that are merged. */
   merged: ReadonlySet<number>
   bypass: readonly BypassTerm[]
+  /** Tensors with scales in `bypass` that could be merged as well; none by default. */
+  mergeable?: ReadonlySet<number>
 }
 
 /** What bindings depend on of the weights in VRAM. */
@@ -68,6 +70,7 @@ export function bindExpert(
     choice === 'auto' && table.method !== 'full' && costsLess(contributions, weights, sites)
   const preferred = prefersInput ? 'input' : choice
   const merged = new Set<number>()
+  const mergeable = new Set<number>()
   const bypass: BypassTerm[] = []
   for (const contribution of contributions) {
     const { target } = contribution
@@ -114,8 +117,10 @@ export function bindExpert(
       onFloats.length === terms.length - onQuantized.length &&
       (onFloats.some(({ kind }) => kind === 'bias') ||
         floats.every(({ input }) => bypassed.has(input) && sites.covers(input)))
-    if (isComplete && (preferred === 'input' || preferred === 'side')) bypass.push(...onFloats)
-    else if (floats.length > 0) for (const { index } of tensorsOf(contribution)) merged.add(index)
+    if (isComplete && (preferred === 'input' || preferred === 'side')) {
+      bypass.push(...onFloats)
+      if (contribution.kind === 'scale' && onQuantized.length === 0) mergeable.add(contribution.index)
+    } else if (floats.length > 0) for (const { index } of tensorsOf(contribution)) merged.add(index)
   }
   if (choice === 'side' && !bypass.some(({ kind }) => kind === 'side')) {
     throw new TritswapError(
@@ -124,7 +129,7 @@ export function bindExpert(
       { fields: { binding: choice } },
     )
   }
-  return { merged, bypass }
+  return { merged, bypass, mergeable }
 }
 
 /** Whether the outputs that a term scales have a bias which the contribution has no scale for. */

@@ -10,6 +10,7 @@ import { abortError } from '../errors.ts'
 import type { Switcher, WeightStore } from '../gpu/index.ts'
 import { BASE_SET, type BoundEntry, bypassPart, checkWeights, type ExpertSet } from './expert_set.ts'
 import { type GpuTensor, hoistedSession, type OrtSession } from './hoisted_session.ts'
+import { withMergedScales } from './merged_scales.ts'
 import { MergedWeights } from './merged_weights.ts'
 import { overtaken } from './overtaken.ts'
 import { type BypassParts, SetsInUse } from './sets_in_use.ts'
@@ -144,7 +145,7 @@ export class ExpertRuntime {
   set(experts: readonly BoundEntry[]): ExpertSet {
     checkWeights(experts)
     if (experts.length === 0) return BASE_SET
-    const set = { id: this.#lastSet + 1, experts }
+    const set = { id: this.#lastSet + 1, experts: withMergedScales(experts) }
     bypassPart(set)
     this.#lastSet = set.id
     return set

@@ -10,7 +10,7 @@ import { httpSource, type Meter } from '../source/http.ts'
 import { memorySource } from '../source/memory.ts'
 import { fileWithCopy, type UseOfCopies } from '../source/offline_copy.ts'
 import { withRetry } from '../source/retry.ts'
-import type { ByteSource } from '../source/source.ts'
+import type { ByteSource, ReadOptions } from '../source/source.ts'
 
 /** Where transformers.js looks for graphs. */
 export const GRAPH_FOLDER = 'onnx'
@@ -77,28 +77,41 @@ export function externalFiles(url: string): (location: string) => ByteSource {
 }
 
 /**
- * A remote file for reads here and there. Where the server ignores Range, one request brings all of it and the rest
- * is served from memory.
+ * A remote file for reads here and there. The first of them asks for one byte, and the others wait for the answer: from
+ * a server that ignores Range it is the whole file, which then serves all of them from memory.
  */
 function seekableSource(url: string, name: string): ByteSource {
   const remote = withRetry(httpSource(url))
-  let whole: Promise<ByteSource> | undefined
+  let opened: Promise<ByteSource> | undefined
+  const source = (options?: ReadOptions) => {
+    opened ??= open(options)
+    opened.catch(() => {
+      opened = undefined
+    })
+    return opened
+  }
+
+  async function open(options?: ReadOptions): Promise<ByteSource> {
+    const pieces: Uint8Array<ArrayBuffer>[] = []
+    for await (const piece of remote.stream!(0, { ...options, end: 1 })) pieces.push(piece)
+    if (remote.seekable !== false) return remote
+    const bytes = new Uint8Array(await new Blob(pieces).arrayBuffer())
+    // A body that ends early is whole as far as the request for one byte went.
+    const size = await remote.size()
+    return memorySource(
+      size === undefined || size === bytes.length ? bytes : await fetchWhole(url, options),
+      name,
+    )
+  }
+
   return {
     name,
-    size: (options) => remote.size(options),
-    async read(offset, length, options) {
-      if (whole === undefined) {
-        const bytes = await remote.read(offset, length, options)
-        if (remote.seekable !== false) return bytes
-        whole ??= fetchWhole(url, options).then((all) => memorySource(all, name))
-        whole.catch(() => {
-          whole = undefined
-        })
-      }
-      return (await whole).read(offset, length, options)
-    },
-    async *stream(offset, options) {
-      yield* remote.stream!(offset, options)
+    size: async (options) => (await source(options)).size(options),
+    read: async (offset, length, options) => (await source(options)).read(offset, length, options),
+    async *stream(offset, options = {}) {
+      const from = await source(options)
+      if (from.stream) yield* from.stream(offset, options)
+      else yield await from.read(offset, (options.end ?? (await from.size())!) - offset, options)
     },
     get seekable() {
       return remote.seekable

@@ -9,6 +9,7 @@ import type { ResidentExpert } from '../gpu/index.ts'
 import { BypassBuffers, type BypassFeed } from '../model/bypass_buffers.ts'
 import { type BypassEntry, planBypass } from '../model/bypass_plan.ts'
 import { type BindingChoice, bindExpert } from '../model/expert_bindings.ts'
+import { withMergedScales } from '../model/merged_scales.ts'
 import { SiteIndex } from '../model/site_index.ts'
 import { addBypass, type BypassGraph } from '../onnx/index.ts'
 import type { ReferenceExpert } from './expert.ts'
@@ -42,7 +43,7 @@ export async function bypassOnCpu(
   sites = new SiteIndex(graphs.map((graph) => [graph.graph.file, graph])),
 ): Promise<{ variants: Map<string, CpuBypass>; merged: ReadonlySet<number>[] }> {
   const values = new Map<ResidentExpert, readonly Float32Array[]>()
-  const entries = experts.map(({ expert, weight, unused }): BypassEntry => {
+  const bound = experts.map(({ expert, weight, unused }): BypassEntry => {
     const resident = { table: expert.table, evicted: false } as unknown as ResidentExpert
     values.set(resident, expert.values)
     for (const contribution of contributionsOf(expert.table.tensors)) {
@@ -52,6 +53,7 @@ export async function bypassOnCpu(
     }
     return { expert: resident, weight, binding: bindExpert(expert.table, choice, weights, sites, unused) }
   })
+  const entries = withMergedScales(bound)
   const variants = Array.from(planBypass(entries), ([file, plan]) => {
     const graph = graphs.find(({ graph }) => graph.file === file) as BypassGraph
     return { file, plan, ...addBypass(graph, plan.bypasses) }

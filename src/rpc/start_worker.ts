@@ -1,10 +1,45 @@
+import { TritswapError } from '../errors.ts'
+
+/** The part of Trusted Types that is used here; browsers without them have no such object. */
+interface ScriptPolicies {
+  createPolicy(
+    name: string,
+    rules: { createScriptURL(url: string): string },
+  ): {
+    createScriptURL(url: string): string
+  }
+}
+
+/** Name of the policy that a page with `trusted-types` in its content security policy has to list. */
+const POLICY = 'tritswap'
+
+let policy: ReturnType<ScriptPolicies['createPolicy']> | undefined
+
+/**
+ * The address of a worker as pages with `require-trusted-types-for 'script'` demand it. The policy vouches for what
+ * {@link startWorker} passes, which are scripts of the library and those made here; nothing else can reach it.
+ */
+function trusted(url: string): string {
+  const { trustedTypes } = globalThis as { trustedTypes?: ScriptPolicies }
+  try {
+    policy ??= trustedTypes?.createPolicy(POLICY, { createScriptURL: (script) => script })
+  } catch (cause) {
+    throw new TritswapError(
+      'worker',
+      `Cannot start a worker: the page's content security policy does not allow the Trusted Types policy ${POLICY}; add its name: trusted-types ${POLICY} lit-html`,
+      { cause },
+    )
+  }
+  return policy === undefined ? url : policy.createScriptURL(url)
+}
+
 /** Addresses of importers of the scripts that lie on other origins. */
 const importers = new Map<string, string>()
 
 /**
  * Starts a module worker wherever its script lies. Browsers refuse worker scripts from other origins, so a script made
  * here imports those: the page needs `worker-src blob:` (in a sandboxed frame `data:`), the other origin
- * `Access-Control-Allow-Origin`.
+ * `Access-Control-Allow-Origin`. Under Trusted Types the policy `tritswap` makes the address.
  *
  * @param start - takes the constructor and makes the worker in the form that bundlers look for:
  * `(Worker) => new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' })`
@@ -17,7 +52,7 @@ export function startWorker(start: (Constructor: typeof Worker) => Worker): Work
         const { origin, href } = new URL(script, globalThis.location.href)
         // In a sandboxed frame `location` has the origin of the address, but the frame's own is another: `null`.
         const own = globalThis.origin ?? globalThis.location.origin
-        return new Constructor(origin === own ? href : importerOf(href), options)
+        return new Constructor(trusted(origin === own ? href : importerOf(href)), options)
       },
     }),
   )

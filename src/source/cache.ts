@@ -134,7 +134,8 @@ export function openChunkCache({
 
   async function infoOf(cache: Cache): Promise<StoredInfo | undefined> {
     const stored = await cache.match(`${KEY}info`)
-    return stored && ((await stored.json().catch(() => undefined)) as StoredInfo | undefined)
+    const info: unknown = await stored?.json().catch(() => undefined)
+    return isInfo(info) ? info : undefined
   }
 
   async function describe(rootHash: string): Promise<CachedFileInfo | undefined> {
@@ -286,7 +287,19 @@ async function chunksOf(cache: Cache): Promise<Set<number>> {
   const chunks = keys
     .filter(({ url }) => url.startsWith(CHUNK_KEY))
     .map(({ url }) => Number(url.slice(CHUNK_KEY.length)))
-  return new Set(chunks)
+  return new Set(chunks.filter(isSize))
+}
+
+/** Other code of the origin can write to the same storage. */
+function isInfo(value: unknown): value is StoredInfo {
+  if (typeof value !== 'object' || value === null) return false
+  const { name, headBytes, payloadBytes, chunkBytes, lastUsed } = value as Partial<StoredInfo>
+  const sizes = [headBytes, payloadBytes, chunkBytes].every(isSize)
+  return typeof name === 'string' && sizes && chunkBytes !== 0 && Number.isFinite(lastUsed)
+}
+
+function isSize(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0
 }
 
 async function bytesOf(response: Response | undefined): Promise<Uint8Array<ArrayBuffer> | undefined> {

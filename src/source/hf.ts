@@ -18,8 +18,10 @@ export function hubUrl(name: string, host = 'https://huggingface.co'): string {
   const parts = path.split('/')
   if (
     parts.length < 3 ||
-    revision === '' ||
-    parts.some((part) => part === '' || part === '.' || part === '..')
+    /^\.{0,2}$/.test(revision) ||
+    parts.some((part) => part === '' || part === '.' || part === '..') ||
+    // Half a surrogate pair has no encoding.
+    /\p{Surrogate}/u.test(name)
   ) {
     throw new TritswapError(
       'input',

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { TritswapError } from '../errors.ts'
 import { hubFolderUrl, isHubName } from './hf.ts'
 
 /**
@@ -10,10 +11,20 @@ import { hubFolderUrl, isHubName } from './hf.ts'
  * @param model - a URL, a path, or `hf:owner/repo@revision`
  * @param base - what a relative path is relative to
  * @param hub - host of `hf:` names
+ * @throws {TritswapError} `input`
  */
 export function folderUrl(model: string | URL, base: string | undefined, hub?: string): string {
   const name = String(model)
-  return isHubName(name) ? hubFolderUrl(name, hub) : new URL(`${name.replace(/\/+$/, '')}/`, base).href
+  if (isHubName(name)) return hubFolderUrl(name, hub)
+  const path = `${name.replace(/\/+$/, '')}/`
+  if (URL.canParse(path, base)) return new URL(path, base).href
+  throw new TritswapError(
+    'input',
+    `Cannot open the model ${name}: expected a URL, a path, or hf:owner/repo`,
+    {
+      fields: { model: name },
+    },
+  )
 }
 
 /** A name for the model at a folder's URL: `owner/repo` on the hub, else the last part of the path. */

@@ -398,6 +398,16 @@ describe('the base', () => {
     expect(find(switcher, '[role=alert]')!.textContent).toMatch(/WebGPU is missing.*Firefox/s)
   })
 
+  test('a device without f16 is told so, not that WebGPU is missing', async () => {
+    const message = 'Cannot run a graph with f16 weights: this GPU lacks shader-f16; use another dtype'
+    const switcher = await place({
+      failBase: new TritswapError('webgpu', message, { fields: { missing: 'shader-f16' } }),
+    })
+    const { textContent } = find(switcher, '[role=alert]')!
+    expect(textContent).toContain(message)
+    expect(textContent).not.toContain('WebGPU is missing')
+  })
+
   test('comes back by itself when its device is lost, and the text goes on with the pen in hand', async () => {
     const log: string[] = []
     const errors: Error[] = []

@@ -38,3 +38,26 @@ test('a sandboxed frame is of no origin: each script is another one, imported fr
   expect(address).toMatch(/^data:text\/javascript,/)
   expect(decodeURIComponent(address)).toContain('import("https://page.example/lib/sandboxed_worker.js")')
 })
+
+test('under Trusted Types one policy of a known name makes every address', async () => {
+  const names: string[] = []
+  class TrustedUrl {
+    constructor(readonly url: string) {}
+    toString() {
+      return this.url
+    }
+  }
+  vi.stubGlobal('origin', 'https://page.example')
+  vi.stubGlobal('trustedTypes', {
+    createPolicy(name: string, { createScriptURL }: { createScriptURL(url: string): string }) {
+      names.push(name)
+      return { createScriptURL: (url: string) => new TrustedUrl(createScriptURL(url)) }
+    },
+  })
+  vi.resetModules()
+  const { startWorker: start } = await import('../../src/rpc/start_worker.ts')
+  for (const script of ['https://page.example/worker.js', 'https://cdn.example/other.js'])
+    start((Constructor) => new Constructor(script, { type: 'module' }))
+  expect(started.map((script: unknown) => script instanceof TrustedUrl)).toEqual([true, true])
+  expect(names).toEqual(['tritswap'])
+})
