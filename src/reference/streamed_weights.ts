@@ -12,7 +12,7 @@ import { movedAlong, sketchOf } from './weights.ts'
 
 /** What an expert or a fine-tuning makes of tensors of a base. */
 export interface WeightChange {
-  targets: { has(target: string): boolean }
+  targets: ReadonlyMap<string, unknown>
   /** @param own - the base's values, in checkpoint order */
   valuesOf(target: string, own: Float32Array<ArrayBuffer>): Promise<Float32Array<ArrayBuffer>>
 }

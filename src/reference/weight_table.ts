@@ -7,6 +7,7 @@ import {
   readHead,
   type TritHead,
   type TritTensor,
+  weightsOf,
 } from '../format/index.ts'
 import type { ByteSource } from '../source/source.ts'
 
@@ -53,6 +54,10 @@ export class WeightTable {
   /** @throws {TritswapError} `mapping` for a tensor that this base does not have */
   shapeOf(tensor: string): readonly number[] {
     return this.tensor(tensor).shape
+  }
+
+  weightsOf(tensor: string): number {
+    return weightsOf(this.shapeOf(tensor))
   }
 
   /** The tensor that experts change in place of this one: itself, or the one that it rounds differently. */
