@@ -1,11 +1,27 @@
+import type { RunJob } from '../compress/jobs.ts'
+import type { RuleOptions } from '../compress/rules.ts'
 import { type SweepPoint, sweep } from '../compress/sweep.ts'
+import type { TaskVector } from '../compress/task_vector.ts'
 import { memorySpool } from '../format/writer.ts'
+import type { ByteSource } from '../source/source.ts'
 import type { Evaluation } from './evaluation.ts'
 import { progressBar } from './progress.ts'
-import type { SweepGrid, SweepRequest } from './sweep.ts'
 import { SweepEvaluation } from './sweep_evaluation.ts'
 import { type Choice, costOf, type Measure, type PointFigures } from './sweep_measure.ts'
 import { writeUncompressed } from './uncompressed.ts'
+
+/** What is compressed, and with what. */
+export interface SweepRequest {
+  task: TaskVector
+  rules: RuleOptions
+  run?: RunJob
+  sha256: (source: ByteSource) => Promise<string | undefined>
+}
+
+export interface SweepGrid {
+  densities: readonly number[]
+  alphas: readonly number[]
+}
 
 /** A point with what it does. */
 export type MeasuredPoint = Omit<SweepPoint, 'head'> & { eval: PointFigures }

@@ -1,5 +1,4 @@
 import { parseArgs } from 'node:util'
-import type { RunJob } from '../compress/jobs.ts'
 import { mainRule, type RuleOptions } from '../compress/rules.ts'
 import {
   FINE_ALPHAS,
@@ -8,7 +7,6 @@ import {
   type SweepPoint,
   sweep,
 } from '../compress/sweep.ts'
-import type { TaskVector } from '../compress/task_vector.ts'
 import { UsageError } from './command.ts'
 import { formatBytes, formatNumber, formatTable } from './format_text.ts'
 import {
@@ -26,7 +24,7 @@ import {
   sha256OfFile,
   threadCount,
 } from './inputs.ts'
-import type { MeasuredSweep } from './measured_sweep.ts'
+import type { MeasuredSweep, SweepGrid, SweepRequest } from './measured_sweep.ts'
 import { print, printJson, printText } from './print.ts'
 import { progressBar } from './progress.ts'
 import type { Choice, Measure, PointFigures } from './sweep_measure.ts'
@@ -78,19 +76,6 @@ const options = {
 } as const
 
 type Point = Omit<SweepPoint, 'head'> & { eval?: PointFigures }
-
-/** What is compressed, and with what. */
-export interface SweepRequest {
-  task: TaskVector
-  rules: RuleOptions
-  run?: RunJob
-  sha256: typeof sha256OfFile
-}
-
-export interface SweepGrid {
-  densities: readonly number[]
-  alphas: readonly number[]
-}
 
 export async function run(argv: string[]): Promise<number> {
   const { values } = parseArgs({ args: argv, options })
