@@ -3,10 +3,6 @@
  *
  * @module
  */
-import { existsSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { openCheckpoint } from '../compress/checkpoint.ts'
 import { readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
@@ -23,8 +19,9 @@ import {
 import { openFile } from './file_source.ts'
 import { type InputValues, isInputDtype, readInput } from './graph_inputs.ts'
 import { ModelRun } from './model_outputs.ts'
-import { MANIFEST, type PrepareOptions, prepareModel } from './prepare_model.ts'
+import type { PrepareOptions } from './prepare_model.ts'
 import { openPreparedModel, type PreparedModel } from './prepared_base.ts'
+import { withPreparedFolder } from './prepared_folder.ts'
 
 /** What to compare. */
 export interface CheckRequest {
@@ -81,26 +78,12 @@ export interface CheckedExpert {
  * @throws {TritswapError} what preparing, reading and binding throw, and `input` for tensors that are not there
  */
 export async function checkModel(request: CheckRequest): Promise<CheckReport> {
-  return withPrepared(request, (prepared) => checkPreparedModel(request, prepared))
-}
-
-/** The model of a request, prepared into a folder that is removed afterwards where it is not prepared already. */
-async function withPrepared<T>(
-  { model, prepare }: CheckRequest,
-  use: (prepared: PreparedModel & { unmatched: string[] }) => Promise<T>,
-): Promise<T> {
-  if (existsSync(join(model, MANIFEST))) {
-    const prepared = await openPreparedModel(model)
-    checkPrepared(model, prepared, prepare)
-    return use({ ...prepared, unmatched: [] })
-  }
-  const out = await mkdtemp(join(tmpdir(), 'tritswap-check-'))
-  try {
-    const { unmatched } = await prepareModel(model, out, prepare)
-    return await use({ ...(await openPreparedModel(out)), unmatched })
-  } finally {
-    await rm(out, { recursive: true, force: true })
-  }
+  const { model, prepare } = request
+  return withPreparedFolder(model, prepare, async ({ folder, isOwn, unmatched }) => {
+    const prepared = await openPreparedModel(folder)
+    if (isOwn) checkPrepared(model, prepared, prepare)
+    return checkPreparedModel(request, { ...prepared, unmatched })
+  })
 }
 
 /** @throws {TritswapError} `input` where the folder was prepared for other request */

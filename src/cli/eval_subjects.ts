@@ -5,7 +5,7 @@
  */
 import { basename, dirname, join } from 'node:path'
 import { TritswapError } from '../errors.ts'
-import { parseRegistry } from '../source/registry.ts'
+import { parseRegistry, type RegistryEntry } from '../source/registry.ts'
 import { UsageError } from './command.ts'
 import { readText } from './file_source.ts'
 
@@ -45,31 +45,39 @@ export async function subjectsOf(values: SubjectFlags): Promise<Subject[]> {
   if (values.text !== undefined || values.finetuned !== undefined) {
     throw new UsageError('Cannot evaluate: --text and --finetuned belong to --expert <x.trit>')
   }
-  const registry = parseRegistry(await readText(values.registry), values.registry)
-  const wanted = values.experts?.split(',')
+  const experts = await registryExperts(values.registry, values.experts)
+  const folder = dirname(values.registry)
+  const demo = values['demo-model']
+  return experts.map((entry) => {
+    if (entry.text === undefined) {
+      throw new TritswapError('input', `Cannot evaluate ${entry.id}: its registry entry names no text`, {
+        fields: { id: entry.id },
+      })
+    }
+    return {
+      id: entry.id,
+      path: join(folder, entry.url),
+      text: join(folder, entry.text),
+      finetuned: demo && join(demo, 'finetuned', entry.variantOf ?? entry.id),
+      f16Delta: entry.replaces?.f16Delta,
+    }
+  })
+}
+
+/**
+ * The experts of a registry.
+ * @param ids - only these, separated by commas
+ * @throws {UsageError} for one that the registry does not list
+ */
+export async function registryExperts(path: string, ids?: string): Promise<readonly RegistryEntry[]> {
+  const { experts } = parseRegistry(await readText(path), path)
+  const wanted = ids?.split(',')
   for (const id of wanted ?? []) {
-    if (!registry.experts.some((entry) => entry.id === id)) {
+    if (!experts.some((entry) => entry.id === id)) {
       throw new UsageError(
-        `Cannot evaluate ${id}: expected one of ${registry.experts.map((entry) => entry.id).join(', ')}`,
+        `Cannot evaluate ${id}: expected one of ${experts.map((entry) => entry.id).join(', ')}`,
       )
     }
   }
-  const folder = dirname(values.registry)
-  const demo = values['demo-model']
-  return registry.experts
-    .filter(({ id }) => wanted === undefined || wanted.includes(id))
-    .map((entry) => {
-      if (entry.text === undefined) {
-        throw new TritswapError('input', `Cannot evaluate ${entry.id}: its registry entry names no text`, {
-          fields: { id: entry.id },
-        })
-      }
-      return {
-        id: entry.id,
-        path: join(folder, entry.url),
-        text: join(folder, entry.text),
-        finetuned: demo && join(demo, 'finetuned', entry.variantOf ?? entry.id),
-        f16Delta: entry.replaces?.f16Delta,
-      }
-    })
+  return experts.filter(({ id }) => wanted === undefined || wanted.includes(id))
 }

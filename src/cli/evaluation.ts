@@ -1,150 +1,137 @@
-import { TritswapError } from '../errors.ts'
-import { type WindowLogits, windowsOf } from '../model/score.ts'
-import type { TensorValues } from '../reference/index.ts'
-import { type Feeds, NodeSession } from './node_session.ts'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { closeness, firstChoices, scoreWindow } from '../model/score.ts'
+import { commonPrefix } from './chats.ts'
+import { Decoder, type Example } from './decoder.ts'
+import { LogitsFile } from './logits_file.ts'
 import { openPreparedBase, type PreparedBase } from './prepared_base.ts'
-import { type Score, ScoreSum } from './scores.ts'
+import { withPreparedFolder } from './prepared_folder.ts'
+import type { ExampleScore } from './scores.ts'
 import { loadTokenizer, type Tokenizer } from './tokenizer.ts'
 import type { Variant } from './variants.ts'
+import { WeightsFile } from './weights_file.ts'
 
-/** A text in windows of tokens. */
-export interface EvaluationText {
-  windows: number[][]
-  /** UTF-8 bytes of the predicted tokens (all but the first) of each window. */
-  bytes: number[]
+/** What to do with the logits of a variant. */
+export interface ScoreOptions {
+  /** Variants on the same examples to compare with. */
+  beside?: readonly LogitsFile[]
+  /** Takes the logits, for later variants to be compared with. */
+  keep?: LogitsFile
+  /** Called after each example. */
+  onExample?: () => void
 }
 
-/** Windows `[from, from + count)`, as far as the text has them. */
-export interface WindowRange {
-  from: number
-  count: number
-}
-
-export interface EvaluationResult {
-  windows: number
-  base: Score
-  /** Present if a fine-tuning was given: what variants are compared with. */
-  finetuned?: Score
-  variants: Score[]
-}
-
-/** Logits of a fine-tuning stay in memory for the next call as long as they take no more than this. */
-const MAX_CACHED_BYTES = 512 << 20
-
-/** Logits of a fine-tuning by window. */
-type LogitCache = Map<readonly number[], WindowLogits>
-
-/** A session and its weights: a bypass has a graph of its own. */
-interface Scored {
-  session: NodeSession
-  feeds: Feeds
-}
-
-/** Scores texts with a prepared base and variants of its weights, on the CPU. */
+/**
+ * Scores a prepared base and variants of its weights on the CPU, one after the other: only the weights of one are in
+ * memory, those of the session.
+ */
 export class Evaluation {
   readonly base: PreparedBase
-  readonly #session: NodeSession
-  readonly #tokenizer: Tokenizer
-  readonly #caches = new WeakMap<TensorValues, LogitCache>()
+  readonly tokenizer: Tokenizer
+  readonly #folder: string
+  readonly #weights: WeightsFile
+  readonly #threads: number | undefined
+  #files = 0
 
-  private constructor(base: PreparedBase, session: NodeSession, tokenizer: Tokenizer) {
+  private constructor(
+    base: PreparedBase,
+    tokenizer: Tokenizer,
+    folder: string,
+    weights: WeightsFile,
+    threads?: number,
+  ) {
     this.base = base
-    this.#session = session
-    this.#tokenizer = tokenizer
+    this.tokenizer = tokenizer
+    this.#folder = folder
+    this.#weights = weights
+    this.#threads = threads
   }
 
   /**
-   * @param folder - written by `tritswap prepare`
+   * @param model - folder written by `tritswap prepare`
    * @throws {TritswapError} `unsupported` unless the model is one decoder graph
    */
-  static async open(folder: string): Promise<Evaluation> {
-    const base = await openPreparedBase(folder)
-    const session = await NodeSession.create(base.graph.bytes)
-    return new Evaluation(base, session, await loadTokenizer(folder))
+  static async open(model: string, threads?: number): Promise<Evaluation> {
+    const base = await openPreparedBase(model)
+    const folder = await mkdtemp(join(tmpdir(), 'tritswap-'))
+    try {
+      const { graph, fit } = base
+      const weights = await WeightsFile.create(join(folder, 'weights'), fit.weights, graph.file)
+      return new Evaluation(base, await loadTokenizer(model), folder, weights, threads)
+    } catch (error) {
+      await base.close()
+      await rm(folder, { recursive: true })
+      throw error
+    }
   }
 
-  text(text: string): EvaluationText {
-    const windows = windowsOf(this.#tokenizer.encode(text))
-    const bytes = windows.map(
-      (tokens) => new TextEncoder().encode(this.#tokenizer.decode(tokens.slice(1))).length,
-    )
-    return { windows, bytes }
+  /** A name for a file that lasts as long as the evaluation. */
+  scratch(name: string): string {
+    return join(this.#folder, `${++this.#files}-${name}`)
   }
 
-  /**
-   * Base, fine-tuned and any number of variants on some windows of a text.
-   * @param finetuned - tensors of the uncompressed fine-tuning; without it variants are compared with nothing
-   * @param onWindow - called after each window with the number done
-   * @throws {TritswapError} `input` for a range behind the end of the text
-   */
+  /** Room for the logits of a variant. */
+  logitsFile(): Promise<LogitsFile> {
+    return LogitsFile.create(this.scratch('logits'))
+  }
+
+  /** What the base, or a variant of it, does on each example. */
   async score(
-    text: EvaluationText,
-    { from, count }: WindowRange,
-    {
-      finetuned,
-      variants = [],
-      onWindow,
-    }: { finetuned?: TensorValues; variants?: readonly Variant[]; onWindow?: (done: number) => void },
-  ): Promise<EvaluationResult> {
-    const windows = text.windows.slice(from, from + count)
-    if (windows.length === 0) {
-      throw new TritswapError(
-        'input',
-        `Cannot score windows from ${from}: the text has ${text.windows.length}`,
-        { fields: { from, windows: text.windows.length } },
-      )
-    }
-    const baseFeeds = this.#feeds()
-    const tunedFeeds = finetuned && this.#feeds(finetuned)
-    const scored: Scored[] = []
-    for (const variant of variants) scored.push(await this.#scored(variant))
-    const base = new ScoreSum()
-    const tuned = new ScoreSum()
-    const sums = variants.map(() => new ScoreSum())
-    const cache = this.#cacheOf(finetuned)
-    for (const [i, tokens] of windows.entries()) {
-      const bytes = text.bytes[from + i]
-      base.add(await this.#session.logits(tokens, baseFeeds), tokens, bytes)
-      let reference: WindowLogits | undefined
-      if (tunedFeeds !== undefined) {
-        reference = cache?.get(tokens) ?? (await this.#session.logits(tokens, tunedFeeds))
-        if (cache !== undefined && (cache.size + 1) * reference.data.byteLength <= MAX_CACHED_BYTES)
-          cache.set(tokens, reference)
-        tuned.add(reference, tokens, bytes)
+    examples: readonly Example[],
+    { change, bypass }: Partial<Pick<Variant, 'change' | 'bypass'>> = {},
+    { beside = [], keep, onExample }: ScoreOptions = {},
+  ): Promise<ExampleScore[]> {
+    const { graph, config } = this.base
+    await this.#weights.bring(change)
+    const decoder = await Decoder.create(graph, this.#weights, { bypass, config, threads: this.#threads })
+    try {
+      if (examples.length > 1)
+        await decoder.readPrefix(commonPrefix(examples.map(({ ids, first }) => ids.slice(0, first - 1))))
+      const scores: ExampleScore[] = []
+      for (const [i, example] of examples.entries()) {
+        const logits = await decoder.logits(example)
+        const { data, vocabulary } = logits
+        // The last token before the predicted ones has the row of the first of them.
+        const tokens = example.ids.slice(example.first - 1)
+        const compared = []
+        for (const file of beside) {
+          const { agreeing, klBits } = closeness(await file.read(i), logits, tokens.length)
+          compared.push({ agreeing, klBits })
+        }
+        await keep?.add(logits)
+        scores.push({
+          ...scoreWindow(data, vocabulary, tokens),
+          firstChoices: firstChoices(data, vocabulary, tokens),
+          beside: compared,
+        })
+        onExample?.()
       }
-      for (const [v, { session, feeds }] of scored.entries()) {
-        sums[v].add(await session.logits(tokens, feeds), tokens, bytes, reference)
-      }
-      onWindow?.(i + 1)
+      return scores
+    } finally {
+      await decoder.release()
     }
-    for (const { session } of scored) if (session !== this.#session) await session.release()
-    return {
-      windows: windows.length,
-      base: base.score(),
-      finetuned: finetuned && tuned.score(),
-      variants: sums.map((sum) => sum.score()),
-    }
-  }
-
-  #feeds(changed?: TensorValues, quantized?: 'leave'): Feeds {
-    return this.#session.weights(this.base.weights.feeds(this.base.graph.file, changed, quantized))
-  }
-
-  async #scored(variant: Variant): Promise<Scored> {
-    if (!('bypass' in variant)) return { session: this.#session, feeds: this.#feeds(variant) }
-    const { changed, bypass } = variant
-    const session = await NodeSession.create(bypass.bytes)
-    return { session, feeds: { ...this.#feeds(changed, 'leave'), ...session.weights(bypass.feeds) } }
-  }
-
-  #cacheOf(finetuned?: TensorValues): LogitCache | undefined {
-    if (finetuned === undefined) return undefined
-    const cache: LogitCache = this.#caches.get(finetuned) ?? new Map()
-    this.#caches.set(finetuned, cache)
-    return cache
   }
 
   async close(): Promise<void> {
-    await this.#session.release()
+    await this.base.close()
+    await this.#weights.close()
+    await rm(this.#folder, { recursive: true })
   }
+}
+
+/** @param model - folder written by `tritswap prepare`, or one to prepare for as long as it is used */
+export function withEvaluation<T>(
+  model: string,
+  threads: number,
+  use: (evaluation: Evaluation) => Promise<T>,
+): Promise<T> {
+  return withPreparedFolder(model, {}, async ({ folder }) => {
+    const evaluation = await Evaluation.open(folder, threads)
+    try {
+      return await use(evaluation)
+    } finally {
+      await evaluation.close()
+    }
+  })
 }

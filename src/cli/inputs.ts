@@ -176,7 +176,8 @@ export function number(text: string | undefined, flag: string): number | undefin
   return value
 }
 
-function choice<T extends string>(
+/** @throws {UsageError} for none of the choices */
+export function choice<T extends string>(
   text: string | undefined,
   flag: string,
   choices: readonly T[],

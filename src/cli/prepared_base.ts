@@ -1,21 +1,19 @@
 import { dirname, join } from 'node:path'
 import { TritswapError } from '../errors.ts'
 import { type ModelManifest, parseManifest } from '../fetcher/manifest.ts'
-import { SKETCH_VALUES, sketchPositions, targetsOf } from '../format/index.ts'
-import type { BaseIdentity } from '../model/base_check.ts'
-import { precisionNamed, precisionOf, quantizedDtypes } from '../model/weight_precision.ts'
 import { OnnxGraph } from '../onnx/index.ts'
-import { ReferenceWeights } from '../reference/index.ts'
+import { ExpertFit, ReferenceWeights, StreamedWeights, type WeightTable } from '../reference/index.ts'
 import { openFile, readText, readWhole } from './file_source.ts'
 import type { CacheConfig } from './graph_inputs.ts'
 import { externalDataOf } from './model_outputs.ts'
 import { MANIFEST } from './prepare_model.ts'
 
-/** A folder that `tritswap prepare` wrote, opened on the CPU: its weights, and its one decoder graph. */
+/** A folder that `tritswap prepare` wrote, whose one decoder graph can be scored; its weights stay on disk. */
 export interface PreparedBase {
-  manifest: ModelManifest
-  weights: ReferenceWeights
   graph: OnnxGraph
+  fit: ExpertFit<StreamedWeights>
+  config: CacheConfig
+  close(): Promise<void>
 }
 
 /** A folder that `tritswap prepare` wrote, with all its graphs. */
@@ -69,37 +67,18 @@ export async function openPreparedBase(folder: string): Promise<PreparedBase> {
   const [file] = manifest.graphs
   const source = await openFile(join(folder, manifest.weights.file))
   try {
-    const weights = await ReferenceWeights.open(source)
-    return { manifest, weights, graph: new OnnxGraph(file, await readWhole(join(folder, file))) }
-  } finally {
+    const graph = new OnnxGraph(file, await readWhole(join(folder, file)))
+    const { fingerprint, dtype } = manifest
+    const weights = await StreamedWeights.open(source)
+    const fit = await ExpertFit.create(weights, [graph], { name: folder, fingerprint, dtype })
+    return { graph, fit, config: await configOf(folder), close: () => source.close() }
+  } catch (error) {
     await source.close()
+    throw error
   }
 }
 
-/** Whether weights stay quantized: experts then lie beside them, and nothing else can be compared with the base. */
-export function staysQuantized({ weights }: PreparedBase): boolean {
-  return weights.bindings.graphs.some(({ inputs }) => inputs.some(({ raw }) => raw !== undefined))
-}
-
-/** What an expert is checked against, by the same rules as in the page. */
-export function identityOf({ manifest, weights }: PreparedBase, name: string): BaseIdentity {
-  const { tensors } = weights.head.table
-  return {
-    name,
-    fingerprint: manifest.fingerprint,
-    dtype: precisionOf(weights.head.table) ?? precisionNamed(manifest.dtype) ?? 'f32',
-    dtypes: quantizedDtypes(tensors),
-    shapes: new Map(tensors.map((tensor) => [tensor.name, tensor.shape])),
-    sketches: new Map(
-      targetsOf(tensors).map((tensor) => {
-        const values = weights.tensors.get(tensor)!
-        return [
-          tensor,
-          sketchPositions(tensor, values.length)
-            .map((position) => values[position])
-            .slice(0, SKETCH_VALUES),
-        ]
-      }),
-    ),
-  }
+/** Whether weights stay quantized: experts then lie beside them. */
+export function staysQuantized({ bindings }: WeightTable): boolean {
+  return bindings.graphs.some(({ inputs }) => inputs.some(({ raw }) => raw !== undefined))
 }

@@ -7,12 +7,12 @@ import {
   type SweepPoint,
   sweep,
 } from '../compress/sweep.ts'
-import { memorySpool } from '../format/writer.ts'
 import { UsageError } from './command.ts'
 import { formatBytes, formatNumber, formatTable } from './format_text.ts'
 import {
   alpha,
   checkInputs,
+  choice,
   density,
   inputOptions,
   number,
@@ -24,9 +24,10 @@ import {
   sha256OfFile,
   threadCount,
 } from './inputs.ts'
+import type { MeasuredSweep, SweepGrid, SweepRequest } from './measured_sweep.ts'
 import { print, printJson, printText } from './print.ts'
 import { progressBar } from './progress.ts'
-import type { PointScore, SweepEvaluation } from './sweep_evaluation.ts'
+import type { Choice, Measure, PointFigures } from './sweep_measure.ts'
 
 export const help = `
 tritswap sweep --base <file|dir> --finetuned <file|dir> [--json]
@@ -35,12 +36,17 @@ tritswap sweep --adapter <peft dir> [--base <file|dir>] [--json]
 Tries densities and alphas and shows for each the size of the file, the relative error ‖S − tau‖ / ‖tau‖ and the
 cosine of what it decodes to with the task vector. With --eval also what it does on held-out text: bits per byte,
 the share of the fine-tuning's gain that is kept, agreement and KL with the uncompressed fine-tuning; the best alpha
-of each density is the one with the smallest KL. Without a text no point is called the best.
+of each density is the one with the smallest KL. With --chats the same on answers: exact match and what tritswap eval
+--chats reports. Without a text or chats no point is called the best.
 
   --densities <k,k,…>   default ${PUBLISHED_DENSITIES.join(',')}
   --alphas <a,a,…>      default ${PUBLISHED_ALPHAS.join(',')}, and ${FINE_ALPHAS.join(',')} unless --scale is std
+  --chats <valid.jsonl> chats with wanted answers to choose on, as of tritswap eval --chats
+  --test <test.jsonl>   others, on which the best of each density is reported
+  --by <kl|exact>       what the best has: with --chats, the smallest KL (default) or the most exact answers
+  --system <text>       what the skill says first; --limit <n> only the first n chats of each file
   --eval <text>         a text of the expert's domain; the windows used are not those that eval reports on
-  --eval-base <dir>     written by tritswap prepare (default: public/models/demo)
+  --eval-base <dir>     written by tritswap prepare, or with ONNX graphs (default: public/models/demo)
   --windows <n>         windows of 256 tokens (default 8), --from <n> the first one (default 24)
   --json                all points and the best as JSON
 
@@ -49,6 +55,7 @@ and the flags of compress that choose entries and scales: --rule, --score, --thr
 
 Example
   tritswap sweep --base base --finetuned bard --rule published --threshold tensor --eval bard.txt
+  tritswap sweep --adapter sql --eval-base smollm2 --densities 0.1,0.2 --alphas 1,2 --chats valid.jsonl --test test.jsonl
 `
 
 const options = {
@@ -57,19 +64,27 @@ const options = {
   densities: { type: 'string' },
   alphas: { type: 'string' },
   eval: { type: 'string' },
+  chats: { type: 'string' },
+  test: { type: 'string' },
+  by: { type: 'string', default: 'kl' },
+  system: { type: 'string' },
+  limit: { type: 'string' },
   'eval-base': { type: 'string', default: 'public/models/demo' },
   windows: { type: 'string', default: '8' },
   from: { type: 'string', default: '24' },
   json: { type: 'boolean' },
 } as const
 
-type Point = Omit<SweepPoint, 'head'> & { eval?: PointScore }
+type Point = Omit<SweepPoint, 'head'> & { eval?: PointFigures }
 
 export async function run(argv: string[]): Promise<number> {
   const { values } = parseArgs({ args: argv, options })
   checkInputs(values, ['finetuned', 'adapter'])
   if (values.density !== undefined || values.alpha !== undefined) {
     throw new UsageError('Cannot sweep at one --density or --alpha: expected --densities and --alphas')
+  }
+  if (values.test !== undefined && values.chats === undefined) {
+    throw new UsageError('Cannot report on --test: expected --chats <file> to choose on')
   }
   const rules = ruleOptions(values)
   const threads = threadCount(values.threads)
@@ -82,51 +97,80 @@ export async function run(argv: string[]): Promise<number> {
     from: number(values.from, '--from') ?? 0,
     count: number(values.windows, '--windows') ?? 0,
   }
+  const by = choice<Choice>(values.by, 'by', ['kl', 'exact']) ?? 'kl'
+  const chats = { system: values.system, limit: number(values.limit, '--limit') }
 
   const base = values.base === undefined ? undefined : await openCheckpointAt(values.base)
   const task = await openTaskVector(values, base)
   const pool = openPool(threads)
-  const bar = progressBar('sweeping')
-  const steps = densities.length
-  const points: Point[] = []
-  let text: SweepEvaluation | undefined
   try {
-    if (values.eval !== undefined) {
-      // Loaded only here: it brings onnxruntime along.
-      const { SweepEvaluation } = await import('./sweep_evaluation.ts')
-      text = await SweepEvaluation.open(values['eval-base'], values.eval, windows, task, rules)
+    const request = { task, rules, run: pool?.run, sha256: sha256OfFile }
+    const grid = { densities, alphas }
+    if (values.eval === undefined && values.chats === undefined) {
+      show(await plainSweep(request, grid), values.json)
+      return 0
     }
-    let payload = memorySpool()
-    const context = {
-      run: pool?.run,
-      sha256: sha256OfFile,
-      spoolFor() {
-        payload = memorySpool()
-        // Without a text only the heads are used.
-        return values.eval === undefined ? { async append() {} } : payload
-      },
-      onProgress: ({ done, total }: { done: number; total: number }) =>
-        bar.update(Math.floor(points.length / alphas.length) + done / total, steps),
-    }
-    for await (const row of sweep(task, rules, { densities, alphas }, context)) {
-      const scores = await text?.score(row.map(({ head }) => payload.join(head)))
-      for (const [i, { head: _, ...point }] of row.entries()) points.push({ ...point, eval: scores?.[i] })
-    }
+    // Loaded only here: it brings onnxruntime along.
+    const { withEvaluation } = await import('./evaluation.ts')
+    const { measuredSweep } = await import('./measured_sweep.ts')
+    const { chatMeasure, textMeasure } = await import('./sweep_measure.ts')
+    await withEvaluation(values['eval-base'], threads, async (evaluation) => {
+      const { tokenizer } = evaluation
+      const main =
+        values.chats === undefined
+          ? await textMeasure(values.eval!, tokenizer, windows)
+          : await chatMeasure(values.chats, tokenizer, chats)
+      const test = values.test === undefined ? undefined : await chatMeasure(values.test, tokenizer, chats)
+      show(await measuredSweep(evaluation, request, grid, { main, test, by }), values.json, { main, alphas })
+    })
+    return 0
   } finally {
-    bar.stop()
-    await text?.close()
     pool?.close()
   }
-  // The error in the weights is smallest where most of a delta is shrunk away, and says nothing of what the expert does.
-  const bestByDensity = text && densities.map((k) => bestOf(points.filter((point) => point.density === k)))
-  const best = bestByDensity && bestOf(bestByDensity)
-  if (values.json) {
-    printJson({ points, bestByDensity, best, base: text?.base, finetuned: text?.finetuned })
-  } else {
-    printText(textOf(points, bestByDensity ?? []))
-    print(...(bestByDensity ?? []).flatMap((point) => edgeNote(point, alphas)))
+}
+
+async function plainSweep(
+  { task, rules, run, sha256 }: SweepRequest,
+  { densities, alphas }: SweepGrid,
+): Promise<{ points: Point[] }> {
+  const bar = progressBar('sweeping')
+  const points: Point[] = []
+  const context = {
+    run,
+    sha256,
+    // Only the heads are used.
+    spoolFor: () => ({ async append() {} }),
+    onProgress: ({ done, total }: { done: number; total: number }) =>
+      bar.update(Math.floor(points.length / alphas.length) + done / total, densities.length),
   }
-  return 0
+  try {
+    for await (const row of sweep(task, rules, { densities, alphas }, context))
+      points.push(...row.map(({ head: _, ...point }) => point))
+    return { points }
+  } finally {
+    bar.stop()
+  }
+}
+
+/** Prints a sweep. @param measured - what its points were measured on */
+function show(
+  sweep: { points: readonly Point[] } & Partial<Omit<MeasuredSweep, 'points'>>,
+  json: boolean | undefined,
+  measured?: { main: Measure; alphas: readonly number[] },
+): void {
+  const { points, bestByDensity = [], best, ends, test } = sweep
+  if (json) {
+    const result = { points, bestByDensity: measured && bestByDensity, best, ...ends, test }
+    printJson(result)
+    return
+  }
+  printText(textOf(points, bestByDensity, measured?.main))
+  if (measured === undefined) return
+  print(...bestByDensity.flatMap((point) => edgeNote(point, measured.alphas)))
+  if (test !== undefined) {
+    const rows = bestByDensity.map((point, i) => ({ ...point, eval: test.bestByDensity[i] }))
+    printText(`\nOn the test\n${tableOf(rows, [], measured.main)}`)
+  }
 }
 
 function defaultAlphas(rules: RuleOptions): number[] {
@@ -142,12 +186,6 @@ function list(
   return text?.split(',').map((item) => parse(item, flag)!)
 }
 
-/** The smallest KL on the text. */
-function bestOf(points: readonly Point[]): Point {
-  const cost = ({ eval: scores }: Point) => scores?.kl ?? Number.POSITIVE_INFINITY
-  return points.reduce((best, point) => (cost(point) < cost(best) ? point : best))
-}
-
 /** Says that the best alpha may lie beyond those that were tried. */
 function edgeNote({ density, alpha }: Point, alphas: readonly number[]): string[] {
   const [least, most] = [Math.min(...alphas), Math.max(...alphas)]
@@ -158,18 +196,15 @@ function edgeNote({ density, alpha }: Point, alphas: readonly number[]): string[
   ]
 }
 
-function textOf(points: readonly Point[], best: readonly Point[]): string {
-  const scored = points.some((point) => point.eval !== undefined)
-  const head = [
-    'density',
-    'alpha',
-    'size',
-    '× f16',
-    'error',
-    'cosine',
-    ...(scored ? ['bpb', 'gain kept', 'agreement', 'KL'] : []),
-    '',
-  ]
+function textOf(points: readonly Point[], best: readonly Point[], measure?: Measure): string {
+  const legend = measure
+    ? '* best alpha of its density'
+    : 'Which is best only a text or chats tell: --eval <text> or --chats <valid.jsonl>'
+  return `${tableOf(points, best, measure)}\n\n${legend}`
+}
+
+function tableOf(points: readonly Point[], best: readonly Point[], measure?: Measure): string {
+  const head = ['density', 'alpha', 'size', '× f16', 'error', 'cosine', ...(measure?.columns ?? []), '']
   const rows = points.map((point) => [
     `${formatNumber(100 * point.density)}%`,
     point.alpha,
@@ -177,18 +212,8 @@ function textOf(points: readonly Point[], best: readonly Point[]): string {
     formatNumber(point.ratioToF16, 3),
     point.error.toFixed(4),
     point.cosine.toFixed(4),
-    ...(point.eval === undefined
-      ? []
-      : [
-          point.eval.bpb.toFixed(4),
-          point.eval.gainKept === null ? '' : `${(100 * point.eval.gainKept).toFixed(1)}%`,
-          `${(100 * point.eval.agreement).toFixed(1)}%`,
-          point.eval.kl.toFixed(4),
-        ]),
+    ...(measure === undefined || point.eval === undefined ? [] : measure.cells(point.eval)),
     best.includes(point) ? '*' : '',
   ])
-  const legend = scored
-    ? '* best alpha of its density, by KL'
-    : 'Which is best only a text tells: --eval <text>'
-  return `${formatTable(head, rows)}\n\n${legend}`
+  return formatTable(head, rows)
 }

@@ -1,98 +1,67 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { compressTaskVector } from '../compress/compress.ts'
-import type { RuleOptions } from '../compress/rules.ts'
-import type { TaskVector } from '../compress/task_vector.ts'
-import { memorySpool } from '../format/writer.ts'
-import type { TensorValues } from '../reference/index.ts'
-import { Evaluation, type EvaluationText, type WindowRange } from './evaluation.ts'
-import { readText } from './file_source.ts'
-import { gainRetained } from './scores.ts'
-import { expertVariant, finetunedTensors } from './variants.ts'
+import { writeFile } from 'node:fs/promises'
+import type { Example } from './decoder.ts'
+import type { Evaluation } from './evaluation.ts'
+import type { LogitsFile } from './logits_file.ts'
+import type { ExampleScore } from './scores.ts'
+import { expertVariant } from './variants.ts'
 
-/** Figures of a point of the sweep on the text; `gainKept` is null where the fine-tuning gains nothing. */
-export interface PointScore {
-  bpb: number
-  gainKept: number | null
-  agreement: number
-  kl: number
-}
+/** Positions of what points are compared with, in their scores. */
+export const BESIDE = { base: 0, uncompressed: 1 } as const
 
-/** Scores expert files on one text, against the uncompressed task vector. */
+/** Scores expert files on some examples, beside the base and the uncompressed task vector. */
 export class SweepEvaluation {
+  readonly base: readonly ExampleScore[]
+  readonly uncompressed: readonly ExampleScore[]
   readonly #evaluation: Evaluation
-  readonly #text: EvaluationText
-  readonly #windows: WindowRange
-  readonly #folder: string
-  readonly #finetuned: TensorValues
-  /** Bits per byte. */
-  base?: number
-  finetuned?: number
+  readonly #examples: readonly Example[]
+  readonly #beside: readonly LogitsFile[]
 
   private constructor(
     evaluation: Evaluation,
-    text: string,
-    windows: WindowRange,
-    folder: string,
-    finetuned: TensorValues,
+    examples: readonly Example[],
+    beside: readonly LogitsFile[],
+    scores: Pick<SweepEvaluation, 'base' | 'uncompressed'>,
   ) {
     this.#evaluation = evaluation
-    this.#text = evaluation.text(text)
-    this.#windows = windows
-    this.#folder = folder
-    this.#finetuned = finetuned
+    this.#examples = examples
+    this.#beside = beside
+    this.base = scores.base
+    this.uncompressed = scores.uncompressed
   }
 
-  /** @param base - folder written by `tritswap prepare` */
+  /**
+   * @param uncompressed - path of the task vector in the container of experts
+   * @param onExample - called after each example of the two
+   */
   static async open(
-    base: string,
-    text: string,
-    windows: WindowRange,
-    task: TaskVector,
-    { include, exclude }: RuleOptions,
+    evaluation: Evaluation,
+    examples: readonly Example[],
+    uncompressed: string,
+    onExample?: () => void,
   ): Promise<SweepEvaluation> {
-    const evaluation = await Evaluation.open(base)
-    const folder = await mkdtemp(join(tmpdir(), 'tritswap-'))
-    try {
-      // The uncompressed expert in the same container, so that adapters are scored like fine-tunings.
-      const spool = memorySpool()
-      const uncompressed = { include, exclude, dense: ['*'], denseDtype: 'f32' } as const
-      const { head } = await compressTaskVector(task, uncompressed, { spool })
-      const path = join(folder, 'uncompressed.trit')
-      await writeFile(path, spool.join(head))
-      const finetuned = await finetunedTensors(evaluation.base, path)
-      return new SweepEvaluation(evaluation, await readText(text), windows, folder, finetuned)
-    } catch (error) {
-      await evaluation.close()
-      await rm(folder, { recursive: true })
-      throw error
-    }
+    const beside = [await evaluation.logitsFile(), await evaluation.logitsFile()]
+    const base = await evaluation.score(examples, {}, { keep: beside[BESIDE.base], onExample })
+    const variant = await expertVariant(evaluation.base, uncompressed)
+    const scores = await evaluation.score(examples, variant, {
+      beside: [beside[BESIDE.base]],
+      keep: beside[BESIDE.uncompressed],
+      onExample,
+    })
+    await variant.close()
+    return new SweepEvaluation(evaluation, examples, beside, { base, uncompressed: scores })
   }
 
-  async score(files: readonly Uint8Array[]): Promise<PointScore[]> {
-    const variants = []
-    const path = join(this.#folder, 'point.trit')
-    for (const file of files) {
-      await writeFile(path, file)
-      variants.push(await expertVariant(this.#evaluation.base, path))
-    }
-    const { base, finetuned, ...scores } = await this.#evaluation.score(this.#text, this.#windows, {
-      finetuned: this.#finetuned,
-      variants,
-    })
-    this.base = base.bpb
-    this.finetuned = finetuned!.bpb
-    return scores.variants.map(({ bpb, agreement, kl }) => ({
-      bpb,
-      gainKept: gainRetained(base.bpb, finetuned!.bpb, bpb) ?? null,
-      agreement: agreement!,
-      kl: kl!,
-    }))
+  /** @param onExample - called after each example */
+  async score(file: Uint8Array, onExample?: () => void): Promise<readonly ExampleScore[]> {
+    const path = this.#evaluation.scratch('point.trit')
+    await writeFile(path, file)
+    const variant = await expertVariant(this.#evaluation.base, path)
+    const scores = await this.#evaluation.score(this.#examples, variant, { beside: this.#beside, onExample })
+    await variant.close()
+    return scores
   }
 
   async close(): Promise<void> {
-    await this.#evaluation.close()
-    await rm(this.#folder, { recursive: true })
+    for (const file of this.#beside) await file.close()
   }
 }

@@ -1,4 +1,5 @@
 import { dirname, join, resolve } from 'node:path'
+import { ChatTemplate } from '../engine/chat_template.ts'
 import { checkModelFile } from '../engine/model_config.ts'
 import { TritswapError } from '../errors.ts'
 import { readWhole } from './file_source.ts'
@@ -6,6 +7,7 @@ import { readWhole } from './file_source.ts'
 export interface Tokenizer {
   encode(text: string): number[]
   decode(tokens: number[]): string
+  template: ChatTemplate
 }
 
 /**
@@ -33,5 +35,10 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   env.allowRemoteModels = false
   env.allowLocalModels = true
   env.localModelPath = dirname(path)
-  return AutoTokenizer.from_pretrained(path.slice(dirname(path).length + 1))
+  const tokenizer = await AutoTokenizer.from_pretrained(path.slice(dirname(path).length + 1))
+  return {
+    encode: (text) => tokenizer.encode(text),
+    decode: (tokens) => tokenizer.decode(tokens),
+    template: new ChatTemplate(tokenizer),
+  }
 }

@@ -5,85 +5,90 @@
  */
 import { openCheckpoint } from '../compress/checkpoint.ts'
 import { isFloat } from '../compress/dtypes.ts'
-import { readFloats } from '../compress/safetensors.ts'
+import { readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
+import { bindExpert } from '../model/expert_bindings.ts'
 import { nameMatcher } from '../onnx/index.ts'
-import type { TensorValues } from '../reference/index.ts'
-import { bypassOnCpu, type CpuBypass, readExpert } from '../reference/index.ts'
+import {
+  bypassOnCpu,
+  type CpuBypass,
+  mergeChange,
+  StreamedExpert,
+  type WeightChange,
+} from '../reference/index.ts'
 import { openFile, openPath } from './file_source.ts'
 import { type PreparedBase, staysQuantized } from './prepared_base.ts'
 
-/** Changed tensors of the base, or what an expert does that is not merged whole. */
-export type Variant = TensorValues | BypassVariant
-
-/** An expert beside weights that stay quantized or are shared: a graph of its own, and the tensors that are merged all the same. */
-export interface BypassVariant {
-  changed: TensorValues
-  bypass: CpuBypass
+/** The base as an expert or a fine-tuning changes it. */
+export interface Variant {
+  /** Of floats; none of the base itself. */
+  change?: WeightChange
+  /** What lies beside weights that stay quantized or are shared: a graph of its own. */
+  bypass?: CpuBypass
+  /** Bytes of its task vector in f16: of all weights of the tensors that it changes. */
+  f16Bytes: number
+  close(): Promise<void>
 }
 
-/** The base with an expert file. */
-export async function expertVariant(base: PreparedBase, path: string, weight = 1): Promise<Variant> {
+/**
+ * The base with an expert file.
+ * @throws {TritswapError} `mapping`, `base` for an expert of another base, `unsupported` for one that no binding takes
+ */
+export async function expertVariant(
+  { graph, fit }: PreparedBase,
+  path: string,
+  weight = 1,
+): Promise<Variant> {
   const source = await openFile(path)
   try {
-    const { tensors } = base.weights.head.table
-    const { inputs } = base.weights.bindings.graphs[0]
-    const graph = {
-      graph: base.graph,
-      inputs,
-      tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])),
-    }
-    const experts = [{ expert: await readExpert(source), weight }]
+    const { weights, graphs, sites } = fit
+    const opened = await StreamedExpert.open(source)
+    const { table, unused } = await fit.fit(opened.table, path)
+    const expert = opened.under(table)
     // What one of several modules with the same weight has alone lies beside floats too.
-    const choice = staysQuantized(base) ? 'auto' : 'merge'
-    const { variants, merged } = await bypassOnCpu([graph], experts, choice, base.weights)
-    const changed = base.weights.merged([{ ...experts[0], only: merged[0] }])
-    const bypass = variants.get(base.graph.file)
-    return bypass === undefined ? changed : { changed, bypass }
-  } finally {
+    const choice = staysQuantized(weights) ? 'auto' : 'merge'
+    const { merged, bypass } = bindExpert(table, choice, weights, sites, unused)
+    const change = mergeChange(weights, { expert, weight, only: merged })
+    const f16Bytes = 2 * [...change.targets.keys()].reduce((sum, name) => sum + weights.weightsOf(name), 0)
+    const close = () => source.close()
+    if (bypass.length === 0) return { change, f16Bytes, close }
+    await expert.load(table.tensors.keys())
+    const { variants } = await bypassOnCpu(graphs, [{ expert, weight, unused }], choice, weights, sites)
+    expert.drop(table.tensors.keys())
+    return { change, bypass: variants.get(graph.file), f16Bytes, close }
+  } catch (error) {
     await source.close()
+    throw error
   }
 }
 
 /**
- * Tensors of an uncompressed fine-tuning that differ from the base.
- * @param path - safetensors file or folder, or a `.trit` file with dense tensors
- * @throws {TritswapError} `base` for a tensor of another size than the base's, `unsupported` for an expert that is not
- * merged whole
+ * The base with the tensors of an uncompressed fine-tuning that differ from its own.
+ * @param path - safetensors file or folder
+ * @throws {TritswapError} `base` for a tensor of another size than the base's
  */
-export async function finetunedTensors(base: PreparedBase, path: string): Promise<TensorValues> {
-  if (path.endsWith('.trit')) {
-    const variant = await expertVariant(base, path)
-    if (!('bypass' in variant)) return variant
-    throw new TritswapError(
-      'unsupported',
-      `Cannot compare with ${path}: some of it lies beside weights of the base; give the fine-tuning as safetensors`,
-      { fields: { path } },
-    )
-  }
+export async function checkpointVariant({ fit }: PreparedBase, path: string): Promise<Variant> {
+  const { weights } = fit
   const { tensors } = await openCheckpoint(await openPath(path))
-  const moved = new Map<string, Float32Array<ArrayBuffer>>()
-  const match = nameMatcher(base.weights.tensors.keys())
+  const targets = new Map<string, StoredTensor>()
+  const match = nameMatcher(weights.head.table.tensors.map(({ name }) => name))
+  let f16Bytes = 0
   for (const [name, tensor] of tensors) {
     const target = isFloat(tensor.dtype) ? match(name) : undefined
     if (target === undefined) continue
-    const before = base.weights.tensors.get(target)!
-    const values = await readFloats(tensor)
-    if (values.length !== before.length) {
+    const before = await weights.values(target)
+    if (tensor.weights !== before.length) {
       throw new TritswapError(
         'base',
         `Cannot compare with ${path}: its ${name} is of another size than the base's`,
         { fields: { path, tensor: name } },
       )
     }
-    if (values.some((value, i) => value !== before[i])) moved.set(target, values)
+    const values = await readFloats(tensor)
+    if (values.every((value, i) => value === before[i])) continue
+    targets.set(target, tensor)
+    f16Bytes += 2 * values.length
   }
-  return moved
-}
-
-/** Bytes that a task vector of these tensors would take in f16. */
-export function deltaBytes(moved: TensorValues): number {
-  let weights = 0
-  for (const values of moved.values()) weights += values.length
-  return weights * 2
+  const change: WeightChange = { targets, valuesOf: (target) => readFloats(targets.get(target)!) }
+  return { change, f16Bytes, async close() {} }
 }

@@ -30,6 +30,15 @@ export class ChatTemplate {
   }
 
   /**
+   * Tokens of messages that end with an answer, up to what closes it: white space that the template writes behind that
+   * is left out, as no generation gets that far.
+   * @throws {TritswapError} as {@link encode}
+   */
+  encodeAnswered(messages: readonly ChatMessage[]): number[] {
+    return this.#encode(this.#render(messages, false).trimEnd())
+  }
+
+  /**
    * Messages of which some are left out, so that they fit: the oldest after the system message (`start`); and where the
    * last one alone is too long, one end of it.
    * @throws {TritswapError} `input` where that is not enough

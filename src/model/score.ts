@@ -36,6 +36,14 @@ export function scoreWindow(data: Float32Array, vocabulary: number, tokens: read
   return { bits, tokens: tokens.length - 1 }
 }
 
+/** How many of tokens 1 … n−1 of a window are ranked first behind those before them. */
+export function firstChoices(data: Float32Array, vocabulary: number, tokens: readonly number[]): number {
+  let count = 0
+  for (let i = 0; i + 1 < tokens.length; i++)
+    if (argmax(data.subarray(i * vocabulary, (i + 1) * vocabulary)) === tokens[i + 1]) count++
+  return count
+}
+
 /** What two models have in common on the predicted positions of a window. */
 export interface Closeness {
   /** Positions compared: tokens − 1. */

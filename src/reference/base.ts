@@ -1,15 +1,12 @@
-import type { TritTensor } from '../format/index.ts'
-import type { BaseIdentity } from '../model/base_check.ts'
-import { identify } from '../model/base_identity.ts'
 import type { BindingChoice } from '../model/expert_bindings.ts'
-import { type FittedExpert, fitExpert, readSketches } from '../model/fitted_expert.ts'
-import { SiteIndex } from '../model/site_index.ts'
-import { floatDtypeOf, precisionNamed, precisionOf } from '../model/weight_precision.ts'
-import { type BypassGraph, integersOf, type OnnxGraph, unusedIn } from '../onnx/index.ts'
+import type { FittedExpert } from '../model/fitted_expert.ts'
+import type { OnnxGraph } from '../onnx/index.ts'
 import { type BypassExpert, bypassOnCpu, type CpuBypass } from './bypass.ts'
 import type { ReferenceExpert } from './expert.ts'
+import { ExpertFit } from './expert_fit.ts'
+import type { CpuFeed } from './graph_feeds.ts'
 import type { TensorValues } from './merge.ts'
-import type { CpuFeed, ReferenceWeights } from './weights.ts'
+import type { ReferenceWeights } from './weights.ts'
 
 /** An expert that a base has accepted, its targets under the base's names. */
 export interface AdmittedExpert extends Omit<FittedExpert, 'table'> {
@@ -27,55 +24,20 @@ export interface BoundExperts {
 /** A prepared base that takes experts by the same rules as one in VRAM: the CPU's counterpart of `ExpertHost`. */
 export class ReferenceBase {
   readonly weights: ReferenceWeights
-  readonly #graphs: readonly BypassGraph[]
-  readonly #sites: SiteIndex
-  readonly #identity: BaseIdentity
+  readonly #fit: ExpertFit<ReferenceWeights>
 
-  private constructor(
-    weights: ReferenceWeights,
-    graphs: readonly BypassGraph[],
-    sites: SiteIndex,
-    identity: BaseIdentity,
-  ) {
-    this.weights = weights
-    this.#graphs = graphs
-    this.#sites = sites
-    this.#identity = identity
+  private constructor(fit: ExpertFit<ReferenceWeights>) {
+    this.weights = fit.weights
+    this.#fit = fit
   }
 
-  /**
-   * @param parsed - the prepared graphs
-   * @param options.dtype - of the graphs
-   */
+  /** As {@link ExpertFit.create}. */
   static async create(
     weights: ReferenceWeights,
     parsed: readonly OnnxGraph[],
     options: { name: string; fingerprint?: string; dtype: string },
   ): Promise<ReferenceBase> {
-    const { table } = weights.head
-    const { bindings } = weights
-    const tensors = new Map(table.tensors.map((tensor): [string, TritTensor] => [tensor.name, tensor]))
-    const graphs = parsed.map((graph): BypassGraph => {
-      return {
-        graph,
-        inputs: bindings.graphs.find(({ file }) => file === graph.file)?.inputs ?? [],
-        tensors,
-      }
-    })
-    const integers = parsed.flatMap(integersOf)
-    const floats = integers.length > 0 ? 'q8' : floatDtypeOf(bindings)
-    const identity = {
-      name: options.name,
-      fingerprint: table.base.fingerprint ?? options.fingerprint,
-      dtype: precisionOf(table) ?? precisionNamed(options.dtype) ?? floats,
-      isUnused: unusedIn(parsed),
-    }
-    return new ReferenceBase(
-      weights,
-      graphs,
-      new SiteIndex(graphs.map((graph) => [graph.graph.file, graph])),
-      await identify(weights, identity, table.tensors, integers),
-    )
+    return new ReferenceBase(await ExpertFit.create(weights, parsed, options))
   }
 
   /**
@@ -83,9 +45,7 @@ export class ReferenceBase {
    * @throws {TritswapError} as `fitExpert`: `mapping`, `base`
    */
   async admit({ table, values }: ReferenceExpert, name: string): Promise<AdmittedExpert> {
-    const read = (tensors: readonly string[], seeds: readonly string[]) =>
-      readSketches(this.weights, tensors, seeds)
-    const { table: fitted, ...rest } = await fitExpert(table, name, this.#identity, read, this.#sites)
+    const { table: fitted, ...rest } = await this.#fit.fit(table, name)
     return { ...rest, expert: { table: fitted, values } }
   }
 
@@ -95,7 +55,8 @@ export class ReferenceBase {
     choice: BindingChoice,
   ): Promise<BoundExperts> {
     const set: readonly BypassExpert[] = experts
-    const { variants, merged } = await bypassOnCpu(this.#graphs, set, choice, this.weights, this.#sites)
+    const { graphs, sites } = this.#fit
+    const { variants, merged } = await bypassOnCpu(graphs, set, choice, this.weights, sites)
     const changed = this.weights.merged(
       experts.map(({ expert, weight }, i) => ({ expert, weight, only: merged[i] })),
     )

@@ -13,8 +13,9 @@ import { withMergedScales } from '../model/merged_scales.ts'
 import { SiteIndex } from '../model/site_index.ts'
 import { addBypass, type BypassGraph } from '../onnx/index.ts'
 import type { ReferenceExpert } from './expert.ts'
+import type { CpuFeed } from './graph_feeds.ts'
 import { type CpuBuffer, ReferenceUnpacker } from './unpacker.ts'
-import type { CpuFeed, ReferenceWeights } from './weights.ts'
+import type { WeightTable } from './weight_table.ts'
 
 /** A variant of a graph, and what its inputs beyond the graph's own are fed with. */
 export interface CpuBypass {
@@ -39,7 +40,7 @@ export async function bypassOnCpu(
   graphs: readonly BypassGraph[],
   experts: readonly BypassExpert[],
   choice: BindingChoice,
-  weights: ReferenceWeights,
+  weights: WeightTable,
   sites = new SiteIndex(graphs.map((graph) => [graph.graph.file, graph])),
 ): Promise<{ variants: Map<string, CpuBypass>; merged: ReadonlySet<number>[] }> {
   const values = new Map<ResidentExpert, readonly Float32Array[]>()
@@ -48,8 +49,7 @@ export async function bypassOnCpu(
     values.set(resident, expert.values)
     for (const contribution of contributionsOf(expert.table.tensors)) {
       // Weights that stay integers in a graph are no tensors of the base's file.
-      if (weights.tensors.has(contribution.target))
-        checkFit(contribution, weights.shapeOf(contribution.target))
+      if (weights.knows(contribution.target)) checkFit(contribution, weights.shapeOf(contribution.target))
     }
     return { expert: resident, weight, binding: bindExpert(expert.table, choice, weights, sites, unused) }
   })

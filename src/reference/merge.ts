@@ -17,6 +17,7 @@ import {
 } from '../format/contributions.ts'
 import { tilingOf } from '../format/index.ts'
 import type { ReferenceExpert } from './expert.ts'
+import type { WeightTable } from './weight_table.ts'
 
 /** Values of tensors in checkpoint order, by checkpoint name. */
 export type TensorValues = ReadonlyMap<string, Float32Array<ArrayBuffer>>
@@ -39,21 +40,22 @@ export interface MergeBase {
 /** A contribution with the values and the weight of its expert. */
 type Part<C extends Contribution> = { contribution: C; values: readonly Float32Array[]; weight: number }
 
-interface TargetParts {
+/** What a set does to one target. */
+export interface TargetParts {
   scale: Part<Scale>[]
   lowRank: Part<LowRank>[]
   delta: Part<Delta>[]
 }
 
 /**
- * The tensors that a set of experts changes, in f32, rounded after the scales and after each pair and delta.
+ * What a set of experts does to each tensor of a base.
  * @throws {TritswapError} `mapping` for tensors that the base does not have, `base` for those of another shape, and as
  * {@link contributionsOf}
  */
-export function mergedTensors(
-  base: MergeBase,
+export function mergeParts(
+  base: Pick<WeightTable, 'knows' | 'shapeOf'>,
   set: readonly MergeEntry[],
-): Map<string, Float32Array<ArrayBuffer>> {
+): Map<string, TargetParts> {
   const targets = new Map<string, TargetParts>()
   const add = (contribution: Contribution, values: Part<Contribution>['values'], weight: number) => {
     checkFit(contribution, base.shapeOf(contribution.target))
@@ -64,24 +66,46 @@ export function mergedTensors(
     if (contribution.kind === 'scale' && contribution.bias) add(contribution.bias, values, weight)
   }
   for (const { expert, weight, only } of set) {
-    for (const contribution of contributionsOf(expert.table.tensors, (name) => base.tensors.has(name))) {
+    for (const contribution of contributionsOf(expert.table.tensors, (name) => base.knows(name))) {
       if (only === undefined) checkWhole(contribution)
       if (only === undefined || tensorsOf(contribution).every(({ index }) => only.has(index)))
         add(contribution, expert.values, weight)
     }
   }
+  return targets
+}
+
+/** A tensor with what a set does to it, in f32, rounded after the scales and after each pair and delta. */
+export function mergedTensor(
+  own: Float32Array<ArrayBuffer>,
+  shape: readonly number[],
+  { scale, lowRank, delta }: TargetParts,
+): Float32Array<ArrayBuffer> {
+  const out = own.slice()
+  if (scale.length > 0) applyScales(out, shape, scale)
+  for (const part of lowRank) addProduct(out, shape, part)
+  for (const { contribution, values, weight } of delta) {
+    const change = values[contribution.index]
+    for (let i = 0; i < out.length; i++) out[i] += weight * change[i]
+  }
+  return out
+}
+
+/**
+ * The tensors that a set of experts changes.
+ * @throws {TritswapError} as {@link mergeParts}
+ */
+export function mergedTensors(
+  base: MergeBase,
+  set: readonly MergeEntry[],
+): Map<string, Float32Array<ArrayBuffer>> {
+  const shapeOf = (name: string) => base.shapeOf(name)
+  const parts = mergeParts({ knows: (name) => base.tensors.has(name), shapeOf }, set)
   return new Map(
-    Array.from(targets, ([target, { scale, lowRank, delta }]) => {
-      const out = base.tensors.get(target)!.slice()
-      const shape = base.shapeOf(target)
-      if (scale.length > 0) applyScales(out, shape, scale)
-      for (const part of lowRank) addProduct(out, shape, part)
-      for (const { contribution, values, weight } of delta) {
-        const own = values[contribution.index]
-        for (let i = 0; i < out.length; i++) out[i] += weight * own[i]
-      }
-      return [target, out]
-    }),
+    Array.from(parts, ([target, of]) => [
+      target,
+      mergedTensor(base.tensors.get(target)!, shapeOf(target), of),
+    ]),
   )
 }
 

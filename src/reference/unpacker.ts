@@ -2,7 +2,7 @@ import { floatsToHalves, halvesToFloats } from '../format/float16.ts'
 import { tilingOf } from '../format/index.ts'
 import type { ResidentExpert, UnpackedPart, UnpackRequest } from '../gpu/index.ts'
 import type { Unpacks } from '../model/bypass_buffers.ts'
-import type { CpuFeed } from './weights.ts'
+import type { CpuFeed } from './graph_feeds.ts'
 
 /** Counterpart of a GPUBuffer. */
 export class CpuBuffer {

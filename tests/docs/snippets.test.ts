@@ -23,10 +23,12 @@ import ts from 'typescript'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { type BroughtFiles, writeBrought } from '../../e2e/support/brought.ts'
 import { codeBlocks } from '../../e2e/support/markdown.ts'
+import { openPath } from '../../src/cli/file_source.ts'
 import { NodeSession } from '../../src/cli/node_session.ts'
-import { openPreparedBase } from '../../src/cli/prepared_base.ts'
-import { finetunedTensors } from '../../src/cli/variants.ts'
+import { openPreparedModel } from '../../src/cli/prepared_base.ts'
+import { openCheckpoint } from '../../src/compress/checkpoint.ts'
 import * as compress from '../../src/compress/index.ts'
+import { readFloats } from '../../src/compress/safetensors.ts'
 import { readHead } from '../../src/format/index.ts'
 import type { TensorValues } from '../../src/reference/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
@@ -58,15 +60,19 @@ function commandsOf(document: string): string[] {
 
 /** The inputs of one forward pass of the demo model, and the logits with and without a fine-tuning. */
 async function expectedOutputs(finetuned: string): Promise<Uint8Array> {
-  const base = await openPreparedBase(join(ROOT, 'public/models/demo'))
-  const session = await NodeSession.create(base.graph.bytes)
+  const base = await openPreparedModel(join(ROOT, 'public/models/demo'))
+  const [{ graph }] = base.graphs
+  const session = await NodeSession.create(graph.bytes)
+  const tuned = new Map<string, Float32Array<ArrayBuffer>>()
+  for (const [name, tensor] of (await openCheckpoint(await openPath(finetuned))).tensors)
+    if (base.weights.knows(name)) tuned.set(name, await readFloats(tensor))
   const tokens = [5, 300, 41, 2000, 7]
   const logits = async (changed?: TensorValues) => {
-    const weights = session.weights(base.weights.feeds(base.graph.file, changed))
+    const weights = session.weights(base.weights.feeds(graph.file, changed))
     const { data, vocabulary } = await session.logits(tokens, weights)
     return { shape: [1, tokens.length, vocabulary], values: data.slice() }
   }
-  const outputs = { base: await logits(), poet: await logits(await finetunedTensors(base, finetuned)) }
+  const outputs = { base: await logits(), poet: await logits(tuned) }
   await session.release()
   return safetensors({ input_ids: { shape: [1, tokens.length], values: tokens, dtype: 'I64' }, ...outputs })
 }

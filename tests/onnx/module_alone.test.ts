@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { openFile, openFolder } from '../../src/cli/file_source.ts'
 import { openPreparedBase } from '../../src/cli/prepared_base.ts'
-import { expertVariant, finetunedTensors } from '../../src/cli/variants.ts'
+import { expertVariant } from '../../src/cli/variants.ts'
 import { adapterTaskVector } from '../../src/compress/adapter.ts'
 import { openCheckpoint } from '../../src/compress/checkpoint.ts'
 import { compressTaskVector } from '../../src/compress/compress.ts'
@@ -28,9 +28,12 @@ test('an evaluation leaves the head at the base where an adapter saves the embed
 
   const folder = await openPreparedBase(base.out)
   const variant = await expertVariant(folder, path)
-  if (!('bypass' in variant)) throw new Error('expected a bypass')
+  if (variant.bypass === undefined) throw new Error('expected a bypass')
+  const changed = new Map<string, Float32Array<ArrayBuffer>>()
+  for (const name of variant.change?.targets.keys() ?? [])
+    changed.set(name, await variant.change!.valuesOf(name, base.weights.tensors.get(name)!))
   const [file] = base.manifest.graphs
-  const outputs = await outputsOf(MODEL, base, variant.changed, new Map([[file, variant.bypass]]))
+  const outputs = await outputsOf(MODEL, base, changed, new Map([[file, variant.bypass]]))
   const torch = await torchOutputs(MODEL, 'adapter')
   expect(lastDifference(outputs, torch) / rangeOf(torch.data as Float32Array)).toBeLessThan(1e-3)
 
@@ -39,6 +42,6 @@ test('an evaluation leaves the head at the base where an adapter saves the embed
   const merged = await base.weights.patched(source).catch((thrown: unknown) => thrown)
   await source.close()
   expect(isTritswapError(merged, 'unsupported')).toBe(true)
-  const compared = await finetunedTensors(folder, path).catch((thrown: unknown) => thrown)
-  expect(isTritswapError(compared, 'unsupported')).toBe(true)
+  await variant.close()
+  await folder.close()
 })

@@ -5,7 +5,6 @@
  */
 import { create } from '@bufbuild/protobuf'
 import { ONNX_TYPE } from '../../format/dtype.ts'
-import type { HoistedInput } from '../../format/index.ts'
 import {
   type AttributeProto,
   AttributeProto_AttributeType,
@@ -60,7 +59,7 @@ export function newInt(name: string, value: number): AttributeProto {
 /** A tensor as a graph input. A size is a number, or the name of one that the feed decides. */
 export function newInput(
   name: string,
-  dtype: HoistedInput['dtype'],
+  dtype: keyof typeof ONNX_TYPE,
   dims: readonly (number | string)[],
 ): ValueInfoProto {
   const dim = dims.map((size) =>

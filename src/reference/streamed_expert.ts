@@ -1,0 +1,67 @@
+import { tensorsOf } from '../format/contributions.ts'
+import { decodeValues, readHead, readSection, type TritHead, type TritTable } from '../format/index.ts'
+import type { ByteSource } from '../source/source.ts'
+import type { ReferenceExpert } from './expert.ts'
+import { type MergeEntry, mergedTensor, mergeParts } from './merge.ts'
+import type { WeightChange } from './streamed_weights.ts'
+import type { WeightTable } from './weight_table.ts'
+
+/** An expert whose tensors are decoded when they are asked for: `values` holds only those. */
+export class StreamedExpert implements ReferenceExpert {
+  readonly table: TritTable
+  readonly values: Float32Array[]
+  readonly #head: TritHead
+  readonly #source: ByteSource
+
+  private constructor(head: TritHead, source: ByteSource, table: TritTable, values: Float32Array[]) {
+    this.table = table
+    this.values = values
+    this.#head = head
+    this.#source = source
+  }
+
+  /** @param source - it must stay open. @throws {TritswapError} what reading a `.trit` file throws */
+  static async open(source: ByteSource): Promise<StreamedExpert> {
+    const head = await readHead(source)
+    return new StreamedExpert(head, source, head.table, [])
+  }
+
+  /** The same expert under another table: its targets as a base calls them. */
+  under(table: TritTable): StreamedExpert {
+    return new StreamedExpert(this.#head, this.#source, table, this.values)
+  }
+
+  /** Decodes tensors of the table into `values`. @throws {TritswapError} what reading a `.trit` file throws */
+  async load(indices: Iterable<number>): Promise<void> {
+    for (const index of indices) {
+      const tensor = this.table.tensors[index]
+      this.values[index] = decodeValues(tensor, await readSection(this.#source, this.#head, tensor))
+    }
+  }
+
+  drop(indices: Iterable<number>): void {
+    for (const index of indices) delete this.values[index]
+  }
+}
+
+/**
+ * An expert merged into a base tensor by tensor, each when it is asked for.
+ * @param only - which tensors of its table to merge
+ * @throws {TritswapError} as {@link mergeParts}
+ */
+export function mergeChange(base: WeightTable, entry: MergeEntry & { expert: StreamedExpert }): WeightChange {
+  const targets = mergeParts(base, [entry])
+  return {
+    targets,
+    async valuesOf(target, own) {
+      const parts = targets.get(target)!
+      const indices = Object.values(parts)
+        .flat()
+        .flatMap(({ contribution }) => tensorsOf(contribution).map(({ index }) => index))
+      await entry.expert.load(indices)
+      const merged = mergedTensor(own, base.shapeOf(target), parts)
+      entry.expert.drop(indices)
+      return merged
+    },
+  }
+}
