@@ -80,7 +80,7 @@ export async function openPreparedBase(folder: string): Promise<PreparedBase> {
 }
 
 /** The weights file of a prepared folder, whole or in parts. */
-export async function openWeights(
+async function openWeights(
   folder: string,
   { weights: { file, bytes, parts = [{ file, bytes }] } }: ModelManifest,
 ): Promise<ByteSource & { close(): Promise<void> }> {

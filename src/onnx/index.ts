@@ -24,7 +24,7 @@ export type { HoistedWeight } from './hoist/graph_inputs.ts'
 export { hoistModel, type QuantizedChoice } from './hoist/hoist_model.ts'
 export { bindingsOf, type HoistedModel } from './hoist/hoisted_model.ts'
 export type { HoistedGraphFile } from './hoist/rewrite.ts'
-export { type StoredWeight, withStoredWeights } from './hoist/stored_weights.ts'
+export { withStoredWeights } from './hoist/stored_weights.ts'
 
 export { weightBytes, weightPieces } from './hoist/weight_pieces.ts'
 export { weightTable } from './hoist/weight_table.ts'
