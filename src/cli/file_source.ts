@@ -5,6 +5,7 @@ import { promisify } from 'node:util'
 import type { FileFolder } from '../compress/checkpoint.ts'
 import { TritswapError } from '../errors.ts'
 import { shortSource } from '../source/memory.ts'
+import { shortOrMistaken, TELLING_BYTES } from '../source/mistaken_file.ts'
 import type { ByteSource } from '../source/source.ts'
 
 const read = promisify(readCallback)
@@ -36,20 +37,26 @@ export async function openFile(path: string): Promise<FileSource> {
   } catch (cause) {
     throw cannotOpen(path, cause)
   }
+  async function readThere(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
+    const bytes = new Uint8Array(length)
+    let filled = 0
+    while (filled < length) {
+      const { bytesRead } = await read(descriptor, bytes, filled, length - filled, offset + filled)
+      if (bytesRead === 0) throw shortSource(path, offset, length, offset + filled)
+      filled += bytesRead
+    }
+    return bytes
+  }
   return {
     name: path,
     path,
     size: async () => size,
     async read(offset, length) {
-      if (offset + length > size) throw shortSource(path, offset, length, size)
-      const bytes = new Uint8Array(length)
-      let filled = 0
-      while (filled < length) {
-        const { bytesRead } = await read(descriptor, bytes, filled, length - filled, offset + filled)
-        if (bytesRead === 0) throw shortSource(path, offset, length, offset + filled)
-        filled += bytesRead
-      }
-      return bytes
+      if (offset + length <= size) return readThere(offset, length)
+      throw shortOrMistaken(
+        shortSource(path, offset, length, size),
+        await readThere(0, Math.min(size, TELLING_BYTES)),
+      )
     },
     close: async () => closeSync(descriptor),
   }

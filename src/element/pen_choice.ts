@@ -7,6 +7,9 @@ import { formatBytes } from './units.ts'
 /** The first pens have a number key each. */
 export const KEYS = 9
 
+/** Cards that are drawn at once, and variants on one card: each change of state draws all of them again. */
+const DRAWN = 100
+
 /**
  * The pens as a group of radio cards: the base, then the experts. Each card says where the bytes are, and draws their
  * number to scale against what the expert replaces.
@@ -25,6 +28,7 @@ export class PenChoice extends LitElement {
     offline: { type: Boolean },
     empty: { type: Boolean },
     problem: {},
+    _drawn: { state: true },
   }
 
   static override styles = [base, penChoiceStyles]
@@ -38,6 +42,8 @@ export class PenChoice extends LitElement {
   /** The registry lists nothing. */
   declare empty: boolean
   declare problem: string
+  /** Cards that the visitor has asked to see so far. */
+  declare _drawn: number
 
   constructor() {
     super()
@@ -45,6 +51,7 @@ export class PenChoice extends LitElement {
     this.held = []
     this.disabled = this.offline = this.empty = false
     this.problem = ''
+    this._drawn = DRAWN
   }
 
   override render() {
@@ -56,7 +63,8 @@ export class PenChoice extends LitElement {
         : nothing
     }<fieldset part="pens" ?disabled=${this.disabled}>
         <legend class="hidden">Pens</legend>
-        ${this.pens.map((pen, index) => this.#card(pen, index))}
+        ${this.pens.map((pen, index) => (this.#isDrawn(pen, index) ? this.#card(pen, index) : nothing))}
+        ${this.#more()}
       </fieldset>
       ${
         this.empty
@@ -120,6 +128,20 @@ export class PenChoice extends LitElement {
     </div>`
   }
 
+  /** The first cards, and those that something happens to. */
+  #isDrawn(pen: Pen, index: number): boolean {
+    return index < this._drawn || pen === this.chosen || pen.place !== 'network' || pen.error !== undefined
+  }
+
+  #more() {
+    const rest = this.pens.length - this._drawn
+    if (rest <= 0) return nothing
+    const next = Math.min(rest, DRAWN)
+    return html`<button class="more" @click=${() => (this._drawn += DRAWN)}>
+      Show ${next} of ${rest} more
+    </button>`
+  }
+
   #place(pen: Pen): string {
     if (this.#holds(pen) && pen.place === 'vram') {
       const weight = this.held.find((each) => each.pen === pen)?.weight ?? 1
@@ -151,17 +173,19 @@ export class PenChoice extends LitElement {
 
   #variants(pen: Pen) {
     if (pen.variants === undefined) return nothing
+    const variants = pen.variants.slice(0, DRAWN)
+    if (!variants.includes(pen)) variants.push(pen)
     return html`<select
       class="variants figure"
       title="Size, and the share of the weights that it changes"
       aria-label="Size of ${pen.label}"
       ?disabled=${this.disabled}
       @change=${(event: Event) => {
-        const variant = pen.variants?.[(event.target as HTMLSelectElement).selectedIndex]
+        const variant = variants[(event.target as HTMLSelectElement).selectedIndex]
         this.dispatchEvent(new CustomEvent('choose-variant', { detail: { pen, variant } }))
       }}
     >
-      ${pen.variants.map((variant) => html`<option .selected=${variant === pen}>${sizeOf(variant)}</option>`)}
+      ${variants.map((variant) => html`<option .selected=${variant === pen}>${sizeOf(variant)}</option>`)}
     </select>`
   }
 

@@ -8,6 +8,7 @@ import { DTYPE_SUFFIX, isModelDtype } from '../format/dtype.ts'
 import { type GraphFile, OnnxGraph } from '../onnx/index.ts'
 import { httpSource, type Meter } from '../source/http.ts'
 import { memorySource } from '../source/memory.ts'
+import { shortOrMistaken, TELLING_BYTES } from '../source/mistaken_file.ts'
 import { fileWithCopy, type UseOfCopies } from '../source/offline_copy.ts'
 import { withRetry } from '../source/retry.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
@@ -107,7 +108,15 @@ function seekableSource(url: string, name: string): ByteSource {
   return {
     name,
     size: async (options) => (await source(options)).size(options),
-    read: async (offset, length, options) => (await source(options)).read(offset, length, options),
+    async read(offset, length, options) {
+      const from = await source(options)
+      try {
+        return await from.read(offset, length, options)
+      } catch (error) {
+        if (!isTritswapError(error, 'format')) throw error
+        throw shortOrMistaken(error, await startOf(from, options))
+      }
+    },
     async *stream(offset, options = {}) {
       const from = await source(options)
       if (from.stream) yield* from.stream(offset, options)
@@ -117,6 +126,15 @@ function seekableSource(url: string, name: string): ByteSource {
       return remote.seekable
     },
   }
+}
+
+/** The first bytes of a file; none where they cannot be had. */
+async function startOf(source: ByteSource, options?: ReadOptions): Promise<Uint8Array> {
+  for (const length of [TELLING_BYTES, TELLING_BYTES / 4]) {
+    const start = await source.read(0, length, options).catch(() => undefined)
+    if (start !== undefined) return start
+  }
+  return new Uint8Array()
 }
 
 async function fetchWhole(

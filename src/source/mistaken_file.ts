@@ -4,6 +4,8 @@
  * @module
  */
 
+import { TritswapError } from '../errors.ts'
+
 /** Bytes that are enough to tell. */
 export const TELLING_BYTES = 256
 
@@ -19,4 +21,11 @@ export function mistakenFile(start: Uint8Array): string | undefined {
   if (text.startsWith('pk\x03\x04'))
     return 'it is a zip archive or a PyTorch pickle; save the weights as safetensors'
   return undefined
+}
+
+/** The error of a source that ends too early, or what its start says of it. */
+export function shortOrMistaken(short: TritswapError, start: Uint8Array): TritswapError {
+  const why = mistakenFile(start)
+  if (why === undefined) return short
+  return new TritswapError('format', `Cannot read ${short.fields.name}: ${why}`, { fields: short.fields })
 }

@@ -83,3 +83,14 @@ test.each(['null', '[]', '{}', '<!doctype html>', 'version https://git-lfs.githu
     expect(await readFile(at('model/tritswap.json'), 'utf8')).toBe(text)
   },
 )
+
+test('weights beside a graph that are a pointer of Git LFS are named', async () => {
+  const genai = join(MODEL, 'onnx-genai/model.onnx')
+  await linkModel({ 'onnx/model.onnx': genai })
+  await writeFile(
+    at('model/onnx/model.onnx_data'),
+    'version https://git-lfs.github.com/spec/v1\noid sha256:0\n',
+  )
+  const err = expect.stringMatching(/onnx_data: it is a Git LFS pointer/)
+  expect(await prepare()).toMatchObject({ code: 1, err })
+})

@@ -190,6 +190,24 @@ describe('pens', () => {
     expect(all(switcher, 'img')).toEqual([])
   })
 
+  test('of a registry with thousands of experts a hundred cards are drawn, and those in hand', async () => {
+    const experts = Array.from({ length: 10_000 }, (_, i) => ({ ...REGISTRY.experts[0], id: `e${i}` }))
+    const registry = new Blob([JSON.stringify({ version: 1, experts })])
+    ExpertSwitcher.createLoader = fakeLoader()
+    const switcher = document.createElement('expert-switcher')
+    switcher.experts = URL.createObjectURL(registry)
+    document.body.append(switcher)
+    await switcher.load()
+    await vi.waitFor(() => expect(switcher.state.pens).toHaveLength(10_001))
+    await switcher.updateComplete
+    const cards = () => all(switcher, '.pen').length
+    await vi.waitFor(() => expect(cards()).toBe(100))
+    button(switcher, 'Show 100 of 9901 more')!.click()
+    await vi.waitFor(() => expect(cards()).toBe(200))
+    await switcher.activate('e9999')
+    await vi.waitFor(() => expect(cards()).toBe(201))
+  })
+
   test('the last switch shows its phases and, with the next token, the first one', async () => {
     const switcher = await place({ expertMs: 20, tokenMs: 1 })
     await switcher.state.choose(switcher.state.pens[1]!)

@@ -43,3 +43,21 @@ test('a server that fails at first is asked again', async () => {
   await expect(found).rejects.toMatchObject({ tag: 'network', fields: { status: 404 } })
   expect(Object.keys((await readAll(() => ({}))).pieces).length).toBeGreaterThan(10)
 })
+
+test.each([
+  [
+    'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 2506752\n'.padEnd(130, '0'),
+    /model\.onnx_data.*Git LFS pointer/,
+  ],
+  [`<!doctype html><title>App</title>${' '.repeat(500)}`, /model\.onnx_data.*HTML/],
+])('weights that are %s are named', async (text, message) => {
+  for (const ignoreRange of [false, true]) {
+    const script = () => ({ ignoreRange })
+    server.files.set('/m/model.onnx_data', { bytes: new TextEncoder().encode(text), script })
+    const source = await fetchGraph(`${server.url}/m/`, 'model.onnx')
+    await expect(hoistModel([source], { quantized: 'float' })).rejects.toMatchObject({
+      tag: 'format',
+      message: expect.stringMatching(message),
+    })
+  }
+})
