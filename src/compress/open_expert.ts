@@ -24,7 +24,7 @@ export function tensorNames(experts: readonly OpenExpert[]): string[] {
  * @throws {TritswapError} `input` when they are not the same part of the same model
  */
 export function sameTensors(experts: readonly OpenExpert[], name: string): (TritTensor | undefined)[] {
-  const tensors = experts.map(({ head }) => head.table.tensors.find((tensor) => tensor.name === name))
+  const tensors = experts.map(({ head }) => byName(head).get(name))
   const first = tensors.findIndex((tensor) => tensor !== undefined)
   for (const [i, tensor] of tensors.entries()) {
     if (tensor === undefined || meaning(tensor) === meaning(tensors[first]!)) continue
@@ -35,6 +35,15 @@ export function sameTensors(experts: readonly OpenExpert[], name: string): (Trit
     )
   }
   return tensors
+}
+
+const indexes = new WeakMap<TritHead, ReadonlyMap<string, TritTensor>>()
+
+/** A table of thousands of tensors is asked for every name that it has. */
+function byName(head: TritHead): ReadonlyMap<string, TritTensor> {
+  const known = indexes.get(head) ?? new Map(head.table.tensors.map((tensor) => [tensor.name, tensor]))
+  indexes.set(head, known)
+  return known
 }
 
 function meaning({ role, shape, target, scaling = 1, layout, feedforward = false }: TritTensor): string {

@@ -32,7 +32,21 @@ export const TABLE_MASK = 2 ** TABLE_BITS - 1
  * word is longer than 12 bits. Most are shorter, and one look-up replaces a chain of operations that each wait for
  * the one before.
  */
-export function codeTable({ m, low, cut }: GolombCode): Uint32Array {
+export function codeTable(code: GolombCode): Uint32Array {
+  const table = tables.get(code.m) ?? newTable(code)
+  // The one used last goes to the end of the map, and the first one makes room.
+  tables.delete(code.m)
+  tables.set(code.m, table)
+  const [oldest] = tables.keys()
+  if (tables.size > MAX_TABLES) tables.delete(oldest)
+  return table
+}
+
+/** Tables by m: a file of many small tensors needs the same few again and again. */
+const tables = new Map<number, Uint32Array>()
+const MAX_TABLES = 64
+
+function newTable({ m, low, cut }: GolombCode): Uint32Array {
   const table = new Uint32Array(2 ** TABLE_BITS)
   for (let window = 1; window < table.length; window++) {
     const zeros = trailingZeros(window)

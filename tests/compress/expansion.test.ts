@@ -7,10 +7,10 @@ import { decodePieces, decodeSparse, decodeTensor } from '../../src/compress/dec
 import { mergeExperts } from '../../src/compress/merge.ts'
 import { verifyFile } from '../../src/compress/verify.ts'
 import { PIECE_WEIGHTS } from '../../src/format/codecs/codec.ts'
-import { memorySpool, readHead } from '../../src/format/index.ts'
+import { encodeTernary, memorySpool, readHead, TritWriter } from '../../src/format/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import { tritswap } from '../cli/in_process.ts'
-import { buildFile } from '../format/samples.ts'
+import { buildFile, PLAIN_TABLE } from '../format/samples.ts'
 
 /** Two files of a few hundred bytes that speak of 2³⁰ weights a tensor: one of nothing, one of three entries far apart. */
 const EMPTY = { indices: new Uint32Array(), negative: new Uint8Array() }
@@ -71,4 +71,20 @@ test('tritswap decode writes no more than is in proportion, or than it is allowe
   } finally {
     await rm(folder, { recursive: true })
   }
+})
+
+test('thousands of tensors are compared and checked one after the other', async () => {
+  const shape = [2 ** 10, 2 ** 20]
+  const { words, ...code } = encodeTernary(shape, EMPTY)
+  const spool = memorySpool()
+  const writer = new TritWriter(spool)
+  for (let i = 0; i < 5000; i++) {
+    const common = { name: `w${i}`, target: `w${i}`, shape, role: 'delta' } as const
+    await writer.add({ ...common, codec: 'ternary', scale: 1, ...code }, words)
+  }
+  const file = Promise.resolve(spool.join(await writer.finish(PLAIN_TABLE)))
+  const expert = await open(file)
+  await verifyFile(expert.source, expert.head)
+  const { tensors } = await compareExperts([expert, await open(file)])
+  expect(tensors).toHaveLength(5000)
 })
