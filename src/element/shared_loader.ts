@@ -78,8 +78,7 @@ export async function leaseLoader(
     const loader = await shared.loading.catch(() => undefined)
     await loader?.dispose()
   }
-  for (const other of shared.users) other.onShared()
-  shared.users.add(user)
+  welcome(shared, user)
   for (const progress of shared.progress.values()) user.onProgress(progress)
   try {
     const loader = await abortable(shared.loading, signal)
@@ -102,6 +101,15 @@ export async function leaseLoader(
     if (!signal?.aborted) retire()
     throw error
   }
+}
+
+/**
+ * Apart from the async function above: a variable of one that waits holds on to its last value, here another user, even
+ * after that one has left.
+ */
+function welcome({ users }: Shared, user: User): void {
+  for (const other of users) other.onShared()
+  users.add(user)
 }
 
 function start(create: CreateLoader, options: Pick<LoaderOptions, 'model' | 'ort'>): Shared {
