@@ -5,7 +5,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
-import { integer, object, text } from '../format/fields.ts'
+import { integer, number, object, text } from '../format/fields.ts'
 import { parseJsonObject } from '../source/json.ts'
 import { mistakenFile } from '../source/mistaken_file.ts'
 
@@ -66,6 +66,8 @@ export function checkModelFile(file: string, name: string, bytes: Uint8Array): v
     const { eos_token_id: end } = content
     for (const token of Array.isArray(end) ? end : [end ?? 0])
       integer(token, `eos_token_id of ${name}`, -1, MAX_COUNT)
+    for (const setting of ['temperature', 'top_k', 'top_p', 'min_p', 'repetition_penalty'])
+      number(content[setting] ?? 0, `${setting} of ${name}`)
   }
 }
 

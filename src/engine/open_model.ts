@@ -226,7 +226,12 @@ function modelFiles(
         cause,
       })
     }
-    if (isAbsence(response.status)) return undefined
+    // Servers of single-page apps send their page for what is not there; JSON that is a page is named by who reads it.
+    const isPage = response.headers.get('Content-Type')?.startsWith('text/html') && !path.endsWith('.json')
+    if (isAbsence(response.status) || isPage) {
+      await response.body?.cancel()
+      return undefined
+    }
     if (!response.ok) {
       throw new TritswapError('network', `Cannot fetch ${url}: the server answered ${response.status}`, {
         fields: { url: url.href, status: response.status },

@@ -73,6 +73,8 @@ test.each([
   ['tokenizer.json', '{"model":{}}', 'model.vocab'],
   ['generation_config.json', '{"eos_token_id":"</s>"}', 'eos_token_id'],
   ['generation_config.json', '{"eos_token_id":[null]}', 'eos_token_id'],
+  ['generation_config.json', '{"temperature":"hot"}', 'temperature'],
+  ['generation_config.json', '{"top_k":{}}', 'top_k'],
 ])('%s of %s is refused for its %s', async (file, content, field) => {
   await expect(readFrom({ ...GOOD, [file]: content })).rejects.toMatchObject({
     tag: 'format',
