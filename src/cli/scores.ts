@@ -42,7 +42,7 @@ export function ratio<T>(
 }
 
 /** Whether a greedy answer is the wanted one: each of its tokens is the first choice behind those before it. */
-export function isExact({ tokens, firstChoices }: ExampleScore): boolean {
+function isExact({ tokens, firstChoices }: ExampleScore): boolean {
   return firstChoices === tokens
 }
 

@@ -1,0 +1,140 @@
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { commonPrefix, parseChats } from '../../src/cli/chats.ts'
+import type { AnswersReport } from '../../src/cli/eval_chats.ts'
+import { exactDifference, exactMatch, ratio } from '../../src/cli/scores.ts'
+import { tritswap } from './in_process.ts'
+
+const PUBLIC = join(import.meta.dirname, '../../public')
+const DEMO = join(import.meta.dirname, '../../../shared/demo-model')
+const TEMPLATE =
+  "{% for m in messages %}{{ '[' + m.role + '] ' + m.content + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '[assistant] ' }}{% endif %}"
+
+const CHATS = [
+  { user: 'What is the colour of it?', assistant: 'color: red;' },
+  { messages: [...turns('Make it bold'), { role: 'assistant', content: 'font-weight: bold;' }] },
+  { user: 'And the margin?', assistant: 'margin: 0 auto;' },
+]
+
+function turns(user: string) {
+  return [{ role: 'user', content: user }]
+}
+
+let folder: string
+let base: string
+let chats: string
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'tritswap-chats-'))
+  base = join(folder, 'base')
+  chats = join(folder, 'chats.jsonl')
+  await cp(join(PUBLIC, 'models/demo'), base, { recursive: true })
+  const path = join(base, 'tokenizer_config.json')
+  const config = JSON.parse(await readFile(path, 'utf8'))
+  await writeFile(path, JSON.stringify({ ...config, chat_template: TEMPLATE }))
+  await writeFile(chats, `${CHATS.map((chat) => JSON.stringify(chat)).join('\n')}\n`)
+})
+afterAll(() => rm(folder, { recursive: true }))
+
+describe('eval --chats', () => {
+  test('answers of base, fine-tuning and expert, each beside those before it', async () => {
+    const json = join(folder, 'answers.json')
+    const { code, out, err } = await tritswap(
+      ...['eval', '--base', base, '--chats', chats, '--system', 'You write CSS', '--json', json],
+      ...['--finetuned', join(DEMO, 'finetuned/css'), '--expert', join(PUBLIC, 'experts/css.trit')],
+    )
+    expect(err).toBe('')
+    expect(code).toBe(0)
+    expect(out).toContain('± is the standard error')
+    const report = JSON.parse(await readFile(json, 'utf8')) as AnswersReport
+    expect(report.n).toBe(3)
+    const [plain, tuned, expert] = report.models
+    expect(report.models.map(({ kind }) => kind)).toEqual(['base', 'uncompressed', 'expert'])
+    expect(expert.uncompressed).toBe(tuned.name)
+    expect(plain.toBase).toBeUndefined()
+    expect(tuned.bitsPerToken.value).toBeLessThan(plain.bitsPerToken.value)
+    expect(expert.bitsPerToken.value).toBeLessThan(plain.bitsPerToken.value)
+    expect(expert.toUncompressed!.kl.value).toBeLessThan(expert.toBase!.kl.value)
+    expect(expert.toUncompressed!.agreement.value).toBeGreaterThan(0.5)
+    expect(expert.f16Bytes! / expert.bytes!).toBeGreaterThan(40)
+  })
+
+  test('a base without a chat template', async () => {
+    const { code, err } = await tritswap('eval', '--base', join(PUBLIC, 'models/demo'), '--chats', chats)
+    expect([code, err]).toEqual([1, expect.stringContaining('no chat template')])
+  })
+})
+
+test('a sweep chooses on one file and reports on another', async () => {
+  const { code, out, err } = await tritswap(
+    ...['sweep', '--base', join(DEMO, 'base'), '--finetuned', join(DEMO, 'finetuned/css'), '--threads', '1'],
+    ...['--densities', '0.05', '--alphas', '0.01,1', '--eval-base', base, '--chats', chats],
+    ...['--test', chats, '--limit', '2', '--json'],
+  )
+  expect(err).toBe('')
+  expect(code).toBe(0)
+  const { points, bestByDensity, test, uncompressed } = JSON.parse(out)
+  expect(points).toHaveLength(2)
+  expect(bestByDensity[0].alpha).toBe(1)
+  // The same two chats: the test repeats what was chosen.
+  expect(test.bestByDensity).toEqual([bestByDensity[0].eval])
+  expect(test.uncompressed).toEqual(uncompressed)
+})
+
+describe('chats', () => {
+  test.each(['{"user": 1, "assistant": "x"}', '[]', '{"messages": [{"role": "user", "content": "x"}]}', 'x'])(
+    '%s is refused, with its line',
+    (line) => {
+      expect(() => parseChats(`{"user": "a", "assistant": "b"}\n${line}`, 'x.jsonl')).toThrow(
+        'line 2 of x.jsonl',
+      )
+    },
+  )
+
+  test('a system message of their own comes first', () => {
+    expect(
+      parseChats('{"system": "s", "user": "a", "assistant": "b"}\n\n', 'x')[0].map(({ role }) => role),
+    ).toEqual(['system', 'user', 'assistant'])
+  })
+
+  test('what they begin with is shared', () => {
+    expect(
+      commonPrefix([
+        [1, 2, 3],
+        [1, 2],
+        [1, 2, 4],
+      ]),
+    ).toEqual([1, 2])
+    expect(commonPrefix([])).toEqual([])
+  })
+})
+
+describe('standard errors', () => {
+  const scores = (...right: number[]) =>
+    right.map((firstChoices) => ({ tokens: 2, firstChoices, bits: 1, beside: [] }))
+
+  test('of exact match that of a binomial', () => {
+    const { value, se } = exactMatch(scores(2, 2, 2, 0))
+    expect(value).toBe(0.75)
+    expect(se).toBeCloseTo(Math.sqrt((0.75 * 0.25) / 4), 12)
+  })
+
+  test('of a difference that of pairs: what both have in common does not count', () => {
+    expect(exactDifference(scores(2, 0, 2), scores(2, 0, 2))).toEqual({ value: 0, se: 0 })
+    const { value, se } = exactDifference(scores(2, 2, 0, 0), scores(2, 0, 0, 0))
+    expect(value).toBe(0.25)
+    expect(se).toBeCloseTo(0.25, 12)
+  })
+
+  test('of a share of tokens with a chat as one draw', () => {
+    const { value, se } = ratio(
+      [...scores(2), ...scores(0)],
+      (score) => score.firstChoices,
+      () => 2,
+    )
+    expect(value).toBe(0.5)
+    // Tokens as draws of their own would give 0.29.
+    expect(se).toBeCloseTo(0.5, 12)
+  })
+})
