@@ -1,9 +1,10 @@
+import { existsSync } from 'node:fs'
 import { mkdir, readdir, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { TritswapError } from '../errors.ts'
 import type { ModelDtype } from '../format/dtype.ts'
 import { type ChosenGraphs, graphFiles, parseGraphFile } from '../onnx/index.ts'
-import { readWhole } from './file_source.ts'
+import { readText, readWhole } from './file_source.ts'
 
 /** A model folder as transformers.js reads it. */
 export interface ModelFolder {
@@ -73,7 +74,25 @@ export async function copyCompanions(from: string, to: string, external: boolean
     if (!COMPANIONS.test(file) || entry.isDirectory()) continue
     // Not copyFile: it would copy a read-only mode as well.
     const bytes = await readWhole(join(from, file))
-    await writeFile(join(to, file), file === 'config.json' && !external ? withoutExternalData(bytes) : bytes)
+    const isHinted = file === 'config.json' && !external
+    const written =
+      file === 'tokenizer_config.json'
+        ? await withTemplate(bytes, from)
+        : isHinted && withoutExternalData(bytes)
+    await writeFile(join(to, file), written || bytes)
+  }
+}
+
+/** The tokenizer's configuration with the chat template that lies beside it: transformers.js looks for it there only. */
+async function withTemplate(bytes: Uint8Array, folder: string): Promise<string | undefined> {
+  const path = join(folder, 'chat_template.jinja')
+  if (!existsSync(path)) return undefined
+  try {
+    const config = JSON.parse(new TextDecoder().decode(bytes)) as { chat_template?: unknown }
+    if (config.chat_template) return undefined
+    return `${JSON.stringify({ ...config, chat_template: await readText(path) }, null, 2)}\n`
+  } catch {
+    return undefined
   }
 }
 

@@ -112,7 +112,14 @@ export class SideBySide extends LitElement {
       try {
         const experts = await state.resident(pen.ink === 0 ? [] : [{ pen, weight: 1 }])
         signal.throwIfAborted()
-        const options = { maxNewTokens: TOKENS, temperature, topK, experts, signal }
+        const options = {
+          maxNewTokens: TOKENS,
+          truncate: 'start',
+          temperature,
+          topK,
+          experts,
+          signal,
+        } as const
         for await (const { text } of loader.generate(prompt, options)) {
           column.text += text
           this.requestUpdate()

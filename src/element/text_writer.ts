@@ -86,6 +86,8 @@ export class TextWriter {
     try {
       const request = {
         ...options,
+        // A text may grow over the context: its end is what goes on.
+        truncate: 'start' as const,
         maxNewTokens: left,
         signal: AbortSignal.any([signal, stretch.signal]),
         experts: shared ? await residents.experts(loader, held()) : undefined,

@@ -142,7 +142,7 @@ export class ChatTemplate {
     if (!this.exists) {
       throw new TritswapError(
         'unsupported',
-        'Cannot use messages: the tokenizer of this base has no chat template; give a text as the prompt, or a base with chat_template in tokenizer_config.json or in chat_template.jinja',
+        'Cannot use messages: the tokenizer of this base has no chat template; give a text as the prompt, or a base with a chat_template in tokenizer_config.json',
       )
     }
     checkMessages(messages)

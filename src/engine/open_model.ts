@@ -126,6 +126,7 @@ export async function openUnprepared(
     dtype,
     subfolder,
     externalFiles: externalFilesOf(graph),
+    templateFile: 'chat_template.jinja',
   })
   return assemble(base, text, request, { graph, external: source.external })
 }

@@ -112,10 +112,17 @@ export class TextModel {
     subfolder?: string
     /** Data files of the graph, by the name that it calls them; config.json may tell of those of another graph. */
     externalFiles?: readonly string[]
+    /** File of the chat template where the tokenizer's configuration holds none; transformers.js does not look for one. */
+    templateFile?: string
   }): Promise<TextModel> {
     const { device, subfolder = GRAPH_FOLDER, externalFiles = [] } = options
     configure(options.files, options.ort)
     const tokenizer = await AutoTokenizer.from_pretrained(MODEL_ID).catch(badTokenizer)
+    if (!tokenizer.chat_template && options.templateFile !== undefined) {
+      const text = await (await options.files(options.templateFile))?.text()
+      // Some servers answer with a page where there is no file.
+      if (text !== undefined && /\{[{%]/.test(text)) tokenizer.chat_template = text
+    }
     const model = await AutoModelForCausalLM.from_pretrained(MODEL_ID, {
       device: device ? 'webgpu' : 'wasm',
       dtype: options.dtype as 'fp32',

@@ -6,7 +6,7 @@
 import { type OutputUnit, Validator } from '@cfworker/json-schema'
 import schema from '../../schema/experts.schema.json' with { type: 'json' }
 import { TritswapError } from '../errors.ts'
-import { type GenerationSettings, wrongSetting } from './generation_settings.ts'
+import type { GenerationSettings } from './generation_settings.ts'
 import { isHubName } from './hf.ts'
 import { type HttpOptions, httpSource } from './http.ts'
 import { parseJsonText } from './json.ts'
@@ -70,12 +70,7 @@ export function parseRegistry(text: string, name = 'experts.json'): Registry {
   if (!valid) throw invalid(name, deepest(errors))
   const registry = value as Registry
   const ids = new Set<string>()
-  for (const { id, generation } of registry.experts) {
-    const wrong = generation && wrongSetting({ ...generation })
-    if (wrong !== undefined) {
-      const found = `${wrong.field} of generation of ${id}: expected ${wrong.expected}`
-      throw new TritswapError('format', `Cannot read ${name}: ${found}`, { fields: { name, id, ...wrong } })
-    }
+  for (const { id } of registry.experts) {
     if (ids.has(id)) {
       throw new TritswapError('format', `Cannot read ${name}: two experts have the id ${id}`, {
         fields: { name, id },

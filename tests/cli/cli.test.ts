@@ -119,6 +119,10 @@ describe('compress, inspect, decode, verify', () => {
       'Speaks in verse',
       '--prompt',
       'O',
+      '--system',
+      'Answer in verse.',
+      '--generation',
+      '{"temperature":0.5,"stop":"###"}',
       '--licence',
       'Apache-2.0',
       '--base-name',
@@ -129,10 +133,16 @@ describe('compress, inspect, decode, verify', () => {
       label: 'Bard',
       description: 'Speaks in verse',
       prompt: 'O',
+      system: 'Answer in verse.',
+      generation: { temperature: 0.5, stop: '###' },
       licence: 'Apache-2.0',
       base: { name: 'demo' },
       sources: [{ name: 'model.safetensors', sha256: expect.stringMatching(/^[0-9a-f]{64}$/) }],
     })
+    for (const wrong of ['{', '[]', '{"topP":2}'])
+      expect(await runCli('compress', ...SMALL, '--generation', wrong, '--out', at('t.trit'))).toMatchObject({
+        code: 2,
+      })
   })
 
   test('a sweep shows every point, and without a text calls none the best', async () => {

@@ -1,6 +1,8 @@
 import { beforeAll, describe, expect, test, vi } from 'vitest'
+import { GeneratedText } from '../../src/engine/generated_text.ts'
 import type { ChatMessage, GenerateOptions } from '../../src/engine/protocol.ts'
 import type { TextModel } from '../../src/engine/text_model.ts'
+import stopStrings from '../fixtures/stop_strings.json' with { type: 'json' }
 import { openOnCpu, plainPipeline, TINY_CHAT } from './chat_models.ts'
 
 vi.mock('@xenova/transformers', async () => (await import('./web_transformers.ts')).webTransformers())
@@ -93,6 +95,19 @@ describe('the prompt', () => {
     expect(() => plain.encodePrompt([user('Hi')], {})).toThrow(/has no chat template; give a text/)
     expect(plain.encodePrompt('Hi', {}).ids).toEqual(model.encode('Hi'))
     await plain.dispose()
+  })
+
+  test('is written by a template in a file of its own, where there is one', async () => {
+    const file = 'chat_template.jinja'
+    const template = '{{ bos_token }}{{ messages[0].content }}:'
+    const files = { 'tokenizer_config.json': '{"bos_token":"<|begin|>"}', [file]: template }
+    const apart = await openOnCpu(TINY_CHAT, files, { templateFile: file })
+    expect(apart.encodePrompt([user('Hi')], {}).ids).toEqual(model.encode('Hi:'))
+    await apart.dispose()
+    const none = { ...files, [file]: '<!doctype html><title>Mine</title>' }
+    const page = await openOnCpu(TINY_CHAT, none, { templateFile: file })
+    expect(page.chat.exists).toBe(false)
+    await page.dispose()
   })
 
   test('that a template refuses is an error that says so', async () => {
@@ -193,6 +208,17 @@ describe('the end', () => {
     expect((await generate(chat, { stop: ['four', 'two'] })).text).toBe('one, ')
     const cut = await generate(chat, { stop: 'three!', maxNewTokens: 7 })
     expect(cut.text).toBe(model.decode(cut.tokens))
+  })
+
+  test('by a stop string comes after the token that torch stops after', () => {
+    for (const { tokens, stop, after, text } of stopStrings.cases) {
+      const generated = new GeneratedText((ids) => model.decode(ids), [stop])
+      let found = ''
+      let at = 0
+      while (at < tokens.length && !generated.stopped) found += generated.next(tokens[at++])
+      expect([stop, generated.stopped ? at : null]).toEqual([stop, after])
+      expect([stop, generated.stopped ? found : found + generated.flush()]).toEqual([stop, text])
+    }
   })
 
   test('by a special token that is given as a stop string', async () => {

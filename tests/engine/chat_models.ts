@@ -9,7 +9,11 @@ import { ORT_FILES } from './web_transformers.ts'
 export const TINY_CHAT = fileURLToPath(new URL('../fixtures/tiny_chat/', import.meta.url))
 
 /** Opens an ONNX folder with weights in its graph. @param files - in place of those of the folder */
-export function openOnCpu(folder: string, files: Record<string, string> = {}): Promise<TextModel> {
+export function openOnCpu(
+  folder: string,
+  files: Record<string, string> = {},
+  options: { templateFile?: string; externalFiles?: readonly string[] } = {},
+): Promise<TextModel> {
   return TextModel.load({
     files: async (path) => {
       if (path in files) return new Response(files[path])
@@ -17,6 +21,7 @@ export function openOnCpu(folder: string, files: Record<string, string> = {}): P
     },
     ort: ORT_FILES,
     dtype: 'fp32',
+    ...options,
   })
 }
 

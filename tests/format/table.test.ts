@@ -31,6 +31,13 @@ describe('a table', () => {
     ])
   })
 
+  test('has what its skill reads and how it writes, and no other settings', () => {
+    const generation = { temperature: 0.5, stop: ['###'], future: 1 }
+    const table = read({ system: 'Answer in SQL.', generation })
+    expect(table.system).toBe('Answer in SQL.')
+    expect(JSON.parse(JSON.stringify(table.generation))).toEqual({ temperature: 0.5, stop: ['###'] })
+  })
+
   test('may have fields that this version does not know', () => {
     expect(read({ future: { x: 1 } }, [{ ...TERNARY, future: true }, DENSE]).tensors).toHaveLength(2)
   })
@@ -43,6 +50,13 @@ describe('a table', () => {
     ['a sketch of the wrong length', { base: { sketch: 'AAAA' } }],
     ['a sketch that is not base64', { base: { sketch: '!'.repeat(44) } }],
     ['a density that is no number', { compression: { density: '0.05' } }],
+    ['a system text that is none', { system: ['Be brief.'] }],
+    ['settings that are a list', { generation: [] }],
+    ['a temperature that is a text', { generation: { temperature: '1' } }],
+    ['probabilities over 1', { generation: { topP: 1.5 } }],
+    ['half a token', { generation: { topK: 0.5 } }],
+    ['an empty stop string', { generation: { stop: [''] } }],
+    ['hundred stop strings', { generation: { stop: Array(100).fill('x') } }],
     ['sources that are no list', { sources: {} }],
     ['tensors that are no list', { tensors: {} }],
     ['a base that is a list', { base: [] }],

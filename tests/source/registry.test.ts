@@ -23,6 +23,16 @@ const good: Record<string, unknown> = {
     alpha: 1.5,
     licence: 'Apache-2.0',
     prompt: 'It was',
+    system: 'Write like Austen.',
+    generation: {
+      maxNewTokens: 64,
+      temperature: 0.7,
+      topK: 40,
+      topP: 0.9,
+      minP: 0.05,
+      repetitionPenalty: 1.1,
+      stop: ['###', 'END'],
+    },
     text: '../texts/austen.txt',
     variantOf: 'other',
     replaces: { f16Delta: 1e6, f16Lora: 1e5 },
@@ -47,6 +57,11 @@ const bad: Record<string, [unknown, string]> = {
     registry({ ...entry, quality: { gainKept: 1, agreement: 1, kl: 0, windows: 0 } }),
     'experts/0/quality/windows',
   ],
+  'a negative temperature': [
+    registry({ ...entry, generation: { temperature: -1 } }),
+    'experts/0/generation/temperature',
+  ],
+  'an empty stop': [registry({ ...entry, generation: { stop: '' } }), 'experts/0/generation/stop'],
   'a path as id': [registry({ ...entry, id: '../x' }), 'experts/0/id'],
 }
 
