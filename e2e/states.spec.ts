@@ -1,7 +1,6 @@
 /**
- * Every state of the page: what it says, that one can go on from it, and that axe finds nothing in it. In the long tier
- * each is looked at on a desktop and on a phone, in light and in dark; in the quick tier in one of these four, by turns.
- * With `SCREENSHOTS=1` the pictures in docs/images/states are taken anew, in all four.
+ * Every state of the page: what it says, that one can go on from it, and that axe finds nothing in it. With
+ * `SCREENSHOTS=1` the pictures in docs/images/states are taken anew.
  *
  * @module
  */
@@ -10,53 +9,12 @@ import { join } from 'node:path'
 import { type BrowserContext, expect, type Page, test } from '@playwright/test'
 import type { GeneratedToken } from '../src/loader/index.ts'
 import { startStaticServer } from './servers/static_server.ts'
-import { card, expectNoSeriousViolations, pen, ready } from './support/page.ts'
+import { card, pen, ready } from './support/page.ts'
+import { DESKTOP, look } from './support/states.ts'
 import { LONG } from './support/tier.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 const DIST = { '': join(ROOT, 'dist') }
-/** Where pictures are written, and how; those of the docs are small. */
-const PICTURES = process.env.SCREENSHOTS
-  ? { folder: join(ROOT, 'docs/images/states'), type: 'jpeg' as const, quality: 60 }
-  : { folder: join(ROOT, 'test-results/states'), type: 'png' as const }
-const DESKTOP = { width: 1280, height: 800 }
-const PHONE = { width: 390, height: 844 }
-/** The ways that visitors see the page. */
-const FORMS = Object.entries({ phone: PHONE, desktop: DESKTOP }).flatMap(([device, viewport]) =>
-  (['dark', 'light'] as const).map((colorScheme) => ({ device, viewport, colorScheme })),
-)
-const STATES = [
-  'no-webgpu',
-  'loading',
-  'partial',
-  'error',
-  'empty-registry',
-  'ready',
-  'written',
-  'offline',
-  'device-lost',
-] as const
-type State = (typeof STATES)[number]
-
-/** Looks at a state in every form, or in one of them in the quick tier. */
-async function look(page: Page, state: State): Promise<void> {
-  const all = LONG || process.env.SCREENSHOTS !== undefined
-  const turn = STATES.indexOf(state) % FORMS.length
-  for (const { device, viewport, colorScheme } of all ? FORMS : [FORMS[turn]!]) {
-    await page.setViewportSize(viewport)
-    await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
-    await expectNoSeriousViolations(page)
-    await page.evaluate(() => window.scrollTo(0, 0))
-    const { folder, ...options } = PICTURES
-    await page.screenshot({
-      ...options,
-      path: join(folder, `${state}-${device}-${colorScheme}.${options.type}`),
-    })
-    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
-    expect(overflow, `${state} is wider than a ${device}`).toBeLessThanOrEqual(0)
-  }
-  await page.setViewportSize(DESKTOP)
-}
 
 declare global {
   interface Window {

@@ -3,10 +3,12 @@
  *
  * @module
  */
-import { html, render, svg } from 'lit'
+import { html, nothing, render, svg } from 'lit'
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
 import { BringYourOwn } from './bring_your_own.ts'
+import { doorOf } from './doors.ts'
 import { Measure } from './measure.ts'
+import { heldOutTexts } from './measurement.ts'
 import { SideBySide } from './side_by_side.ts'
 import { Workbench } from './workbench.ts'
 
@@ -76,13 +78,42 @@ async function copy(event: Event): Promise<void> {
 
 /** Draws the sections and updates them with the switcher. */
 export function showBelow(place: HTMLElement, switcher: ExpertSwitcher): void {
-  render(
-    html`<section aria-labelledby="side-by-side">
-        <h2 id="side-by-side">All pens, one prompt, side by side</h2>
-        <p>The prompt above, written on by each pen in turn, 40 tokens each.</p>
+  const draw = () => render(sections(switcher), place)
+  draw()
+  const parts = place.querySelectorAll<SideBySide | Measure | BringYourOwn>(
+    'trit-side-by-side, trit-measure, trit-bring-your-own',
+  )
+  let seen = ''
+  switcher.addEventListener('change', () => {
+    const { mode, prompt, state } = switcher
+    // The switcher changes with every token; the sections show only this.
+    const shown = [
+      mode,
+      state.status,
+      prompt.trim() === '',
+      state.exchanges.length,
+      ...state.pens.map(({ id }) => id),
+    ].join()
+    if (shown === seen) return
+    seen = shown
+    draw()
+    for (const part of parts) part.requestUpdate()
+  })
+}
+
+function sections(switcher: ExpertSwitcher) {
+  const { mode, state } = switcher
+  const door = doorOf(location.search)
+  return html`<section aria-labelledby="side-by-side">
+        <h2 id="side-by-side">All pens, one ${mode === 'chat' ? 'question' : 'prompt'}, side by side</h2>
+        <p>${
+          mode === 'chat'
+            ? 'Your question, or the last one of the chat, answered by each pen in turn, in 40 tokens each.'
+            : 'The prompt above, written on by each pen in turn, 40 tokens each.'
+        }</p>
         <trit-side-by-side .switcher=${switcher}></trit-side-by-side>
       </section>
-      <section aria-labelledby="measure">
+      <section aria-labelledby="measure" ?hidden=${state.registryRead && heldOutTexts(state.pens).length === 0}>
         <h2 id="measure">Measure</h2>
         <trit-measure .switcher=${switcher}></trit-measure>
       </section>
@@ -116,21 +147,11 @@ export function showBelow(place: HTMLElement, switcher: ExpertSwitcher): void {
         </div>
       </section>
       <footer>
-        <a href="./models/demo/MODEL_CARD.md">About the base</a>
-        <a href="./experts/experts.json">The registry of the experts</a>
-      </footer>`,
-    place,
-  )
-  const parts = place.querySelectorAll<SideBySide | Measure | BringYourOwn>(
-    'trit-side-by-side, trit-measure, trit-bring-your-own',
-  )
-  let seen = ''
-  switcher.addEventListener('change', () => {
-    const { status, pens } = switcher.state
-    // The switcher changes with every token; the sections show only this.
-    const shown = [status, switcher.prompt.trim() === '', ...pens.map(({ id }) => id)].join()
-    if (shown === seen) return
-    seen = shown
-    for (const part of parts) part.requestUpdate()
-  })
+        ${
+          door === undefined
+            ? nothing
+            : html`<a href=${door.card}>About the base</a>
+              <a href=${door.setting.experts}>The registry of the experts</a>`
+        }
+      </footer>`
 }

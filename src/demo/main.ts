@@ -1,5 +1,6 @@
 import '../element/define.ts'
 import { formatBytes } from '../element/units.ts'
+import { openDoor, showDoors } from './doors.ts'
 import { linkAddress } from './link.ts'
 
 const switcher = document.querySelector('expert-switcher')!
@@ -41,6 +42,8 @@ function showVram({ base, experts, journal }: { base: number; experts: number; j
   vram.replaceChildren(...rows)
 }
 
+openDoor(switcher, location.search)
+showDoors(document.querySelector<HTMLElement>('#doors')!, location.search)
 linkAddress(switcher)
 
 new IntersectionObserver(

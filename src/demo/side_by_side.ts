@@ -12,7 +12,7 @@ interface Column {
 
 const TOKENS = 40
 
-/** Continues one prompt with every pen in turn. Each call is bound to its expert, so the manuscript is not disturbed. */
+/** Continues one prompt, or answers one question, with every pen in turn. Each call is bound to its expert, so the manuscript is not disturbed. */
 export class SideBySide extends LitElement {
   static override properties = { switcher: { attribute: false }, _columns: { state: true } }
 
@@ -70,7 +70,7 @@ export class SideBySide extends LitElement {
   }
 
   override render() {
-    const { state, prompt } = this.switcher
+    const { state } = this.switcher
     const running = this.#running !== undefined
     const columns = this._columns.length > 0 ? this._columns : state.pens.map((pen) => ({ pen, text: '' }))
     return html`${
@@ -78,7 +78,7 @@ export class SideBySide extends LitElement {
         ? html`<button @click=${() => this.#running?.abort()}>Stop all</button>`
         : html`<button
             class="primary"
-            ?disabled=${state.status !== 'ready' || prompt.trim() === ''}
+            ?disabled=${state.status !== 'ready' || this.#given() === ''}
             @click=${() => this.#run()}
             >Try all pens</button
           >`
@@ -95,17 +95,26 @@ export class SideBySide extends LitElement {
       </div>`
   }
 
-  /** The prompt of the shown texts; the switcher's prompt may have changed since. */
+  /** What the pens are given: the prompt; of a chat where nothing is typed, the last question. */
+  #given(): string {
+    const { mode, prompt, state } = this.switcher
+    if (prompt.trim() !== '') return prompt
+    return mode === 'chat' ? (state.exchanges.at(-1)?.question ?? '') : ''
+  }
+
+  /** The prompt of the shown texts, which the answers to a question do not go on from. */
   #prompt = ''
 
   async #run(): Promise<void> {
-    const { state, prompt, temperature, topK } = this.switcher
+    const { mode, state, temperature, topK } = this.switcher
+    const given = this.#given()
     const { loader } = state
     if (loader === undefined) return
     const controller = new AbortController()
     const { signal } = controller
     this.#running = controller
-    this.#prompt = prompt
+    this.#prompt = mode === 'chat' ? '' : given
+    const prompt = mode === 'chat' ? [{ role: 'user' as const, content: given }] : given
     this._columns = state.pens.map((pen) => ({ pen, text: '' }))
     for (const column of this._columns) {
       const { pen } = column

@@ -1,4 +1,5 @@
 import { html, nothing, type TemplateResult } from 'lit'
+import { downloadText } from './download_size.ts'
 import type { SwitcherState } from './switcher_state.ts'
 import { formatBytes } from './units.ts'
 import { howToGetWebGpu } from './webgpu_help.ts'
@@ -36,7 +37,11 @@ export function baseState(
                 </p>
                 <button class="primary" @click=${load}>Go on loading</button>`
             : html`<h2>The base is not loaded</h2>
-                <p>It is read once and then stays in this device’s memory. Nothing you type leaves the browser.</p>
+                <p class="figure">${state.download === undefined ? nothing : downloadText(state.download)}</p>
+                <p>
+                  The model is kept in this browser for the next visit; a download that is stopped goes on where it was. Nothing
+                  you type leaves the browser.
+                </p>
                 <button class="primary" @click=${load}>Load the base</button>`
         }
       </div>`
@@ -60,6 +65,18 @@ export function baseState(
         <button class="primary" @click=${load}>Try again</button>
       </div>`
   }
+}
+
+/** What stands in place of the chat on a base that knows no roles. */
+export function noTemplate(write: () => void): TemplateResult {
+  return html`<div class="state problem" part="state" role="alert">
+    <h2>This base cannot chat</h2>
+    <p>
+      Its tokenizer has no chat template: the model was made to go on from a text, not to answer. Load an instruct model to
+      chat, or give this one a beginning.
+    </p>
+    <button class="primary" @click=${write}>Go on from a text</button>
+  </div>`
 }
 
 function line(state: SwitcherState) {

@@ -1,13 +1,20 @@
-import { html, LitElement, nothing, type PropertyValues } from 'lit'
+import { html, LitElement, type PropertyValues } from 'lit'
+import type { GenerateOptions } from '../loader/index.ts'
 import { readRegistry } from '../source/registry.ts'
-import { baseState } from './base_state.ts'
+import { readNumber, readStopStrings, readText } from './attributes.ts'
+import { baseState, noTemplate } from './base_state.ts'
+import type { AskOptions } from './chat_session.ts'
 import { switcherStyles } from './expert_switcher_styles.ts'
 import type { Blend } from './mix.ts'
+import { paceOf } from './pace.ts'
 import { KEYS } from './pen_choice.ts'
 import type { Pen, WeightedId } from './pens.ts'
+import { type FormPurpose, promptForm, type Sample } from './prompt_form.ts'
+import { textOf } from './runs.ts'
 import type { CreateLoader } from './shared_loader.ts'
 import { type SwitcherEvents, SwitcherState } from './switcher_state.ts'
 import { base, theme } from './theme.ts'
+import type { WrittenToken } from './token_writer.ts'
 
 /** The switchers on the page, in order. When none has the focus, number keys go to the first. */
 const connected: ExpertSwitcher[] = []
@@ -17,9 +24,15 @@ export type ExpertSwitcherEvents = { [K in keyof SwitcherEvents]: CustomEvent<Sw
   change: CustomEvent<null>
 }
 
+/** What the model is used for: to go on from a text, or to answer. */
+export type SwitcherMode = 'manuscript' | 'chat'
+
+/** Of the likeliest tokens, so many are chosen from where a page sets a temperature and nothing else. */
+const TOP_K = 40
+
 /**
- * A base model, its experts as pens, and the manuscript that they write. Several with the same `model` on a page share
- * one engine; each writes with its own experts.
+ * A base model, its experts as pens, and the manuscript or the chat that they write. Several with the same `model` on a
+ * page share one engine; each writes with its own experts.
  *
  * @fires ready {CustomEvent<ModelInfo>} The base is in VRAM.
  * @fires progress {CustomEvent<FetchProgress>} Bytes of the base or of an expert arrived.
@@ -28,11 +41,11 @@ export type ExpertSwitcherEvents = { [K in keyof SwitcherEvents]: CustomEvent<Sw
  * @fires error {CustomEvent<Error>} The base, an expert or the writing failed; the element shows it as well.
  * @fires change {CustomEvent<null>} Anything that is shown changed.
  *
- * @slot empty - shown in the manuscript before anything is written
+ * @slot empty - shown in the manuscript or the chat before anything is written
  * @slot unsupported - what to do without WebGPU, in place of the list of browsers
  *
  * @csspart grid - all of it
- * @csspart state - stands in place of the manuscript while there is no base
+ * @csspart state - stands in place of manuscript and chat while there is no base
  * @csspart prompt - the prompt in the manuscript
  * @csspart pens - the group of pens
  * @csspart pen - one of them
@@ -58,10 +71,17 @@ export class ExpertSwitcher extends LitElement {
     model: {},
     experts: {},
     ort: {},
+    mode: {},
     prompt: {},
+    system: { converter: readText },
+    stopStrings: { attribute: 'stop', converter: readStopStrings },
     maxNewTokens: { attribute: 'max-new-tokens', type: Number },
-    temperature: { type: Number },
-    topK: { attribute: 'top-k', type: Number },
+    temperature: { converter: readNumber },
+    topK: { attribute: 'top-k', converter: readNumber },
+    topP: { attribute: 'top-p', converter: readNumber },
+    minP: { attribute: 'min-p', converter: readNumber },
+    repetitionPenalty: { attribute: 'repetition-penalty', converter: readNumber },
+    seed: { converter: readNumber },
     autoload: { type: Boolean },
     active: {
       noAccessor: true,
@@ -89,25 +109,60 @@ export class ExpertSwitcher extends LitElement {
    */
   declare ort: string
   /**
-   * The text to go on from.
+   * `manuscript` goes on from a text, `chat` answers; a chat needs a base whose tokenizer has a chat template.
+   * @attr mode
+   */
+  declare mode: SwitcherMode
+  /**
+   * The text to go on from; in a chat, the next question.
    * @attr prompt
    */
   declare prompt: string
+  /**
+   * System message of the chat. Unset, it is the one that comes with the expert in hand, if there is one.
+   * @attr system
+   */
+  declare system: string | undefined
+  /**
+   * Texts that end what is written where one of them would come. In the attribute, one text, or several as a JSON array.
+   * @attr stop
+   */
+  declare stopStrings: string | readonly string[] | undefined
   /**
    * Tokens that are written at once, at most; an end token ends the text earlier.
    * @attr max-new-tokens
    */
   declare maxNewTokens: number
   /**
-   * 0 takes the likeliest token each time; above 0, chance chooses among the `topK` likeliest.
+   * 0 takes the likeliest token each time; above 0, chance chooses. Unset, what the expert or the base say, else 0.
    * @attr temperature
    */
-  declare temperature: number
+  declare temperature: number | undefined
   /**
-   * How many of the likeliest tokens chance chooses from.
+   * How many of the likeliest tokens chance chooses from; 40 where only `temperature` is set.
    * @attr top-k
    */
-  declare topK: number
+  declare topK: number | undefined
+  /**
+   * Chance chooses from the fewest tokens whose probabilities sum up to this.
+   * @attr top-p
+   */
+  declare topP: number | undefined
+  /**
+   * Chance chooses from tokens that are at least so likely, as a share of the likeliest one's probability.
+   * @attr min-p
+   */
+  declare minP: number | undefined
+  /**
+   * Above 1, tokens that were there before become less likely.
+   * @attr repetition-penalty
+   */
+  declare repetitionPenalty: number | undefined
+  /**
+   * With the same seed, chance chooses the same tokens.
+   * @attr seed
+   */
+  declare seed: number | undefined
   /**
    * Load the base at once instead of asking with a button.
    * @attr autoload
@@ -125,10 +180,9 @@ export class ExpertSwitcher extends LitElement {
     this.model = ''
     this.experts = ''
     this.ort = ''
+    this.mode = 'manuscript'
     this.prompt = ''
     this.maxNewTokens = 120
-    this.temperature = 0
-    this.topK = 40
     this.autoload = false
     this.state = new SwitcherState(
       () => (this.constructor as typeof ExpertSwitcher).createLoader,
@@ -205,20 +259,60 @@ export class ExpertSwitcher extends LitElement {
     return this.state.open(this.model, this.ort || undefined)
   }
 
-  /** Writes on from the prompt, after loading the base if need be; resolves when the text has ended or was stopped. */
+  /**
+   * Writes on from the prompt, or asks it in a chat, after loading the base if need be; resolves when the text has ended or
+   * was stopped.
+   */
   async generate(): Promise<void> {
-    if (this.state.status === 'idle' || this.state.status === 'loading') await this.load()
-    const { maxNewTokens, temperature, topK } = this
-    return this.state.write(this.prompt, { maxNewTokens, temperature, topK })
+    await this.#loaded()
+    if (this.mode === 'chat') return this.ask(this.prompt)
+    return this.state.write(this.prompt, this.#options())
   }
 
-  /** Ends {@link generate}; the text so far stays. */
+  /**
+   * Asks something in the chat, after loading the base if need be; resolves when the answer has ended or was stopped.
+   * @param options - `fresh` begins a new chat
+   */
+  async ask(question: string, { fresh }: Pick<AskOptions, 'fresh'> = {}): Promise<void> {
+    await this.#loaded()
+    if (this.state.info?.chat !== true || this.state.writing) return
+    if (question === this.prompt) this.prompt = ''
+    await this.state.ask(question, { ...this.#options(), fresh })
+  }
+
+  /** Goes on with the last answer of the chat, which was stopped or reached the token limit. */
+  continueAnswer(): Promise<void> {
+    return this.state.continueAnswer(this.#options())
+  }
+
+  /** Answers the last question of the chat again, with the pens in hand. */
+  regenerate(): Promise<void> {
+    return this.state.regenerate(this.#options())
+  }
+
+  /** Ends what is being written; the text so far stays. */
   stop(): void {
     this.state.stop()
   }
 
+  async #loaded(): Promise<void> {
+    if (this.state.status === 'idle' || this.state.status === 'loading') await this.load()
+  }
+
+  /** What the page set; the rest is left to the expert, the base and the loader. */
+  #options(): GenerateOptions {
+    const { maxNewTokens, temperature, topP, minP, repetitionPenalty, seed, stopStrings, system } = this
+    const topK =
+      this.topK ?? (temperature !== undefined && topP === undefined && minP === undefined ? TOP_K : undefined)
+    const set = { maxNewTokens, temperature, topK, topP, minP, repetitionPenalty, seed, stop: stopStrings }
+    const options = this.mode === 'chat' ? { ...set, system } : set
+    return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+  }
+
   protected override willUpdate(changed: PropertyValues<this>): void {
     if (changed.has('experts') && this.experts !== '') void this.#readRegistry(this.experts)
+    if (changed.has('model') && this.model !== '' && !this.autoload && this.state.status === 'idle')
+      void this.state.measureDownload(this.model, this.ort || undefined)
     // An element that was removed before its first update has nothing to load for.
     if (changed.has('autoload') && this.autoload && this.isConnected) void this.load()
   }
@@ -229,8 +323,8 @@ export class ExpertSwitcher extends LitElement {
 
   protected override render() {
     const { state } = this
-    return html`<div class="grid" part="grid">
-      ${this.#sheet()}
+    return html`<div class="grid ${this.mode === 'chat' ? 'chat' : ''}" part="grid">
+      ${this.#sheet()} ${this.#form()}
       <div class="pens">
         <trit-pen-choice
           exportparts="pens, pen"
@@ -257,7 +351,6 @@ export class ExpertSwitcher extends LitElement {
           @blend=${({ detail }: CustomEvent<Blend>) => state.blend(detail.second, detail.share)}
         ></trit-mix>
       </div>
-      ${this.#form()}
       <trit-switch-bar
         exportparts="last-switch"
         .last=${state.lastSwitch}
@@ -276,78 +369,108 @@ export class ExpertSwitcher extends LitElement {
         startAgain: () => void this.#startAgain(),
       })
     }
+    return this.mode === 'chat' ? this.#chat() : this.#manuscript()
+  }
+
+  #manuscript() {
+    const { state } = this
     return html`<trit-manuscript
       exportparts="prompt"
       .prompt=${state.prompt}
       .tokens=${state.tokens}
+      .pace=${this.#pace(state.tokens)}
       ?writing=${state.writing}
       ><slot name="empty" slot="empty">Ready. Choose a pen, give it a beginning, and let it write.</slot></trit-manuscript
     >`
   }
 
-  #form() {
+  #chat() {
     const { state } = this
-    const ready = state.status === 'ready'
-    return html`<form @submit=${this.#onSubmit}>
-      <textarea
-        aria-label="Prompt"
-        placeholder="A beginning"
-        spellcheck="false"
-        .value=${this.prompt}
-        @input=${(event: InputEvent) => {
-          this.prompt = (event.target as HTMLTextAreaElement).value
-        }}
-        @keydown=${this.#onPromptKey}
-      ></textarea>
-      ${
-        state.writing
-          ? html`<button type="button" class="write" @click=${() => this.stop()}>Stop</button>`
-          : html`<button class="write primary" ?disabled=${!ready || this.prompt.trim() === ''}>Write</button>`
-      }
-      ${
-        state.restarting
-          ? html`<div class="notice-line" role="status">
-              The graphics device went away. It is being started again, with the pens that are in hand.
-            </div>`
-          : nothing
-      }
-      ${
-        state.writingProblem === ''
-          ? nothing
-          : html`<div class="problem-line" role="alert">${state.writingProblem}</div>`
-      }
-      <div class="samples" role="group" aria-label="Sample prompts">
-        ${this.#samples().map(
-          ({ pen, prompt }) =>
-            html`<button
-              type="button"
-              data-ink=${pen.ink}
-              title="A beginning for ${pen.label}"
-              @click=${() => {
-                this.prompt = prompt
-              }}
-              >${prompt}</button
-            >`,
-        )}
-      </div>
-    </form>`
+    if (state.info?.chat !== true) {
+      return noTemplate(() => {
+        this.mode = 'manuscript'
+      })
+    }
+    return html`<trit-chat
+      .exchanges=${state.exchanges}
+      .detail=${this.#pace(state.exchanges.at(-1)?.answer ?? [])}
+      ?writing=${state.writing}
+      @continue=${() => this.continueAnswer()}
+      @regenerate=${() => this.regenerate()}
+      @new-chat=${() => state.clearChat()}
+      ><slot name="empty" slot="empty"
+        >Ready. Ask something, or choose a sample below: it takes the pen of its ink.</slot
+      ></trit-chat
+    >`
   }
 
-  /** Sample prompts without repeats, that of the chosen pen first. */
-  #samples(): { pen: Pen; prompt: string }[] {
+  /** How long it takes, where that is long. */
+  #pace(tokens: readonly WrittenToken[]): string {
+    const { info, writing } = this.state
+    return info?.adapter.software ? paceOf(tokens, this.maxNewTokens, writing) : ''
+  }
+
+  #form() {
+    return promptForm(this.state, this.prompt, this.mode === 'chat' ? this.#asking() : this.#beginning(), {
+      input: (text) => {
+        this.prompt = text
+      },
+      submit: () => void this.generate(),
+      stop: () => this.stop(),
+      sample: ({ pen, text }) => {
+        if (this.mode === 'chat') void this.#askPen(pen, text)
+        else this.prompt = text
+      },
+    })
+  }
+
+  #beginning(): FormPurpose {
+    return {
+      label: 'Prompt',
+      placeholder: 'A beginning',
+      action: 'Write',
+      samplesLabel: 'Sample prompts',
+      sampleTitle: 'A beginning for',
+      possible: true,
+      samplesAct: false,
+      samples: this.#samples(({ prompt }) => [prompt ?? '']),
+    }
+  }
+
+  #asking(): FormPurpose {
+    return {
+      label: 'Your message',
+      placeholder: 'Ask something',
+      action: 'Send',
+      samplesLabel: 'Sample requests',
+      sampleTitle: 'Ask this of',
+      possible: this.state.info?.chat === true,
+      samplesAct: true,
+      samples: this.#samples(({ samples, prompt }) => samples ?? [prompt ?? '']),
+    }
+  }
+
+  /** Samples without repeats, those of the chosen pen first. */
+  #samples(of: (pen: Pen) => readonly string[]): Sample[] {
     const { pens, chosen } = this.state
     const samples = new Map<string, Pen>()
     for (const pen of [chosen, ...pens]) {
-      if (pen.prompt !== undefined && pen.prompt !== '' && !samples.has(pen.prompt))
-        samples.set(pen.prompt, pen)
+      for (const text of of(pen)) if (text !== '' && !samples.has(text)) samples.set(text, pen)
     }
-    return [...samples].map(([prompt, pen]) => ({ prompt, pen }))
+    return [...samples].map(([text, pen]) => ({ text, pen }))
+  }
+
+  /** Takes a pen in hand and asks it. What was said before has nothing to do with the sample: it begins a new chat. */
+  async #askPen(pen: Pen, question: string): Promise<void> {
+    if (pen !== this.state.chosen) await this.state.choose(pen)
+    if (pen === this.state.chosen && pen.error === undefined) await this.ask(question, { fresh: true })
   }
 
   /** For screen readers: the text up to its last whole sentence, so that not every token interrupts them. */
   #spoken(): string {
-    const text = this.state.tokens.map((token) => token.text).join('')
-    if (!this.state.writing) return text
+    const { state } = this
+    const text = textOf(this.mode === 'chat' ? (state.exchanges.at(-1)?.answer ?? []) : state.tokens)
+    if (!state.writing) return text
     return text.slice(0, Math.max(...['.', '!', '?', '\n', ';'].map((end) => text.lastIndexOf(end))) + 1)
   }
 
@@ -371,17 +494,6 @@ export class ExpertSwitcher extends LitElement {
   }
 
   #onNetwork = (): void => this.state.setOnline(navigator.onLine)
-
-  #onSubmit = (event: Event): void => {
-    event.preventDefault()
-    if (this.state.status === 'ready') void this.generate()
-  }
-
-  #onPromptKey = (event: KeyboardEvent): void => {
-    if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return
-    event.preventDefault()
-    if (this.state.status === 'ready') void this.generate()
-  }
 
   #onKey = (event: KeyboardEvent): void => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return

@@ -13,6 +13,7 @@ export const switcherStyles = css`
     height: 100%;
   }
   trit-manuscript,
+  trit-chat,
   .state {
     grid-area: sheet;
     min-height: 0;
@@ -38,6 +39,11 @@ export const switcherStyles = css`
     overflow-wrap: anywhere;
     background: linear-gradient(var(--trit-hairline), var(--trit-hairline)) no-repeat
       calc(var(--trit-margin, 120px) - 16px) 0 / 1px 100%;
+  }
+  /* A chat has no margin with names. */
+  .chat .state {
+    padding-left: 2px;
+    background: none;
   }
   .state > * {
     max-width: 560px;
@@ -121,6 +127,10 @@ export const switcherStyles = css`
     color: var(--ink);
     border-color: color-mix(in srgb, var(--ink) 35%, transparent);
   }
+  .samples b {
+    margin-right: 2px;
+    font: 600 12px/22px var(--trit-sans);
+  }
   .notice-line,
   .problem-line {
     grid-column: 1 / -1;
@@ -135,11 +145,15 @@ export const switcherStyles = css`
       height: auto;
     }
     trit-manuscript,
+    trit-chat,
     .state {
       height: 280px;
       overflow-y: auto;
       --trit-margin: 0px;
       background: none;
+    }
+    trit-chat {
+      height: 420px;
     }
     /* Nothing streams there: it may take the room that it needs. */
     .state {
@@ -153,6 +167,16 @@ export const switcherStyles = css`
     form {
       border: 0;
       padding: 0;
+    }
+    .write {
+      height: 44px;
+    }
+    .samples {
+      height: 48px;
+    }
+    .samples button {
+      height: 44px;
+      border-radius: 22px;
     }
   }
 `

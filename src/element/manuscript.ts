@@ -1,13 +1,8 @@
 import { css, html, LitElement, nothing, type PropertyValues } from 'lit'
-import type { WrittenToken } from './text_writer.ts'
+import { labelsOf, type Run, runsOf } from './runs.ts'
 import { base } from './theme.ts'
+import type { WrittenToken } from './token_writer.ts'
 import { formatMs } from './units.ts'
-
-/** Tokens in a row that the same pens wrote. */
-interface Run {
-  start: number
-  tokens: WrittenToken[]
-}
 
 /**
  * The generated text, each token in the ink of the pen that wrote it, with a nib mark in the margin where the
@@ -17,6 +12,7 @@ export class Manuscript extends LitElement {
   static override properties = {
     prompt: {},
     tokens: { hasChanged: () => true },
+    pace: {},
     writing: { type: Boolean },
     _pointed: { state: true },
   }
@@ -147,12 +143,14 @@ export class Manuscript extends LitElement {
 
   declare prompt: string
   declare tokens: readonly WrittenToken[]
+  /** How long a token takes, where that is long. */
+  declare pace: string
   declare writing: boolean
   declare _pointed: number | undefined
 
   constructor() {
     super()
-    this.prompt = ''
+    this.prompt = this.pace = ''
     this.tokens = []
     this.writing = false
   }
@@ -181,10 +179,9 @@ export class Manuscript extends LitElement {
       <div class="detail figure">${this.#detail()}</div>`
   }
 
-  #run({ start, tokens }: Run) {
-    const pens = tokens[0]!.pens
+  #run({ start, pens, tokens }: Run) {
     const [first, second] = pens
-    const names = pens.map(({ pen }) => pen.label).join(' + ')
+    const names = labelsOf(pens)
     return html`<span
       class="run ${second ? 'blend' : ''}"
       data-ink=${first?.pen.ink ?? 0}
@@ -207,6 +204,7 @@ export class Manuscript extends LitElement {
   #detail() {
     const token = this._pointed === undefined ? undefined : this.tokens[this._pointed]
     if (token === undefined) {
+      if (this.writing && this.pace !== '') return this.pace
       if (this.tokens.length === 0) return nothing
       const ms =
         this.tokens.slice(1).reduce((sum, { ms }) => sum + ms, 0) / Math.max(1, this.tokens.length - 1)
@@ -260,21 +258,4 @@ export class Manuscript extends LitElement {
   #point(index: number | undefined): void {
     this._pointed = index
   }
-}
-
-function runsOf(tokens: readonly WrittenToken[]): Run[] {
-  const runs: Run[] = []
-  tokens.forEach((token, index) => {
-    const run = runs.at(-1)
-    if (run !== undefined && sameHand(run.tokens[0]!, token)) run.tokens.push(token)
-    else runs.push({ start: index, tokens: [token] })
-  })
-  return runs
-}
-
-function sameHand(a: WrittenToken, b: WrittenToken): boolean {
-  return (
-    a.pens.length === b.pens.length &&
-    a.pens.every(({ pen, weight }, index) => pen === b.pens[index]!.pen && weight === b.pens[index]!.weight)
-  )
 }

@@ -199,7 +199,11 @@ export class PenChoice extends LitElement {
 }
 
 /** Facts about an expert besides its size. */
-function factsOf({ replaces, density, licence }: Pen): string[] {
+function factsOf({ replaces, density, licence, scores }: Pen): string[] {
+  if (scores !== undefined) {
+    const { expert, base, n } = scores
+    return [`${Math.round(100 * expert)} % of ${n} answers exact, base ${Math.round(100 * base)} %`]
+  }
   const facts: string[] = []
   if (density !== undefined) facts.push(`keeps ${round(100 * density)} %`)
   if (replaces?.f16Delta !== undefined && replaces.f16Lora !== undefined)

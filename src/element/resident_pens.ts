@@ -42,6 +42,8 @@ export class ResidentPens {
       label: pen.label,
       rootHash: pen.rootHash,
       base: pen.base,
+      system: pen.system,
+      generation: pen.generation,
     }
     const loading = loader.load(request, { onProgress, signal: controller.signal }).then(
       (expert) => {

@@ -10,6 +10,7 @@ export type SwitcherLoader = Pick<
   | 'activate'
   | 'deactivate'
   | 'generate'
+  | 'conversation'
   | 'stats'
   | 'tokenize'
   | 'score'

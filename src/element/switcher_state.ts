@@ -10,7 +10,10 @@ import type {
 } from '../loader/index.ts'
 import { INSECURE } from '../secure_context.ts'
 import type { RegistryEntry } from '../source/registry.ts'
+import { type AskOptions, ChatSession, type Exchange } from './chat_session.ts'
 import { DeviceRestarts } from './device_restarts.ts'
+import { type DownloadSize, downloadSize } from './download_size.ts'
+import { ManuscriptText } from './manuscript_text.ts'
 import {
   basePen,
   heaviestFirst,
@@ -25,7 +28,7 @@ import {
 } from './pens.ts'
 import { ResidentPens } from './resident_pens.ts'
 import { type CreateLoader, type Lease, leaseLoader, type SwitcherLoader } from './shared_loader.ts'
-import { TextWriter, type WrittenToken } from './text_writer.ts'
+import type { WriterHost, WrittenToken } from './token_writer.ts'
 
 /** A switch as it was measured on this device, with the time of the first token after it once that is written. */
 export interface MeasuredSwitch {
@@ -47,8 +50,8 @@ export interface SwitcherEvents {
 }
 
 /**
- * What the switcher knows and does, without any markup: the base, the pens in hand, the manuscript. It calls `changed`
- * after every change, and `emit` for the events of the element.
+ * What the switcher knows and does, without any markup: the base, the pens in hand, the manuscript, the chat. It calls
+ * `changed` after every change, and `emit` for the events of the element.
  */
 export class SwitcherState {
   status: Status = 'idle'
@@ -57,6 +60,8 @@ export class SwitcherState {
   /** Bytes of the base so far. */
   loaded = 0
   total = 0
+  /** What loading the base fetches, once that is known. */
+  download?: DownloadSize
   info?: ModelInfo
   stats?: EngineStats
   /** How long loading the base took on this device, in ms. */
@@ -85,7 +90,8 @@ export class SwitcherState {
     },
     () => void this.#noteCached(),
   )
-  readonly #writer: TextWriter
+  readonly #manuscript: ManuscriptText
+  readonly #chat: ChatSession
   readonly #restarts: DeviceRestarts
   #lease?: Lease
   #opening?: AbortController
@@ -105,7 +111,7 @@ export class SwitcherState {
     this.#changed = changed
     this.#emit = emit
     this.#restarts = new DeviceRestarts(changed)
-    this.#writer = new TextWriter({
+    const host: WriterHost = {
       residents: this.#residents,
       held: () => this.held,
       pensOf: (token) => this.#residents.pensOf(token, this.pens[0]!),
@@ -113,24 +119,32 @@ export class SwitcherState {
       onToken: (token) => this.#onToken(token),
       recover: (lease, error) => this.#recover(lease, error),
       onFailure: (error) => this.#announceFailure(error),
-    })
+    }
+    this.#manuscript = new ManuscriptText(host)
+    this.#chat = new ChatSession(host)
   }
 
   /** The prompt that the tokens continue. */
   get prompt(): string {
-    return this.#writer.prompt
+    return this.#manuscript.prompt
   }
 
   get tokens(): readonly WrittenToken[] {
-    return this.#writer.tokens
+    return this.#manuscript.tokens
   }
 
+  /** What was asked and answered in the chat. */
+  get exchanges(): readonly Exchange[] {
+    return this.#chat.exchanges
+  }
+
+  /** The manuscript or an answer is being written. */
   get writing(): boolean {
-    return this.#writer.writing
+    return this.#manuscript.writing || this.#chat.writing
   }
 
   get writingProblem(): string {
-    return this.#writer.problem
+    return this.#manuscript.problem
   }
 
   /** The device was lost, and the engine is being started again. */
@@ -210,6 +224,12 @@ export class SwitcherState {
     this.#changed()
   }
 
+  /** Finds out what loading a base would fetch. */
+  async measureDownload(model: string, ort?: string): Promise<void> {
+    this.download = await downloadSize(model, ort)
+    this.#changed()
+  }
+
   /**
    * Loads the base. Resolves when it is ready or has failed; `status` says which.
    * @param ort - folder of onnxruntime-web's files, if they are not beside the library
@@ -245,7 +265,7 @@ export class SwitcherState {
       const lease = await leaseLoader(this.#createLoader(), model, {
         ort,
         onProgress,
-        onShared: () => this.#writer.rebind(),
+        onShared: () => this.#rebind(),
         signal: controller.signal,
       })
       // Stopped at the last moment: the loader must not hold VRAM for nothing.
@@ -387,7 +407,7 @@ export class SwitcherState {
       this.held = to
       // After a restart, experts that were loaded on the earlier device are back in VRAM only now.
       for (const { pen } of to) pen.place = 'vram'
-      if (lease.shared) this.#writer.rebind()
+      if (lease.shared) this.#rebind()
       this.#emit('switch', this.lastSwitch)
       await this.#refreshStats()
     } catch (error) {
@@ -414,7 +434,32 @@ export class SwitcherState {
 
   /** Writes on from a prompt until the token limit, an end token or {@link stop}. */
   async write(prompt: string, options: GenerateOptions): Promise<void> {
-    if (this.#lease !== undefined) await this.#writer.write(this.#lease, prompt, options)
+    if (this.#lease !== undefined && !this.writing) await this.#manuscript.write(this.#lease, prompt, options)
+  }
+
+  /** Asks the model something in the chat; resolves when the answer has ended or was stopped. */
+  async ask(question: string, options: AskOptions): Promise<void> {
+    if (this.#lease !== undefined && !this.writing) await this.#chat.ask(this.#lease, question, options)
+  }
+
+  /** Goes on with the last answer, which was stopped or reached the token limit. */
+  async continueAnswer(options: AskOptions): Promise<void> {
+    if (this.#lease !== undefined && !this.writing) await this.#chat.goOn(this.#lease, options)
+  }
+
+  /** Answers the last question again, with the pens in hand. */
+  async regenerate(options: AskOptions): Promise<void> {
+    if (this.#lease !== undefined && !this.writing) await this.#chat.answerAgain(this.#lease, options)
+  }
+
+  /** Empties the chat. */
+  clearChat(): void {
+    this.#chat.clear()
+  }
+
+  #rebind(): void {
+    this.#manuscript.rebind()
+    this.#chat.rebind()
   }
 
   #onToken(token: GeneratedToken): void {
@@ -427,13 +472,15 @@ export class SwitcherState {
   }
 
   stop(): void {
-    this.#writer.stop()
+    this.#manuscript.stop()
+    this.#chat.stop()
   }
 
   /** Leaves the engine. The last switcher that uses it frees its worker and its VRAM. */
   async dispose(): Promise<void> {
     this.#opening?.abort()
     this.stop()
+    this.#chat.leave()
     const lease = this.#lease
     this.#lease = undefined
     this.status = 'idle'

@@ -12,3 +12,10 @@ export function formatMs(ms: number): string {
   if (ms >= 9999.5) return `${(ms / 1000).toFixed(1)} s`
   return `${ms < 9.95 ? ms.toFixed(1) : Math.round(ms)} ms`
 }
+
+/** A wait for a reader: seconds, from a minute on minutes. */
+export function formatWait(ms: number): string {
+  const seconds = ms / 1000
+  if (seconds < 59.5) return `${seconds < 9.95 ? +seconds.toFixed(1) : Math.round(seconds)} s`
+  return `${Math.round(seconds / 60)} min`
+}

@@ -16,6 +16,7 @@ import { transfer, type WorkerLink } from '../rpc/index.ts'
 import { checkSecureContext } from '../secure_context.ts'
 import { folderName, folderUrl } from '../source/model_folder.ts'
 import type { LoadOptions, ProgressCallback } from './expert_library.ts'
+import { ortFolder } from './ort_folder.ts'
 
 export interface LoaderOptions {
   /**
@@ -127,12 +128,4 @@ async function openPrepared(
   const { file: path, bytes } = weights
   options.onProgress?.({ status: 'ready', name, file: path, loaded: bytes, total: bytes, progress: 100 })
   return info
-}
-
-/** Where the build puts onnxruntime-web's files, as seen from its scripts. */
-declare const __TRITSWAP_ORT__: string
-
-function ortFolder(given: string | URL | undefined, base: string): string {
-  if (given === undefined) return new URL(__TRITSWAP_ORT__, import.meta.url).href
-  return new URL(`${String(given).replace(/\/+$/, '')}/`, base).href
 }

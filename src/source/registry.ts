@@ -34,6 +34,8 @@ export interface RegistryEntry {
   system?: string
   /** How text is generated with it where a call does not say, before what its file says. */
   generation?: GenerationSettings
+  /** Requests that show what the expert does in a chat. */
+  samples?: string[]
   /** Address of the held-out text that the expert is measured on. */
   text?: string
   /** Id of the expert of which this is another compression. */
@@ -44,6 +46,8 @@ export interface RegistryEntry {
   base?: { name?: string; fingerprint?: string }
   /** Against the uncompressed fine-tuning, on `windows` of 256 tokens of `text`; `kl` in bits per token. */
   quality?: { gainKept: number; agreement: number; kl: number; windows?: number }
+  /** Shares of `n` held-out requests that are answered exactly: by the base, the uncompressed adapter, the expert. */
+  scores?: { base: number; adapter?: number; expert: number; n: number }
 }
 
 export interface Registry {

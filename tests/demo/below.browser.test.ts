@@ -1,23 +1,14 @@
 import { afterEach, beforeAll, expect, test, vi } from 'vitest'
 import { showBelow } from '../../src/demo/below.ts'
 import { linkAddress } from '../../src/demo/link.ts'
+import { defineElements } from '../../src/element/elements.ts'
 import { ExpertSwitcher } from '../../src/element/expert_switcher.ts'
-import { Manuscript } from '../../src/element/manuscript.ts'
-import { Mix } from '../../src/element/mix.ts'
-import { PenChoice } from '../../src/element/pen_choice.ts'
-import { SwitchBar } from '../../src/element/switch_bar.ts'
 import { type FakeOptions, fakeLoader } from '../element/fake_loader.ts'
 
 const TEXT =
   'Emma Woodhouse, handsome, clever, and rich, with a comfortable home and happy disposition. '.repeat(8)
 
-beforeAll(() => {
-  customElements.define('trit-manuscript', Manuscript)
-  customElements.define('trit-mix', Mix)
-  customElements.define('trit-pen-choice', PenChoice)
-  customElements.define('trit-switch-bar', SwitchBar)
-  customElements.define('expert-switcher', ExpertSwitcher)
-})
+beforeAll(defineElements)
 
 afterEach(() => {
   document.body.replaceChildren()
@@ -151,6 +142,21 @@ test('the address keeps prompt, experts and weights, and brings them back', asyn
   location.hash = '#prompt=Back&pens=bard:0.5'
   await vi.waitFor(() => expect(switcher.state.held).toMatchObject([{ pen: { id: 'bard' }, weight: 0.5 }]))
   expect(switcher.prompt).toBe('Back')
+})
+
+test('where chance chooses, the address keeps the seed of the text that is shown', async () => {
+  history.replaceState(null, '', '#prompt=Once&seed=7')
+  ExpertSwitcher.createLoader = fakeLoader()
+  const switcher = document.createElement('expert-switcher')
+  switcher.temperature = 0.8
+  document.body.append(switcher)
+  linkAddress(switcher)
+  expect(switcher.seed).toBe(7)
+  await switcher.load()
+  await switcher.generate()
+  await vi.waitFor(() => expect(location.hash).toBe('#prompt=Once&pens=&seed=7'))
+  // The next text is another one.
+  expect(switcher.seed).not.toBe(7)
 })
 
 test('what was measured is saved as JSON', async () => {

@@ -1,65 +1,13 @@
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { userEvent } from 'vitest/browser'
+import { defineElements } from '../../src/element/elements.ts'
 import { ExpertSwitcher } from '../../src/element/expert_switcher.ts'
-import { Manuscript } from '../../src/element/manuscript.ts'
-import { Mix } from '../../src/element/mix.ts'
-import { PenChoice } from '../../src/element/pen_choice.ts'
-import { SwitchBar } from '../../src/element/switch_bar.ts'
 import { TritswapError } from '../../src/errors.ts'
 import { type FakeOptions, fakeLoader } from './fake_loader.ts'
+import { all, button, find, place, REGISTRY, removeAll } from './switcher_page.ts'
 
-const REGISTRY = {
-  version: 1,
-  experts: ['austen', 'bard', 'css'].map((id) => ({
-    id,
-    label: id.toUpperCase(),
-    description: `<img src=x onerror="document.title = 'broken'"> ${id}`,
-    url: `https://experts.example/${id}.trit`,
-    bytes: 190_000,
-    rootHash: '0'.repeat(64),
-    prompt: `${id} begins`,
-    replaces: { f16Delta: 8_850_000 },
-  })),
-}
-
-beforeAll(() => {
-  customElements.define('trit-manuscript', Manuscript)
-  customElements.define('trit-mix', Mix)
-  customElements.define('trit-pen-choice', PenChoice)
-  customElements.define('trit-switch-bar', SwitchBar)
-  customElements.define('expert-switcher', ExpertSwitcher)
-})
-
-afterEach(() => {
-  for (const element of document.querySelectorAll('expert-switcher')) element.remove()
-})
-
-/** A switcher on the page, its registry read; with `ready` its base loaded as well. */
-async function place(fake: FakeOptions = {}, { ready = true } = {}): Promise<ExpertSwitcher> {
-  ExpertSwitcher.createLoader = fakeLoader(fake)
-  const switcher = document.createElement('expert-switcher')
-  switcher.experts = `data:application/json,${encodeURIComponent(JSON.stringify(REGISTRY))}`
-  switcher.prompt = 'Once'
-  document.body.append(switcher)
-  if (ready) await switcher.load()
-  await vi.waitFor(() => expect(switcher.state.pens).toHaveLength(4))
-  await switcher.updateComplete
-  return switcher
-}
-
-/** The first match in the element, its parts included. */
-function find<T extends Element = HTMLElement>(root: Element, selector: string): T | undefined {
-  return all<T>(root, selector)[0]
-}
-
-function all<T extends Element = HTMLElement>(root: Element, selector: string): T[] {
-  const shadow = root.shadowRoot!
-  const parts = [...shadow.querySelectorAll('*')].filter((element) => element.shadowRoot !== null)
-  return [...shadow.querySelectorAll<T>(selector), ...parts.flatMap((part) => all<T>(part, selector))]
-}
-
-const button = (root: Element, name: string) =>
-  all<HTMLButtonElement>(root, 'button').find((element) => element.textContent?.trim() === name)
+beforeAll(defineElements)
+afterEach(removeAll)
 
 /** Text, ink and margin name of each run of the manuscript. */
 const runs = (root: Element) =>

@@ -1,12 +1,15 @@
 import type { CreateLoader, SwitcherLoader } from '../../src/element/shared_loader.ts'
+import type { GenerationEvent } from '../../src/engine/token_stream.ts'
 import { abortError, TritswapError } from '../../src/errors.ts'
-import { type EventStream, StreamedGeneration } from '../../src/loader/generation.ts'
+import { Conversation, type ConversationHost } from '../../src/loader/conversation.ts'
+import { type FinishReason, StreamedGeneration } from '../../src/loader/generation.ts'
 import type {
   ActiveExpert,
   ActiveSet,
   Expert,
   ExpertChoice,
   ExpertRequest,
+  GenerateOptions,
   ProgressCallback,
   SwitchReport,
 } from '../../src/loader/index.ts'
@@ -17,7 +20,15 @@ export interface FakeOptions {
   expertMs?: number
   tokenMs?: number
   text?: string
+  /** The base has a chat template. */
+  chat?: boolean
+  /** The adapter is one in software; it is by default. */
+  software?: boolean
   failBase?: Error
+  /** Every question fails. */
+  failAsk?: Error
+  /** Takes the options of each turn of a conversation. */
+  turns?: Record<string, unknown>[]
   /** The expert of this id fails to load. */
   failExpert?: string
   /** The device is lost so often, each time after so many tokens of a call. */
@@ -46,6 +57,29 @@ export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
       phases: { fetch, verify: fetch / 20, upload: fetch / 12, apply: 2.4 },
       total: fetch + fetch / 20 + fetch / 12 + 2.4,
     })
+    async function* tokens({
+      maxNewTokens = 20,
+      signal,
+      experts,
+    }: GenerateOptions & { experts?: ExpertChoice; signal?: AbortSignal }): AsyncGenerator<
+      GenerationEvent,
+      FinishReason
+    > {
+      const words = text.match(/\s*\S+/g)!
+      yield { prompt: { ids: [0] } }
+      for (let index = 0; index < maxNewTokens; index++) {
+        await wait(tokenMs, signal)
+        if (index >= (fake.loseAfter ?? 2) && losses > 0) {
+          losses -= 1
+          throw new TritswapError('device-lost', 'Cannot go on: the GPU device was lost (test)')
+        }
+        // The text of a chat ends, that of a manuscript goes on.
+        if (fake.chat && index === words.length) return 'stop'
+        const bound = experts && { set: 0, experts: pairs(experts) }
+        yield { ...(bound ?? active), token: index, text: words[index % words.length]!, ms: tokenMs, read: 1 }
+      }
+      return 'length'
+    }
     const loader: SwitcherLoader = {
       info: {
         name: 'demo',
@@ -54,12 +88,12 @@ export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
           architecture: 'swiftshader',
           device: '',
           description: 'SwiftShader',
-          software: true,
+          software: fake.software ?? true,
         },
         dtype: 'f32',
         weights: 55,
         contextLength: 512,
-        chat: false,
+        chat: fake.chat ?? false,
       },
       async load(request, options = {}) {
         // The switcher always sends a request with an id.
@@ -88,22 +122,24 @@ export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
         fake.log?.push('deactivate')
         return report(0)
       },
-      generate(_prompt, { maxNewTokens = 20, signal, experts } = {}) {
-        const words = text.match(/\s*\S+/g)!
-        const events: () => EventStream = async function* () {
-          for (let index = 0; index < maxNewTokens; index++) {
-            await wait(tokenMs, signal)
-            if (index >= (fake.loseAfter ?? 2) && losses > 0) {
-              losses -= 1
-              throw new TritswapError('device-lost', 'Cannot go on: the GPU device was lost (test)')
-            }
-            const bound = experts && { set: 0, experts: pairs(experts) }
-            const word = words[index % words.length]!
-            yield { ...(bound ?? active), token: index, text: word, ms: tokenMs, read: 1 }
-          }
-          return 'length'
+      generate(_prompt, options = {}) {
+        return new StreamedGeneration(async () => tokens(options), options.signal)
+      },
+      conversation(options = {}) {
+        const host: ConversationHost = {
+          async generate({ messages, answer }, turn) {
+            if (fake.failAsk !== undefined) throw fake.failAsk
+            fake.turns?.push({ ...turn })
+            const last = messages.at(-1)?.content
+            fake.log?.push(last === undefined ? `go on after ${answer}` : `ask ${last}`)
+            return tokens(turn)
+          },
+          systemOf: ({ system }) => system,
+          async end() {
+            fake.log?.push('end')
+          },
         }
-        return new StreamedGeneration(async () => events(), signal)
+        return new Conversation(host, options)
       },
       async stats() {
         const experts = residents.size * 200_000

@@ -1,10 +1,7 @@
 import { expect, test } from 'vitest'
 import manifest from '../../custom-elements.json'
+import { defineElements } from '../../src/element/elements.ts'
 import { ExpertSwitcher } from '../../src/element/expert_switcher.ts'
-import { Manuscript } from '../../src/element/manuscript.ts'
-import { Mix } from '../../src/element/mix.ts'
-import { PenChoice } from '../../src/element/pen_choice.ts'
-import { SwitchBar } from '../../src/element/switch_bar.ts'
 import { theme } from '../../src/element/theme.ts'
 import { fakeLoader } from './fake_loader.ts'
 
@@ -16,11 +13,7 @@ test('the manifest names the attributes that the element watches, and no others'
 })
 
 test('every part and slot that it names is there', async () => {
-  customElements.define('trit-manuscript', Manuscript)
-  customElements.define('trit-mix', Mix)
-  customElements.define('trit-pen-choice', PenChoice)
-  customElements.define('trit-switch-bar', SwitchBar)
-  customElements.define('expert-switcher', ExpertSwitcher)
+  defineElements()
   ExpertSwitcher.createLoader = fakeLoader({ text: ' a' })
   const switcher = document.createElement('expert-switcher')
   switcher.prompt = 'Once'

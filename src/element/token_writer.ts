@@ -1,10 +1,10 @@
 import { isAbortError, toError } from '../errors.ts'
-import type { GeneratedToken, GenerateOptions } from '../loader/index.ts'
+import type { ExpertChoice, GeneratedToken, GenerateOptions } from '../loader/index.ts'
 import type { WeightedPen } from './pens.ts'
 import type { ResidentPens } from './resident_pens.ts'
-import type { Lease } from './shared_loader.ts'
+import type { Lease, SwitcherLoader } from './shared_loader.ts'
 
-/** A token of the manuscript with the pens that wrote it, the heaviest first. */
+/** A token with the pens that wrote it, the heaviest first. */
 export interface WrittenToken {
   text: string
   pens: readonly WeightedPen[]
@@ -25,11 +25,14 @@ export interface WriterHost {
   onFailure(error: Error): void
 }
 
-/** Writes the text of the manuscript. */
-export class TextWriter {
-  /** What the tokens continue. */
-  prompt = ''
-  tokens: WrittenToken[] = []
+/** The options of one call to the loader. */
+type WriteRequest = GenerateOptions & { experts?: ExpertChoice; signal: AbortSignal }
+
+/** Asks the loader for the tokens after those that are written. It is called again when a stretch of the text has ended. */
+export type ReadTokens = (loader: SwitcherLoader, request: WriteRequest) => AsyncIterable<GeneratedToken>
+
+/** Writes one text at a time, token by token: a manuscript, or an answer of a chat. */
+export class TokenWriter {
   writing = false
   problem = ''
   readonly #host: WriterHost
@@ -41,19 +44,26 @@ export class TextWriter {
     this.#host = host
   }
 
-  /** Writes on from a prompt until the token limit, an end token or {@link stop}. */
-  async write(lease: Lease, prompt: string, options: GenerateOptions): Promise<void> {
-    if (this.writing || prompt === '') return
+  /** Adds to `tokens` until the token limit, an end token or {@link stop}. */
+  async write(
+    lease: Lease,
+    tokens: WrittenToken[],
+    options: GenerateOptions,
+    read: ReadTokens,
+  ): Promise<void> {
+    if (this.writing) return
     const controller = new AbortController()
     this.#writing = controller
     this.writing = true
     this.problem = ''
-    this.prompt = prompt
-    this.tokens = []
+    const limit = options.maxNewTokens === undefined ? undefined : options.maxNewTokens + tokens.length
     this.#host.changed()
     for (let more = true; more; ) {
+      const left = limit === undefined ? undefined : limit - tokens.length
+      if (left === 0) break
       try {
-        more = await this.#writeStretch(lease, options, controller.signal)
+        const request = { ...options, maxNewTokens: left }
+        more = await this.#writeStretch(lease, tokens, request, read, controller.signal)
       } catch (error) {
         more = await this.#host.recover(lease, error)
         if (!more && !isAbortError(error)) {
@@ -74,31 +84,22 @@ export class TextWriter {
    */
   async #writeStretch(
     { loader, shared }: Lease,
+    tokens: WrittenToken[],
     options: GenerateOptions,
+    read: ReadTokens,
     signal: AbortSignal,
   ): Promise<boolean> {
     const stretch = new AbortController()
     this.#stretch = stretch
-    const text = this.tokens.map((token) => token.text).join('')
-    const left = options.maxNewTokens === undefined ? undefined : options.maxNewTokens - this.tokens.length
-    if (left === 0) return false
     const { residents, held } = this.#host
     try {
       const request = {
         ...options,
-        // A text may grow over the context: its end is what goes on.
-        truncate: 'start' as const,
-        maxNewTokens: left,
         signal: AbortSignal.any([signal, stretch.signal]),
         experts: shared ? await residents.experts(loader, held()) : undefined,
       }
-      for await (const token of loader.generate(this.prompt + text, request)) {
-        this.tokens.push({
-          text: token.text,
-          pens: this.#host.pensOf(token),
-          ms: token.ms,
-          set: token.set,
-        })
+      for await (const token of read(loader, request)) {
+        tokens.push({ text: token.text, pens: this.#host.pensOf(token), ms: token.ms, set: token.set })
         this.#host.onToken(token)
         this.#host.changed()
       }

@@ -1,0 +1,174 @@
+import { html, LitElement, nothing } from 'lit'
+import type { Exchange } from './chat_session.ts'
+import { chatStyles } from './chat_styles.ts'
+import type { WeightedPen } from './pens.ts'
+import { labelsOf, type Run, runsOf, textOf } from './runs.ts'
+import { base } from './theme.ts'
+
+/** How long a button says that it has copied, in ms. */
+const COPIED_MS = 2000
+
+/**
+ * Questions and answers, each answer in the ink and under the name of the pens that wrote it. All of it is plain text.
+ *
+ * @fires continue - the visitor wants more of the last answer
+ * @fires regenerate - the visitor wants another answer to the last question
+ * @fires new-chat - the visitor wants to begin again
+ */
+export class Chat extends LitElement {
+  static override properties = {
+    exchanges: { hasChanged: () => true },
+    writing: { type: Boolean },
+    disabled: { type: Boolean },
+    detail: {},
+    _copied: { state: true },
+  }
+
+  static override styles = [base, chatStyles]
+
+  declare exchanges: readonly Exchange[]
+  declare writing: boolean
+  /** Nothing can be asked now. */
+  declare disabled: boolean
+  /** A line about the answer that is written. */
+  declare detail: string
+  declare _copied: { exchange: Exchange; done: boolean } | undefined
+
+  constructor() {
+    super()
+    this.exchanges = []
+    this.writing = this.disabled = false
+    this.detail = ''
+  }
+
+  override render() {
+    // Sentences are spoken by the switcher: a live region here would speak every token.
+    return html`<div class="sheet" role="log" aria-live="off" aria-label="Chat" aria-busy=${this.writing} tabindex="0">
+        ${
+          this.exchanges.length === 0
+            ? html`<p class="empty"><slot name="empty">Ask something.</slot></p>`
+            : this.exchanges.map((exchange, index) => this.#exchange(exchange, index))
+        }
+      </div>
+      <div class="detail figure">
+        <span role="status">${this.detail}</span>
+        ${
+          this.exchanges.length === 0
+            ? nothing
+            : html`<button ?disabled=${this.writing} @click=${() => this.#fire('new-chat')}>New chat</button>`
+        }
+      </div>`
+  }
+
+  #exchange(exchange: Exchange, index: number) {
+    const last = index === this.exchanges.length - 1
+    const written = last && this.writing
+    const runs = runsOf(exchange.answer)
+    const writers = writersOf(exchange, runs)
+    const ink = runs.at(-1)?.pens[0]?.pen.ink ?? exchange.asked[0]?.pen.ink ?? 0
+    return html`${
+      exchange.fresh && index > 0
+        ? html`<p class="break"><span>New chat: the model does not read this far up</span></p>`
+        : nothing
+    }
+      <article class="question" aria-label="You">
+        <p class="text">${exchange.question}</p>
+      </article>
+      <article class="answer" data-ink=${runs[0]?.pens[0]?.pen.ink ?? ink} aria-label="Answer of ${writers}">
+        <h3>
+          <svg class="nib" viewBox="0 0 9 16" aria-hidden="true"><path d="M4.5 16 8.6 6.8 6.6 0H2.4L.4 6.8z" /></svg
+          >${writers}
+        </h3>
+        <p class="text">${runs.map((run, place) => this.#run(run, place))}${
+          written ? html`<span class="caret" data-ink=${ink}></span>` : nothing
+        }${exchange.answer.length === 0 && exchange.ended === 'stop' ? html`<i>(an empty answer)</i>` : nothing}</p>
+        ${exchange.problem === '' ? nothing : html`<p class="problem" role="alert">${exchange.problem}</p>`}
+        ${written ? nothing : this.#actions(exchange, last)}
+      </article>`
+  }
+
+  #run({ pens, tokens }: Run, place: number) {
+    const [first, second] = pens
+    return html`<span
+      class="run ${second ? 'blend' : ''}"
+      data-ink=${first?.pen.ink ?? 0}
+      title=${labelsOf(pens)}
+      .style=${second ? `--ink-under: var(--ink-${second.pen.ink})` : ''}
+      >${place === 0 ? nothing : html`<span class="mark">${labelsOf(pens)}</span>`}${textOf(tokens)}</span
+    >`
+  }
+
+  #actions(exchange: Exchange, last: boolean) {
+    const { answer, ended, problem } = exchange
+    const cut = ended === 'length' || ended === 'aborted'
+    return html`<div class="actions" role="group" aria-label="Answer">
+      ${
+        cut
+          ? html`<span class="why">${ended === 'length' ? 'Cut at the token limit.' : 'Stopped.'}</span>`
+          : nothing
+      }
+      ${
+        last && cut && answer.length > 0
+          ? html`<button ?disabled=${this.disabled} @click=${() => this.#fire('continue')}>Continue</button>`
+          : nothing
+      }
+      ${
+        answer.length === 0
+          ? nothing
+          : html`<button @click=${() => this.#copy(exchange)}>${this.#copyLabel(exchange)}</button>`
+      }
+      ${
+        last
+          ? html`<button ?disabled=${this.disabled} @click=${() => this.#fire('regenerate')}>${
+              problem === '' ? 'Regenerate' : 'Try again'
+            }</button>`
+          : nothing
+      }
+    </div>`
+  }
+
+  #copyLabel(exchange: Exchange): string {
+    if (this._copied?.exchange !== exchange) return 'Copy'
+    return this._copied.done ? 'Copied' : 'Select it and copy'
+  }
+
+  async #copy(exchange: Exchange): Promise<void> {
+    const done = await navigator.clipboard.writeText(textOf(exchange.answer)).then(
+      () => true,
+      () => false,
+    )
+    const copied = { exchange, done }
+    this._copied = copied
+    setTimeout(() => {
+      if (this._copied === copied) this._copied = undefined
+    }, COPIED_MS)
+  }
+
+  /** The end of the chat is in view, or a question was asked: what comes is kept in view. */
+  #follows = true
+  #length = 0
+
+  protected override willUpdate(): void {
+    const asked = this.exchanges.length !== this.#length
+    this.#length = this.exchanges.length
+    const sheet = this.renderRoot.querySelector('.sheet')
+    if (sheet === null) return
+    this.#follows = asked || sheet.scrollHeight - sheet.scrollTop - sheet.clientHeight < 48
+  }
+
+  protected override updated(): void {
+    const sheet = this.renderRoot.querySelector('.sheet')
+    if (sheet !== null && this.#follows) sheet.scrollTop = sheet.scrollHeight
+  }
+
+  #fire(type: 'continue' | 'regenerate' | 'new-chat'): void {
+    this.dispatchEvent(new CustomEvent(type))
+  }
+}
+
+/** Who wrote an answer, in order; before its first token, who was asked. */
+function writersOf({ asked }: Exchange, runs: readonly Run[]): string {
+  const hands: (readonly WeightedPen[])[] = runs.length > 0 ? runs.map(({ pens }) => pens) : [asked]
+  const names = hands.map((pens) => labelsOf(pens) || 'Base')
+  return names.filter((name, index) => name !== names[index - 1]).join(' → ')
+}

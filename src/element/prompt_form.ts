@@ -1,0 +1,94 @@
+import { html, nothing, type TemplateResult } from 'lit'
+import type { Pen } from './pens.ts'
+import type { SwitcherState } from './switcher_state.ts'
+
+/** A text that shows what a pen does. */
+export interface Sample {
+  pen: Pen
+  text: string
+}
+
+/** What the form is for: the beginning of a manuscript, or a question of a chat. */
+export interface FormPurpose {
+  label: string
+  placeholder: string
+  /** What the button says. */
+  action: string
+  samples: readonly Sample[]
+  samplesLabel: string
+  /** What a sample is good for, before the name of its pen. */
+  sampleTitle: string
+  /** Whether the base that is there can do it. */
+  possible: boolean
+  /** Samples are asked at once, instead of being put into the prompt. */
+  samplesAct: boolean
+}
+
+export interface FormActions {
+  input(text: string): void
+  submit(): void
+  stop(): void
+  sample(sample: Sample): void
+}
+
+/** The prompt with its button, what went wrong, and samples. */
+export function promptForm(
+  state: SwitcherState,
+  prompt: string,
+  purpose: FormPurpose,
+  { input, submit, stop, sample }: FormActions,
+): TemplateResult {
+  const ready = state.status === 'ready' && purpose.possible
+  const onSubmit = (event: Event) => {
+    event.preventDefault()
+    if (ready) submit()
+  }
+  const onKey = (event: KeyboardEvent) => {
+    if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) onSubmit(event)
+  }
+  return html`<form @submit=${onSubmit}>
+    <textarea
+      aria-label=${purpose.label}
+      placeholder=${purpose.placeholder}
+      spellcheck="false"
+      .value=${prompt}
+      @input=${(event: InputEvent) => input((event.target as HTMLTextAreaElement).value)}
+      @keydown=${onKey}
+    ></textarea>
+    ${
+      state.writing
+        ? html`<button type="button" class="write" @click=${stop}>Stop</button>`
+        : html`<button class="write primary" ?disabled=${!ready || prompt.trim() === ''}>${purpose.action}</button>`
+    }
+    ${
+      state.restarting
+        ? html`<div class="notice-line" role="status">
+            The graphics device went away. It is being started again, with the pens that are in hand.
+          </div>`
+        : nothing
+    }
+    ${
+      state.writingProblem === ''
+        ? nothing
+        : html`<div class="problem-line" role="alert">${state.writingProblem}</div>`
+    }
+    <div class="samples" role="group" aria-label=${purpose.samplesLabel}>
+      ${purpose.samples.map(
+        (each) =>
+          html`<button
+            type="button"
+            data-ink=${each.pen.ink}
+            title="${purpose.sampleTitle} ${each.pen.label}: ${each.text}"
+            ?disabled=${purpose.samplesAct && (!ready || state.writing)}
+            @click=${() => sample(each)}
+            >${purpose.samplesAct ? html`<b>${each.pen.label}</b> ${lastLine(each.text)}` : each.text}</button
+          >`,
+      )}
+    </div>
+  </form>`
+}
+
+/** Of a request that begins with its material, the wish. */
+function lastLine(text: string): string {
+  return text.trimEnd().split('\n').at(-1)!
+}
