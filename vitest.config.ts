@@ -3,6 +3,9 @@ import { defineConfig } from 'vitest/config'
 import { chromiumLaunchOptions } from './scripts/chromium.mjs'
 import { ortFiles } from './scripts/ort_files.ts'
 
+/** What tests read of the environment by `import.meta.env`, in Node and in browsers. */
+const env = { LONG: process.env.LONG ?? '', SEED: process.env.SEED ?? '' }
+
 export default defineConfig({
   test: {
     projects: [
@@ -10,6 +13,7 @@ export default defineConfig({
         test: {
           name: 'node',
           environment: 'node',
+          env,
           include: ['tests/**/*.test.ts'],
           exclude: ['tests/**/*.browser.test.ts'],
           setupFiles: ['tests/seed.ts'],
@@ -21,7 +25,7 @@ export default defineConfig({
         plugins: [ortFiles()],
         test: {
           name: 'browser',
-          env: { LONG: process.env.LONG ?? '', SEED: process.env.SEED ?? '' },
+          env,
           include: ['tests/**/*.browser.test.ts'],
           testTimeout: 300_000,
           fileParallelism: false,

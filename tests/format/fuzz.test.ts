@@ -1,10 +1,11 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
+import { LONG } from '../tier.ts'
 import { fuzz, runCase, unpackCase } from './fuzz.ts'
 
 /** The same cases in every run, so that a red build means a change; `npm run fuzz` draws new ones. */
 const SEED = Number(process.env.FUZZ_SEED ?? 1)
-const CASES = process.env.LONG === '1' ? 60_000 : 4000
+const CASES = LONG ? 60_000 : 4000
 
 const FIXTURES = new URL('../fixtures/fuzz/', import.meta.url)
 

@@ -4,13 +4,15 @@ import type { HoistedInput } from '../../src/format/bindings.ts'
 import { weightsOf } from '../../src/format/index.ts'
 import { readBuffer } from '../../src/gpu/batch.ts'
 import { type ResidentExpert, requestGpu, type SetEntry, Unpacker } from '../../src/gpu/index.ts'
+import { LONG } from '../tier.ts'
 import { type Fault, type FaultyGpu, faultsOf, faultyGpu } from './faulty_device.ts'
 import { container, denseOf, type Engine, engineFor, placementOf, ternaryOf } from './fixtures.ts'
 import { Random, randomEntries } from './random.ts'
 
-/** The faults that every change tries, of each kind of work; all of them with `LONG=1`. */
-const FAULTS_TRIED = 20
-const isLong = import.meta.env.LONG === '1'
+/** The faults that are tried, of each kind of work. */
+const FAULTS_TRIED = [20, 100, Infinity][LONG] ?? Infinity
+/** The calls in which the device is lost, of each kind of work; a new one takes seconds to compile its kernels. */
+const LOSSES_TRIED = [1, 5, Infinity][LONG] ?? Infinity
 
 const random = new Random(18)
 const SHAPES: [string, number[]][] = [
@@ -95,7 +97,7 @@ const setOf = (names: readonly Name[]): SetEntry[] =>
 
 /** Some of the faults, other ones in the next commit that changes how many there are. */
 function some(faults: readonly Fault[]): Fault[] {
-  if (isLong) return [...faults]
+  if (FAULTS_TRIED >= faults.length) return [...faults]
   const picked = new Random(faults.length)
   return Array.from({ length: FAULTS_TRIED }, () => picked.pick(faults))
 }
@@ -211,7 +213,10 @@ describe('a device that refuses a call', () => {
 })
 
 test('a device that is lost ends every call with an error that says so', async () => {
-  const losses = (calls: number) => (isLong ? Array.from({ length: calls }, (_, n) => n) : [calls >> 1])
+  const losses = (calls: number) => {
+    const tried = Math.min(calls, LOSSES_TRIED)
+    return Array.from({ length: tried }, (_, i) => Math.floor(((i + 0.5) * calls) / tried))
+  }
   const lostIn = async (what: string, prepare: () => Promise<void>, call: () => Promise<unknown>) => {
     await prepare()
     faulty.arm()

@@ -4,10 +4,11 @@ import { halvesToFloats } from '../../src/format/float16.ts'
 import { tilingOf } from '../../src/format/index.ts'
 import { mergedTensors, type ReferenceExpert } from '../../src/reference/index.ts'
 import { baseOf, expertSets, expertsOf } from '../reference/sets.ts'
+import { LONG } from '../tier.ts'
 import { type Container, deltaOf, type Engine, engineFor } from './fixtures.ts'
 
 /** Sets that are merged one after the other. */
-const RUNS = import.meta.env.LONG === '1' ? 100 : 10
+const RUNS = LONG ? 40 : 10
 /** A merge rounds a weight once for its whole-tensor changes and once for each delta, at most three here. */
 const TOLERANCE = { float32: 1e-6, float16: 4 * 2 ** -11 }
 

@@ -1,14 +1,15 @@
 import { expect, test } from 'vitest'
 import type { HoistedInput } from '../../src/format/bindings.ts'
 import type { ResidentExpert } from '../../src/gpu/index.ts'
+import { LONG } from '../tier.ts'
 import { container, denseOf, engineFor, placementOf, ternaryOf } from './fixtures.ts'
 import { Random, randomEntries } from './random.ts'
 
-const SWITCHES = 1000
+const SWITCHES = LONG > 1 ? 1000 : 100
 const ROWS = 2048
 
-/** Minutes: only with `LONG=1`. The test of the switcher does the same on a small scale. */
-test.runIf(import.meta.env.LONG === '1')(
+/** The test of the switcher does the same on a small scale. */
+test.runIf(LONG > 0)(
   `${SWITCHES} random switches and blends over ${(ROWS * 8192) / 2 ** 20} M weights end where they began`,
   async () => {
     const random = new Random(9)

@@ -12,9 +12,10 @@ import {
 } from '../../src/onnx/proto/onnx_pb.ts'
 import { bypassOnCpu, type CpuFeed, ReferenceWeights, readExpert } from '../../src/reference/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
+import { LONG } from '../tier.ts'
 import { baseOf, type ExpertSet, expertSets, expertsOf, type Module } from './sets.ts'
 
-const RUNS = process.env.LONG === '1' ? 200 : 12
+const RUNS = LONG ? 200 : 12
 const TOKENS = 3
 const SIDE = 4
 

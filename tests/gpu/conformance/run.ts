@@ -35,7 +35,7 @@ export interface Conformance {
  * every change of one has other cases and a commit has always the same.
  */
 export function conformance({ LONG, SEED }: Readonly<Record<string, string | undefined>>): Conformance {
-  return { cases: LONG === '1' ? 256 : 64, seed: SEED ? Number(SEED) : shaderSeed() }
+  return { cases: Number(LONG) > 0 ? 256 : 64, seed: SEED ? Number(SEED) : shaderSeed() }
 }
 
 function shaderSeed(): number {
