@@ -1,4 +1,4 @@
-// Dequantizes MatMulNBits weights into a weight buffer, one word of integers an invocation.
+// Dequantizes weights quantized by blocks into a weight buffer, one word of integers an invocation.
 #import target
 #import placement
 #import nbits
@@ -26,12 +26,12 @@ fn dequantize(
   // A scale covers whole words, so all weights of a word share it.
   let scale_col = first / params.nbits.block_size;
   let scale = scale_of(params.nbits, row, scale_col);
-  let zero = zero_point(params.nbits, row, scale_col);
+  let zero = zero_of(params.nbits, row, scale_col);
   var rest = quantized[params.nbits.quantized_at + word];
   for (var i = 0u; i < per_word; i++) {
     let col = first + i;
     if (col < params.nbits.cols) {
-      let value = weight_of(rest & ((1u << bits) - 1u), zero, scale);
+      let value = weight_of(params.nbits, rest & ((1u << bits) - 1u), zero, scale);
       overwrite(element_of(params.placement, row * params.nbits.cols + col), raw_of(value));
     }
     rest = rest >> bits;

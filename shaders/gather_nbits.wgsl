@@ -1,4 +1,4 @@
-// The weights at eight positions of a MatMulNBits matrix, as f32.
+// The weights at eight positions of a matrix quantized by blocks, as f32.
 #import nbits
 
 struct GatherNBits {
@@ -22,5 +22,5 @@ fn gather_nbits(@builtin(local_invocation_index) lane: u32) {
   let word = quantized[params.nbits.quantized_at + at / per_word];
   let q = (word >> ((at % per_word) * params.nbits.bits)) & ((1u << params.nbits.bits) - 1u);
   let scale = scale_of(params.nbits, row, scale_col);
-  values[params.first + lane] = weight_of(q, zero_point(params.nbits, row, scale_col), scale);
+  values[params.first + lane] = weight_of(params.nbits, q, zero_of(params.nbits, row, scale_col), scale);
 }

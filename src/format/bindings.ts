@@ -128,7 +128,7 @@ function inputFrom(
   }
 }
 
-const COMPONENTS = ['weights', 'scales', 'zeroPoints'] as const
+const COMPONENTS = ['weights', 'scales', 'zeroPoints', 'minimums'] as const
 
 /** A component as a matrix, where a tensor has it in the type that the input wants. */
 function componentShape(

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { toHalf } from '../../src/format/float16.ts'
+import { fromHalf, toHalf } from '../../src/format/float16.ts'
 import { type BlocksCode, blocksLayout, decodeBlocks } from '../../src/format/index.ts'
 import { tagThrownBy } from './samples.ts'
 
@@ -65,6 +65,21 @@ test('float zero points: difference and product are rounded one after the other'
   section.set(new Uint8Array(Float32Array.of(scale).buffer), components.scales.offset)
   section.set(new Uint8Array(Float32Array.of(zero).buffer), components.zeroPoints!.offset)
   expect(decodeBlocks(section, [1, 16], code)[3]).toBe(Math.fround(Math.fround(200 - zero) * scale))
+})
+
+test('minimums: the product is exact, the sum rounded once', () => {
+  const code: BlocksCode = { bits: 4, blockSize: 16, dtype: 'f16', minimums: true }
+  const { bytes, components } = blocksLayout([1, 32], code)
+  expect(components.minimums).toEqual({ offset: 20, bytes: 4, elementBytes: 2, rowLength: 2 })
+  const section = new Uint8Array(bytes)
+  section.set([0xf3], 0)
+  section.set([0x0e], 8)
+  const [scale, minimum, tiny] = [0.0123, -1.456, 2 ** -24].map((value) => fromHalf(toHalf(value)))
+  section.set(new Uint8Array(Uint16Array.from([scale, tiny].map(toHalf)).buffer), 16)
+  section.set(new Uint8Array(Uint16Array.from([minimum, 1].map(toHalf)).buffer), 20)
+  const values = decodeBlocks(section, [1, 32], code)
+  expect([...values.subarray(0, 3)]).toEqual([3, 15, 0].map((q) => Math.fround(q * scale + minimum)))
+  expect([...values.subarray(16, 18)]).toEqual([Math.fround(1 + 14 * tiny), 1])
 })
 
 test('a section that is too short is refused', async () => {

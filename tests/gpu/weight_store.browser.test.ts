@@ -101,6 +101,7 @@ describe('quantized tensors', () => {
     blocksOf('k', [16, COLS], { ...code, zeroPoints: 'packed' }, random),
     blocksOf('plain', [33, COLS], code, random),
     blocksOf('half', [7, COLS], { bits: 8, blockSize: 16, dtype: 'f16', zeroPoints: 'float' }, random),
+    blocksOf('minimum', [9, COLS], { bits: 4, blockSize: 32, dtype: 'f16', minimums: true }, random),
     blocksOf('t', [COLS, 20], { bits: 2, blockSize: 64, dtype: 'f32', transposed: true }, random),
     denseOf('norm', [33], random.floats(33), 'f32'),
   ]
@@ -125,6 +126,7 @@ describe('quantized tensors', () => {
           parts: [{ tensor: 'plain', offset: 0, rowStride: COLS, colStride: 1 }],
         },
         { name: 'half', dtype, dims: [COLS, 7], parts: [transposed('half', 0, 7)] },
+        { name: 'minimum', dtype, dims: [COLS, 9], parts: [transposed('minimum', 0, 9)] },
         {
           name: 't',
           dtype,
@@ -174,6 +176,9 @@ describe('quantized tensors', () => {
       raw('half_Q8', 'uint8', 'weights', 'half'),
       raw('half_scales', 'float16', 'scales', 'half'),
       raw('half_zp', 'float16', 'zeroPoints', 'half'),
+      raw('minimum_Q4', 'uint8', 'weights', 'minimum'),
+      raw('minimum_scales', 'float16', 'scales', 'minimum'),
+      raw('minimum_mins', 'float16', 'minimums', 'minimum'),
       raw('t_Q2', 'uint8', 'weights', 't'),
       raw('t_scales', 'float32', 'scales', 't'),
     ]
@@ -191,7 +196,7 @@ describe('quantized tensors', () => {
     expect(store.isQuantized('q')).toBe(true)
     expect(store.shapeOf('q')).toEqual([48, COLS])
     expect(() => store.placementsOf('q')).toThrow(/quantized there/)
-    const names = ['q', 'k', 'half', 't']
+    const names = ['q', 'k', 'half', 'minimum', 't']
     const sketch = names.flatMap((name) => [...sketchOf(name, deltaOf(quantized, name))])
     expect(Array.from(await store.sketchValues(names), toHalf)).toEqual(sketch)
   })

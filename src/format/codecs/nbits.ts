@@ -23,14 +23,22 @@ export const nbits: Codec<NBitsTensor> = {
     const code: NBitsCode = { bits, blockSize, dtype: oneOf(entry.dtype, `${at}.dtype`, FLOAT_DTYPES) }
     if (entry.zeroPoints !== undefined)
       code.zeroPoints = oneOf(entry.zeroPoints, `${at}.zeroPoints`, ['packed', 'float'])
+    if (entry.minimums !== undefined) {
+      if (entry.minimums !== true) throw invalid(`${at}.minimums`, 'true', entry.minimums)
+      if (code.zeroPoints !== undefined) throw invalid(`${at}.minimums`, 'no zero points beside it', 'both')
+      // Of other scales the product is not exact: a device that fuses it with the sum would have other weights.
+      if (code.dtype !== 'f16') throw invalid(`${at}.dtype`, 'f16 beside minimums', code.dtype)
+      code.minimums = true
+    }
     if (entry.transposed !== undefined) code.transposed = entry.transposed === true
     return code
   },
-  fieldsToJson: ({ bits, blockSize, dtype, zeroPoints, transposed }) => ({
+  fieldsToJson: ({ bits, blockSize, dtype, zeroPoints, minimums, transposed }) => ({
     bits,
     blockSize,
     dtype,
     zeroPoints,
+    minimums: minimums || undefined,
     transposed: transposed || undefined,
   }),
   checkBytes(tensor) {
@@ -44,9 +52,9 @@ export const nbits: Codec<NBitsTensor> = {
       throw invalid(`bytes of ${name}`, `${bytes} bytes of ${bits}-bit blocks`, tensor.bytes)
   },
   summary: ({ shape, dtype, bits }) => ({ kept: weightsOf(shape), dtype, bits }),
-  form: ({ bits, blockSize, dtype, zeroPoints, transposed }) => ({
+  form: ({ bits, blockSize, dtype, zeroPoints, minimums, transposed }) => ({
     kind: 'nbits',
-    code: { bits, blockSize, dtype, zeroPoints, transposed },
+    code: { bits, blockSize, dtype, zeroPoints, minimums, transposed },
   }),
   decode: (tensor, section) => decodeNBits(section, tensor.shape, tensor),
 }

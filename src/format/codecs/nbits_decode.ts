@@ -1,7 +1,8 @@
 /**
  * Quantized weights as onnxruntime's MatMulNBits and GatherBlockQuantized store them: a matrix [out, in] of integers of
  * 2, 4 or 8 bits, cut along its rows into quantization blocks that have a scale each and may have a zero point. A weight
- * is (q − zero point) × scale, each operation rounded to f32.
+ * is (q − zero point) × scale, each operation rounded to f32. With minimums, as GGUF's Q4_1 has them, it is
+ * q × scale + minimum, rounded once: the product of an f16 and at most eight bits is exact in f32.
  *
  * @module
  */
@@ -18,12 +19,14 @@ export interface NBitsCode {
   dtype: FloatDtype
   /** One for each quantization block: integers as wide as the weights, or floats. 2^(bits − 1) if absent. */
   zeroPoints?: 'packed' | 'float'
+  /** Instead of zero points, the value of q = 0 for each quantization block. Scales and minimums are f16 then. */
+  minimums?: boolean
   /** The quantized matrix is the tensor's transpose, because its module keeps weights [in, out] (Conv1D). */
   transposed?: boolean
 }
 
 /** The parts of a section, in this order; onnxruntime has an input for each. */
-export type NBitsComponent = 'weights' | 'scales' | 'zeroPoints'
+export type NBitsComponent = 'weights' | 'scales' | 'zeroPoints' | 'minimums'
 
 export interface ComponentLayout {
   /** In the section, a multiple of 4. */
@@ -49,7 +52,7 @@ export interface NBitsLayout {
 
 /** Where everything lies in the section of a tensor. */
 export function nbitsLayout(shape: readonly number[], code: NBitsCode): NBitsLayout {
-  const { bits, blockSize, dtype, zeroPoints, transposed } = code
+  const { bits, blockSize, dtype, zeroPoints, minimums, transposed } = code
   const tensor = tilingOf(shape)
   const [rows, cols] = transposed ? [tensor.cols, tensor.rows] : [tensor.rows, tensor.cols]
   const perRow = Math.ceil(cols / blockSize)
@@ -66,6 +69,7 @@ export function nbitsLayout(shape: readonly number[], code: NBitsCode): NBitsLay
   }
   if (zeroPoints === 'packed') components.zeroPoints = component(Math.ceil((perRow * bits) / 8), 1)
   if (zeroPoints === 'float') components.zeroPoints = component(perRow, floatBytes)
+  if (minimums) components.minimums = component(perRow, floatBytes)
   return { rows, cols, perRow, components, bytes: end }
 }
 
@@ -74,11 +78,12 @@ export interface NBitsBytes {
   weights: Uint8Array
   scales: Uint8Array
   zeroPoints?: Uint8Array
+  minimums?: Uint8Array
 }
 
 /** Reads single weights of a matrix [out, in]: the definition that shaders/shared/nbits.wgsl repeats. */
 export function nbitsReader(
-  { bits, blockSize, dtype, zeroPoints }: NBitsCode,
+  { bits, blockSize, dtype, zeroPoints, minimums }: NBitsCode,
   cols: number,
   bytes: NBitsBytes,
 ): (row: number, col: number) => number {
@@ -93,6 +98,7 @@ export function nbitsReader(
   const scale = floats(bytes.scales)
   const zeros = bytes.zeroPoints ?? new Uint8Array()
   const zeroFloat = floats(zeros)
+  const minimum = floats(bytes.minimums ?? new Uint8Array())
   const zeroStride = Math.ceil((perRow * bits) / 8)
   return (row, col) => {
     const inRow = Math.floor(col / blockSize)
@@ -100,6 +106,7 @@ export function nbitsReader(
     const bit = (block * blockSize + (col - inRow * blockSize)) * bits
     // Beyond 2^31 bits the integer operators would wrap.
     const q = (bytes.weights[Math.floor(bit / 8)] >>> (bit % 8)) & ((1 << bits) - 1)
+    if (minimums) return Math.fround(q * scale(block) + minimum(block))
     let zero = 2 ** (bits - 1)
     if (zeroPoints === 'packed') zero = field(zeros.subarray(row * zeroStride), inRow * bits)
     if (zeroPoints === 'float') zero = zeroFloat(block)
@@ -129,6 +136,7 @@ export function decodeNBits(
     weights: part(components.weights),
     scales: part(components.scales),
     zeroPoints: components.zeroPoints && part(components.zeroPoints),
+    minimums: components.minimums && part(components.minimums),
   })
   const values = new Float32Array(rows * cols)
   for (let row = 0; row < rows; row++) {

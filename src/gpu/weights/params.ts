@@ -3,10 +3,11 @@ import { tilingOf } from '../../format/index.ts'
 import type { ElementPlacement } from '../job.ts'
 import { shaderConstants } from '../shader_constants.ts'
 
-const { ZEROS_DEFAULT, ZEROS_PACKED, ZEROS_FLOAT } = shaderConstants('nbits', [
+const { ZEROS_DEFAULT, ZEROS_PACKED, ZEROS_FLOAT, ZEROS_MINIMUM } = shaderConstants('nbits', [
   'ZEROS_DEFAULT',
   'ZEROS_PACKED',
   'ZEROS_FLOAT',
+  'ZEROS_MINIMUM',
 ])
 
 /** `Placement` of shaders/shared/placement.wgsl. */
@@ -20,17 +21,22 @@ export function placementParams(
 /** `NBits` of shaders/shared/nbits.wgsl for a section in one buffer. */
 export function nbitsParams(shape: readonly number[], code: NBitsCode) {
   const { rows, cols, components } = nbitsLayout(shape, code)
-  const { bits, blockSize, dtype, zeroPoints } = code
+  const { bits, blockSize, dtype } = code
   return {
     rows,
     cols,
     bits,
     block_size: blockSize,
     half: dtype === 'f16' ? 1 : 0,
-    zero_points:
-      zeroPoints === undefined ? ZEROS_DEFAULT : zeroPoints === 'packed' ? ZEROS_PACKED : ZEROS_FLOAT,
+    zero_points: zerosOf(code),
     quantized_at: components.weights.offset / 4,
     scales_at: components.scales.offset / 4,
-    zeros_at: (components.zeroPoints?.offset ?? 0) / 4,
+    zeros_at: ((components.minimums ?? components.zeroPoints)?.offset ?? 0) / 4,
   }
+}
+
+function zerosOf({ zeroPoints, minimums }: NBitsCode): number {
+  if (minimums) return ZEROS_MINIMUM
+  if (zeroPoints === undefined) return ZEROS_DEFAULT
+  return zeroPoints === 'packed' ? ZEROS_PACKED : ZEROS_FLOAT
 }

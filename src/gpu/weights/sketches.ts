@@ -76,7 +76,7 @@ function record(
   const byComponent = new Map(placements.map((placement) => [placement.component, placement]))
   const weights = byComponent.get('weights')
   const scales = byComponent.get('scales')
-  const zeros = byComponent.get('zeroPoints') ?? scales
+  const zeros = byComponent.get('zeroPoints') ?? byComponent.get('minimums') ?? scales
   if (form?.kind !== 'nbits' || !weights || !scales || !zeros) {
     // Only with a binding table written by hand: the graph needs all components.
     throw new TritswapError('mapping', `Cannot read ${name}: its quantized weights are not all in VRAM`, {

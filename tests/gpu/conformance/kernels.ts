@@ -150,7 +150,9 @@ function quantized({ shape }: World, random: Random) {
   const { rows, cols } = tilingOf(shape)
   const bits = random.pick([2, 4, 8])
   const blockSize = random.pick([16, 32, 48, 128])
-  const half = random.pick([0, 1])
+  const zeroPoints = random.pick(ZERO_POINTS)
+  // Minimums come with scales in f16.
+  const half = zeroPoints === ZERO_POINTS[3] ? 1 : random.pick([0, 1])
   const scales = rows * Math.ceil(cols / blockSize)
   const at = () => random.integer(0, 3)
   const nbits = {
@@ -159,7 +161,7 @@ function quantized({ shape }: World, random: Random) {
     bits,
     block_size: blockSize,
     half,
-    zero_points: random.pick(ZERO_POINTS),
+    zero_points: zeroPoints,
     quantized_at: at(),
     scales_at: at(),
     zeros_at: at(),
@@ -168,7 +170,7 @@ function quantized({ shape }: World, random: Random) {
   const floats = () =>
     half === 1 ? float() | (float() << 16) : bitsFromHalf(float()) | random.integer(0, 0x1fff)
   const packed = (scales * blockSize * bits) / 32
-  const zero = nbits.zero_points === ZERO_POINTS[2] ? floats : () => random.bits()
+  const zero = zeroPoints === ZERO_POINTS[2] || zeroPoints === ZERO_POINTS[3] ? floats : () => random.bits()
   const buffers = {
     quantized: Uint32Array.from({ length: nbits.quantized_at + packed }, () => random.bits()),
     scales: Uint32Array.from({ length: nbits.scales_at + scales }, floats),

@@ -1,12 +1,13 @@
 import { nbitsReader as readerOf } from '../../../src/format/codecs/nbits_decode.ts'
 import { shaderConstants } from '../../../src/gpu/shader_constants.ts'
 
-const { ZEROS_DEFAULT, ZEROS_PACKED, ZEROS_FLOAT } = shaderConstants('nbits', [
+const { ZEROS_DEFAULT, ZEROS_PACKED, ZEROS_FLOAT, ZEROS_MINIMUM } = shaderConstants('nbits', [
   'ZEROS_DEFAULT',
   'ZEROS_PACKED',
   'ZEROS_FLOAT',
+  'ZEROS_MINIMUM',
 ])
-export const ZERO_POINTS = [ZEROS_DEFAULT, ZEROS_PACKED, ZEROS_FLOAT]
+export const ZERO_POINTS = [ZEROS_DEFAULT, ZEROS_PACKED, ZEROS_FLOAT, ZEROS_MINIMUM]
 
 /** `NBits` of shaders/shared/nbits.wgsl. */
 export interface NBits {
@@ -40,6 +41,7 @@ export function nbitsReader(
       bits: bits as 2 | 4 | 8,
       blockSize: block_size,
       dtype: half === 1 ? 'f16' : 'f32',
+      minimums: zero_points === ZEROS_MINIMUM,
       zeroPoints: zero_points === ZEROS_PACKED ? 'packed' : zero_points === ZEROS_FLOAT ? 'float' : undefined,
     },
     cols,
@@ -47,6 +49,7 @@ export function nbitsReader(
       weights: from(quantized, quantized_at),
       scales: from(scales, scales_at),
       zeroPoints: from(zeros, zeros_at),
+      minimums: from(zeros, zeros_at),
     },
   )
 }
