@@ -44,12 +44,21 @@ export async function openModelFolder(path: string, subfolder?: string): Promise
   )
 }
 
-/** Graphs of a dtype; the first dtype there is when none is asked for. */
-export function chooseGraphs(folder: ModelFolder, dtype?: ModelDtype): ChosenGraphs & { dtype: ModelDtype } {
+/** Graphs of a dtype, the first dtype there is when none is asked for, and of others. */
+export function chooseGraphs(
+  folder: ModelFolder,
+  dtype?: ModelDtype,
+  others: readonly ModelDtype[] = [],
+): ChosenGraphs & { dtypes: ModelDtype[] } {
   const isThere = (candidate: ModelDtype) =>
     folder.files.some((file) => parseGraphFile(file)?.dtype === candidate)
-  const chosen = dtype ?? (['fp32', 'fp16'] as const).find(isThere) ?? 'fp32'
-  return { dtype: chosen, ...graphFiles(folder.files, chosen) }
+  const dtypes = [dtype ?? (['fp32', 'fp16'] as const).find(isThere) ?? 'fp32', ...others]
+  const chosen = dtypes.map((one) => graphFiles(folder.files, one))
+  return {
+    dtypes,
+    graphs: chosen.flatMap(({ graphs }) => graphs),
+    otherForms: chosen.flatMap(({ otherForms }) => otherForms),
+  }
 }
 
 /**

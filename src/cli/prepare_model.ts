@@ -2,6 +2,7 @@ import { copyFile, mkdir, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import picomatch from 'picomatch'
 import { type Checkpoint, openCheckpoint } from '../compress/checkpoint.ts'
+import { readGgufWeights } from '../compress/gguf_weights.ts'
 import { placeholder } from '../compress/placeholders.ts'
 import { readBytes, readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { tiedCopies } from '../compress/ties.ts'
@@ -17,11 +18,13 @@ import {
   OnnxGraph,
   type QuantizedChoice,
   type Storage,
+  withStoredWeights,
   writeBaseWeights,
 } from '../onnx/index.ts'
 import { type FileSource, openFile, openPath, readText, readWhole } from './file_source.ts'
 import { chooseGraphs, copyCompanions, openModelFolder } from './model_folder.ts'
 import { writeTrit } from './output.ts'
+import { splitFile } from './split_file.ts'
 
 const WEIGHTS_FILE = 'weights.trit'
 /** Marks a folder as prepared. */
@@ -29,7 +32,13 @@ export const MANIFEST = 'tritswap.json'
 
 export interface PrepareOptions {
   checkpoint?: string
+  /** A GGUF file whose weights take the place of those in the graphs. */
+  weights?: string
   dtype?: ModelDtype
+  /** Graphs of these as well, over the same weights. */
+  otherDtypes?: readonly ModelDtype[]
+  /** Bytes of a file of weights at most. */
+  partBytes?: number
   subfolder?: string
   targets?: readonly string[]
   quantized?: QuantizedChoice
@@ -56,9 +65,10 @@ export async function prepareModel(
   options: PrepareOptions,
 ): Promise<PrepareResult> {
   const folder = await openModelFolder(path, options.subfolder)
-  const { dtype, graphs, otherForms } = chooseGraphs(folder, options.dtype)
+  const { dtypes, graphs, otherForms } = chooseGraphs(folder, options.dtype, options.otherDtypes)
   const checkpoint = await checkpointOf(folder.root, options.checkpoint)
   const graphFolder = join(folder.root, folder.subfolder)
+  const gguf = options.weights === undefined ? undefined : await openFile(options.weights)
   const externals = new Map<string, Promise<FileSource>>()
   // Only the parsed graphs name their external files, so each is opened on its first use.
   const external = (location: string) => ({
@@ -78,12 +88,16 @@ export async function prepareModel(
       files.push({ graph: new OnnxGraph(file, await readWhole(join(graphFolder, name))), external })
     }
     const picked = options.targets?.map((glob) => picomatch(glob))
-    const model = await hoistModel(files, {
+    const hoisted = await hoistModel(files, {
       checkpoint: checkpoint && (await exportedFrom(checkpoint)),
       quantized: options.quantized,
       modelType: await modelTypeOf(folder.root),
       targets: picked && ((tensor) => picked.some((matches) => matches(tensor))),
     })
+    const model =
+      gguf === undefined
+        ? hoisted
+        : withStoredWeights(hoisted, { name: gguf.name, weights: await readGgufWeights(gguf) })
     const keepsData = model.graphs.some(({ graph }) => externalFilesOf(graph).length > 0)
     await copyCompanions(folder.root, out, keepsData)
     for (const { graph } of model.graphs) {
@@ -101,11 +115,13 @@ export async function prepareModel(
       head: await writeBaseWeights(model, spool, { storage: options.storage, base: { fingerprint } }),
     }))
     const { size: bytes } = await stat(weights)
+    const parts = await splitFile(weights, options.partBytes)
     const manifest: ModelManifest = {
       version: 1,
-      weights: { file: WEIGHTS_FILE, bytes, rootHash: toHex(await sha256(head)) },
+      weights: { file: WEIGHTS_FILE, bytes, rootHash: toHex(await sha256(head)), parts },
       graphs: model.graphs.map(({ graph }) => graph.file),
-      dtype,
+      dtype: dtypes[0],
+      dtypes: dtypes.length === 1 ? undefined : dtypes,
       fingerprint,
     }
     await writeFile(join(out, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`)
@@ -118,6 +134,7 @@ export async function prepareModel(
       otherForms,
     }
   } finally {
+    await gguf?.close()
     for (const file of await Promise.allSettled(externals.values())) {
       if (file.status === 'fulfilled') await file.value.close()
     }

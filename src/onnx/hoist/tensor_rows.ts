@@ -1,13 +1,14 @@
-import type { NBitsCode } from '../../format/codecs/nbits_decode.ts'
+import type { NBitsCode, NBitsComponent } from '../../format/codecs/nbits_decode.ts'
 import { type Placement, tilingOf } from '../../format/index.ts'
 import type { QuantizedMatrix } from '../proto/initializer_data.ts'
+import type { RawInitializer } from '../proto/tensor_bytes.ts'
 import type { ResolvedParameter } from '../resolve/resolution.ts'
 import { isAligned } from './hoist_quantized.ts'
 
-/** A tensor as rows of a quantized matrix. */
+/** A tensor as rows of a quantized matrix, whose components lie in files of any kind. */
 export interface TensorRows {
   code: NBitsCode
-  matrix: QuantizedMatrix
+  matrix: { components: Partial<Record<NBitsComponent, Pick<RawInitializer, 'source' | 'offset'>>> }
   firstRow: number
 }
 
