@@ -1,8 +1,10 @@
 import { dirname, join } from 'node:path'
 import { TritswapError } from '../errors.ts'
 import { type ModelManifest, parseManifest } from '../fetcher/manifest.ts'
-import { OnnxGraph } from '../onnx/index.ts'
+import { OnnxGraph, parseGraphFile } from '../onnx/index.ts'
 import { ExpertFit, ReferenceWeights, StreamedWeights, type WeightTable } from '../reference/index.ts'
+import { joinedSource } from '../source/joined.ts'
+import type { ByteSource } from '../source/source.ts'
 import { openFile, readText, readWhole } from './file_source.ts'
 import type { CacheConfig } from './graph_inputs.ts'
 import { externalDataOf } from './model_outputs.ts'
@@ -26,10 +28,10 @@ export interface PreparedModel {
 
 export async function openPreparedModel(folder: string): Promise<PreparedModel> {
   const manifest = await readManifest(folder)
-  const source = await openFile(join(folder, manifest.weights.file))
+  const source = await openWeights(folder, manifest)
   try {
     const graphs = await Promise.all(
-      manifest.graphs.map(async (file) => {
+      graphsOf(manifest).map(async (file) => {
         const path = join(folder, file)
         const graph = new OnnxGraph(file, await readWhole(path))
         return { graph, externalData: await externalDataOf(graph, dirname(path)) }
@@ -58,14 +60,15 @@ async function configOf(folder: string): Promise<CacheConfig> {
 /** @throws {TritswapError} `unsupported` unless the model is one decoder graph */
 export async function openPreparedBase(folder: string): Promise<PreparedBase> {
   const manifest = await readManifest(folder)
-  if (manifest.graphs.length !== 1) {
+  const files = graphsOf(manifest)
+  if (files.length !== 1) {
     throw new TritswapError(
       'unsupported',
-      `Cannot score texts with ${folder}: expected one decoder graph, found ${manifest.graphs.length}`,
+      `Cannot score texts with ${folder}: expected one decoder graph, found ${files.length}`,
     )
   }
-  const [file] = manifest.graphs
-  const source = await openFile(join(folder, manifest.weights.file))
+  const [file] = files
+  const source = await openWeights(folder, manifest)
   try {
     const graph = new OnnxGraph(file, await readWhole(join(folder, file)))
     const { fingerprint, dtype } = manifest
@@ -81,4 +84,22 @@ export async function openPreparedBase(folder: string): Promise<PreparedBase> {
 /** Whether weights stay quantized: experts then lie beside them. */
 export function staysQuantized({ bindings }: WeightTable): boolean {
   return bindings.graphs.some(({ inputs }) => inputs.some(({ raw }) => raw !== undefined))
+}
+
+/** The weights file of a prepared folder, whole or in parts. */
+export async function openWeights(
+  folder: string,
+  { weights: { file, bytes, parts = [{ file, bytes }] } }: ModelManifest,
+): Promise<ByteSource & { close(): Promise<void> }> {
+  const sources = await Promise.all(parts.map((part) => openFile(join(folder, part.file))))
+  const whole = joinedSource(
+    join(folder, file),
+    sources.map((source, i) => ({ source, bytes: parts[i].bytes })),
+  )
+  return { ...whole, close: async () => void (await Promise.all(sources.map((source) => source.close()))) }
+}
+
+/** The graphs of the default dtype. */
+function graphsOf({ graphs, dtype, dtypes }: ModelManifest): string[] {
+  return dtypes === undefined ? graphs : graphs.filter((file) => parseGraphFile(file)?.dtype === dtype)
 }

@@ -1,7 +1,7 @@
 import type { Checkpoint } from '../compress/checkpoint.ts'
 import type { StoredTensor } from '../compress/safetensors.ts'
 import { isTritswapError, TritswapError } from '../errors.ts'
-import { readModelManifest } from '../fetcher/manifest.ts'
+import { readModelManifest, weightsRequest } from '../fetcher/manifest.ts'
 import { formOf } from '../format/codecs/index.ts'
 import { FLOAT_BYTES, SAFETENSORS_DTYPE_OF } from '../format/dtype.ts'
 import { type TritHead, weightsOf } from '../format/index.ts'
@@ -32,9 +32,8 @@ export async function openPageBase(folder: string, signal?: AbortSignal): Promis
   const manifest = await readModelManifest(folder, signal)
   if (manifest === undefined) return { name, checkpoint: await onnxCheckpoint(folder, name, signal) }
   const { weights, dtype } = manifest
-  const { head, source } = await openVerified(new URL(weights.file, folder).href, weights.rootHash, {
-    signal,
-  })
+  const { source: url, parts } = weightsRequest(manifest, folder)
+  const { head, source } = await openVerified(url, weights.rootHash, { signal, parts })
   const { base } = head.table
   const exact =
     /^fp(32|16)$/.test(dtype) && head.table.tensors.every((tensor) => formOf(tensor).kind === 'dense')

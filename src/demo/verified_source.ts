@@ -1,6 +1,7 @@
+import type { FetchRequest } from '../fetcher/protocol.ts'
 import { chunkLength, parseHead, readHead, type TritHead, verifyChunk } from '../format/index.ts'
 import { openChunkCache } from '../source/cache.ts'
-import { httpSource } from '../source/http.ts'
+import { openWhole } from '../source/open.ts'
 import { withRetry } from '../source/retry.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
 
@@ -15,9 +16,9 @@ const MAX_CHUNKS = 512
 export async function openVerified(
   url: string,
   rootHash: string,
-  { signal }: ReadOptions = {},
+  { signal, parts }: ReadOptions & Partial<Pick<FetchRequest, 'parts'>> = {},
 ): Promise<{ head: TritHead; source: ByteSource }> {
-  const remote = withRetry(httpSource(url))
+  const remote = withRetry(openWhole(url, parts))
   const cached = openChunkCache().open(rootHash)
   const cachedHead = await cached.head().catch(() => undefined)
   const head =

@@ -3,7 +3,7 @@ import { chunkLength, parseHead, readHead, type TritHead, verifyChunk } from '..
 import { chunkRanges, type FetchRange, planFetch } from '../format/plan.ts'
 import type { ChunkCache } from '../source/cache.ts'
 import type { HttpOptions, Meter } from '../source/http.ts'
-import { openSource } from '../source/open.ts'
+import { openWhole } from '../source/open.ts'
 import { type RetryPolicy, withRetry } from '../source/retry.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
 import { type StreamedSource, withStream } from '../source/stream.ts'
@@ -187,7 +187,8 @@ class FileFetch {
   }
 
   #open(retry: Partial<RetryPolicy> = {}): ByteSource {
-    return withRetry(openSource(this.#request.source, { ...this.#context.http, meter: this.#meter }), {
+    const { source, parts } = this.#request
+    return withRetry(openWhole(source, parts, { ...this.#context.http, meter: this.#meter }), {
       ...retry,
       onRetry: () => this.#stats.retries++,
     })

@@ -20,6 +20,8 @@ export type SourceSpec = string | URL | Blob | ArrayBuffer
 
 export interface FetchRequest {
   source: SourceSpec
+  /** Absolute URLs of the parts that the file was cut into, and their sizes; `source` then only names the whole. */
+  parts?: readonly { url: string; bytes: number }[]
   /** SHA-256 of the head, lower-case hex: with it, the file can be trusted wherever its bytes come from. */
   rootHash?: string
   /** Refuse a file of the other kind. */

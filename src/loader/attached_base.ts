@@ -5,7 +5,7 @@
  */
 import { isTritswapError, TritswapError } from '../errors.ts'
 import type { LocalFetches } from '../fetcher/local.ts'
-import { preparedPaths, readModelManifest } from '../fetcher/manifest.ts'
+import { dtypeIn, preparedPaths, readModelManifest, weightsRequest } from '../fetcher/manifest.ts'
 import type { FetchPool } from '../fetcher/pool.ts'
 import { progressReporter } from '../fetcher/progress.ts'
 import type { FetchProgress, FetchSettings } from '../fetcher/protocol.ts'
@@ -96,9 +96,10 @@ export async function openBase(
     options.model === undefined ? undefined : folderUrl(options.model, baseUrl(), options.fetch?.hub)
   const name = options.name ?? (folder === undefined ? 'the model' : folderName(folder))
   const manifest = folder === undefined ? undefined : await readModelManifest(folder, signal)
+  const prepared = manifest && dtypeIn(manifest, options.dtype)
   /** Paths in the folder that a session may have been made from, the likeliest first. */
   const pathsOf = (session: string): string[] => {
-    const dtype = manifest?.dtype ?? options.dtype ?? sessions[session].config?.dtype ?? 'fp32'
+    const dtype = prepared ?? options.dtype ?? sessions[session].config?.dtype ?? 'fp32'
     checkDtype(gpu.features, dtype)
     const modules = modulesOf(session, Object.keys(sessions), sessions[session])
     const { modelFileName } = options
@@ -115,16 +116,11 @@ export async function openBase(
       )
     }
     const file = fetches.load(
-      {
-        source: new URL(manifest.weights.file, folder).href,
-        rootHash: manifest.weights.rootHash,
-        kind: 'base',
-        name,
-      },
+      { ...weightsRequest(manifest, folder), name },
       options,
     )
     const filled = receiveFile(file.port, file.signal).then((incoming) =>
-      readIntoVram(gpu, incoming, manifest.dtype, options),
+      readIntoVram(gpu, incoming, prepared!, options),
     )
     const [base] = await Promise.all([filled, file.done])
     return { base, graphs: ready, name, fingerprint: manifest.fingerprint }

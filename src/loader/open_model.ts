@@ -8,7 +8,7 @@ import type { Engine } from '../engine/engine.ts'
 import type { OpenUnpreparedRequest } from '../engine/open_model.ts'
 import type { ModelInfo } from '../engine/protocol.ts'
 import { TritswapError } from '../errors.ts'
-import { type ReadManifest, readModelManifest } from '../fetcher/manifest.ts'
+import { dtypeIn, type ReadManifest, readModelManifest, weightsRequest } from '../fetcher/manifest.ts'
 import type { FetchPool } from '../fetcher/pool.ts'
 import type { FetchSettings } from '../fetcher/protocol.ts'
 import { checkAdapterFor } from '../gpu/f16.ts'
@@ -23,7 +23,10 @@ export interface LoaderOptions {
    * wrote is loaded as it is; any other ONNX folder as transformers.js takes it is rewritten on the way.
    */
   model: string | URL
-  /** Of a folder that is not prepared: which of its graphs, as transformers.js names them; `fp32`, else `fp16`. */
+  /**
+   * Which graphs, as transformers.js names them. Of a prepared folder: one of those that it was prepared as, by default
+   * the first; of another: `fp32`, else `fp16`.
+   */
   dtype?: string
   /** Of a folder that is not prepared: where its graphs are; `onnx` by default. */
   subfolder?: string
@@ -96,7 +99,8 @@ export async function openModel(
     options.onWarning?.(
       `${modelUrl} cannot be reached: using the copies in the cache, which may be out of date`,
     )
-  return openPrepared(link, pool, common, manifest, usesCopies, lost, { onProgress, signal })
+  const dtype = dtypeIn(manifest, options.dtype)
+  return openPrepared(link, pool, common, { ...manifest, dtype }, usesCopies, lost, { onProgress, signal })
 }
 
 type CommonRequest = Pick<OpenUnpreparedRequest, 'modelUrl' | 'name' | 'ort' | 'expertBudget'>
@@ -105,17 +109,15 @@ async function openPrepared(
   link: WorkerLink<Engine>,
   pool: FetchPool,
   common: CommonRequest,
-  { weights, dtype, graphs, fingerprint, isCopy }: ReadManifest,
+  manifest: ReadManifest,
   usesCopies: boolean,
   lost: (message: string) => void,
   options: LoadOptions,
 ): Promise<ModelInfo> {
+  const { weights, dtype, graphs, fingerprint, isCopy } = manifest
   await checkAdapterFor(dtype)
   const { modelUrl, name } = common
-  const file = pool.load(
-    { source: new URL(weights.file, modelUrl), rootHash: weights.rootHash, kind: 'base', name },
-    options,
-  )
+  const file = pool.load({ ...weightsRequest(manifest, modelUrl), name }, options)
   // Files that belong together come from one place: all from the server, or all from the copies.
   const copies = usesCopies ? (isCopy ? 'first' : 'never') : undefined
   const request = { ...common, dtype, graphs, fingerprint, copies } as const

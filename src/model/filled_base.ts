@@ -14,6 +14,7 @@ import {
   type HoistedGraphFile,
   type HoistedModel,
   hoistModel,
+  parseGraphFile,
   type QuantizedChoice,
   weightBytes,
   weightPieces,
@@ -109,6 +110,7 @@ function inWords(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
 /**
  * Brings the weights file of a prepared base into VRAM: dense tensors and, by what its graphs have inputs for,
  * quantized ones as they are or dequantized there.
+ * @param dtype - which of its graphs are to be fed, and what they compute in
  * @param quantized - how the caller needs quantized weights; by default as the base was prepared
  * @throws {TritswapError} `input` for a base that was prepared for the other choice, `format`, `memory`, `webgpu`, and
  * what the load fails with
@@ -120,7 +122,7 @@ export async function readIntoVram(
   { quantized }: { quantized?: QuantizedChoice } = {},
 ): Promise<FilledBase> {
   const { table } = head
-  const bindings = bindingsFrom(table.bindings, table.tensors)
+  const bindings = ofDtype(bindingsFrom(table.bindings, table.tensors), dtype)
   checkChoice(bindings, table, quantized)
   const weights = await openStore({ gpu, table, bindings })
   try {
@@ -131,6 +133,12 @@ export async function readIntoVram(
     weights.destroy()
     throw error
   }
+}
+
+/** The graphs of one dtype, where a folder has others over the same weights. */
+function ofDtype(bindings: BaseBindings, dtype: string): BaseBindings {
+  const graphs = bindings.graphs.filter(({ file }) => parseGraphFile(file)?.dtype === dtype)
+  return graphs.length === 0 ? bindings : { graphs }
 }
 
 /** The graphs of a prepared base have either kind of inputs: the choice was made when it was prepared. */
