@@ -123,7 +123,8 @@ function faultOfParts(parts: unknown, whole: number): string | undefined {
       (bytes as number) > 0
     )
   }
-  if (!Array.isArray(parts) || !parts.every(isPart)) return 'the parts of its weights are not files with sizes'
+  if (!Array.isArray(parts) || !parts.every(isPart))
+    return 'the parts of its weights are not files with sizes'
   const sum = parts.reduce((bytes: number, part: { bytes: number }) => bytes + part.bytes, 0)
   return sum === whole ? undefined : `the parts of its weights have ${sum} bytes of ${whole}`
 }

@@ -115,10 +115,7 @@ export async function openBase(
         fetchGraph(folder, path, { signal }),
       )
     }
-    const file = fetches.load(
-      { ...weightsRequest(manifest, folder), name },
-      options,
-    )
+    const file = fetches.load({ ...weightsRequest(manifest, folder), name }, options)
     const filled = receiveFile(file.port, file.signal).then((incoming) =>
       readIntoVram(gpu, incoming, prepared!, options),
     )

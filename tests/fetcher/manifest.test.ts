@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from 'vitest'
-import { readModelManifest } from '../../src/fetcher/manifest.ts'
+import { dtypeIn, type ModelManifest, readModelManifest, weightsRequest } from '../../src/fetcher/manifest.ts'
 
 const folder = 'https://models.example/demo/'
 const manifest = {
@@ -7,6 +7,10 @@ const manifest = {
   weights: { file: 'base.trit', bytes: 100, rootHash: 'a'.repeat(64) },
   graphs: ['onnx/model.onnx'],
   dtype: 'fp32',
+}
+
+function withParts(parts: unknown) {
+  return { ...manifest, weights: { ...manifest.weights, parts } }
 }
 
 afterEach(() => vi.unstubAllGlobals())
@@ -48,6 +52,19 @@ test.each([
   [JSON.stringify({ ...manifest, dtype: 1 }), 'dtype'],
   [JSON.stringify({ ...manifest, graphs: 'onnx/model.onnx' }), 'list of files'],
   [JSON.stringify({ ...manifest, graphs: [null] }), 'list of files'],
+  [JSON.stringify(withParts([{ file: 'a', bytes: 99 }])), 'have 99 bytes of 100'],
+  [
+    JSON.stringify(
+      withParts([
+        { file: 'a', bytes: 200 },
+        { file: 'b', bytes: -100 },
+      ]),
+    ),
+    'files with sizes',
+  ],
+  [JSON.stringify(withParts([{ file: 'http://[', bytes: 100 }])), 'files with sizes'],
+  [JSON.stringify(withParts([null])), 'files with sizes'],
+  [JSON.stringify({ ...manifest, dtypes: [1] }), 'dtypes'],
   ['<!doctype html><title>App</title>', 'HTML'],
   ['version https://git-lfs.github.com/spec/v1\noid sha256:00', 'Git LFS pointer'],
   ['\uFFFF{', 'not JSON'],
@@ -57,6 +74,30 @@ test.each([
     tag: 'format',
     message: expect.stringContaining(said),
   })
+})
+
+test('weights in parts are asked for under absolute addresses', () => {
+  const parts = [
+    { file: 'base.trit.0', bytes: 60 },
+    { file: 'base.trit.1', bytes: 40 },
+  ]
+  expect(weightsRequest(withParts(parts) as ModelManifest, folder)).toEqual({
+    source: `${folder}base.trit`,
+    parts: [
+      { url: `${folder}base.trit.0`, bytes: 60 },
+      { url: `${folder}base.trit.1`, bytes: 40 },
+    ],
+    rootHash: manifest.weights.rootHash,
+    kind: 'base',
+  })
+})
+
+test('of several dtypes one can be asked for; where there is one, it is that', () => {
+  const several = { ...manifest, dtypes: ['fp32', 'fp16'] } as ModelManifest
+  expect(dtypeIn(several, undefined)).toBe('fp32')
+  expect(dtypeIn(several, 'fp16')).toBe('fp16')
+  expect(() => dtypeIn(several, 'q4')).toThrow(/prepared as fp32 and fp16/)
+  expect(dtypeIn(manifest as ModelManifest, 'q4')).toBe('fp32')
 })
 
 test('refuses brackets without end before it parses them', async () => {
