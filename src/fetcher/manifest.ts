@@ -116,12 +116,7 @@ function isAddress(text: string): boolean {
 function faultOfParts(parts: unknown, whole: number): string | undefined {
   const isPart = (part: unknown) => {
     const { file, bytes } = (part ?? {}) as { file?: unknown; bytes?: unknown }
-    return (
-      typeof file === 'string' &&
-      isAddress(file) &&
-      Number.isSafeInteger(bytes) &&
-      (bytes as number) > 0
-    )
+    return typeof file === 'string' && isAddress(file) && Number.isSafeInteger(bytes) && (bytes as number) > 0
   }
   if (!Array.isArray(parts) || !parts.every(isPart))
     return 'the parts of its weights are not files with sizes'
