@@ -87,7 +87,7 @@ export function staysQuantized({ bindings }: WeightTable): boolean {
 }
 
 /** The weights file of a prepared folder, whole or in parts. */
-export async function openWeights(
+async function openWeights(
   folder: string,
   { weights: { file, bytes, parts = [{ file, bytes }] } }: ModelManifest,
 ): Promise<ByteSource & { close(): Promise<void> }> {

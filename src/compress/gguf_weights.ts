@@ -84,7 +84,7 @@ export async function readGgufWeights(source: ByteSource): Promise<Map<string, G
 const ARCHITECTURE = 'general.architecture'
 
 /** The name of a tensor in the checkpoint; undefined for one that no checkpoint has, such as rotary frequencies. */
-export function checkpointName(name: string): string | undefined {
+function checkpointName(name: string): string | undefined {
   const [, layer, module, kind] = /^(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)$/.exec(name) ?? []
   const names = layer === undefined ? WHOLE : MODULES
   if (module === undefined || !Object.hasOwn(names, module)) return undefined

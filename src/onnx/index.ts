@@ -26,7 +26,7 @@ export { bindingsOf, type HoistedModel } from './hoist/hoisted_model.ts'
 export { FIRST_LOGIT } from './hoist/last_logits.ts'
 export type { HoistedGraphFile } from './hoist/rewrite.ts'
 export { type StoredInput, scoringGraph } from './hoist/scoring_graph.ts'
-export { type StoredWeight, withStoredWeights } from './hoist/stored_weights.ts'
+export { withStoredWeights } from './hoist/stored_weights.ts'
 
 export { weightBytes, weightPieces } from './hoist/weight_pieces.ts'
 export { weightTable } from './hoist/weight_table.ts'
