@@ -10,6 +10,7 @@ import { LocalFetches } from '../../src/fetcher/local.ts'
 import { requestGpu } from '../../src/gpu/index.ts'
 import {
   attachExperts,
+  type ChatMessage,
   type Expert,
   ExpertLoader,
   type ExpertRequest,
@@ -125,7 +126,7 @@ const harness = {
 
   activate: (set: HarnessSet) => theLoader().activate(choice(set)),
 
-  async tokens(prompt: string, maxNewTokens: number, set?: HarnessSet) {
+  async tokens(prompt: string | ChatMessage[], maxNewTokens: number, set?: HarnessSet) {
     const tokens: number[] = []
     this.written = 0
     for await (const { token } of theLoader().generate(prompt, {

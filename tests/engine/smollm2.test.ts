@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, test, vi } from 'vitest'
-import { openPreparedBase } from '../../src/cli/prepared_base.ts'
+import { openPreparedModel } from '../../src/cli/prepared_base.ts'
 import type { ChatMessage } from '../../src/engine/protocol.ts'
 import { hoistedSession, type OrtSession } from '../../src/model/hoisted_session.ts'
 import { externalFilesOf } from '../../src/onnx/index.ts'
@@ -42,7 +42,8 @@ const CHATTED: ChatMessage[][] = ASKED.flatMap((content, at): ChatMessage[][] =>
 test.runIf((LONG || SMOLLM2) && existsSync(`${FOLDER}/tritswap.json`))(
   'SmolLM2: greedy answers are those of an unmodified pipeline, and a conversation is a fresh reading',
   async () => {
-    const { weights, graph } = await openPreparedBase(FOLDER)
+    const { weights, graphs } = await openPreparedModel(FOLDER)
+    const [{ graph }] = graphs
     const { Tensor } = await import('@xenova/transformers')
     const feeds = new Map(
       Array.from(weights.feeds(graph.file), ([name, { dtype, dims, data }]) => [
