@@ -9,7 +9,7 @@ import type { ByteSource, ReadOptions } from '../source/source.ts'
 import { type StreamedSource, withStream } from '../source/stream.ts'
 import { LocalChunks } from './local_chunks.ts'
 import type { MemoryChunks } from './memory_chunks.ts'
-import { progressReporter } from './progress.ts'
+import { INTERVAL_MS, progressReporter } from './progress.ts'
 import type { FetchedFile, FetchProgress, FetchRequest, FetchStats, PayloadChunk } from './protocol.ts'
 
 /** Where a file goes. */
@@ -77,6 +77,8 @@ class FileFetch {
   /** Bytes that did not come from the network. */
   #localBytes = 0
   #remembered: Promise<void> | undefined
+  /** Reports the bytes that came too soon after the last report, where the server then sends no more. */
+  #laterReport: ReturnType<typeof setTimeout> | undefined
 
   constructor(request: FetchRequest, context: FetchContext) {
     const { cache, memory, priority, onProgress } = context
@@ -116,6 +118,7 @@ class FileFetch {
       this.#stop.abort(error)
       throw error
     } finally {
+      clearTimeout(this.#laterReport)
       signal?.removeEventListener('abort', onAbort)
       await this.#front.close()
     }
@@ -330,7 +333,10 @@ class FileFetch {
 
   #progress(phase: 'network' | 'cache'): void {
     if (this.#bytesWanted === undefined) return
-    this.#report('progress', phase, this.#meter.bytes + this.#localBytes, this.#bytesWanted)
+    clearTimeout(this.#laterReport)
+    const bytes = this.#meter.bytes + this.#localBytes
+    if (!this.#report('progress', phase, bytes, this.#bytesWanted))
+      this.#laterReport = setTimeout(() => this.#progress(phase), INTERVAL_MS)
   }
 
   async #timed<T>(phase: 'fetchMs' | 'verifyMs' | 'cacheMs', action: () => Promise<T>): Promise<T> {

@@ -1,9 +1,12 @@
 import type { FetchProgress } from './protocol.ts'
 
 /** Twenty events a second: more would not be visible. */
-const INTERVAL_MS = 50
+export const INTERVAL_MS = 50
 
-/** Reports in the shape of transformers.js, `progress` at most 20 times a second and never backwards. */
+/**
+ * Reports in the shape of transformers.js, `progress` at most 20 times a second and never backwards; the function says
+ * whether it reported.
+ */
 export function progressReporter(
   name: string,
   file: string,
@@ -17,15 +20,15 @@ export function progressReporter(
     phase: FetchProgress['phase'],
     loaded = 0,
     total?: number,
-  ): void => {
-    if (!report) return
+  ): boolean => {
+    if (!report) return true
     if (status === 'progress') {
-      if (now() - last < INTERVAL_MS) return
+      if (now() - last < INTERVAL_MS) return false
       last = now()
     }
     if (total === undefined) {
       report({ status, name, file, phase })
-      return
+      return true
     }
     // After a retry some bytes come twice.
     most = Math.max(most, Math.min(loaded, total))
@@ -38,5 +41,6 @@ export function progressReporter(
       total,
       progress: total === 0 ? 100 : (100 * most) / total,
     })
+    return true
   }
 }

@@ -192,7 +192,7 @@ async function matchingGraph(
 
 function reporter(name: string, file: string, { onProgress }: AttachOptions) {
   const report = progressReporter(name, file, onProgress)
-  return (loaded: number, total: number | undefined) => report('progress', 'network', loaded, total)
+  return (loaded: number, total: number | undefined) => void report('progress', 'network', loaded, total)
 }
 
 /** A graph that the caller has, or knows the address of. */

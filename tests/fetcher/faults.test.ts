@@ -8,7 +8,7 @@ import {
 import { isTritswapError, type TritswapError } from '../../src/errors.ts'
 import { type FetchContext, fetchFile } from '../../src/fetcher/fetcher.ts'
 import { MemoryChunks } from '../../src/fetcher/memory_chunks.ts'
-import type { FetchedFile, FetchRequest } from '../../src/fetcher/protocol.ts'
+import type { FetchedFile, FetchProgress, FetchRequest } from '../../src/fetcher/protocol.ts'
 import { openChunkCache } from '../../src/source/cache.ts'
 import { type MemoryCacheStorage, memoryCacheStorage } from '../source/memory_cache_storage.ts'
 import { type TritFile, tritFile } from './trit_file.ts'
@@ -602,6 +602,20 @@ describe('abort', () => {
     server.take()
     const { stats } = await loadRight({ rootHash: file.head.rootHash })
     expect(stats.networkBytes).toBe(file.bytes.length - file.head.headBytes - 3 * CHUNK)
+  })
+
+  test('before it, what has come is said even where the server then sends no more', async () => {
+    const arrived = file.head.headBytes + 3 * CHUNK
+    serve(() => ({ stallAt: arrived }))
+    const controller = new AbortController()
+    let last: number | undefined
+    const onProgress = ({ loaded }: FetchProgress) => {
+      last = loaded
+    }
+    const loading = load({}, { signal: controller.signal, http: {}, onProgress })
+    await expect.poll(() => last).toBe(arrived)
+    controller.abort()
+    await expect(loading).rejects.toMatchObject({ name: 'AbortError' })
   })
 
   test('before the start costs no request', async () => {
