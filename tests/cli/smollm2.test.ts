@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Evaluation } from '../../src/cli/evaluation.ts'
 import { expertVariant, type Variant } from '../../src/cli/variants.ts'
+import { LONG } from '../tier.ts'
 
 const PUBLIC = join(import.meta.dirname, '../../public')
 
@@ -23,7 +24,7 @@ const FIXTURE = JSON.parse(await readFile(join(import.meta.dirname, '../fixtures
   experts: Record<string, Answer>
 }
 
-describe.runIf(process.env.LONG === '1')('SmolLM2-135M-Instruct', () => {
+describe.runIf(LONG > 0)('SmolLM2-135M-Instruct', () => {
   let evaluation: Evaluation
   beforeAll(async () => {
     evaluation = await Evaluation.open(join(PUBLIC, 'models/smollm2'))
