@@ -1,5 +1,12 @@
-import type { Conversation, Generation, GenerationResult, TurnOptions } from '../loader/index.ts'
+import type {
+  Conversation,
+  GeneratedToken,
+  Generation,
+  GenerationResult,
+  TurnOptions,
+} from '../loader/index.ts'
 import type { WeightedPen } from './pens.ts'
+import { textOf } from './runs.ts'
 import type { Lease, SwitcherLoader } from './shared_loader.ts'
 import { type ReadTokens, TokenWriter, type WriterHost, type WrittenToken } from './token_writer.ts'
 
@@ -119,7 +126,10 @@ export class ChatSession {
       else if (exchange.answer.length === 0)
         // Another pen reads the question itself: what the one before made of it is in the KV cache.
         generation = conversation.regenerate({ kv: 'recompute', ...request })
-      else generation = conversation.continue(request)
+      else {
+        generation = conversation.continue(request)
+        return goingOn(generation, conversation, exchange.answer)
+      }
       return generation
     }
     exchange.ended = undefined
@@ -128,5 +138,33 @@ export class ChatSession {
     exchange.problem = this.#writer.problem
     if (exchange.problem === '') exchange.ended = (await generation?.result)?.finishReason
     this.#host.changed()
+  }
+}
+
+/**
+ * More of an answer. What its end held back (half a character, the start of a stop string) was shown when it was cut, and
+ * comes again with what follows: it is taken off what is shown.
+ */
+async function* goingOn(
+  generation: Generation,
+  { turns }: Conversation,
+  answer: WrittenToken[],
+): AsyncGenerator<GeneratedToken, void, void> {
+  let isFirst = true
+  for await (const token of generation) {
+    if (isFirst) cutTo(answer, turns.at(-1)!.content.length - token.text.length)
+    isFirst = false
+    yield token
+  }
+}
+
+/** Cuts the text of tokens to so many characters. */
+function cutTo(tokens: WrittenToken[], length: number): void {
+  let excess = textOf(tokens).length - length
+  for (let index = tokens.length - 1; index >= 0 && excess > 0; index--) {
+    const token = tokens[index]!
+    const kept = Math.max(0, token.text.length - excess)
+    excess -= token.text.length - kept
+    token.text = token.text.slice(0, kept)
   }
 }
