@@ -15,12 +15,13 @@ import {
 import { abortError, TritswapError } from '../errors.ts'
 import { GRAPH_FOLDER } from '../model/graph_files.ts'
 import type { OrtSession } from '../model/hoisted_session.ts'
-import { stopsOf, wrongSetting } from '../source/generation_settings.ts'
+import { stopsOf } from '../source/generation_settings.ts'
+import { checkOptions, type GenerationConfig, settingsOf } from './call_settings.ts'
 import { ChatTemplate, type Room } from './chat_template.ts'
 import { GeneratedText } from './generated_text.ts'
 import { KvCache } from './kv_cache.ts'
 import type { EncodedPrompt, GenerateOptions, Prompt } from './protocol.ts'
-import { type Sampling, samplers } from './sampling.ts'
+import { samplers } from './sampling.ts'
 
 /** Reads a file of the model folder; `undefined` where there is none. */
 export type ModelFiles = (path: string) => Promise<Response | undefined>
@@ -49,25 +50,10 @@ interface ReadContext extends Pick<GenerateContext, 'signal' | 'cache'> {
   processors: ReturnType<typeof samplers>
 }
 
-/** What is used of `generation_config.json`. */
-interface GenerationConfig {
-  eos_token_id?: number | number[]
-  do_sample?: boolean
-  max_new_tokens?: number
-  temperature?: number
-  top_k?: number
-  top_p?: number
-  min_p?: number
-  repetition_penalty?: number
-}
-
 /** transformers.js asks for `<localModelPath><id>/<file>`: from this pair its `fetch` tells the files of the model. */
 const LOCAL_ROOT = '/tritswap-model/'
 const MODEL_ID = 'model'
 const DEFAULT_CONTEXT = 2048
-const DEFAULT_NEW_TOKENS = 128
-/** What transformers takes where a base that samples does not say. */
-const DEFAULT_TOP_K = 50
 
 type Sessions = Record<string, OrtSession>
 
@@ -181,7 +167,10 @@ export class TextModel {
     const { truncate } = options
     const room: Room | undefined = truncate && {
       end: truncate,
-      tokens: Math.max(contextLength - this.#settings(options).maxNewTokens, Math.ceil(contextLength / 2)),
+      tokens: Math.max(
+        contextLength - settingsOf(options, this.#config).maxNewTokens,
+        Math.ceil(contextLength / 2),
+      ),
     }
     if (typeof prompt === 'string') {
       const ids = this.encode(prompt)
@@ -231,7 +220,7 @@ export class TextModel {
   ): Promise<'stop' | 'length'> {
     signal?.throwIfAborted()
     const ids = [...prompt.ids]
-    const settings = this.#settings(options)
+    const settings = settingsOf(options, this.#config)
     const end = Math.min(ids.length + settings.maxNewTokens, this.contextLength)
     const text = this.#generatedText(options, ids.slice(ids.length - answer))
     const ends = this.#endTokens(options)
@@ -307,21 +296,6 @@ export class TextModel {
     if (signal?.aborted) throw abortError(signal)
   }
 
-  /** Options of a call with the base's settings where it has none: greedy, unless its `generation_config.json` samples. */
-  #settings(options: GenerateOptions): Sampling & { maxNewTokens: number; repetitionPenalty: number } {
-    const base = this.#config
-    const samples = base.do_sample === true
-    return {
-      maxNewTokens: options.maxNewTokens ?? base.max_new_tokens ?? DEFAULT_NEW_TOKENS,
-      temperature: options.temperature ?? (samples ? (base.temperature ?? 1) : 0),
-      topK: options.topK ?? base.top_k ?? (samples ? DEFAULT_TOP_K : 0),
-      topP: options.topP ?? base.top_p ?? 1,
-      minP: options.minP ?? base.min_p ?? 0,
-      repetitionPenalty: options.repetitionPenalty ?? base.repetition_penalty ?? 1,
-      seed: options.seed,
-    }
-  }
-
   get #config(): GenerationConfig {
     const { generation_config } = this.#model as unknown as { generation_config?: GenerationConfig | null }
     return generation_config ?? {}
@@ -384,22 +358,6 @@ function batchOfOne(ids: readonly number[]) {
     input_ids: new Tensor('int64', BigInt64Array.from(ids, BigInt), dims),
     attention_mask: new Tensor('int64', new BigInt64Array(ids.length).fill(1n), dims),
   }
-}
-
-/** @throws {TritswapError} `input` naming the option */
-function checkOptions(options: GenerateOptions): void {
-  const { seed, truncate } = options
-  const isSeed = seed === undefined || (Number.isSafeInteger(seed) && seed >= 0)
-  const isEnd = truncate === undefined || truncate === 'start' || truncate === 'end'
-  const wrong =
-    wrongSetting({ ...options }) ??
-    (isSeed ? undefined : { field: 'seed', expected: 'a whole number from 0 on', found: seed }) ??
-    (isEnd ? undefined : { field: 'truncate', expected: 'start or end', found: truncate })
-  if (wrong === undefined) return
-  const { field, expected, found } = wrong
-  throw new TritswapError('input', `Cannot generate with ${field} ${String(found)}: expected ${expected}`, {
-    fields: { field, expected },
-  })
 }
 
 /** Points transformers.js at the files of the model and nowhere else. */

@@ -208,7 +208,8 @@ export class ExpertLibrary<H extends ExpertHome> {
     const { experts, ...call } = options
     const active = experts === undefined ? this.#chosen : activeOf(experts)
     const [first] = active.toSorted((a, b) => Math.abs(b.weight) - Math.abs(a.weight))
-    const expert = first && this.#handle(first.expert).expert
+    // One that was released may still be active.
+    const expert = first && this.#handles.get(first.expert)?.expert
     const given = Object.fromEntries(Object.entries(call).filter(([, value]) => value !== undefined))
     return { ...expert?.generation, system: expert?.system, ...given } as Omit<O, 'experts'>
   }

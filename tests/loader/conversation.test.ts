@@ -326,11 +326,20 @@ describe('generate', () => {
     await loader.activate(a)
     expect(await systemOf({})).toBe(length('From the registry.'))
     expect(await systemOf({ experts: [] })).toBe(0)
-    const b = await loader.load({ source: 'b.trit', id: 'b', system: 'The heavier one.' })
+    await a.release()
+    expect((await loader.generate(messages).result).text).toBe('two, three, four, five, six, seven.')
+    await expect(loader.generate(messages, { experts: a }).next()).rejects.toThrow(/was released/)
+  })
+
+  test('of several experts the heaviest says how', async () => {
+    const load = (id: string, system: string) => loader.load({ source: `${id}.trit`, id, system })
+    const [a, b] = [await load('a', 'The lighter one.'), await load('b', 'The heavier one.')]
     const mix = [
       { expert: a, weight: 0.4 },
       { expert: b, weight: -0.6 },
     ]
-    expect(await systemOf({ experts: mix })).toBe(length('The heavier one.'))
+    const { usage } = await loader.generate(messages, { experts: mix, maxNewTokens: 1 }).result
+    const chat = [{ role: 'system', content: 'The heavier one.' } as const, ...messages]
+    expect(usage.promptTokens).toBe(model.chat.encode(chat).length)
   })
 })
