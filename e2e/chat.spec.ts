@@ -156,7 +156,7 @@ test.describe
       await answer(page).getByRole('button', { name: 'Continue' }).click()
       await expect(answer(page).locator('.run')).toHaveText('one, two, three, four')
       expect('one, two, three, four').toContain(cut)
-      expect(await page.getByRole('log').innerText()).not.toContain('<|')
+      expect(await page.getByRole('log', { name: 'Chat' }).innerText()).not.toContain('<|')
     })
 
     test('axe finds nothing serious, in light and in dark', async () => {
@@ -204,5 +204,5 @@ test('SmolLM2: a skill answers, and the page says how long that takes', async ({
   await expect(page.locator('trit-chat').getByRole('status')).toContainText(/on a software adapter/)
   await page.getByRole('button', { name: 'Stop', exact: true }).click()
   await expect(answer(page).getByRole('button', { name: 'Continue' })).toBeVisible({ timeout: 600_000 })
-  expect(await page.getByRole('log').innerText()).not.toContain('<|')
+  expect(await page.getByRole('log', { name: 'Chat' }).innerText()).not.toContain('<|')
 })
