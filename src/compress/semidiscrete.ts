@@ -39,6 +39,8 @@ export interface Decomposition {
 const ROUNDS = 8
 /** Steps of the power iteration for the leading singular vector, which is only the start. */
 const POWER_STEPS = 64
+/** The share of the energy from which on what is left is rounding. */
+const ALL = 1 - 1e-6
 /** Keeps the least squares of terms that are nearly the same solvable. */
 const RIDGE = 1e-7
 
@@ -55,7 +57,7 @@ export function decompose(product: Product, count: number): Decomposition {
   for (let i = 0; i < rank; i++) for (let j = 0; j < rank; j++) squares += gramL[i][j] * gramR[i][j]
   const found: { x: Int8Array; y: Int8Array }[] = []
   const steps: Decomposition['steps'] = []
-  while (found.length < count && squares > 0) {
+  while (found.length < count && squares > 0 && (steps.at(-1)?.energy ?? 0) < ALL) {
     const term = bestTerm(L, R, signs, leading(gramL, gramR, signs), rows, cols)
     if (term === undefined) break
     found.push(term)
