@@ -1,5 +1,5 @@
-// Adds a tensor of an expert, ternary or dense, times a multiplier to f32 or f16 values: LoRA factors and (IA)^3
-// vectors on their way to the weights, and inputs of graphs.
+// Adds a tensor of an expert, ternary or dense, or one side of its terms, times a multiplier to f32 or f16 values: LoRA
+// factors and (IA)^3 vectors on their way to the weights, and inputs of graphs.
 #import job
 #import target
 
@@ -28,7 +28,10 @@ fn unpack(
   for (var position = 0u; position < tile.area; position++) {
     let element = element_at(tile, f32(position));
     let raw = load(element);
-    let value = stream.value * dense_at(stream.code.words, stream.codec, flat_at(tile, f32(position)));
-    store(element, raw, raw_of(value_of(raw) + value));
+    let flat = flat_at(tile, f32(position));
+    var value = 0.0;
+    if (stream.codec == TERMS) { value = term_entry_at(stream.code, flat); }
+    else { value = dense_at(stream.code.words, stream.codec, flat); }
+    store(element, raw, raw_of(value_of(raw) + stream.value * value));
   }
 }

@@ -2,11 +2,14 @@
 #import golomb
 #import half
 #import invocation
+#import term_vectors
 
 /// `codec` of a stream.
 const TERNARY = 0u;
 const DENSE_F16 = 1u;
 const DENSE_F32 = 2u;
+/// One side of a tensor of ternary rank-1 terms, as a matrix of terms x entries.
+const TERMS = 3u;
 
 /// Streams of one tensor that a switch can revert, and as many that it can apply.
 const MAX_STREAMS = 8u;
@@ -106,6 +109,14 @@ fn signed_value(value: f32, negative: bool) -> f32 { return select(value, -value
 fn dense_at(words: u32, codec: u32, flat: u32) -> f32 {
   if (codec == DENSE_F32) { return bitcast<f32>(arena[words + flat]); }
   return bitcast<f32>(f32_from_half((arena[words + (flat >> 1u)] >> ((flat & 1u) << 4u)) & 0xffffu));
+}
+
+/// Entry `flat` of the vectors of terms: `code.m` entries a vector; times its scale, from `code.low` on, if `code.cut` is 1.
+fn term_entry_at(code: Code, flat: u32) -> f32 {
+  let term = flat / code.m;
+  let i = flat - term * code.m;
+  let entry = term_entry_in(arena[code.words + term * vector_words(code.m) + i / ENTRIES_PER_WORD], i);
+  return select(entry, entry * bitcast<f32>(arena[code.low + term]), code.cut == 1u);
 }
 
 /// The block that this invocation walks.

@@ -29,11 +29,17 @@ tritswap compress --ternary <signs.safetensors> [--base <file|dir>] --out x.trit
 Makes an expert file: of each tensor's task vector (fine-tuned minus base) the largest entries are kept, each as
 +scale or −scale. Checkpoints are safetensors files, or folders with model.safetensors or its shards and index;
 or both are ONNX model folders, which are compared initializer by initializer under their checkpoint names.
-Of an adapter that peft wrote (LoRA or (IA)³) the factors themselves are compressed; --base is needed where it also
-holds whole modules or biases, and lets everything be checked. --ternary packs what your own method chose: I8 signs
+A LoRA adapter that peft wrote becomes ternary terms, Σ d·x·yᵀ for each target, unless a flag below says how ternary entries are
+chosen, or --codec ternary: then its factors themselves are compressed, as are the vectors of (IA)³. --base is needed where an
+adapter also holds whole modules or biases, and lets everything be checked. --ternary packs what your own method chose: I8 signs
 under the weights' names, an F32 <name>.scale for each, F16 or F32 deltas for the rest.
 
-What is kept
+Terms of LoRA
+  --terms <n>              for each target (default 2)
+  --bytes <size>           of the whole file instead, such as 70kB: terms go where they have the most energy for each byte
+  --codec <c>              terms (default for LoRA) or ternary
+
+What is kept of ternary tensors
   --density <k>            fraction of entries to keep, over 0 and up to 1 (default 0.05; of LoRA 0.2,
                            of (IA)³ 0.5)
   --score <s>              what ranks entries: balanced (default; |tau| relative to its row and column) or magnitude
@@ -60,6 +66,7 @@ Examples
   tritswap compress --base llama --finetuned llama-poet --rule published --density 0.2 --alpha 2 --out poet.trit
   tritswap compress --base b --finetuned f --override '*embed*:density=0.01' --dense '*norm*' --out x.trit
   tritswap compress --adapter my-lora --base llama --out lora.trit
+  tritswap compress --adapter my-lora --base llama --bytes 70kB --out small.trit
   tritswap compress --ternary signs.safetensors --base b --out x.trit
 `
 

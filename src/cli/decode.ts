@@ -1,5 +1,10 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+
 import { checkExpansion, decodePieces, decodeSparse } from '../compress/decode.ts'
+import { peftFolder } from '../compress/peft_folder.ts'
+
 import { safetensorsHead, type TensorToWrite } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
 import { isTernary, summaryOf } from '../format/codecs/index.ts'
@@ -15,6 +20,7 @@ import { progressBar } from './progress.ts'
 
 export const help = `
 tritswap decode <file.trit> --out <file.safetensors> [--sparse] [--max-bytes <n>] [--json]
+tritswap decode <file.trit> --peft <dir>
 
 Writes what an expert adds to theta_init (the base weights; 0 for LoRA factors, 1 for (IA)³) as F32 tensors under
 the names and in the layout of the checkpoint or adapter that it was made from.
@@ -23,6 +29,8 @@ the names and in the layout of the checkpoint or adapter that it was made from.
              and <name>.scale (F32); dense tensors as they are
   --max-bytes <n>  write at most so many bytes; by default what is in proportion to the file: a few hundred bytes
              can say of terabytes that they are zero
+  --peft     instead, a folder that peft loads, for experts of low rank: terms as factors of rank p, B = d · x and A = y,
+             ternary LoRA as its factors; all padded to one rank
   --json     print what was written
 
 Example, in Python
@@ -32,6 +40,7 @@ Example, in Python
 
 const options = {
   out: { type: 'string' },
+  peft: { type: 'string' },
   sparse: { type: 'boolean' },
   'max-bytes': { type: 'string' },
   json: { type: 'boolean' },
@@ -41,20 +50,24 @@ export async function run(argv: string[]): Promise<number> {
   const { values, positionals } = parseArgs({ args: argv, options, allowPositionals: true })
   if (positionals.length !== 1)
     throw new UsageError(`Cannot decode: expected one file, found ${positionals.length}`)
-  if (values.out === undefined) throw new UsageError('Cannot decode: expected --out <file.safetensors>')
+  const { out, peft, sparse } = values
+  if ((out === undefined) === (peft === undefined) || (peft !== undefined && sparse))
+    throw new UsageError('Cannot decode: expected --out <file.safetensors> or --peft <dir>')
   const source = await openFile(positionals[0])
   const bar = progressBar('decoding')
   try {
     const head = await readHead(source)
-    if (!values.sparse) checkSize(head, source.name, number(values['max-bytes'], '--max-bytes'))
-    await writeFileWhole(values.out, ({ write }) =>
-      values.sparse
-        ? writeSparse(source, head, write, bar.update)
-        : writeDense(source, head, write, bar.update),
-    )
+    if (peft !== undefined) {
+      await writePeft(source, head, peft, bar.update)
+    } else {
+      if (!sparse) checkSize(head, source.name, number(values['max-bytes'], '--max-bytes'))
+      await writeFileWhole(out!, ({ write }) =>
+        sparse ? writeSparse(source, head, write, bar.update) : writeDense(source, head, write, bar.update),
+      )
+    }
     if (values.json) {
       const tensors = head.table.tensors.map(({ name, shape, codec }) => ({ name, shape, codec }))
-      printJson({ file: values.out, sparse: values.sparse === true, tensors })
+      printJson({ file: out ?? peft, sparse: sparse === true, tensors })
     }
   } finally {
     bar.stop()
@@ -80,6 +93,25 @@ function checkSize(head: TritHead, name: string, allowed: number | undefined): v
 
 type Write = (bytes: Uint8Array) => Promise<void>
 type OnTensor = (done: number, total: number) => void
+
+async function writePeft(
+  source: FileSource,
+  head: TritHead,
+  folder: string,
+  onTensor: OnTensor,
+): Promise<void> {
+  const { config, tensors } = peftFolder(source, head)
+  await mkdir(folder, { recursive: true })
+  await writeFileWhole(join(folder, 'adapter_model.safetensors'), async ({ write }) => {
+    await write(safetensorsHead(tensors, { format: 'pt' }))
+    for (const [i, tensor] of tensors.entries()) {
+      await write(bytesOf(await tensor.values()))
+      onTensor(i + 1, tensors.length)
+    }
+  })
+  const text = new TextEncoder().encode(`${JSON.stringify(config, null, 1)}\n`)
+  await writeFileWhole(join(folder, 'adapter_config.json'), ({ write }) => write(text))
+}
 
 async function writeDense(
   source: FileSource,

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto'
 import type { parseArgs } from 'node:util'
 import { adapterTaskVector } from '../compress/adapter.ts'
 import { type Checkpoint, type FileFolder, openCheckpoint } from '../compress/checkpoint.ts'
+import type { ExpertCodec } from '../compress/defaults.ts'
 import { fullTaskVector } from '../compress/full.ts'
 import type { Override, RuleOptions, Scale, Score, Threshold } from '../compress/rules.ts'
 import type { TaskVector } from '../compress/task_vector.ts'
@@ -27,6 +28,9 @@ export const inputOptions = {
 
 /** Flags of the rules. */
 export const ruleFlags = {
+  codec: { type: 'string' },
+  terms: { type: 'string' },
+  bytes: { type: 'string' },
   density: { type: 'string' },
   alpha: { type: 'string' },
   score: { type: 'string' },
@@ -121,6 +125,9 @@ export async function sha256OfFile(source: ByteSource): Promise<string | undefin
 /** @throws {UsageError} naming the flag, what it takes and what it got */
 export function ruleOptions(values: RuleValues): RuleOptions {
   return {
+    codec: choice<ExpertCodec>(values.codec, 'codec', ['ternary', 'terms']),
+    terms: number(values.terms, '--terms'),
+    bytes: bytesOf(values.bytes, '--bytes'),
     rule: choice(values.rule, 'rule', ['published']),
     density: density(values.density, '--density'),
     alpha: alpha(values.alpha, '--alpha'),
@@ -174,6 +181,15 @@ export function number(text: string | undefined, flag: string): number | undefin
   const value = text.trim() === '' ? Number.NaN : Number(text)
   if (!Number.isFinite(value)) throw new UsageError(`Cannot use ${flag} ${text}: expected a number`)
   return value
+}
+
+/** A size as people write it: 70000, 70kB, 1.5MB. */
+export function bytesOf(text: string | undefined, flag: string): number | undefined {
+  if (text === undefined) return undefined
+  const [, count, unit] = /^(\d+(?:\.\d+)?) *(k?B?|MB?)$/i.exec(text.trim()) ?? []
+  const factor = { '': 1, b: 1, k: 1e3, kb: 1e3, m: 1e6, mb: 1e6 }[unit?.toLowerCase() ?? '-']
+  if (factor === undefined) throw new UsageError(`Cannot use ${flag} ${text}: expected a size such as 70kB`)
+  return Number(count) * factor
 }
 
 /** @throws {UsageError} for none of the choices */

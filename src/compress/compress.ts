@@ -5,8 +5,10 @@
  */
 import { TritswapError } from '../errors.ts'
 import { FLOAT_BYTES } from '../format/dtype.ts'
-import { MAX_TENSOR_WEIGHTS } from '../format/limits.ts'
-import type { CompressionRecord, TritMethod } from '../format/table.ts'
+import { MAX_TENSOR_WEIGHTS, SKETCH_VALUES } from '../format/limits.ts'
+import { sketchValuesFor } from '../format/sketch.ts'
+import { type CompressionRecord, type TritMethod, targetsOf } from '../format/table.ts'
+import { weightsOf } from '../format/tiling.ts'
 import { TritWriter } from '../format/writer.ts'
 import type { RunJob } from './jobs.ts'
 import { isVector, momentsOf } from './moments.ts'
@@ -27,11 +29,12 @@ import {
   mainRule,
   type RuleOptions,
   rulesFor,
-  type TensorRule,
+  type TernaryRule,
 } from './rules.ts'
 import { flatSlices, SLICES_AHEAD } from './slices.ts'
 import { sha256OfSource } from './source_hash.ts'
 import type { TaskTensor, TaskVector } from './task_vector.ts'
+import { type DecomposedPair, decomposePairs, takePairs, termsTensor, termsWithin } from './terms.ts'
 import { globalGroups, groupOf, type TernaryMember, ternarize } from './ternarize.ts'
 
 /** A tensor that moved, with what the first pass found. */
@@ -59,16 +62,19 @@ export async function compressTaskVector(
     return rule === undefined ? [] : [{ tensor, rule }]
   })
   for (const { tensor } of chosen) check(tensor)
+  const { pairs, others } = takePairs(chosen)
   const run = countWeights(
     context,
-    chosen.reduce((sum, { tensor }) => sum + tensor.theta.weights, 0) * PASSES,
+    others.reduce((sum, { tensor }) => sum + tensor.theta.weights * PASSES, 0) +
+      pairs.reduce((sum, { a, b }) => sum + a.theta.weights + b.theta.weights, 0),
   )
 
   // The base is hashed while the passes run; both only read.
   const base = describeBase(task, run, signal)
   base.catch(() => {})
-  const { moved, unmoved } = await findMoved(chosen, run, signal)
-  if (moved.length === 0) {
+  const { moved, unmoved } = await findMoved(others, run, signal)
+  const { found, unmoved: unmovedPairs } = await decomposePairs(pairs, run, signal)
+  if (moved.length + found.length === 0) {
     throw new TritswapError(
       'input',
       'Cannot compress: no tensor differs from the base; check that the two inputs are the right ones',
@@ -84,21 +90,38 @@ export async function compressTaskVector(
   const { spool, bytes } = countBytes(context.spool)
   const writer = new TritWriter(spool)
   const tensors = await writeTensors(writer, written, run, signal)
-  const changed = moved.map(({ tensor }) => tensor)
-  const head = await writer.finish({
-    kind: 'expert',
-    method: task.method,
-    base: task.baseRecord?.(changed) ?? (await withSketch(await base, task.base, changed, signal)),
-    compression: recordOf(options, written, task.method),
-    sources: await describeSources(task.sources, context.sha256 ?? sha256OfSource),
-    ...textsOf(options),
-  })
+  const sources = await describeSources(task.sources, context.sha256 ?? sha256OfSource)
+  const tableFor = async (kept: readonly DecomposedPair[]) => {
+    const changed = [...moved.map(({ tensor }) => tensor), ...kept.map(({ b }) => b)]
+    const values = kept.length === 0 ? SKETCH_VALUES : sketchValuesFor(targetsOf(changed).length)
+    return {
+      kind: 'expert' as const,
+      method: task.method,
+      base: task.baseRecord?.(changed) ?? (await withSketch(await base, task.base, changed, signal, values)),
+      compression: recordOf(options, written, task.method),
+      sources,
+      ...textsOf(options),
+    }
+  }
+  const kept =
+    options.bytes === undefined
+      ? found
+      : await termsWithin(found, options.bytes, async (some) =>
+          writer.sizeWith(some.map(termsTensor), await tableFor(some)),
+        )
+  for (const pair of kept) {
+    const { tensor, section } = termsTensor(pair)
+    await writer.add(tensor, section)
+    const weights = weightsOf(pair.shape)
+    tensors.push({ name: tensor.name, weights, kept: weights, terms: pair.count })
+  }
+  const head = await writer.finish(await tableFor(kept))
   return {
     head,
     bytes: head.length + bytes(),
     tensors,
     empty: tensors.filter(({ kept, scale }) => scale !== undefined && kept === 0).map(({ name }) => name),
-    unmoved,
+    unmoved: [...unmoved, ...unmovedPairs],
     skipped: task.tensors.filter((_, i) => rules[i] === undefined).map(({ name }) => name),
     notes,
   }
@@ -117,7 +140,7 @@ function check({ name, theta, problem }: TaskTensor): void {
 
 /** First pass: statistics of every tensor, and which of them moved. */
 async function findMoved(
-  chosen: readonly { tensor: TaskTensor; rule: TensorRule }[],
+  chosen: readonly { tensor: TaskTensor; rule: TernaryRule | DenseRule }[],
   run: RunJob,
   signal?: AbortSignal,
 ) {

@@ -5,7 +5,7 @@
  */
 import { TritswapError } from '../errors.ts'
 import { PIECE_WEIGHTS } from '../format/codecs/codec.ts'
-import { codecOf, decodeEntries, decodeValues, sortedCodes } from '../format/codecs/index.ts'
+import { codecOf, decodeEntries, decodeInPieces, decodeValues, sortedCodes } from '../format/codecs/index.ts'
 import { checkFiniteValues } from '../format/finite.ts'
 import type { TritHead } from '../format/head.ts'
 import { FREE_WEIGHTS, MAX_EXPANSION } from '../format/limits.ts'
@@ -63,9 +63,13 @@ export async function* decodePieces(
     yield* piecesOf(sortedCodes(entries), entries.scale, weightsOf(tensor.shape))
     return
   }
-  const values = decodeValues(tensor, section)
-  check(values, 0)
-  yield values
+  const pieces = decodeInPieces(tensor, section) ?? [decodeValues(tensor, section)]
+  let at = 0
+  for (const piece of pieces) {
+    check(piece, at)
+    yield piece
+    at += piece.length
+  }
 }
 
 /** @param codes - as {@link sortedCodes} gives them */

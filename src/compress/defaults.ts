@@ -1,8 +1,27 @@
 import type { TritMethod } from '../format/table.ts'
 
+/** How an expert's main tensors are stored. */
+export type ExpertCodec = 'ternary' | 'terms'
+
 /**
  * Fraction of entries to keep unless one is given, for the command line, the page and its worker. A full fine-tuning
  * keeps its gain at 5 %; LoRA factors have less to spare and lose what they learned below about 20 %, (IA)³ vectors
  * below half.
  */
 export const DEFAULT_DENSITY: Readonly<Record<TritMethod, number>> = { full: 0.05, lora: 0.2, ia3: 0.5 }
+
+/**
+ * The codec unless an option says or implies one. Terms keep what a LoRA learned at a third of the bytes of its factors: the
+ * product of two ternary factors multiplies their errors.
+ */
+export const DEFAULT_EXPERT_CODEC: Readonly<Record<TritMethod, ExpertCodec>> = {
+  full: 'ternary',
+  lora: 'terms',
+  ia3: 'ternary',
+}
+
+/** Terms of each target unless a number or a size is given. */
+export const DEFAULT_TERMS = 2
+
+/** Terms of a target that a size can buy, at most. */
+export const TERMS_TRIED = 8

@@ -6,6 +6,7 @@
  */
 import type { FloatDtype } from '../format/dtype.ts'
 import type { StoredTensor } from './safetensors.ts'
+import type { Decomposition } from './semidiscrete.ts'
 import type { Slice } from './slices.ts'
 import type { TaskTensor } from './task_vector.ts'
 
@@ -35,6 +36,19 @@ export interface ScoredJob extends SliceJob {
   score?: SliceScore
 }
 
+/** The factors of a LoRA pair. */
+export interface TermsJob {
+  /** [r, in, …] */
+  a: StoredTensor
+  /** [out, r, …] */
+  b: StoredTensor
+  scaling: number
+  /** The target keeps its weight as [in, out]. */
+  transposed: boolean
+  /** At most so many terms. */
+  count: number
+}
+
 /** Input of every job, by kind. */
 export interface JobInputs {
   /** First look: moments, and the sums of squares that `balanced` needs. */
@@ -49,6 +63,8 @@ export interface JobInputs {
   emit: ScoredJob & { threshold: number; quota?: Uint32Array }
   /** tau as a dense section stores it; the slice counts flat elements. */
   dense: SliceJob & { dtype: FloatDtype }
+  /** Ternary rank-1 terms of scaling · B · A, or of its transpose. */
+  terms: TermsJob
   /** SHA-256 of a stored tensor's bytes (`hashSlices`). */
   hash: { tensor: StoredTensor }
 }
@@ -61,6 +77,7 @@ export interface JobResults {
   ties: Uint32Array
   emit: SliceEntries
   dense: Uint8Array<ArrayBuffer>
+  terms: Decomposition
   hash: Uint8Array
 }
 

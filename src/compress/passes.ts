@@ -19,7 +19,8 @@ import {
   type SliceJob,
   type SliceStats,
 } from './jobs.ts'
-import { readBytes, type StoredTensor } from './safetensors.ts'
+import { readBytes, readFloats, type StoredTensor } from './safetensors.ts'
+import { type Decomposition, decompose, transpose } from './semidiscrete.ts'
 import { notFinite, readStored, type StoredSlice, writeTau } from './task_vector.ts'
 
 /** Score of an entry as the bits of an f32: ordered like the score, 0 for tau = 0 only. */
@@ -27,7 +28,7 @@ type ScoreBits = Uint32Array
 
 type Jobs = { [K in JobKind]: (input: JobInputs[K], signal?: AbortSignal) => Promise<JobResults[K]> }
 
-const JOBS: Jobs = { stats, histogram, refine, ties, emit, dense, hash }
+const JOBS: Jobs = { stats, histogram, refine, ties, emit, dense, terms, hash }
 
 /** Runs a job in this thread. */
 export const runJob: RunJob = (kind, input, signal) => JOBS[kind](input, signal)
@@ -184,6 +185,27 @@ async function emit(job: JobInputs['emit'], signal?: AbortSignal): Promise<Slice
     counts[block] = kept - before
   }
   return { codes: codes.slice(0, kept), counts, sumKept }
+}
+
+async function terms(
+  { a, b, scaling, transposed, count }: JobInputs['terms'],
+  signal?: AbortSignal,
+): Promise<Decomposition> {
+  signal?.throwIfAborted()
+  const [rank, outputs] = [a.shape[0], b.shape[0]]
+  const inputs = a.weights / rank
+  const [own, other] = [await finiteFloats(a), await finiteFloats(b)]
+  const left = Float64Array.from(other, (value) => scaling * value)
+  const product = { rows: outputs, cols: inputs, rank, left, right: Float64Array.from(own) }
+  return decompose(transposed ? transpose(product) : product, count)
+}
+
+/** @throws {TritswapError} `input` for NaN and infinities */
+async function finiteFloats(tensor: StoredTensor): Promise<Float32Array> {
+  const values = await readFloats(tensor)
+  const at = values.findIndex((value) => !Number.isFinite(value))
+  if (at >= 0) throw notFinite(tensor.name, at, values[at])
+  return values
 }
 
 async function dense(job: JobInputs['dense'], signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {

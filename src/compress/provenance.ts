@@ -6,7 +6,7 @@
 import { fingerprintOf } from '../format/fingerprint.ts'
 import { toHalf } from '../format/float16.ts'
 import { MAX_SOURCES, SKETCH_VALUES } from '../format/limits.ts'
-import { sketchPositions } from '../format/sketch.ts'
+import { NO_VALUE, sketchPositions } from '../format/sketch.ts'
 import { type BaseRecord, type SourceRecord, targetsOf } from '../format/table.ts'
 import type { ByteSource } from '../source/source.ts'
 import { isFloat } from './dtypes.ts'
@@ -38,21 +38,25 @@ export async function describeBase(
   return { name: task.baseName, fingerprint: await fingerprintOf(entries) }
 }
 
-/** Adds the sketch: all targets of the table or none, so it is left out where the base lacks one. */
+/**
+ * Adds the sketch: all targets of the table or none, so it is left out where the base lacks one.
+ * @param values - of each target
+ */
 export async function withSketch(
   record: BaseRecord,
   base: ReadonlyMap<string, StoredTensor> | undefined,
   tensors: readonly { target: string }[],
   signal?: AbortSignal,
+  values = SKETCH_VALUES,
 ): Promise<BaseRecord> {
   const targets = targetsOf(tensors).map((target) => base?.get(target))
   if (!targets.every((target) => target !== undefined && isFloat(target.dtype))) return record
-  const sketch = new Uint16Array(targets.length * SKETCH_VALUES)
+  const sketch = new Uint16Array(targets.length * SKETCH_VALUES).fill(NO_VALUE)
   let [matrices, rounded] = [0, 0]
   for (const [t, target] of targets.entries()) {
     if (target === undefined) continue
     const positions = sketchPositions(target.name, target.weights)
-    for (const [i, position] of positions.entries()) {
+    for (const [i, position] of positions.slice(0, values).entries()) {
       sketch[t * SKETCH_VALUES + i] = toHalf((await readFloats(target, position, 1, { signal }))[0])
     }
     if (target.shape.length !== 2 || target.shape[1] % RUN !== 0) continue

@@ -48,6 +48,8 @@ export interface TensorReport {
   kept: number
   /** Only of ternary tensors. */
   scale?: number
+  /** Only of tensors of terms. */
+  terms?: number
   /** How it fits the task vector, where there is one. */
   fit?: TensorFit
 }
@@ -89,8 +91,14 @@ export function countWeights({ run = runJob, onProgress }: CompressContext, tota
   return async <K extends JobKind>(kind: K, input: JobInputs[K], signal?: AbortSignal) => {
     signal?.throwIfAborted()
     const result = await run(kind, input, signal)
-    if ('slice' in input) {
-      done += input.slice.rows * input.slice.cols
+    const weights =
+      'slice' in input
+        ? input.slice.rows * input.slice.cols
+        : 'b' in input
+          ? input.a.weights + input.b.weights
+          : 0
+    if (weights > 0) {
+      done += weights
       onProgress?.({ done: Math.min(done, total), total })
     }
     return result

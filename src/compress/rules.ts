@@ -5,9 +5,12 @@
  */
 import picomatch from 'picomatch'
 import { TritswapError } from '../errors.ts'
+import { factorOf } from '../format/contributions.ts'
 import type { FloatDtype } from '../format/dtype.ts'
+import { MAX_TERMS } from '../format/limits.ts'
 import type { TritMethod } from '../format/table.ts'
-import { DEFAULT_DENSITY } from './defaults.ts'
+import type { TensorRole } from '../format/tensor.ts'
+import { DEFAULT_DENSITY, DEFAULT_EXPERT_CODEC, DEFAULT_TERMS, type ExpertCodec } from './defaults.ts'
 
 /** How entries are ranked (`jobs.ts`). */
 export type Score = 'magnitude' | 'balanced'
@@ -30,6 +33,15 @@ export interface Override {
 }
 
 export interface RuleOptions {
+  /**
+   * `terms`: LoRA pairs become ternary rank-1 terms; `ternary`: the factors themselves become ternary. By default `terms` for
+   * LoRA, unless an option says how ternary entries are chosen.
+   */
+  codec?: ExpertCodec
+  /** Terms of each target. By default 2. */
+  terms?: number
+  /** Bytes of the whole file instead: terms are chosen over all targets. */
+  bytes?: number
   /** `published`: score magnitude, threshold global, scale std, every tensor ternary. Single options override it. */
   rule?: 'published'
   /** Fraction of entries to keep, 0 < k ≤ 1. By default 0.05 of a full fine-tuning, 0.2 of LoRA, 0.5 of (IA)³. */
@@ -64,7 +76,18 @@ export interface DenseRule {
   dtype: FloatDtype
 }
 
-export type TensorRule = TernaryRule | DenseRule
+/** For the factors of LoRA. */
+export interface TermsRule {
+  codec: 'terms'
+  /** Undefined where the size of the file decides. */
+  terms: number | undefined
+}
+
+export type TensorRule = TernaryRule | DenseRule | TermsRule
+
+export function isTermsRule(rule: TensorRule): rule is TermsRule {
+  return 'terms' in rule
+}
 
 export function isTernaryRule(rule: TensorRule): rule is TernaryRule {
   return 'density' in rule
@@ -83,6 +106,38 @@ export function mainRule(options: RuleOptions, method: TritMethod): TernaryRule 
   }
   checkRule(rule, 'the options')
   return rule
+}
+
+/**
+ * The codec that options ask for or imply.
+ * @throws {TritswapError} `input` for options of both codecs, for terms of what is no LoRA, and for numbers out of range
+ */
+export function codecFor(options: RuleOptions, method: TritMethod): ExpertCodec {
+  const { codec, terms, bytes } = options
+  const ternary = (['rule', 'density', 'alpha', 'score', 'threshold', 'scale', 'overrides'] as const).find(
+    (option) => options[option] !== undefined && options[option] !== 1 && !isEmptyList(options[option]),
+  )
+  const ofTerms = terms === undefined ? (bytes === undefined ? undefined : 'bytes') : 'terms'
+  const chosen = codec ?? (ofTerms !== undefined ? 'terms' : ternary !== undefined ? 'ternary' : undefined)
+  if (chosen === undefined) return DEFAULT_EXPERT_CODEC[method]
+  if (chosen === 'ternary' && ofTerms !== undefined)
+    throw new TritswapError('input', `Cannot compress: ${ofTerms} is an option of the codec terms only`)
+  if (chosen === 'terms' && method !== 'lora')
+    throw new TritswapError(
+      'input',
+      'Cannot compress to terms: expected a LoRA adapter; leave out the options of terms',
+    )
+  if (terms !== undefined && bytes !== undefined)
+    throw new TritswapError('input', 'Cannot compress: expected terms or bytes, found both')
+  if (terms !== undefined && !(Number.isInteger(terms) && terms >= 1 && terms <= MAX_TERMS))
+    throw new TritswapError('input', `Cannot compress: expected 1 to ${MAX_TERMS} terms, found ${terms}`)
+  if (bytes !== undefined && !(bytes > 0 && Number.isFinite(bytes)))
+    throw new TritswapError('input', `Cannot compress: expected a size over 0 bytes, found ${bytes}`)
+  return chosen
+}
+
+function isEmptyList(value: unknown): boolean {
+  return Array.isArray(value) && value.length === 0
 }
 
 function checkRule({ density, alpha }: TernaryRule, where: string): void {
@@ -107,6 +162,7 @@ interface Named {
   name: string
   target: string
   knownAs?: string
+  role: TensorRole
 }
 
 /**
@@ -122,6 +178,11 @@ export function rulesFor(
   copies: readonly string[] = [],
 ): (TensorRule | undefined)[] {
   const main = mainRule(options, method)
+  const isTerms = codecFor(options, method) === 'terms'
+  const terms: TermsRule = {
+    codec: 'terms',
+    terms: options.bytes === undefined ? (options.terms ?? DEFAULT_TERMS) : undefined,
+  }
   const matching = (globs: readonly string[] | undefined, option: string) => {
     const matchers = (globs ?? []).map((glob) => matcher(tensors, copies, glob, option))
     return (tensor: Named) => matchers.some((matches) => matches(tensor))
@@ -136,6 +197,7 @@ export function rulesFor(
   return tensors.map((tensor) => {
     if (!included(tensor) || excluded(tensor)) return undefined
     if (dense(tensor)) return { codec: 'dense', dtype: options.denseDtype ?? 'f16' }
+    if (isTerms && factorOf(tensor) !== undefined) return terms
     const rule = { ...main }
     for (const { matches, override } of overrides) if (matches(tensor)) Object.assign(rule, override)
     checkRule(rule, `the rule of ${tensor.name}`)

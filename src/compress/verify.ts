@@ -1,5 +1,5 @@
 import { TritswapError } from '../errors.ts'
-import { decodeEntries, isTernary } from '../format/codecs/index.ts'
+import { decodeEntries, decodeTermsOf, isTernary, summaryOf } from '../format/codecs/index.ts'
 import { contributionsOf, misfitOf } from '../format/contributions.ts'
 import { chunkLength, type TritHead, verifyChunk } from '../format/head.ts'
 import { SKETCH_VALUES } from '../format/limits.ts'
@@ -48,7 +48,7 @@ export async function verifyFile(
   }
 }
 
-/** Decoding checks everything there is to check; entries are enough, so a sparse tensor is not expanded. */
+/** Decoding checks everything there is to check; entries and vectors are enough, so a tensor of them is not expanded. */
 async function checkSection(
   source: ByteSource,
   head: TritHead,
@@ -57,6 +57,10 @@ async function checkSection(
 ): Promise<void> {
   if (isTernary(tensor)) {
     decodeEntries(tensor, await readSection(source, head, tensor, { signal }))
+    return
+  }
+  if (summaryOf(tensor).terms !== undefined) {
+    decodeTermsOf(tensor, await readSection(source, head, tensor, { signal }))
     return
   }
   for await (const _ of decodePieces(source, head, tensor, { signal }));

@@ -4,10 +4,10 @@
  *
  * A target is seen as a matrix W of rows × cols (`tilingOf`). What a set of experts contributes to it settles as
  *
- *     W′ = W ⊙ (1 + Σ w·v over rows) ⊙ (1 + Σ w·v over columns) + Σ w·scaling·(left · right) + Σ w·delta
+ *     W′ = W ⊙ (1 + Σ w·v over rows) ⊙ (1 + Σ w·v over columns) + Σ w·scaling·(left · right) + Σ w·terms + Σ w·delta
  *
- * where w is the weight of each contribution's expert: first the scales, then the low-rank pairs, then the deltas, in
- * whatever order the experts and their tensors come. So scales never reach what other experts add, and the scales of
+ * where w is the weight of each contribution's expert: first the scales, then the low-rank pairs, then the ternary
+ * terms, then the deltas, in whatever order the experts and their tensors come. So scales never reach what other experts add, and the scales of
  * one axis add up instead of multiplying. Meanings are those of Hugging Face peft.
  *
  * @module
@@ -22,7 +22,10 @@ import { tilingOf, weightsOf } from './tiling.ts'
 export type AdapterTensor = Pick<
   TritTensor,
   'name' | 'shape' | 'role' | 'target' | 'scaling' | 'layout' | 'feedforward'
->
+> & {
+  /** A delta of so many ternary rank-1 terms. */
+  terms?: number
+}
 
 /** A tensor of a table, and its position there. */
 export interface TensorRef<T extends AdapterTensor = TritTensor> {
@@ -30,10 +33,15 @@ export interface TensorRef<T extends AdapterTensor = TritTensor> {
   tensor: T
 }
 
+/** The vectors over the rows of a matrix of terms (x), each times its scale, or those over its columns (y). */
+export type TermVectors = 'x' | 'y'
+
 /** One factor of a low-rank pair. */
 export interface Factor<T extends AdapterTensor = TritTensor> extends TensorRef<T> {
   /** The rank runs along its rows, as in LoRA's A [r, in]; along its columns in B [out, r]. */
   rankFirst: boolean
+  /** It is one side of a tensor of terms: the vectors over its rows times their scales, or those over its columns. */
+  vectors?: TermVectors
 }
 
 /** Values that are added to the target, element by element. */
@@ -59,6 +67,15 @@ export interface LowRank<T extends AdapterTensor = TritTensor> {
   ofEmbedding: boolean
 }
 
+/** A delta as ternary rank-1 terms: Σ scale · x · yᵀ, x over the rows of the target and y over its columns. */
+export interface TermsDelta<T extends AdapterTensor = TritTensor> extends TensorRef<T> {
+  kind: 'terms'
+  target: string
+  terms: number
+  /** As of a delta. */
+  ofEmbedding?: boolean
+}
+
 /** An (IA)³ vector, stored as l − 1: row r, or column c, is multiplied with 1 + w·v. */
 export interface Scale<T extends AdapterTensor = TritTensor> extends TensorRef<T> {
   kind: 'scale'
@@ -68,7 +85,22 @@ export interface Scale<T extends AdapterTensor = TritTensor> extends TensorRef<T
   bias?: Scale<T>
 }
 
-export type Contribution<T extends AdapterTensor = TritTensor> = Delta<T> | LowRank<T> | Scale<T>
+export type Contribution<T extends AdapterTensor = TritTensor> =
+  | Delta<T>
+  | LowRank<T>
+  | TermsDelta<T>
+  | Scale<T>
+
+/** Terms as a low-rank pair: the matrix is left · right. */
+export function pairOfTerms({ index, tensor, terms }: TermsDelta): Pick<LowRank, 'left' | 'right' | 'rank'> {
+  const side = (vectors: TermVectors): Factor => ({ index, tensor, rankFirst: true, vectors })
+  return { left: side('x'), right: side('y'), rank: terms }
+}
+
+/** Which factor of a LoRA pair a tensor is. */
+export function factorOf({ role }: Pick<AdapterTensor, 'role'>): 'a' | 'b' | undefined {
+  return role === 'loraA' ? 'a' : role === 'loraB' ? 'b' : undefined
+}
 
 /** Whether a contribution changes every weight of its target, so that the whole tensor has to be saved. */
 export function isWholeTensor({ kind }: Contribution<AdapterTensor>): boolean {
@@ -96,7 +128,11 @@ export function contributionsOf<T extends AdapterTensor>(
     const { target, role, name, layout } = tensor
     if (role === 'delta') {
       const module = layout === undefined ? {} : { ofEmbedding: layout === 'embedding' }
-      contributions.push({ kind: 'delta', target, index, tensor, ...module })
+      const { terms } = tensor
+      const delta = { target, index, tensor, ...module }
+      contributions.push(
+        terms === undefined ? { kind: 'delta', ...delta } : { kind: 'terms', terms, ...delta },
+      )
       continue
     }
     if (role === 'ia3') {
@@ -178,7 +214,7 @@ export function misfitOf<T extends AdapterTensor>(
   shape: readonly number[],
 ): Misfit<T> | undefined {
   const { rows, cols } = tilingOf(shape)
-  if (contribution.kind === 'delta') {
+  if (contribution.kind === 'delta' || contribution.kind === 'terms') {
     const { tensor, target } = contribution
     if (tensor.shape.join() === shape.join()) return undefined
     return { tensor, expected: `the shape ${times(shape)} of ${target}`, found: times(tensor.shape) }

@@ -37,6 +37,8 @@ export const MAX_PARTS = 1024
  * makes it worth one: a row and a column of the target, and an entry in either factor.
  */
 export const MAX_FREE_RANK = 256
+/** Terms of a tensor: each costs a pass over the target, and a five-byte section can have a target of 2³⁰ weights. */
+export const MAX_TERMS = 256
 /** ONNX and PyTorch weights have at most five dimensions. */
 export const MAX_RANK = 8
 /** Flat indices and bit offsets are u32 on the GPU. */

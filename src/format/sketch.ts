@@ -124,7 +124,7 @@ export function compareSketch(
 
 /** Whether the weights found are those of the base that the sketches are of. */
 export function compareBase(tensors: readonly SketchedTensor[]): BaseComparison {
-  const deviations = tensors.map(deviationOf)
+  const deviations = together(tensors).map(deviationOf)
   const beyond = deviations.filter(({ difference, float }) => difference > float)
   const differing = beyond.length
   // What floats may differ by is certain.
@@ -162,6 +162,41 @@ export function compareBase(tensors: readonly SketchedTensor[]): BaseComparison 
   }
 }
 
+/**
+ * Tensors of which few values are known, joined until they have as many as a sketch has of one: two values tell nothing of a
+ * spread. Only matrices rounded alike go together; their spreads differ little within a model.
+ */
+function together(tensors: readonly SketchedTensor[]): SketchedTensor[] {
+  const out: SketchedTensor[] = []
+  const open = new Map<string, { tensor: SketchedTensor; known: number }>()
+  for (const tensor of tensors) {
+    const known = tensor.expected.reduce((sum, bits) => sum + (bits === NO_VALUE ? 0 : 1), 0)
+    if (known === 0 || known > SKETCH_VALUES / 2) {
+      out.push(tensor)
+      continue
+    }
+    const key = `${tensor.dtype} ${tensor.expectedDtype}`
+    const group = open.get(key)
+    if (group === undefined || group.known + known > SKETCH_VALUES) {
+      const own = { tensor: { ...tensor }, known }
+      open.set(key, own)
+      out.push(own.tensor)
+      continue
+    }
+    group.known += known
+    group.tensor.name = `${group.tensor.name}, ${tensor.name}`
+    group.tensor.expected = Uint16Array.of(...group.tensor.expected, ...tensor.expected)
+    group.tensor.found = Float64Array.of(
+      ...Array.from(
+        group.tensor.expected.subarray(0, -tensor.expected.length),
+        (_, i) => group.tensor.found[i],
+      ),
+      ...Array.from(tensor.expected, (_, i) => tensor.found[i]),
+    )
+  }
+  return out
+}
+
 interface Deviation {
   name: string
   /** Root mean square of the differences; infinite where a value is missing. */
@@ -195,7 +230,7 @@ function deviationOf({ name, expected, found, dtype, expectedDtype = 'f32' }: Sk
     difference: Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference,
     spread,
     float: Math.sqrt(sum(({ value }) => Math.max(unit * Math.abs(value), least) ** 2)),
-    rounding: together(roundingOf(dtype, spread, others), roundingOf(expectedDtype, spread, values)),
+    rounding: joined(roundingOf(dtype, spread, others), roundingOf(expectedDtype, spread, values)),
     isConstant: known.every(({ value }) => value === known[0].value),
   }
 }
@@ -232,7 +267,7 @@ function medianOf(values: readonly number[]): number {
 }
 
 /** Two roundings that know nothing of each other. */
-function together(a: Rounding | undefined, b: Rounding | undefined): Rounding | undefined {
+function joined(a: Rounding | undefined, b: Rounding | undefined): Rounding | undefined {
   if (a === undefined || b === undefined) return a ?? b
   return { typical: Math.hypot(a.typical, b.typical), single: Math.hypot(a.single, b.single) }
 }
@@ -257,17 +292,42 @@ function largest<T>(items: readonly T[], of: (item: T) => number): T | undefined
   return best
 }
 
-/** A sketch as the table stores it: u16 values, little-endian, in base64. */
-export function sketchToBase64(values: Uint16Array): string {
+/** NaN in f16: a value that a sketch does not have. */
+export const NO_VALUE = 0x7e00
+
+/**
+ * Values of each target that the sketch of an expert of terms stores: as many as fit two kilobytes, so that the head stays small
+ * beside what the file holds. Targets are compared together where they have few.
+ */
+export function sketchValuesFor(targets: number): number {
+  return [8, 4, 2].find((values) => values * targets <= 1024) ?? 1
+}
+
+/** Values of each target that a sketch has: those behind them are {@link NO_VALUE} for all. */
+export function valuesStored(sketch: Uint16Array): number {
+  for (let stored = SKETCH_VALUES; stored > 1; stored--) {
+    for (let at = stored - 1; at < sketch.length; at += SKETCH_VALUES)
+      if (sketch[at] !== NO_VALUE) return stored
+  }
+  return Math.min(1, SKETCH_VALUES)
+}
+
+/** The first `stored` values of each target as the table stores them: u16, little-endian, in base64. */
+export function sketchToBase64(sketch: Uint16Array, stored = SKETCH_VALUES): string {
   let binary = ''
+  const values = sketch.filter((_, i) => i % SKETCH_VALUES < stored)
   for (const value of values) binary += String.fromCharCode(value & 0xff, value >>> 8)
   return btoa(binary)
 }
 
 /** @throws {TritswapError} `format` unless it is a sketch of as many targets */
-export function sketchFromBase64(value: unknown, targets: number): Uint16Array | undefined {
+export function sketchFromBase64(
+  value: unknown,
+  targets: number,
+  stored = SKETCH_VALUES,
+): Uint16Array | undefined {
   if (value === undefined) return undefined
-  const expected = targets * SKETCH_VALUES
+  const expected = targets * stored
   let binary: string
   try {
     binary = atob(text(value, 'base.sketch', Math.ceil((expected * 2) / 3) * 4))
@@ -277,8 +337,10 @@ export function sketchFromBase64(value: unknown, targets: number): Uint16Array |
     })
   }
   if (binary.length !== expected * 2) throw invalid('base.sketch', `${expected} values`, binary.length / 2)
-  return Uint16Array.from(
-    { length: expected },
-    (_, i) => binary.charCodeAt(2 * i) | (binary.charCodeAt(2 * i + 1) << 8),
-  )
+  return Uint16Array.from({ length: targets * SKETCH_VALUES }, (_, i) => {
+    const own = i % SKETCH_VALUES
+    if (own >= stored) return NO_VALUE
+    const at = 2 * (Math.floor(i / SKETCH_VALUES) * stored + own)
+    return binary.charCodeAt(at) | (binary.charCodeAt(at + 1) << 8)
+  })
 }

@@ -7,7 +7,7 @@
 import { type GenerationSettings, settingsOf, wrongSetting } from '../source/generation_settings.ts'
 import { parseJsonText } from '../source/json.ts'
 import { type BaseBindings, bindingsFrom } from './bindings.ts'
-import { codecFrom, codecOf, codecsOf, DEFAULT_CODEC, type TritTensor } from './codecs/index.ts'
+import { codecFrom, codecOf, codecsOf, DEFAULT_CODEC, summaryOf, type TritTensor } from './codecs/index.ts'
 import { WEIGHT_DTYPES, type WeightDtype } from './dtype.ts'
 import {
   array,
@@ -19,6 +19,7 @@ import {
   optionalHash,
   optionalNumber,
   optionalText,
+  overLimit,
   shapeOf,
   text,
 } from './fields.ts'
@@ -30,12 +31,15 @@ import {
   MAX_TABLE_JSON,
   MAX_TENSOR_WEIGHTS,
   MAX_TENSORS,
+  SKETCH_VALUES,
 } from './limits.ts'
-import { sketchFromBase64, sketchToBase64 } from './sketch.ts'
+import { MAX_NUMBER, NUMBER_PLACE, nameWithNumber, numberedName } from './numbered.ts'
+import { sketchFromBase64, sketchToBase64, valuesStored } from './sketch.ts'
 import type { DistributiveOmit, TensorCommon, TritKind } from './tensor.ts'
 
 export type { DenseTensor } from './codecs/dense.ts'
 export type { TritTensor } from './codecs/index.ts'
+export type { TermsTensor } from './codecs/terms.ts'
 export type { TernaryTensor } from './codecs/ternary.ts'
 export type { ModuleLayout, TensorRole, TritKind } from './tensor.ts'
 
@@ -56,7 +60,10 @@ export interface BaseRecord {
   name?: string
   /** SHA-256 of the source checkpoint (`fingerprintOf`), lower-case hex. */
   fingerprint?: string
-  /** Eight f16 values per distinct target, in order of first appearance (`sketch.ts`), as u16. */
+  /**
+   * Eight f16 values per distinct target, in order of first appearance (`sketch.ts`), as u16. Where the file stores fewer, the
+   * others are NaN.
+   */
   sketch?: Uint16Array
   /** What the weights that the sketch is of had been rounded to; undefined for those of a float checkpoint. */
   dtype?: WeightDtype
@@ -100,25 +107,57 @@ export function tableToJson(table: Omit<TritTable, 'tensors'> & { tensors: reado
   const { base, compression, sources, tensors, ...rest } = table
   return JSON.stringify({
     ...rest,
-    base: { ...base, sketch: base.sketch && sketchToBase64(base.sketch) },
+    base: { ...base, ...sketchToJson(base.sketch) },
     compression,
     sources,
-    tensors: tensors.map((tensor) => {
-      const { name, shape, role, target, codec, bytes, layout, feedforward, scaling } = tensor
-      return {
-        name,
-        shape,
-        role: role === 'delta' ? undefined : role,
-        target: target === name ? undefined : target,
-        codec: codec === DEFAULT_CODEC ? undefined : codec,
-        ...codecOf(tensor).fieldsToJson(tensor),
-        bytes,
-        scaling,
-        layout,
-        feedforward: feedforward || undefined,
-      }
-    }),
+    tensors: folded(tensors),
   })
+}
+
+/** Fields of a sketch: how many values of each target it has is left out where it is all of them. */
+function sketchToJson(sketch: Uint16Array | undefined) {
+  if (sketch === undefined) return {}
+  const stored = valuesStored(sketch)
+  return {
+    sketch: sketchToBase64(sketch, stored),
+    sketchValues: stored === SKETCH_VALUES ? undefined : stored,
+  }
+}
+
+function tensorToJson(tensor: NewTensor) {
+  const { name, shape, role, target, codec, bytes, layout, feedforward, scaling } = tensor
+  return {
+    name,
+    shape,
+    role: role === 'delta' ? undefined : role,
+    target: target === name ? undefined : target,
+    codec: codec === DEFAULT_CODEC ? undefined : codec,
+    ...codecOf(tensor).fieldsToJson(tensor),
+    bytes,
+    scaling,
+    layout,
+    feedforward: feedforward || undefined,
+  }
+}
+
+/**
+ * Tensors of terms that follow one another and differ in one number of their names as one entry. Readers of the time before
+ * `numbers` refuse their codec, so they never see one.
+ */
+function folded(tensors: readonly NewTensor[]): object[] {
+  const out: (Partial<ReturnType<typeof tensorToJson>> & { numbers?: number[] })[] = []
+  let key: string | undefined
+  for (const tensor of tensors) {
+    const entry = tensorToJson(tensor)
+    const numbered = summaryOf(tensor).terms === undefined ? undefined : numberedEntry(entry)
+    const own = numbered && JSON.stringify(numbered.entry)
+    const numbers = own !== undefined && own === key ? out.at(-1)?.numbers : undefined
+    if (numbers !== undefined) numbers.push(numbered!.number)
+    else if (numbered === undefined) out.push(entry)
+    else out.push({ ...numbered.entry, numbers: [numbered.number] })
+    key = own
+  }
+  return out
 }
 
 /**
@@ -134,8 +173,8 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
   const names = new Set<string>()
   const tensors: TritTensor[] = []
   let offset = 0
-  for (const [i, item] of list.entries()) {
-    const tensor = tensorFromJson(object(item, `tensors[${i}]`), `tensors[${i}]`, offset)
+  for (const [i, item] of unfolded(list)) {
+    const tensor = tensorFromJson(item, `tensors[${i}]`, offset)
     if (names.has(tensor.name)) throw invalid(`tensors[${i}].name`, 'a name that is not taken', tensor.name)
     names.add(tensor.name)
     const codec = codecOf(tensor)
@@ -161,7 +200,11 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
     base: {
       name: optionalText(base.name, 'base.name'),
       fingerprint: optionalHash(base.fingerprint, 'base.fingerprint'),
-      sketch: sketchFromBase64(base.sketch, targetsOf(tensors).length),
+      sketch: sketchFromBase64(
+        base.sketch,
+        targetsOf(tensors).length,
+        integer(base.sketchValues ?? SKETCH_VALUES, 'base.sketchValues', 1, SKETCH_VALUES),
+      ),
       dtype: base.dtype === undefined ? undefined : oneOf(base.dtype, 'base.dtype', WEIGHT_DTYPES),
     },
     compression: {
@@ -201,6 +244,55 @@ function generationFrom(value: unknown): GenerationSettings {
   const wrong = wrongSetting(settings)
   if (wrong !== undefined) throw invalid(`generation.${wrong.field}`, wrong.expected, wrong.found)
   return settingsOf(settings)
+}
+
+/** An entry with the place of a number in its name, and in its target if that has another name. */
+function numberedEntry<E extends { name: string; target?: string }>(
+  entry: E,
+): { entry: E; number: number } | undefined {
+  const name = numberedName(entry.name)
+  if (name === undefined || entry.target === undefined)
+    return name && { entry: { ...entry, name: name.pattern }, number: name.number }
+  const target = numberedName(entry.target)
+  if (target?.number !== name.number) return undefined
+  return { entry: { ...entry, name: name.pattern, target: target.pattern }, number: name.number }
+}
+
+/**
+ * Entries one by one, with their position in the table: one with `numbers` is a tensor for each of them.
+ * @throws {TritswapError} `format`; `limit` for more than {@link MAX_TENSORS}
+ */
+function* unfolded(list: readonly unknown[]): Generator<[number, Record<string, unknown>]> {
+  let count = 0
+  for (const [i, value] of list.entries()) {
+    const item = object(value, `tensors[${i}]`)
+    const numbers =
+      item.numbers === undefined
+        ? undefined
+        : array(item.numbers, `tensors[${i}].numbers`, MAX_TENSORS).map((number, n) =>
+            integer(number, `tensors[${i}].numbers[${n}]`, 0, MAX_NUMBER),
+          )
+    count += numbers?.length ?? 1
+    if (count > MAX_TENSORS) throw overLimit('tensors', count, MAX_TENSORS)
+    if (numbers === undefined) {
+      yield [i, item]
+      continue
+    }
+    if (numbers.length === 0) throw invalid(`tensors[${i}].numbers`, 'at least one number', 'none')
+    const name = patternFrom(item.name, `tensors[${i}].name`)
+    const target = item.target === undefined ? undefined : patternFrom(item.target, `tensors[${i}].target`)
+    for (const number of numbers)
+      yield [
+        i,
+        { ...item, name: nameWithNumber(name, number), target: target && nameWithNumber(target, number) },
+      ]
+  }
+}
+
+function patternFrom(value: unknown, field: string): string {
+  const pattern = text(value, field, MAX_NAME_LENGTH)
+  if (pattern.split(NUMBER_PLACE).length === 2) return pattern
+  throw invalid(field, `a name with one ${NUMBER_PLACE} where its numbers go`, pattern)
 }
 
 function tensorFromJson(item: Record<string, unknown>, at: string, offset: number): TritTensor {

@@ -50,7 +50,7 @@ export class TritWriter {
   begin(tensor: NewTensorWithoutBytes, bytes: number): void {
     if (this.#missing !== undefined) throw misuse(tensor.name, 'the section before it has not ended')
     this.#missing = bytes
-    this.#tensors.push({ ...tensor, bytes: Math.ceil(bytes / 4) * 4 } as NewTensor)
+    this.#tensors.push(sized(tensor, bytes))
   }
 
   /** @throws {TritswapError} `input` for more bytes than {@link begin} announced */
@@ -71,6 +71,26 @@ export class TritWriter {
       throw misuse(this.#name, `${this.#missing ?? 'no section is open, so all'} bytes are missing`)
     this.#missing = undefined
     await this.#take(new Uint8Array((4 - (this.#payloadBytes % 4)) % 4))
+  }
+
+  /**
+   * Bytes that the file would have with these tensors behind those that were added.
+   * @throws {TritswapError} as {@link finish}
+   */
+  sizeWith(
+    more: readonly { tensor: NewTensorWithoutBytes; section: ArrayBufferView }[],
+    table: Omit<TritTable, 'tensors'>,
+  ): number {
+    const added = more.map(({ tensor, section }) => sized(tensor, section.byteLength))
+    const payload = added.reduce((sum, { bytes }) => sum + bytes, this.#payloadBytes)
+    const hashes = new Uint8Array(32 * Math.ceil(payload / 2 ** this.#chunkLog2))
+    const head = buildHead(
+      { ...table, tensors: [...this.#tensors, ...added] },
+      this.#chunkLog2,
+      payload,
+      hashes,
+    )
+    return head.length + payload
   }
 
   /**
@@ -108,6 +128,11 @@ export class TritWriter {
     this.#hashes.push(await sha256(bytes))
     await this.#spool.append(bytes)
   }
+}
+
+/** A tensor whose section of `bytes` is padded to whole words. */
+function sized(tensor: NewTensorWithoutBytes, bytes: number): NewTensor {
+  return { ...tensor, bytes: Math.ceil(bytes / 4) * 4 } as NewTensor
 }
 
 function misuse(name: string, why: string): TritswapError {

@@ -42,6 +42,7 @@ export function streamParams(tensor: TritTensor, span: StreamSpan, weight: numbe
     const code = { words, ...golombCode(form.code.m) }
     return { code, index, codec: CODECS.TERNARY, value: weight * form.scale, journal }
   }
+  if (form.kind === 'terms') throw new Error(`${tensor.name} is no stream: terms are merged whole`)
   const codec = form.dtype === 'f16' ? CODECS.DENSE_F16 : CODECS.DENSE_F32
   return { code: { words, m: 0, low: 0, cut: 0 }, index, codec, value: weight, journal }
 }

@@ -1,7 +1,6 @@
-import { decodeValues } from '../format/codecs/index.ts'
 import type { TritTensor } from '../format/index.ts'
 
-/** Sections on their way to the GPU that no kernel reads as they are stored: the CPU decodes each once it is whole. */
+/** Sections on their way to the GPU that no kernel reads as they are stored: the CPU takes each once it is whole. */
 export class OpaqueSections {
   readonly #tensors: readonly TritTensor[]
   readonly #open = new Map<TritTensor, { bytes: Uint8Array<ArrayBuffer>; missing: number }>()
@@ -10,14 +9,11 @@ export class OpaqueSections {
     this.#tensors = tensors
   }
 
-  /**
-   * Takes payload bytes, each once, and decodes the sections that they complete.
-   * @throws {TritswapError} `format` for a section that contradicts the table
-   */
+  /** Takes payload bytes, each once. @returns the sections that they complete */
   *take(
     payloadOffset: number,
     bytes: Uint8Array<ArrayBuffer>,
-  ): Generator<{ tensor: TritTensor; values: Float32Array<ArrayBuffer> }, void, void> {
+  ): Generator<{ tensor: TritTensor; section: Uint8Array<ArrayBuffer> }, void, void> {
     for (const tensor of this.#tensors) {
       const from = Math.max(payloadOffset, tensor.offset)
       const to = Math.min(payloadOffset + bytes.length, tensor.offset + tensor.bytes)
@@ -31,7 +27,7 @@ export class OpaqueSections {
       section.missing -= to - from
       if (section.missing > 0) continue
       this.#open.delete(tensor)
-      yield { tensor, values: decodeValues(tensor, section.bytes) }
+      yield { tensor, section: section.bytes }
     }
   }
 }

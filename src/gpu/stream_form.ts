@@ -3,9 +3,9 @@ import { formOf } from '../format/codecs/index.ts'
 import type { TritTensor } from '../format/index.ts'
 
 /** The forms in which tensors of experts lie in the arena. */
-export type StreamForm = Extract<SectionForm, { kind: 'golomb' | 'dense' }>
+export type StreamForm = Extract<SectionForm, { kind: 'golomb' | 'dense' | 'terms' }>
 
-/** Whether a tensor of an expert is in the arena as f32 values, because no kernel reads what the file holds. */
+/** Whether the CPU makes what is in the arena of a tensor of an expert, because no kernel reads what the file holds. */
 export function isDecoded(tensor: TritTensor): boolean {
   const { kind } = formOf(tensor)
   return kind !== 'golomb' && kind !== 'dense'
@@ -14,5 +14,5 @@ export function isDecoded(tensor: TritTensor): boolean {
 /** The form of a tensor of an expert in the arena. */
 export function streamForm(tensor: TritTensor): StreamForm {
   const form = formOf(tensor)
-  return form.kind === 'golomb' || form.kind === 'dense' ? form : { kind: 'dense', dtype: 'f32' }
+  return form.kind === 'opaque' || form.kind === 'nbits' ? { kind: 'dense', dtype: 'f32' } : form
 }

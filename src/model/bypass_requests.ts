@@ -112,12 +112,12 @@ function factors(
   [rankStep, otherStep]: readonly number[],
 ): WeightedPart[] {
   let firstRank = 0
-  return terms.map(({ expert, rank, part, [which]: { index, rankFirst } }) => {
+  return terms.map(({ expert, rank, part, [which]: { index, rankFirst, vectors } }) => {
     const first = which === 'up' ? part.firstOutput : 0
     const offset = firstRank * rankStep + first * otherStep
     firstRank += rank
     const [rowStride, colStride] = rankFirst ? [rankStep, otherStep] : [otherStep, rankStep]
-    return { expert, index, weight: 1, offset, rowStride, colStride }
+    return { expert, index, vectors, weight: 1, offset, rowStride, colStride }
   })
 }
 

@@ -5,7 +5,14 @@
  * @module
  */
 import { formOf } from '../format/codecs/index.ts'
-import type { Contribution, Delta, Factor, LowRank, Scale } from '../format/contributions.ts'
+import {
+  type Contribution,
+  type Delta,
+  type Factor,
+  type LowRank,
+  pairOfTerms,
+  type Scale,
+} from '../format/contributions.ts'
 import type { SiteIndex, TargetSite } from './site_index.ts'
 
 type TensorTerm = 'side' | 'delta' | 'inputScale' | 'outputScale' | 'bias'
@@ -38,6 +45,7 @@ export function termsOf(contribution: Contribution, sites: SiteIndex, inFloats: 
   )
   const terms = own.flatMap((at) => {
     if (contribution.kind === 'delta') return deltaTerm(at, contribution, inFloats)
+    if (contribution.kind === 'terms') return lowRankTerm(at, { ...pairOfTerms(contribution), scaling: 1 })
     return contribution.kind === 'lowRank' ? lowRankTerm(at, contribution) : scaleTerm(at, contribution)
   })
   if (all.length === 0 && contribution.kind === 'delta') terms.push(...biasTerm(contribution, sites))
@@ -58,7 +66,10 @@ function biasTerm({ target, index }: Delta, sites: SiteIndex): BypassTerm[] {
   return [{ graph, site, part, kind: 'bias', index }]
 }
 
-function lowRankTerm(at: TargetSite, { left, right, rank, scaling }: LowRank): BypassTerm {
+function lowRankTerm(
+  at: TargetSite,
+  { left, right, rank, scaling }: Pick<LowRank, 'left' | 'right' | 'rank' | 'scaling'>,
+): BypassTerm {
   // A site's inputs are the rows of a transposed weight, else its columns.
   const [down, up] = at.part.transposed ? [left, right] : [right, left]
   return { ...at, kind: 'lowRank', down, up, rank, scaling }

@@ -42,7 +42,7 @@ const TOKENS_PER_SWITCH = 32
 /** Bytes that a GPU could move in the time that one more dispatch takes. */
 const BYTES_PER_DISPATCH = 1 << 20
 /** Dispatches that a term adds to each token. */
-const DISPATCHES = { lowRank: 4, scale: 1 } as const
+const DISPATCHES = { lowRank: 4, terms: 4, scale: 1 } as const
 /** A merge that saves a tensor reads and writes it twice. */
 const PASSES_OF_MERGE = 4
 

@@ -44,9 +44,9 @@ export class ReferenceBase {
    * @param name - of the expert, for messages
    * @throws {TritswapError} as `fitExpert`: `mapping`, `base`
    */
-  async admit({ table, values }: ReferenceExpert, name: string): Promise<AdmittedExpert> {
+  async admit({ table, ...content }: ReferenceExpert, name: string): Promise<AdmittedExpert> {
     const { table: fitted, ...rest } = await this.#fit.fit(table, name)
-    return { ...rest, expert: { table: fitted, values } }
+    return { ...rest, expert: { table: fitted, ...content } }
   }
 
   /** @throws {TritswapError} as {@link bypassOnCpu} */

@@ -43,10 +43,10 @@ export async function bypassOnCpu(
   weights: WeightTable,
   sites = new SiteIndex(graphs.map((graph) => [graph.graph.file, graph])),
 ): Promise<{ variants: Map<string, CpuBypass>; merged: ReadonlySet<number>[] }> {
-  const values = new Map<ResidentExpert, readonly Float32Array[]>()
+  const values = new Map<ResidentExpert, ReferenceExpert>()
   const bound = experts.map(({ expert, weight, unused }): BypassEntry => {
     const resident = { table: expert.table, evicted: false } as unknown as ResidentExpert
-    values.set(resident, expert.values)
+    values.set(resident, expert)
     for (const contribution of contributionsOf(expert.table.tensors)) {
       // Weights that stay integers in a graph are no tensors of the base's file.
       if (weights.knows(contribution.target)) checkFit(contribution, weights.shapeOf(contribution.target))

@@ -1,18 +1,25 @@
-import { decodeValues, readHead, readSection, type TritTable } from '../format/index.ts'
+import { decodeTermsOf } from '../format/codecs/index.ts'
+import { decodeValues, readHead, readSection, type Terms, type TritTable } from '../format/index.ts'
 import type { ByteSource } from '../source/source.ts'
 
 /** An expert with the values of its tensors in table order; ternary ones as 0 and ±scale. */
 export interface ReferenceExpert {
   table: TritTable
   values: readonly Float32Array[]
+  /** The vectors of its tensors of terms, by their position in the table. */
+  terms?: ReadonlyMap<number, Terms>
 }
 
 /** @throws {TritswapError} what reading and checking a `.trit` file throws */
 export async function readExpert(source: ByteSource): Promise<ReferenceExpert> {
   const head = await readHead(source)
   const values: Float32Array[] = []
-  for (const tensor of head.table.tensors) {
-    values.push(decodeValues(tensor, await readSection(source, head, tensor)))
+  const terms = new Map<number, Terms>()
+  for (const [index, tensor] of head.table.tensors.entries()) {
+    const section = await readSection(source, head, tensor)
+    values.push(decodeValues(tensor, section))
+    const vectors = decodeTermsOf(tensor, section)
+    if (vectors !== undefined) terms.set(index, vectors)
   }
-  return { table: head.table, values }
+  return { table: head.table, values, terms }
 }

@@ -13,6 +13,7 @@ import {
   type LowRank,
   type Scale,
   scaleGroup,
+  type TermsDelta,
   tensorsOf,
 } from '../format/contributions.ts'
 import { tilingOf } from '../format/index.ts'
@@ -44,6 +45,7 @@ type Part<C extends Contribution> = { contribution: C; values: readonly Float32A
 export interface TargetParts {
   scale: Part<Scale>[]
   lowRank: Part<LowRank>[]
+  terms: Part<TermsDelta>[]
   delta: Part<Delta>[]
 }
 
@@ -59,7 +61,7 @@ export function mergeParts(
   const targets = new Map<string, TargetParts>()
   const add = (contribution: Contribution, values: Part<Contribution>['values'], weight: number) => {
     checkFit(contribution, base.shapeOf(contribution.target))
-    const parts = targets.get(contribution.target) ?? { scale: [], lowRank: [], delta: [] }
+    const parts = targets.get(contribution.target) ?? { scale: [], lowRank: [], terms: [], delta: [] }
     targets.set(contribution.target, parts)
     const list: Part<Contribution>[] = parts[contribution.kind]
     list.push({ contribution, values, weight })
@@ -79,12 +81,12 @@ export function mergeParts(
 export function mergedTensor(
   own: Float32Array<ArrayBuffer>,
   shape: readonly number[],
-  { scale, lowRank, delta }: TargetParts,
+  { scale, lowRank, terms, delta }: TargetParts,
 ): Float32Array<ArrayBuffer> {
   const out = own.slice()
   if (scale.length > 0) applyScales(out, shape, scale)
   for (const part of lowRank) addProduct(out, shape, part)
-  for (const { contribution, values, weight } of delta) {
+  for (const { contribution, values, weight } of [...terms, ...delta]) {
     const change = values[contribution.index]
     for (let i = 0; i < out.length; i++) out[i] += weight * change[i]
   }

@@ -1,7 +1,9 @@
+import type { TermVectors } from '../format/contributions.ts'
 import { floatsToHalves, halvesToFloats } from '../format/float16.ts'
-import { tilingOf } from '../format/index.ts'
+import { type Terms, tilingOf } from '../format/index.ts'
 import type { ResidentExpert, UnpackedPart, UnpackRequest } from '../gpu/index.ts'
 import type { Unpacks } from '../model/bypass_buffers.ts'
+import type { ReferenceExpert } from './expert.ts'
 import type { CpuFeed } from './graph_feeds.ts'
 
 /** Counterpart of a GPUBuffer. */
@@ -21,11 +23,10 @@ export class CpuBuffer {
 
 /** Fills buffers with experts' tensors as the GPU's `Unpacker` does, rounding where it rounds. */
 export class ReferenceUnpacker implements Unpacks<CpuBuffer> {
-  readonly #values: ReadonlyMap<ResidentExpert, readonly Float32Array[]>
+  readonly #experts: ReadonlyMap<ResidentExpert, ReferenceExpert>
 
-  /** @param values - of each expert's tensors, in table order */
-  constructor(values: ReadonlyMap<ResidentExpert, readonly Float32Array[]>) {
-    this.#values = values
+  constructor(experts: ReadonlyMap<ResidentExpert, ReferenceExpert>) {
+    this.#experts = experts
   }
 
   async unpack(requests: readonly UnpackRequest[]): Promise<CpuBuffer[]> {
@@ -58,15 +59,27 @@ export class ReferenceUnpacker implements Unpacks<CpuBuffer> {
   }
 
   #visit(
-    { expert, index, offset, rowStride, colStride }: UnpackedPart,
+    { expert, index, vectors, offset, rowStride, colStride }: UnpackedPart,
     each: (at: number, value: number) => void,
   ): void {
-    const values = this.#values.get(expert)![index]
-    const { rows, cols } = tilingOf(expert.table.tensors[index].shape)
+    const { values: all, terms } = this.#experts.get(expert)!
+    const values = vectors === undefined ? all[index] : vectorsOf(terms!.get(index)!, vectors)
+    const rows =
+      vectors === undefined
+        ? tilingOf(expert.table.tensors[index].shape).rows
+        : terms!.get(index)!.scales.length
+    const cols = values.length / rows
     for (let row = 0, i = 0; row < rows; row++) {
       for (let col = 0; col < cols; col++, i++) {
         if (values[i] !== 0) each(offset + row * rowStride + col * colStride, values[i])
       }
     }
   }
+}
+
+/** One side of terms as a factor, terms × rows or terms × columns. */
+function vectorsOf({ scales, x, y }: Terms, vectors: TermVectors): Float32Array {
+  if (vectors === 'y') return Float32Array.from(y)
+  const rows = x.length / scales.length
+  return Float32Array.from(x, (entry, i) => entry * scales[Math.floor(i / rows)])
 }

@@ -7,10 +7,12 @@
  */
 import { deflateSync, inflateSync } from 'fflate'
 import { isTritswapError } from '../../src/errors.ts'
+import { decodeTermsOf } from '../../src/format/codecs/index.ts'
 import {
   blocksLayout,
   decodeTernary,
   decodeValues,
+  encodeTerms,
   encodeTernary,
   MAX_TABLE_BYTES,
   memorySpool,
@@ -24,6 +26,7 @@ import {
   ternarySection,
   weightsOf,
 } from '../../src/format/index.ts'
+import { NO_VALUE } from '../../src/format/sketch.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import { buildGolden } from './golden_content.ts'
 import { PLAIN_TABLE, randomEntries, randomFrom, smallFile, sorted } from './samples.ts'
@@ -128,7 +131,21 @@ export async function fuzzSeeds(): Promise<Uint8Array<ArrayBuffer>[]> {
     kind: 'base',
     bindings: { graphs: [{ file: 'onnx/model.onnx', inputs }] },
   })
-  return [await buildGolden(), await smallFile(), spool.join(head)]
+  return [await buildGolden(), await smallFile(), spool.join(head), await fileOfTerms()]
+}
+
+/** Layers that an entry of the table names together. */
+async function fileOfTerms(): Promise<Uint8Array<ArrayBuffer>> {
+  const spool = memorySpool()
+  const writer = new TritWriter(spool)
+  const vectors = { scales: Float32Array.of(0.5, -0.25), x: new Int8Array(18).fill(1), y: new Int8Array(22) }
+  const common = { shape: [9, 11], role: 'delta', codec: 'terms', terms: 2, layout: 'linear' } as const
+  for (const i of [0, 1, 5]) {
+    const name = `layers.${i}.w`
+    await writer.add({ ...common, name, target: name }, encodeTerms([9, 11], vectors))
+  }
+  const sketch = Uint16Array.from({ length: 24 }, (_, i) => (i % 8 < 2 ? i : NO_VALUE))
+  return spool.join(await writer.finish({ ...PLAIN_TABLE, method: 'lora', base: { sketch } }))
 }
 
 /** One case; the same seeds and `random` make the same case. */
@@ -335,7 +352,12 @@ async function readFile(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
   const head = await readHead(source)
   for (const tensor of head.table.tensors) {
     const section = await readSection(source, head, tensor)
-    if (tensor.codec !== 'ternary') {
+    if (tensor.codec === 'terms') {
+      // Expanded they would take any amount of memory.
+      const { x, y } = decodeTermsOf(tensor, section)!
+      if (![...x, ...y].every((entry) => Math.abs(entry) <= 1))
+        throw new Error(`no entries in ${tensor.name}`)
+    } else if (tensor.codec !== 'ternary') {
       const values = decodeValues(tensor, section)
       if (values.length !== weightsOf(tensor.shape))
         throw new Error(`${values.length} values in ${tensor.name}`)

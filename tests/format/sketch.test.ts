@@ -12,6 +12,7 @@ import {
   toHex,
   type WeightDtype,
 } from '../../src/format/index.ts'
+import { sketchFromBase64, sketchToBase64 } from '../../src/format/sketch.ts'
 import { randomFrom } from './samples.ts'
 
 /** Normally distributed weights of `tensors` tensors with 4096 values each. */
@@ -138,6 +139,40 @@ describe('sketch', () => {
     expect(compareBase([{ name, expected, found, dtype: 'f32', expectedDtype: 'q4' }]).verdict).toBe(
       'rounded',
     )
+  })
+
+  test.each([1, 2, 4])('%i values of each target tell what eight do', (stored) => {
+    const many = weightsOfBase(3, 60)
+    const few = (base: Base) =>
+      sketchFromBase64(sketchToBase64(sketch(base), stored), base.size, stored) as Uint16Array
+    const compared = (
+      found: Base,
+      dtype: WeightDtype,
+      through: (values: Float32Array<ArrayBuffer>) => ArrayLike<number>,
+    ) => {
+      const [expected, values] = [few(many), atPositions(found, through)]
+      return compareBase(
+        [...many.keys()].map((name, i) => ({
+          name,
+          expected: expected.subarray(i * SKETCH_VALUES, (i + 1) * SKETCH_VALUES),
+          found: values.slice(i * SKETCH_VALUES, (i + 1) * SKETCH_VALUES),
+          dtype,
+        })),
+      ).verdict
+    }
+    expect(compared(many, 'f32', (values) => values)).toBe('same')
+    expect(compared(many, 'f16', (values) => halvesToFloats(floatsToHalves(values)))).toBe('same')
+    for (const [bits, dtype] of [
+      [8, 'q8'],
+      [4, 'q4'],
+    ] as const)
+      expect(compared(many, dtype, (values) => quantized(values, bits))).toBe('rounded')
+    const stranger = weightsOfBase(4, 60)
+    for (const dtype of ['f32', 'q8', 'q4'] as const)
+      expect(compared(stranger, dtype, (values) => values)).toBe('other')
+    // Of floats one tensor is enough.
+    const sibling = new Map([...many, ['layers.7.weight', stranger.get('layers.7.weight')!]])
+    expect(compared(sibling, 'f32', (values) => values)).toBe('other')
   })
 
   test('constants, as in untrained normalizations, say nothing', () => {

@@ -4,6 +4,7 @@ import {
   type BlocksCode,
   blocksLayout,
   decodeValues,
+  encodeTerms,
   encodeTernary,
   memorySpool,
   parseHead,
@@ -56,6 +57,21 @@ export function denseOf(
     tensor: { ...common, codec: 'dense', dtype },
     section: dtype === 'f16' ? floatsToHalves(values) : values,
   }
+}
+
+/** A tensor of ternary rank-1 terms with random vectors. */
+export function termsOf(
+  name: string,
+  shape: readonly number[],
+  terms: number,
+  random: Random,
+  extra: Extra = {},
+): NewSection {
+  const { rows, cols } = tilingOf(shape)
+  const entries = (length: number) => Int8Array.from({ length }, () => random.integer(-1, 1))
+  const vectors = { scales: random.floats(terms, 0.1), x: entries(terms * rows), y: entries(terms * cols) }
+  const common = { name, shape, role: 'delta' as const, target: name, ...extra }
+  return { tensor: { ...common, codec: 'terms', terms }, section: encodeTerms(shape, vectors) }
 }
 
 /** A quantized tensor with random integers, scales and zero points. */

@@ -8,6 +8,7 @@ import {
   denseOf,
   type NewSection,
   placementOf,
+  termsOf,
   ternaryOf,
 } from '../gpu/fixtures.ts'
 import { Random, randomEntries } from '../gpu/random.ts'
@@ -33,6 +34,8 @@ interface Adapters {
   lora?: { rank: number; a: Codec; b: Codec }
   ia3?: { feedforward: boolean; codec: Codec }
   bias?: Codec
+  /** Ternary rank-1 terms, so many. */
+  terms?: number
 }
 
 export interface ExpertSet {
@@ -70,6 +73,7 @@ export function expertSets(isPlaceable: (layout: ModuleLayout) => boolean): fc.A
     lora: maybe(fc.record({ rank: fc.integer({ min: 1, max: 5 }), a: codec, b: codec })),
     ia3: maybe(fc.record({ feedforward: fc.boolean(), codec })),
     bias: maybe(codec),
+    terms: maybe(fc.integer({ min: 1, max: 5 })),
   })
   const expert = fc.record({
     weight: fc.constantFrom(1, 0.5, -0.75, 0),
@@ -116,7 +120,11 @@ export async function expertsOf({ modules, experts, seed }: ExpertSet) {
   return files
 }
 
-function sectionsOf(module: Module, { delta, lora, ia3, bias }: Adapters, random: Random): NewSection[] {
+function sectionsOf(
+  module: Module,
+  { delta, lora, ia3, bias, terms }: Adapters,
+  random: Random,
+): NewSection[] {
   const { name, layout, shape, outputs, inputs, hasBias } = module
   const target = `${name}.weight`
   const sections: NewSection[] = []
@@ -148,6 +156,7 @@ function sectionsOf(module: Module, { delta, lora, ia3, bias }: Adapters, random
     const size = layout === 'conv2d' ? [1, length, 1, 1] : linear
     add('ia3_l', size, codec, { target, layout, role: 'ia3', feedforward })
   }
+  if (terms !== undefined) sections.push(termsOf(`${name}.terms`, shape, terms, random, { target, layout }))
   if (bias !== undefined && hasBias) add('db', [outputs], bias, { target: `${name}.bias` })
   return sections
 }

@@ -7,6 +7,7 @@
 import type { FloatDtype } from '../dtype.ts'
 import type { CodedTensor, Described, TritKind } from '../tensor.ts'
 import type { NBitsCode } from './nbits_decode.ts'
+import type { Terms } from './terms_code.ts'
 import type { TernaryCode, TernaryEntries } from './ternary_decode.ts'
 
 export interface Codec<T extends CodedTensor = CodedTensor> {
@@ -47,6 +48,12 @@ export interface Codec<T extends CodedTensor = CodedTensor> {
    */
   decode(tensor: T, section: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer>
 
+  /** Where they are terms: the vectors and scales. @throws {TritswapError} `format` */
+  terms?(tensor: T, section: Uint8Array<ArrayBuffer>): Terms
+
+  /** Where a short section can have any number of values: the values in runs of at most {@link PIECE_WEIGHTS}. */
+  pieces?(tensor: T, section: Uint8Array<ArrayBuffer>): Iterable<Float32Array<ArrayBuffer>>
+
   /** Where the summary has a `scale`: the entries that are not 0, in any order. */
   entries?(tensor: T, section: Uint8Array<ArrayBuffer>): TernaryEntries
 
@@ -67,6 +74,8 @@ export interface TensorSummary {
   dtype?: FloatDtype
   /** Bits of a quantized weight. */
   bits?: number
+  /** Ternary rank-1 matrices that the tensor is the sum of. */
+  terms?: number
 }
 
 /**
@@ -80,6 +89,8 @@ export type SectionForm =
   | { kind: 'dense'; dtype: FloatDtype }
   /** Integers in quantization blocks, their scales and zero points. */
   | { kind: 'nbits'; code: NBitsCode }
+  /** Vectors of ternary rank-1 terms. The CPU unpacks them for the kernels, five entries a byte to sixteen a word. */
+  | { kind: 'terms'; terms: number }
   | { kind: 'opaque' }
 
 /** Elements that a piece of a decoded tensor has at most. */

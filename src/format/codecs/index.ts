@@ -9,15 +9,17 @@ import type { CodedTensor, Described, TritKind } from '../tensor.ts'
 import type { Codec, SectionForm, TensorSummary } from './codec.ts'
 import { dense } from './dense.ts'
 import { nbits } from './nbits.ts'
+import { terms } from './terms.ts'
+import type { Terms } from './terms_code.ts'
 import { ternary } from './ternary.ts'
 import type { TernaryEntries } from './ternary_decode.ts'
 
 /** The first is the default, which a table leaves out. */
-const CODECS = [ternary, dense, nbits] as const
+const CODECS = [ternary, dense, nbits, terms] as const
 
 type TensorOf<C> = C extends Codec<infer T> ? T : never
 
-/** A tensor of any registered codec, told apart by `codec`: {@link TernaryTensor}, {@link DenseTensor} or quantized. */
+/** A tensor of any registered codec, told apart by `codec`: {@link TernaryTensor}, {@link DenseTensor}, {@link TermsTensor} or quantized. */
 export type TritTensor = TensorOf<(typeof CODECS)[number]>
 
 const byName = new Map<string, Codec>()
@@ -100,6 +102,27 @@ export function decodeEntries(
 /** Entries as `index · 2`, plus 1 where negative, in ascending order. Indices are below 2³⁰. */
 export function sortedCodes({ indices, negative }: TernaryEntries): Uint32Array<ArrayBuffer> {
   return indices.map((index, i) => index * 2 + negative[i]).sort() as Uint32Array<ArrayBuffer>
+}
+
+/**
+ * The vectors and scales of a tensor of terms; undefined of others.
+ * @throws {TritswapError} `format` for a section that is not what the table says
+ */
+export function decodeTermsOf(tensor: CodedTensor, section: Uint8Array<ArrayBuffer>): Terms | undefined {
+  const codec = codecOf(tensor)
+  return named(tensor, () => codec.terms?.(tensor, section))
+}
+
+/**
+ * The values of a tensor in pieces, where its codec can give them so; undefined of others.
+ * @throws {TritswapError} `format` for a section that is not what the table says
+ */
+export function decodeInPieces(
+  tensor: CodedTensor,
+  section: Uint8Array<ArrayBuffer>,
+): Iterable<Float32Array<ArrayBuffer>> | undefined {
+  const codec = codecOf(tensor)
+  return named(tensor, () => codec.pieces?.(tensor, section))
 }
 
 /** Runs a step of a codec; its errors say whose section it was. */

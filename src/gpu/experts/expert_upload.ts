@@ -1,7 +1,10 @@
 import { TritswapError } from '../../errors.ts'
+import { decodeTermsOf, decodeValues } from '../../format/codecs/index.ts'
 import { checkFiniteValues } from '../../format/finite.ts'
+import type { TritTensor } from '../../format/index.ts'
 import { OpaqueSections } from '../opaque_sections.ts'
 import { isDecoded, streamForm } from '../stream_form.ts'
+import { packTerms } from '../terms_form.ts'
 import type { Arena, Span } from './arena.ts'
 import { type ExpertHead, type ExpertLayout, ResidentExpert } from './resident_expert.ts'
 import type { StreamIndex } from './stream_index.ts'
@@ -57,10 +60,9 @@ export class ExpertUpload {
       )
     }
     index.write(arena.buffer, span.first * 4 + payloadOffset, bytes)
-    for (const { tensor, values } of this.#opaque.take(payloadOffset, bytes)) {
-      checkFiniteValues(tensor, values, head.table.label ?? head.rootHash.slice(0, 12))
+    for (const { tensor, section } of this.#opaque.take(payloadOffset, bytes)) {
       const { words } = layout.streams[head.table.tensors.indexOf(tensor)]
-      index.write(arena.buffer, (span.first + words) * 4, values)
+      index.write(arena.buffer, (span.first + words) * 4, this.#decoded(tensor, section))
     }
     this.#written += bytes.length
     for (const [i, tensor] of head.table.tensors.entries()) {
@@ -108,6 +110,16 @@ export class ExpertUpload {
     this.#open = false
     this.#parts.index.destroy()
     this.#parts.onEnd(expert)
+  }
+
+  /** What kernels read of a section that they do not read as it is. */
+  #decoded(tensor: TritTensor, section: Uint8Array<ArrayBuffer>): ArrayBufferView<ArrayBuffer> {
+    const terms = decodeTermsOf(tensor, section)
+    if (terms !== undefined) return packTerms(tensor, terms)
+    const { table, rootHash } = this.#parts.head
+    const values = decodeValues(tensor, section)
+    checkFiniteValues(tensor, values, table.label ?? rootHash.slice(0, 12))
+    return values
   }
 
   /** Indexes a tensor whose bytes are all there. */

@@ -3,13 +3,14 @@ import { wordsFor } from '../../format/bits.ts'
 import { MAX_STREAM_BITS, type TritHead, type TritTable, tilingOf, weightsOf } from '../../format/index.ts'
 import type { StreamSpan } from '../job.ts'
 import { isDecoded, streamForm } from '../stream_form.ts'
+import { termsLayout } from '../terms_form.ts'
 import type { Span } from './arena.ts'
 
 export type ExpertHead = Pick<TritHead, 'table' | 'payloadBytes' | 'rootHash'>
 
 /**
- * How an expert lies in the arena: its payload as it is in the file, and behind it the block indexes, and the values of
- * sections that no kernel reads.
+ * How an expert lies in the arena: its payload as it is in the file, and behind it the block indexes, and what the CPU makes
+ * of sections that no kernel reads.
  */
 export interface ExpertLayout {
   /** Of the whole expert. */
@@ -25,6 +26,11 @@ export function layoutOf({ table, payloadBytes }: ExpertHead): ExpertLayout {
   for (const tensor of table.tensors) {
     const first = tensor.offset / 4
     const form = streamForm(tensor)
+    if (form.kind === 'terms') {
+      streams.push({ words, index: 0 })
+      words += termsLayout(tensor).words
+      continue
+    }
     if (form.kind === 'dense') {
       streams.push({ words: isDecoded(tensor) ? words : first, index: 0 })
       if (isDecoded(tensor)) words += weightsOf(tensor.shape)

@@ -1,4 +1,5 @@
 import { TritswapError } from '../../errors.ts'
+import type { TermVectors } from '../../format/contributions.ts'
 import { floatsToHalves } from '../../format/float16.ts'
 import { Batch, STRIDING_INVOCATIONS } from '../batch.ts'
 import { checked } from '../checked.ts'
@@ -8,6 +9,7 @@ import { type Kernel, kernelOf } from '../kernel.ts'
 import { BUFFER_ALIGNMENT, createBuffers } from '../memory.ts'
 import { streamForm } from '../stream_form.ts'
 import { PER_WORD, type TargetDtype } from '../target.ts'
+import { vectorsParams, vectorsShape } from '../terms_form.ts'
 import type { ExpertStore } from './expert_store.ts'
 import type { ResidentExpert } from './resident_expert.ts'
 
@@ -23,6 +25,8 @@ export interface UnpackedPart extends ElementPlacement {
   expert: ResidentExpert
   /** In the expert's table. */
   index: number
+  /** One side of a tensor of terms, as a matrix of terms × entries; all of the tensor by default. */
+  vectors?: TermVectors
 }
 
 /** A buffer to create as an input of graphs. */
@@ -112,14 +116,18 @@ export class Unpacker {
     batch: Batch,
     kernel: Kernel,
     target: Record<string, GPUBufferBinding>,
-    { expert, index, ...placement }: UnpackedPart,
+    { expert, index, vectors, ...placement }: UnpackedPart,
     weight: number,
     work: number,
   ): void {
     const tensor = expert.table.tensors[index]
-    const applied = [streamParams(tensor, expert.spanOf(index), weight)]
+    const span = expert.spanOf(index)
     const bindings = { ...target, arena: { buffer: this.#experts.arena.buffer } }
-    dispatchJob(batch, kernel, bindings, { shape: tensor.shape, placement, reverted: [], applied }, { work })
+    const [shape, stream] =
+      vectors === undefined
+        ? [tensor.shape, streamParams(tensor, span, weight)]
+        : [vectorsShape(tensor, vectors), vectorsParams(tensor, span, weight, vectors)]
+    dispatchJob(batch, kernel, bindings, { shape, placement, reverted: [], applied: [stream] }, { work })
   }
 
   #fill(batch: Batch, buffer: GPUBuffer, value: number): void {

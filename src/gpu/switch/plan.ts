@@ -54,6 +54,8 @@ export interface TargetPlan {
   /** In the order of the set. */
   deltas: WeightedTensor[]
   pairs: LowRankPair[]
+  /** Tensors of ternary rank-1 terms, in the order of the set. */
+  terms: WeightedTensor[]
   /** (IA)³ vectors over rows and over columns. */
   rowScales: WeightedTensor[]
   colScales: WeightedTensor[]
@@ -104,7 +106,7 @@ function add(
   checkRank(contribution)
   let plan = plans.get(target)
   if (plan === undefined) {
-    plan = { target, deltas: [], pairs: [], rowScales: [], colScales: [], isWhole: false }
+    plan = { target, deltas: [], pairs: [], terms: [], rowScales: [], colScales: [], isWhole: false }
     plans.set(target, plan)
   }
   plan.isWhole ||= isWholeTensor(contribution)
@@ -121,6 +123,7 @@ function add(
   const { index, tensor } = contribution
   const part: WeightedTensor = { index, tensor, entry, weight }
   if (kind === 'delta') plan.deltas.push(part)
+  else if (kind === 'terms') plan.terms.push(part)
   else {
     plan[contribution.over === 'rows' ? 'rowScales' : 'colScales'].push(part)
     if (contribution.bias !== undefined) add(plans, contribution.bias, entry, weight, weights)

@@ -10,8 +10,9 @@ import type { WeightStore } from '../weights/weight_store.ts'
 import { type ActiveSet, layOut, type SetEntry, type TensorChange } from './active_set.ts'
 import { type ChangeOfSet, DeltaMerge } from './delta_merge.ts'
 import { Journal } from './journal.ts'
-import { LowRankMerge, scratchBytes } from './low_rank_merge.ts'
+
 import { MAX_EXPERTS, planOf } from './plan.ts'
+import { scratchBytes, WholeMerge } from './whole_merge.ts'
 import { WholeSubmission } from './whole_submission.ts'
 
 export interface SwitchTimings {
@@ -32,19 +33,19 @@ export class Switcher {
   readonly #weights: WeightStore
   readonly #experts: ExpertStore
   readonly #deltas: DeltaMerge
-  readonly #lowRank: LowRankMerge
+  readonly #whole: WholeMerge
   readonly #submission: WholeSubmission
   #active: ActiveSet | undefined
   #switching = false
 
   static async create(options: { gpu: Gpu; weights: WeightStore; experts: ExpertStore }): Promise<Switcher> {
     const { gpu, weights, experts } = options
-    const [deltas, lowRank, submission] = await Promise.all([
+    const [deltas, whole, submission] = await Promise.all([
       DeltaMerge.create(gpu, weights.dtypes),
-      LowRankMerge.create(gpu, weights.dtypes),
+      WholeMerge.create(gpu, weights.dtypes),
       WholeSubmission.create(gpu),
     ])
-    return new Switcher(gpu, weights, experts, deltas, lowRank, submission)
+    return new Switcher(gpu, weights, experts, deltas, whole, submission)
   }
 
   private constructor(
@@ -52,14 +53,14 @@ export class Switcher {
     weights: WeightStore,
     experts: ExpertStore,
     deltas: DeltaMerge,
-    lowRank: LowRankMerge,
+    whole: WholeMerge,
     submission: WholeSubmission,
   ) {
     this.#gpu = gpu
     this.#weights = weights
     this.#experts = experts
     this.#deltas = deltas
-    this.#lowRank = lowRank
+    this.#whole = whole
     this.#submission = submission
   }
 
@@ -188,8 +189,8 @@ export class Switcher {
       }
       // Deltas lie on top of changes of the whole tensor: they are reverted first and applied last.
       this.#deltas.record(batch, arena, from, undefined)
-      if (from?.change.saved !== undefined) this.#lowRank.recordRestore(batch, from)
-      if (to?.change.saved !== undefined) this.#lowRank.recordApply(batch, arena, to, scratch!)
+      if (from?.change.saved !== undefined) this.#whole.recordRestore(batch, from)
+      if (to?.change.saved !== undefined) this.#whole.recordApply(batch, arena, to, scratch)
       this.#deltas.record(batch, arena, undefined, to)
     }
   }

@@ -1,5 +1,5 @@
 import type { SectionForm } from '../../format/codecs/codec.ts'
-import { formOf } from '../../format/codecs/index.ts'
+import { decodeValues, formOf } from '../../format/codecs/index.ts'
 import { type NBitsCode, nbitsLayout } from '../../format/codecs/nbits_decode.ts'
 import { FLOAT_BYTES, type FloatDtype } from '../../format/dtype.ts'
 import { type TritTensor, weightsOf } from '../../format/index.ts'
@@ -77,8 +77,8 @@ export class PayloadWriter {
     for (let from = 0; from < bytes.length; from += SLICE_BYTES) {
       await this.#writeSlice(payloadOffset + from, bytes.subarray(from, from + SLICE_BYTES))
     }
-    for (const { tensor, values } of this.#opaque.take(payloadOffset, bytes))
-      await this.#writeValues(tensor, values)
+    for (const { tensor, section } of this.#opaque.take(payloadOffset, bytes))
+      await this.#writeValues(tensor, decodeValues(tensor, section))
     this.#bytesInFlight += bytes.length
     if (this.#bytesInFlight < MAX_BYTES_IN_FLIGHT) return
     this.#bytesInFlight = 0

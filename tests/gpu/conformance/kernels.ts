@@ -23,7 +23,7 @@ import { gatherNBits } from '../twins/gather_nbits.ts'
 import { indexBlocks } from '../twins/index_blocks.ts'
 import { indexCounts } from '../twins/index_counts.ts'
 import { indexOffsets } from '../twins/index_offsets.ts'
-import { type Job, type Stream, TERNARY } from '../twins/job.ts'
+import { type Job, type Stream, TERMS, TERNARY } from '../twins/job.ts'
 import { lowRank } from '../twins/low_rank.ts'
 import { ZERO_POINTS } from '../twins/nbits.ts'
 import { elementOf } from '../twins/placement.ts'
@@ -32,6 +32,7 @@ import { revert } from '../twins/revert.ts'
 import { save } from '../twins/save.ts'
 import { side } from '../twins/side.ts'
 import { Target } from '../twins/target.ts'
+import { terms } from '../twins/terms.ts'
 import { unpack } from '../twins/unpack.ts'
 import type { Compare, KernelCase, MakeCase } from './run.ts'
 import type { Words, World } from './world.ts'
@@ -177,6 +178,21 @@ function quantized({ shape }: World, random: Random) {
     zeros: Uint32Array.from({ length: nbits.zeros_at + scales }, zero),
   }
   return { nbits, packed, buffers }
+}
+
+/** Scales of `count` terms and their vectors of these lengths in an arena, among other things. */
+function termsArena(random: Random, count: number, lengths: readonly number[]) {
+  const scales = 3
+  let at = scales + count
+  const vectors = lengths.map((length) => {
+    const first = at
+    at += count * Math.ceil(length / 16)
+    return first
+  })
+  // Two bits that are no entry are -2 for the kernel and its twin.
+  const arena = Uint32Array.from({ length: at + 2 }, () => random.bits())
+  arena.set(new Uint32Array(random.floats(count, 0.3).buffer), scales)
+  return { arena, scales, vectors }
 }
 
 /** Equal within rounding: a device may contract and reorder sums. */
@@ -416,12 +432,52 @@ export const KERNELS: Readonly<Record<string, MakeCase>> = {
     }
   },
 
-  unpack(world, random) {
+  terms(world, random) {
     const { words, placement } = world.target(random, () => true)
-    const params = world.job(placement, [], [random.pick(world.streams)])
+    const { rows, cols } = tilingOf(world.shape)
+    const count = random.integer(1, 5)
+    const { arena, scales, vectors } = termsArena(random, count, [rows, cols])
+    const sides = [
+      { entries: rows, step: placement.row_stride, words: vectors[0] },
+      { entries: cols, step: placement.col_stride, words: vectors[1] },
+    ]
+    const [along, across] = random.unit() < 0.5 ? sides : [sides[1], sides[0]]
+    const acrossWords = Math.ceil(across.entries / 16)
+    const first_word = random.pick([0, 0, random.integer(0, acrossWords - 1)])
+    const params = {
+      along: along.entries,
+      across: across.entries,
+      offset: placement.offset,
+      along_step: along.step,
+      across_step: across.step,
+      first_word,
+      end_word: acrossWords,
+      count,
+      weight: random.pick([1, 0.5, -0.25]),
+      scales,
+      along_words: along.words,
+      across_words: across.words,
+    }
     return {
       params,
-      buffers: { weights: words, arena: world.arena },
+      buffers: { weights: words, arena },
+      run: { invocations: (acrossWords - first_word) * along.entries },
+      twin: (buffers) => terms(params, new Target(buffers.weights, world.dtype), buffers.arena),
+      outputs: { weights: EXACT },
+    }
+  },
+
+  unpack(world, random) {
+    const { words, placement } = world.target(random, () => true)
+    const isTerms = random.unit() < 0.3
+    const { rows, cols } = tilingOf(world.shape)
+    const own = isTerms ? termsArena(random, rows, [cols]) : undefined
+    const code = own && { words: own.vectors[0], m: cols, low: own.scales, cut: random.pick([0, 1]) }
+    const stream = code && { code, index: 0, codec: TERMS, value: random.pick([1, 0.5, -0.25]), journal: 0 }
+    const params = world.job(placement, [], [stream ?? random.pick(world.streams)])
+    return {
+      params,
+      buffers: { weights: words, arena: own?.arena ?? world.arena },
       run: { invocations: world.blocks },
       twin: ({ weights, arena }) => unpack(params, new Target(weights, world.dtype), arena),
       outputs: { weights: EXACT },

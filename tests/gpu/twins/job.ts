@@ -2,6 +2,7 @@ import { fromHalf } from '../../../src/format/float16.ts'
 import { shaderConstants } from '../../../src/gpu/shader_constants.ts'
 import { type Code, Cursor } from './golomb.ts'
 import { floatOf, type Target } from './target.ts'
+import { termEntry } from './terms.ts'
 
 /** `Stream` of shaders/shared/job.wgsl. */
 export interface Stream {
@@ -29,7 +30,12 @@ export interface Job {
   streams: readonly Stream[]
 }
 
-export const { TERNARY, DENSE_F16, DENSE_F32 } = shaderConstants('job', ['TERNARY', 'DENSE_F16', 'DENSE_F32'])
+export const { TERNARY, DENSE_F16, DENSE_F32, TERMS } = shaderConstants('job', [
+  'TERNARY',
+  'DENSE_F16',
+  'DENSE_F32',
+  'TERMS',
+])
 
 export interface Tile {
   row: number
@@ -78,4 +84,12 @@ export function denseStart(job: Job, target: Target, stream: Stream, block: numb
 export function denseAt(arena: Uint32Array, { code, codec }: Stream, flat: number): number {
   if (codec === DENSE_F32) return floatOf(arena[code.words + flat])
   return fromHalf((arena[code.words + (flat >>> 1)] >>> ((flat & 1) << 4)) & 0xffff)
+}
+
+/** Entry `flat` of one side of terms. */
+export function termsAt(arena: Uint32Array, { code }: Stream, flat: number): number {
+  const { words, m: length, low: scales, cut: scaled } = code
+  const term = Math.floor(flat / length)
+  const entry = termEntry(arena, words, length, term, flat % length)
+  return scaled === 1 ? Math.fround(entry * floatOf(arena[scales + term])) : entry
 }

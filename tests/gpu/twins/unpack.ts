@@ -1,4 +1,4 @@
-import { denseAt, elementAt, type Job, open, signedValue, TERNARY, tileOf } from './job.ts'
+import { denseAt, elementAt, type Job, open, signedValue, TERMS, TERNARY, termsAt, tileOf } from './job.ts'
 import type { Target } from './target.ts'
 
 /** Twin of shaders/unpack.wgsl. */
@@ -19,7 +19,8 @@ export function unpack(job: Job, target: Target, arena: Uint32Array): void {
       }
     } else {
       for (let position = 0; position < tile.area; position++) {
-        add(position, (flat) => Math.fround(stream.value * denseAt(arena, stream, flat)))
+        const at = stream.codec === TERMS ? termsAt : denseAt
+        add(position, (flat) => Math.fround(stream.value * at(arena, stream, flat)))
       }
     }
   }

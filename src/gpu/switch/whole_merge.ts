@@ -9,26 +9,30 @@ import { placementParams } from '../weights/params.ts'
 import { streamOf } from './active_set.ts'
 import type { ChangeOfSet } from './delta_merge.ts'
 import type { TargetPlan, WeightedTensor } from './plan.ts'
+import { TermsMerge } from './terms_merge.ts'
 
 const { TILE } = shaderConstants('low_rank', ['TILE'])
 
 type WholeKernels = Record<'save' | 'restore' | 'low_rank', Record<TargetDtype, Kernel>>
 
-/** Changes of all weights of a tensor, by LoRA pairs and (IA)³ vectors: the journal keeps the whole tensor. */
-export class LowRankMerge {
+/** Changes of all weights of a tensor, by LoRA pairs, (IA)³ vectors and terms: the journal keeps the whole tensor. */
+export class WholeMerge {
   readonly #kernels: WholeKernels
   readonly #unpack: Kernel
+  readonly #terms: TermsMerge
 
-  static async create(gpu: Gpu, dtypes: ReadonlySet<TargetDtype>): Promise<LowRankMerge> {
-    const [kernels, unpack] = await Promise.all([
+  static async create(gpu: Gpu, dtypes: ReadonlySet<TargetDtype>): Promise<WholeMerge> {
+    const [kernels, unpack, terms] = await Promise.all([
       targetKernels(gpu, ['save', 'restore', 'low_rank'], dtypes),
       kernelOf(gpu, 'unpack', 'float32'),
+      TermsMerge.create(gpu, dtypes),
     ])
-    return new LowRankMerge(kernels, unpack)
+    return new WholeMerge(kernels, unpack, terms)
   }
 
-  private constructor(kernels: WholeKernels, unpack: Kernel) {
+  private constructor(kernels: WholeKernels, unpack: Kernel, terms: TermsMerge) {
     this.#kernels = kernels
+    this.#terms = terms
     this.#unpack = unpack
   }
 
@@ -37,11 +41,17 @@ export class LowRankMerge {
     this.#recordCopy(batch, 'restore', from)
   }
 
-  /** Records that a tensor is copied to the journal, and changed then. @param scratch - of {@link scratchBytes} */
-  recordApply(batch: Batch, arena: () => GPUBuffer, to: ChangeOfSet, scratch: GPUBuffer): void {
+  /**
+   * Records that a tensor is copied to the journal, and changed then.
+   * @param scratch - of {@link scratchBytes}; not needed where that is 0 for every change
+   */
+  recordApply(batch: Batch, arena: () => GPUBuffer, to: ChangeOfSet, scratch: GPUBuffer | undefined): void {
     this.#recordCopy(batch, 'save', to)
-    this.#recordFactors(batch, arena(), to, scratch)
-    this.#recordProduct(batch, to, scratch)
+    if (scratch !== undefined && scratchBytes(to.change.plan, to.change.shape) > 0) {
+      this.#recordFactors(batch, arena(), to, scratch)
+      this.#recordProduct(batch, to, scratch)
+    }
+    this.#terms.record(batch, arena, to)
   }
 
   #recordCopy(batch: Batch, name: 'save' | 'restore', { set, change }: ChangeOfSet): void {
