@@ -184,7 +184,7 @@ export function number(text: string | undefined, flag: string): number | undefin
 }
 
 /** A size as people write it: 70000, 70kB, 1.5MB. */
-export function bytesOf(text: string | undefined, flag: string): number | undefined {
+function bytesOf(text: string | undefined, flag: string): number | undefined {
   if (text === undefined) return undefined
   const [, count, unit] = /^(\d+(?:\.\d+)?) *(k?B?|MB?)$/i.exec(text.trim()) ?? []
   const factor = { '': 1, b: 1, k: 1e3, kb: 1e3, m: 1e6, mb: 1e6 }[unit?.toLowerCase() ?? '-']

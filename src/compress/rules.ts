@@ -112,7 +112,7 @@ export function mainRule(options: RuleOptions, method: TritMethod): TernaryRule 
  * The codec that options ask for or imply.
  * @throws {TritswapError} `input` for options of both codecs, for terms of what is no LoRA, and for numbers out of range
  */
-export function codecFor(options: RuleOptions, method: TritMethod): ExpertCodec {
+function codecFor(options: RuleOptions, method: TritMethod): ExpertCodec {
   const { codec, terms, bytes } = options
   const ternary = (['rule', 'density', 'alpha', 'score', 'threshold', 'scale', 'overrides'] as const).find(
     (option) => options[option] !== undefined && options[option] !== 1 && !isEmptyList(options[option]),

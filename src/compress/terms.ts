@@ -130,7 +130,7 @@ export async function decomposePairs(
  * bytes.
  * @returns the pairs that keep any
  */
-export function chooseTerms(pairs: readonly DecomposedPair[], budget: number): DecomposedPair[] {
+function chooseTerms(pairs: readonly DecomposedPair[], budget: number): DecomposedPair[] {
   const counts = new Map<DecomposedPair, number>(pairs.map((pair) => [pair, 0]))
   const open = new Set(pairs)
   let left = budget
