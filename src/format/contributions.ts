@@ -102,6 +102,11 @@ export function factorOf({ role }: Pick<AdapterTensor, 'role'>): 'a' | 'b' | und
   return role === 'loraA' ? 'a' : role === 'loraB' ? 'b' : undefined
 }
 
+/** Whether a tensor adds to its target, by itself or as a factor; a scale multiplies it. */
+export function isAddition({ role }: Pick<AdapterTensor, 'role'>): boolean {
+  return role !== 'ia3'
+}
+
 /** Whether a contribution changes every weight of its target, so that the whole tensor has to be saved. */
 export function isWholeTensor({ kind }: Contribution<AdapterTensor>): boolean {
   return kind !== 'delta'

@@ -1,4 +1,5 @@
 import { TritswapError } from '../errors.ts'
+import { isAddition } from '../format/contributions.ts'
 import type { BypassTerm } from './bypass_terms.ts'
 import type { BoundEntry } from './expert_set.ts'
 
@@ -46,8 +47,9 @@ function targetsOfAdditions(entries: readonly BoundEntry[]): Set<string> {
   const targets = new Set<string>()
   for (const { expert, weight, binding } of entries) {
     if (weight === 0) continue
-    for (const [index, { role, target }] of expert.table.tensors.entries())
-      if (role !== 'ia3' && (binding === undefined || binding.merged.has(index))) targets.add(target)
+    for (const [index, tensor] of expert.table.tensors.entries())
+      if (isAddition(tensor) && (binding === undefined || binding.merged.has(index)))
+        targets.add(tensor.target)
   }
   return targets
 }
