@@ -222,7 +222,7 @@ test('React and Vue, as the guide shows them, built by a bundler', async ({ page
 })
 
 test('transformers.js with experts attached, as the README shows it', async ({ page }) => {
-  const code = shortened(codeBlocks(README, 'ts')[1]!)
+  const code = shortened(codeBlocks(README, 'ts').find((block) => block.includes('attachExperts'))!)
   const require = createRequire(import.meta.url)
   const transformers = dirname(require.resolve('@xenova/transformers'))
   const ort = dirname(createRequire(join(transformers, 'x.js')).resolve('onnxruntime-web/webgpu'))

@@ -4,6 +4,7 @@ import { basename, join, relative, sep } from 'node:path'
 import { parseArgs } from 'node:util'
 import { TritswapError } from '../errors.ts'
 import { readHead, type TritHead } from '../format/head.ts'
+import type { TritTable } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
 import { parseRegistry, type Registry, type RegistryEntry } from '../source/registry.ts'
 import { UsageError } from './command.ts'
@@ -138,18 +139,36 @@ function entryOf(
     alpha,
     licence: table.licence,
     prompt: table.prompt,
-    replaces:
-      table.method === 'full' ? { f16Delta: f16 } : table.method === 'lora' ? { f16Lora: f16 } : undefined,
+    replaces: replacedBy(table, f16),
   }
 }
 
-/** What people write into a registry by hand. `quality` was measured on one file and goes when the file changes. */
+/** Terms do not tell the rank of the adapter that they were made of, so only the whole change is known of them. */
+function replacedBy({ method, tensors }: TritTable, f16: number): RegistryEntry['replaces'] {
+  const isFactors = method === 'lora' && tensors.every(({ codec }) => codec !== 'terms')
+  if (isFactors) return { f16Lora: f16 }
+  return method === 'full' || method === 'lora' ? { f16Delta: f16 } : undefined
+}
+
+/** What people write into a registry by hand. What was measured on one file goes when the file changes. */
 function edited(entry: RegistryEntry | undefined, rootHash: string): Partial<RegistryEntry> {
   if (!entry) return {}
-  const { id, label, description, prompt, system, generation, licence, text, variantOf, replaces, quality } =
-    entry
-  const written = { id, label, description, prompt, system, generation, licence, text, variantOf, replaces }
-  const fields = entry.rootHash === rootHash ? { ...written, quality } : written
+  const { id, label, description, prompt, system, generation, samples, licence, text, variantOf } = entry
+  const { replaces, quality, scores } = entry
+  const written = {
+    id,
+    label,
+    description,
+    prompt,
+    system,
+    generation,
+    samples,
+    licence,
+    text,
+    variantOf,
+    replaces,
+  }
+  const fields = entry.rootHash === rootHash ? { ...written, quality, scores } : written
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined))
 }
 

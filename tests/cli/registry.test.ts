@@ -66,7 +66,9 @@ describe('tritswap registry build', () => {
     const registry = parseRegistry(await out())
     registry.experts.reverse()
     const quality = { gainKept: 0.9, agreement: 0.9, kl: 0.1 }
-    for (const expert of registry.experts) Object.assign(expert, { label: `My ${expert.id}`, quality })
+    const [samples, scores] = [['Ask'], { base: 0, expert: 0.9, n: 100 }]
+    for (const expert of registry.experts)
+      Object.assign(expert, { label: `My ${expert.id}`, quality, samples, scores })
     registry.experts[0].id = 'renamed'
     await writeFile(join(folder, 'experts.json'), JSON.stringify(registry))
     await writeFile(join(folder, 'a.trit'), (await tritFile({ seed: 3 })).bytes)
@@ -74,6 +76,10 @@ describe('tritswap registry build', () => {
 
     await run(['build', folder])
     const { experts } = parseRegistry(await out())
+    expect(experts.slice(0, 2).map((entry) => entry.samples)).toEqual([samples, samples])
+    expect(
+      experts.map(({ scores, quality }) => (scores !== undefined) === (quality !== undefined)),
+    ).not.toContain(false)
     expect(experts.map(({ id, label, quality }) => [id, label, quality !== undefined])).toEqual([
       ['renamed', 'My z', true],
       ['a', 'My a', false],
