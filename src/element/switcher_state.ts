@@ -284,8 +284,8 @@ export class SwitcherState {
       if (this.#opening !== controller) return
       base.place = 'network'
       if (isAbortError(error)) this.status = 'idle'
-      // A device that lacks a feature of WebGPU is no reason to look for another browser.
-      else if (isTritswapError(error, 'webgpu') && error.fields.missing === undefined)
+      // A graphics device that lacks f16 is no reason to look for another browser.
+      else if (isTritswapError(error, 'webgpu') && error.fields.missing !== 'shader-f16')
         this.#fail('unsupported', error.message)
       else this.#fail('failed', toError(error).message, error)
     }

@@ -103,7 +103,7 @@ describe.each(['README.md', 'docs/EXPERTS.md'])('%s', (document) => {
       if (command.includes('onnx-model') && !existsSync(ONNX)) continue
       const line = command.replaceAll('node dist/cli.js', `"${process.execPath}" "${CLI}"`)
       const { stdout } = await promisify(execFile)('sh', ['-c', line], { cwd: folder, maxBuffer: 1 << 24 })
-      const [, out] = /--out (\S+)/.exec(command) ?? []
+      const [, out] = /--(?:out|peft) (\S+)/.exec(command) ?? []
       if (out !== undefined) expect(statSync(join(folder, out)).size, command).toBeGreaterThan(0)
       else if (command.startsWith('node ')) expect(stdout, command).not.toBe('')
     }
