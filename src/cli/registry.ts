@@ -3,6 +3,7 @@ import { readdir } from 'node:fs/promises'
 import { basename, join, relative, sep } from 'node:path'
 import { parseArgs } from 'node:util'
 import { TritswapError } from '../errors.ts'
+import { summaryOf } from '../format/codecs/index.ts'
 import { readHead, type TritHead } from '../format/head.ts'
 import type { TritTable } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
@@ -145,7 +146,7 @@ function entryOf(
 
 /** Terms do not tell the rank of the adapter that they were made of, so only the whole change is known of them. */
 function replacedBy({ method, tensors }: TritTable, f16: number): RegistryEntry['replaces'] {
-  const isFactors = method === 'lora' && tensors.every(({ codec }) => codec !== 'terms')
+  const isFactors = method === 'lora' && tensors.every((tensor) => summaryOf(tensor).terms === undefined)
   if (isFactors) return { f16Lora: f16 }
   return method === 'full' || method === 'lora' ? { f16Delta: f16 } : undefined
 }
