@@ -68,6 +68,8 @@ async function write(page: Page, prompt: string, tokens: number): Promise<string
     window.reported = []
   }, tokens)
   await page.getByRole('button', { name: 'Write' }).click()
+  // The button is still there for a moment: what says that writing began, and so can end, is a token.
+  await page.waitForFunction(() => window.reported.length > 0)
   await expect(page.getByRole('button', { name: 'Write' })).toBeVisible()
   return page.evaluate(() => window.reported.map(({ text }) => text).join(''))
 }
