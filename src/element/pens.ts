@@ -42,7 +42,7 @@ export interface WeightedId {
 
 export function basePen(): Pen {
   return newPen(
-    { id: '', label: 'Base', description: 'No expert: the model as it was trained, bit for bit.', bytes: 0 },
+    { id: '', label: 'Base', description: 'No file: the model as it was trained, bit for bit.', bytes: 0 },
     0,
   )
 }
