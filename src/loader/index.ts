@@ -20,12 +20,14 @@ import type {
   GenerateOptions,
   ModelInfo,
   Prompt,
+  ScoredExample,
   SwitchReport,
   TextScore,
 } from '../engine/protocol.ts'
 import { TritswapError } from '../errors.ts'
 import { FetchPool } from '../fetcher/pool.ts'
 import type { SourceSpec } from '../fetcher/protocol.ts'
+import { type Composition, composeWeights, type SearchOptions } from '../model/compose.ts'
 import type { Closeness } from '../model/score.ts'
 import { folderUrl } from '../source/model_folder.ts'
 import { Assets } from './assets.ts'
@@ -51,6 +53,7 @@ import { type EngineApi, RunningEngine } from './running_engine.ts'
 export type * from '../engine/protocol.ts'
 export { type ErrorTag, isAbortError, isTritswapError, TritswapError } from '../errors.ts'
 export type { FetchProgress, FetchSettings, SourceSpec } from '../fetcher/protocol.ts'
+export type { Candidate, CandidateName, Composition, SearchOptions } from '../model/compose.ts'
 export type { Closeness } from '../model/score.ts'
 export type { AssetOptions } from './assets.ts'
 export type {
@@ -261,6 +264,32 @@ export class ExpertLoader {
     return this.#library.run([expected, ...rest], (api) => api.compare(tokens, expected, rest))
   }
 
+  /**
+   * Searches weights for experts that together do best on a few examples, and says whether that beats the best of them
+   * alone: often it does not. Nothing becomes active; `activate(composed.choice)` does that.
+   * @param examples - five or more chats that end with the wanted answer, or texts
+   * @throws {TritswapError} `input` for more than 16 experts or examples with nothing to predict, `unsupported` for chats
+   * where the tokenizer has no template; or the signal's reason
+   */
+  async compose(
+    experts: readonly Expert[],
+    examples: readonly ScoredExample[],
+    { system, ...options }: ComposeOptions = {},
+  ): Promise<Composed> {
+    const signal = options.signal ?? new AbortController().signal
+    const choiceOf = (weights: readonly number[]) =>
+      experts.flatMap((expert, i) => (weights[i] === 0 ? [] : [{ expert, weight: weights[i] }]))
+    const composition = await composeWeights(
+      experts.length,
+      (weights) => {
+        const active = activeOf(choiceOf(weights))
+        return this.#library.run([active], (api) => api.scoreExamples(examples, system, active, signal))
+      },
+      options,
+    )
+    return { ...composition, choice: choiceOf(composition.weights) }
+  }
+
   async stats(): Promise<EngineStats> {
     const stats = await (await this.#engine.api()).stats()
     return { ...stats, lastSwitch: this.#library.lastSwitch }
@@ -282,6 +311,18 @@ export class ExpertLoader {
     this.#pool.dispose()
     await this.#engine.dispose()
   }
+}
+
+/** How {@link ExpertLoader.compose} searches. */
+export interface ComposeOptions extends SearchOptions {
+  /** System message of chats that have none. */
+  system?: string
+}
+
+/** What {@link ExpertLoader.compose} found. */
+export interface Composed extends Composition {
+  /** What won, for `activate` and for calls: the base where it is empty. */
+  choice: { expert: Expert; weight: number }[]
 }
 
 /**
