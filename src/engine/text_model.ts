@@ -13,7 +13,7 @@ import {
   Tensor,
 } from '@xenova/transformers'
 import { abortError, TritswapError } from '../errors.ts'
-import { GRAPH_FOLDER } from '../model/graph_files.ts'
+import { GRAPH_FOLDER } from '../model/graph_path.ts'
 import type { OrtSession } from '../model/hoisted_session.ts'
 import { stopsOf } from '../source/generation_settings.ts'
 import { chatExample, type Example } from './answered_example.ts'
