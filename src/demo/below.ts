@@ -61,7 +61,7 @@ const STEPS = [
 /** Where more is; the build copies the documents beside the page. */
 const PLACES = [
   { name: 'Documentation', href: './README.md' },
-  { name: 'Source', href: 'https://www.npmjs.com/package/tritswap?activeTab=code' },
+  { name: 'Source', href: 'https://github.com/tritswap/tritswap' },
   { name: 'Package', href: 'https://www.npmjs.com/package/tritswap' },
   { name: 'Licence: Apache-2.0', href: './LICENSE' },
 ]

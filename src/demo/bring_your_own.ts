@@ -66,6 +66,12 @@ export class BringYourOwn extends LitElement {
         color: var(--trit-muted);
         cursor: default;
       }
+      @media (max-width: 767px) {
+        .choices label {
+          min-height: 44px;
+          padding: 11px 14px;
+        }
+      }
       p {
         min-height: 20px;
         margin: 8px 0 0;

@@ -37,7 +37,7 @@ export function linkAddress(switcher: ExpertSwitcher, say: (notice: string) => v
         ? ''
         : `This link names pens that are not here: ${unknown.join(', ')}. ${unknown.length === 1 ? 'It was' : 'They were'} left out.`,
     )
-    switcher.activate(known).catch((error: Error) => switcher.state.registryFailed(error))
+    switcher.activate(withinStrength(known)).catch((error: Error) => switcher.state.registryFailed(error))
   }
   let timer: ReturnType<typeof setTimeout> | undefined
   const write = () => {
@@ -85,7 +85,7 @@ export function parseLink(hash: string): {
   const pens = values.get('pens')?.split(',').filter(Boolean).slice(0, MAX_PENS).map(parsePen)
   return {
     prompt: values.get('prompt')?.slice(0, MAX_PROMPT_LENGTH),
-    pens: pens && withinStrength(pens),
+    pens,
     seed: parseSeed(values.get('seed')),
   }
 }

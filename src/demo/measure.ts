@@ -91,6 +91,12 @@ export class Measure extends LitElement {
         font-size: 13px;
         color: var(--trit-muted);
       }
+      @media (max-width: 767px) {
+        button,
+        select {
+          min-height: 44px;
+        }
+      }
       .problem {
         margin-top: 8px;
         color: var(--trit-error);

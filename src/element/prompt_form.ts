@@ -70,7 +70,12 @@ export function promptForm(
         ? nothing
         : html`<div class="problem-line" role="alert">${state.writingProblem}</div>`
     }
-    <div class="samples" role="group" aria-label=${purpose.samplesLabel}>
+    <div
+      class="samples"
+      role="group"
+      aria-label=${purpose.samplesLabel}
+      tabindex=${ready && !state.writing ? nothing : 0}
+    >
       ${purpose.samples.map(
         (each) =>
           html`<button

@@ -186,9 +186,9 @@ test('pens that a link names and that are not here are left out and named; what 
     seed: 999_999_999,
     pens: [
       { id: 'a', weight: 0 },
-      { id: 'b', weight: 0.75 },
-      { id: 'c', weight: 0.75 },
-      { id: 'd', weight: 0.5 },
+      { id: 'b', weight: 1.5 },
+      { id: 'c', weight: 1.5 },
+      { id: 'd', weight: 1 },
     ],
   })
 })
