@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util'
 import { compressTaskVector } from '../compress/compress.ts'
 import type { CompressContext, CompressReport, ExpertTexts } from '../compress/report.ts'
+import { packTerms } from '../compress/terms_input.ts'
 import { packTernary } from '../compress/ternary_input.ts'
 import { type GenerationSettings, settingsOf, wrongSetting } from '../source/generation_settings.ts'
 import { UsageError } from './command.ts'
@@ -25,6 +26,7 @@ export const help = `
 tritswap compress --base <file|dir> --finetuned <file|dir> --out x.trit
 tritswap compress --adapter <peft dir> [--base <file|dir>] --out x.trit
 tritswap compress --ternary <signs.safetensors> [--base <file|dir>] --out x.trit
+tritswap compress --terms-from <terms.safetensors> [--base <file|dir>] --out x.trit
 
 Makes an expert file: of each tensor's task vector (fine-tuned minus base) the largest entries are kept, each as
 +scale or −scale. Checkpoints are safetensors files, or folders with model.safetensors or its shards and index;
@@ -32,7 +34,8 @@ or both are ONNX model folders, which are compared initializer by initializer un
 A LoRA adapter that peft wrote becomes ternary terms, Σ d·x·yᵀ for each target, unless a flag below says how ternary entries are
 chosen, or --codec ternary: then its factors themselves are compressed, as are the vectors of (IA)³. --base is needed where an
 adapter also holds whole modules or biases, and lets everything be checked. --ternary packs what your own method chose: I8 signs
-under the weights' names, an F32 <name>.scale for each, F16 or F32 deltas for the rest.
+under the weights' names, an F32 <name>.scale for each, F16 or F32 deltas for the rest. --terms-from packs terms that your own
+method made: I8 <target>.x [out, p] and <target>.y [p, in], F32 <target>.d [p], F16 or F32 deltas for the rest.
 
 Terms of LoRA
   --terms <n>              for each target (default 2)
@@ -68,12 +71,14 @@ Examples
   tritswap compress --adapter my-lora --base llama --out lora.trit
   tritswap compress --adapter my-lora --base llama --bytes 70kB --out small.trit
   tritswap compress --ternary signs.safetensors --base b --out x.trit
+  tritswap compress --terms-from tuned.safetensors --base b --out x.trit
 `
 
 const options = {
   ...inputOptions,
   ...ruleFlags,
   ternary: { type: 'string' },
+  'terms-from': { type: 'string' },
   out: { type: 'string' },
   label: { type: 'string' },
   description: { type: 'string' },
@@ -89,7 +94,7 @@ export async function run(argv: string[]): Promise<number> {
   const { values } = parseArgs({ args: argv, options })
   const { out } = values
   if (out === undefined) throw new UsageError('Cannot compress: expected --out <file.trit>')
-  checkInputs(values, ['finetuned', 'adapter', 'ternary'])
+  checkInputs(values, ['finetuned', 'adapter', 'ternary', 'terms-from'])
   const rules = ruleOptions(values)
   const threads = threadCount(values.threads)
   const texts: ExpertTexts = {
@@ -114,9 +119,11 @@ export async function run(argv: string[]): Promise<number> {
         sha256: sha256OfFile,
         onProgress: ({ done, total }) => bar.update(done, total),
       }
-      if (values.ternary !== undefined) {
-        return packTernary(await openCheckpointAt(values.ternary), base, { ...texts, baseName }, context)
-      }
+      const own = { ...texts, baseName }
+      if (values.ternary !== undefined)
+        return packTernary(await openCheckpointAt(values.ternary), base, own, context)
+      const terms = values['terms-from']
+      if (terms !== undefined) return packTerms(await openCheckpointAt(terms), base, own, context)
       return compressTaskVector(await openTaskVector(values, base), { ...rules, ...texts }, context)
     })
   } finally {

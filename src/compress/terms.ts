@@ -80,20 +80,24 @@ export function takePairs(chosen: readonly Chosen[]): {
       { fields: { tensor: name } },
     )
   }
-  return { pairs: inFileOrder(pairs), others }
+  const of = ({ b, shape }: TermsPair) => ({ target: b.target, kind: `${shape} ${b.layout}` })
+  return { pairs: inFileOrder(pairs, of), others }
 }
 
-/** Targets whose names differ in one number follow one another, so that a table can name them together. */
-function inFileOrder(pairs: readonly TermsPair[]): TermsPair[] {
-  const groups = new Map<string, { pair: TermsPair; number: number }[]>()
-  for (const pair of pairs) {
-    const { target, layout } = pair.b
+/**
+ * Targets whose names differ in one number follow one another, so that a table can name them together.
+ * @param of - the name of the target, and what else has to be alike
+ */
+export function inFileOrder<T>(items: readonly T[], of: (item: T) => { target: string; kind: string }): T[] {
+  const groups = new Map<string, { item: T; number: number }[]>()
+  for (const item of items) {
+    const { target, kind } = of(item)
     const numbered = numberedName(target)
-    const key = `${numbered?.pattern ?? target} ${pair.shape} ${layout}`
-    groups.set(key, [...(groups.get(key) ?? []), { pair, number: numbered?.number ?? 0 }])
+    const key = `${numbered?.pattern ?? target} ${kind}`
+    groups.set(key, [...(groups.get(key) ?? []), { item, number: numbered?.number ?? 0 }])
   }
   return [...groups.values()].flatMap((group) =>
-    group.sort((a, b) => a.number - b.number).map(({ pair }) => pair),
+    group.sort((a, b) => a.number - b.number).map(({ item }) => item),
   )
 }
 
