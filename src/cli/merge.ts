@@ -15,7 +15,7 @@ export const help = `
 tritswap merge <a.trit> <b.trit> … --method <m> --out <merged.trit>
 
 Makes one expert out of several experts of one base. Their values are brought together entry by entry, and the result is
-made ternary again.
+made ternary again. A sum of terms is the terms of all, which is exact; with ties their values are voted on, and become terms anew.
 
   --method average           weighted mean
   --method task-arithmetic   weighted sum
@@ -26,6 +26,8 @@ made ternary again.
 What is kept of the result
   --density <k>              fraction of entries (default: that of the densest expert)
   --dense                    keep everything, as f16 deltas (--dense-dtype f32 for f32)
+  --terms <n>                so many terms of each target, found anew on the sum (default: those of all experts)
+  --bytes <size>             terms that fill a file of this size
   --alpha, --scale, --score, --threshold, --rule published   as for tritswap compress
 
 What is written along
@@ -42,6 +44,8 @@ const options = {
   method: { type: 'string' },
   weights: { type: 'string' },
   density: { type: 'string' },
+  terms: { type: 'string' },
+  bytes: { type: 'string' },
   dense: { type: 'boolean' },
   'dense-dtype': { type: 'string' },
   alpha: { type: 'string' },
