@@ -103,7 +103,7 @@ export class RecordedRun extends LitElement {
       <p class="text">${begin}<span class="ink">${textOf(shown)}</span
         ><span class="rest">${textOf(rest)}</span></p>
       <button class="live" @click=${() => this.#live(voice)}>
-        ${chat ? (bytes === 0 ? 'Ask it here' : `Ask it with ${label}`) : bytes === 0 ? 'Let it write' : `Let ${label} write`}
+        ${bytes === 0 ? 'Try it here' : `Try ${label} here`}
       </button>
     </article>`
   }
