@@ -43,7 +43,9 @@ export class MergedWeights {
     this.#accepted = switched.then(
       () => {},
       (error) => {
+        // What is on the weights now was accepted before.
         this.#current = before
+        this.#accepted = Promise.resolve()
         throw error
       },
     )

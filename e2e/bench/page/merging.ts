@@ -176,9 +176,9 @@ const stages: Bench<MergingState>[] = [
       const expert = await resident(experts, files.a)
       await gpu.device.queue.onSubmittedWorkDone()
       samples.lap('to the GPU')
-      await switcher.apply([{ expert, weight: 1 }])
+      await switcher.apply([{ expert, weight: 1 }], { timed: true })
       samples.lap('apply')
-      await switcher.revert()
+      await switcher.revert({ timed: true })
       expert.release()
       return samples.found
     },
