@@ -7,12 +7,13 @@ import { printJson, printText } from './print.ts'
 
 const DESCRIPTION = `
 Shows how alike experts of one base are, pair by pair, from their compressed form: ternary tensors are compared as bit
-masks and by counting bits. A tensor that an expert lacks counts as zero.
+masks and by counting bits, and terms by the masks of their vectors. A tensor that an expert lacks counts as zero.
 
   cosine     of the two task vectors: 1 the same direction, 0 independent, −1 opposite
   overlap    weights kept by both, as a fraction of those kept by either
   agreement  of the weights kept by both, the fraction of the same sign: experts that agree merge well
   dot, L1    Σ a·b and Σ |a − b|; sign L1 is Σ |sign a − sign b|
+Terms change every weight, so of them dot and cosine are all that is said.
 `
 
 const EXAMPLES = ['tritswap compare poet.trit other.trit', 'tritswap compare poet.trit other.trit --json']

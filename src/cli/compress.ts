@@ -1,5 +1,6 @@
 import { compressTaskVector } from '../compress/compress.ts'
 import type { CompressContext, CompressReport, ExpertTexts } from '../compress/report.ts'
+import { packTerms } from '../compress/terms_input.ts'
 import { packTernary } from '../compress/ternary_input.ts'
 import { type GenerationSettings, settingsOf, wrongSetting } from '../source/generation_settings.ts'
 import { forceOption, jsonOption, newCommand, UsageError } from './command.ts'
@@ -40,13 +41,19 @@ const EXAMPLES = [
   "tritswap compress --base base --finetuned poet --override '*embed*:density=0.01' --dense '*norm*' --out x.trit",
   'tritswap compress --base base --finetuned poet --rule published --density 20% --alpha 2 --out published.trit',
   'tritswap compress --ternary signs.safetensors --base base --out signs.trit',
+  'tritswap compress --terms-from tuned.safetensors --base base --out tuned.trit',
 ]
 
 export function command() {
-  const inputs = withInputs(newCommand('compress', DESCRIPTION, EXAMPLES)).option(
-    '--ternary <path>',
-    'what your own method chose: I8 signs under the names of weights, an F32 <name>.scale for each, F16 or F32 deltas for the rest',
-  )
+  const inputs = withInputs(newCommand('compress', DESCRIPTION, EXAMPLES))
+    .option(
+      '--ternary <path>',
+      'what your own method chose: I8 signs under the names of weights, an F32 <name>.scale for each, F16 or F32 deltas for the rest',
+    )
+    .option(
+      '--terms-from <path>',
+      'terms that your own method made: I8 <target>.x [out, p] and <target>.y [p, in], F32 <target>.d [p], F16 or F32 deltas for the rest',
+    )
   return withRules(inputs)
     .optionsGroup('What is written along, for people and for chats:')
     .option('--label <text>')
@@ -73,6 +80,7 @@ export function command() {
 
 interface Values extends InputValues, RuleValues, Omit<ExpertTexts, 'createdWith'> {
   ternary?: string
+  termsFrom?: string
   license?: string
   out: string
   force?: true
@@ -81,10 +89,11 @@ interface Values extends InputValues, RuleValues, Omit<ExpertTexts, 'createdWith
 }
 
 async function compress(values: Values): Promise<void> {
-  checkInputs(values, ['finetuned', 'adapter', 'ternary'])
+  checkInputs(values, ['finetuned', 'adapter', 'ternary', 'terms-from'])
   const rules = ruleOptions(values)
   const {
     ternary,
+    termsFrom,
     baseName,
     label,
     description,
@@ -95,7 +104,7 @@ async function compress(values: Values): Promise<void> {
   } = values
   const texts: ExpertTexts = { label, description, prompt, system, generation, licence }
   texts.createdWith = `tritswap ${__TRITSWAP_VERSION__}`
-  const from = (values.adapter ?? values.finetuned ?? ternary)!
+  const from = (values.adapter ?? values.finetuned ?? ternary ?? termsFrom)!
   const out = await outputFile(values.out, `${nameOf(from)}.trit`, values.force)
   const base = values.base === undefined ? undefined : await openCheckpointAt(values.base)
   const bar = progressBar('compressing')
@@ -109,9 +118,9 @@ async function compress(values: Values): Promise<void> {
         sha256: sha256OfFile,
         onProgress: ({ done, total }) => bar.update(done, total),
       }
-      if (ternary !== undefined) {
-        return packTernary(await openCheckpointAt(ternary), base, { ...texts, baseName }, context)
-      }
+      const own = { ...texts, baseName }
+      if (ternary !== undefined) return packTernary(await openCheckpointAt(ternary), base, own, context)
+      if (termsFrom !== undefined) return packTerms(await openCheckpointAt(termsFrom), base, own, context)
       return compressTaskVector(await openTaskVector(values, base), { ...rules, ...texts }, context)
     })
   } finally {

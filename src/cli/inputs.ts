@@ -82,27 +82,35 @@ export function withSelection<A extends unknown[], O extends OptionValues>(comma
     )
 }
 
+/** Adds the flags that say how many terms, with what each does here. */
+export function withTermCount<A extends unknown[], O extends OptionValues>(
+  command: Command<A, O>,
+  terms: string,
+  bytes: string,
+) {
+  return command
+    .optionsGroup('How terms are kept:')
+    .option(
+      '--terms <n>',
+      terms,
+      parsed((text, flag) => wholeNumber(text, flag, 1), '--terms'),
+    )
+    .option('--bytes <size>', bytes, parsed(byteSize, '--bytes'))
+}
+
 /** Adds the flags that name tensors, and those of terms. */
 export function withRules<A extends unknown[], O extends OptionValues>(command: Command<A, O>) {
   return withSelection(
-    command
-      .optionsGroup('How a LoRA is kept:')
-      .option(
-        '--terms <n>',
-        `ternary rank-1 terms for each target (default: ${DEFAULT_TERMS})`,
-        parsed((text, flag) => wholeNumber(text, flag, 1), '--terms'),
-      )
-      .option(
-        '--bytes <size>',
-        'of the whole file instead, such as 70kB: terms go where they have the most energy for each byte',
-        parsed(byteSize, '--bytes'),
-      )
-      .addOption(
-        new Option('--codec <c>', 'terms (default for LoRA), or ternary: its factors themselves').choices([
-          'terms',
-          'ternary',
-        ] as const),
-      ),
+    withTermCount(
+      command,
+      `ternary rank-1 terms for each target (default: ${DEFAULT_TERMS})`,
+      'of the whole file instead, such as 70kB: terms go where they have the most energy for each byte',
+    ).addOption(
+      new Option('--codec <c>', 'terms (default for LoRA), or ternary: its factors themselves').choices([
+        'terms',
+        'ternary',
+      ] as const),
+    ),
   )
     .optionsGroup('Of which tensors:')
     .option('--include <glob>', 'only these; may be repeated, and * matches anything', several)
@@ -130,10 +138,10 @@ export async function openTaskVector(values: InputValues, base?: Checkpoint): Pr
 
 /** @throws {UsageError} unless exactly one of `names` is given, with its base where it needs one */
 export function checkInputs(
-  values: InputValues & { ternary?: string },
-  names: readonly ('finetuned' | 'adapter' | 'ternary')[],
+  values: InputValues & { ternary?: string; termsFrom?: string },
+  names: readonly ('finetuned' | 'adapter' | 'ternary' | 'terms-from')[],
 ): void {
-  const given = names.filter((name) => values[name] !== undefined)
+  const given = names.filter((name) => values[name === 'terms-from' ? 'termsFrom' : name] !== undefined)
   if (given.length !== 1) {
     const flags = names.map((name) => `--${name}`)
     throw new UsageError(

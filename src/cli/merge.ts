@@ -4,7 +4,7 @@ import { MERGE_METHODS, type MergeMethod } from '../compress/merged_values.ts'
 import type { CompressReport } from '../compress/report.ts'
 import { forceOption, jsonOption, newCommand, UsageError } from './command.ts'
 import { formatBytes, formatNumber } from './format_text.ts'
-import { type RuleValues, ruleOptions, withSelection } from './inputs.ts'
+import { type RuleValues, ruleOptions, withSelection, withTermCount } from './inputs.ts'
 import { inspectFile } from './inspect.ts'
 import { withExpertFiles } from './open_experts.ts'
 import { outputFile, writeTrit } from './output.ts'
@@ -14,7 +14,7 @@ import { progressBar } from './progress.ts'
 
 const DESCRIPTION = `
 Makes one expert out of several experts of one base. Their values are brought together entry by entry, and the result is
-made ternary again.
+made ternary again. A sum of terms is the terms of all, which is exact; with ties their values are voted on, and become terms anew.
 
   average           weighted mean
   task-arithmetic   weighted sum
@@ -38,7 +38,13 @@ export function command() {
       '--weights <w,w,…>',
       'one number for each expert (default: all 1); with a negative one, as in --weights=1,-0.5, the task of that expert is taken away',
     )
-  return withSelection(merge)
+  return withSelection(
+    withTermCount(
+      merge,
+      'so many terms of each target, found anew on the sum (default: those of all experts)',
+      'terms that fill a file of this size',
+    ),
+  )
     .option('--dense', 'keep everything, as f16 deltas; the density is else that of the densest expert')
     .optionsGroup('What is written along, for people:')
     .option('--label <text>')
