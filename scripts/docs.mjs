@@ -19,9 +19,25 @@ const app = await Application.bootstrapWithPlugins({ options: join(root, 'typedo
 ])
 const project = await app.convert()
 if (project === undefined) process.exit(1)
+ownFirst(project)
 
 const files = { ...(await reference(project)), ...(await element()) }
 process.exitCode = process.argv.includes('--check') ? check(files) : write(files)
+
+/**
+ * Puts what a module's own file declares before what it passes on: pages begin with what people came for.
+ *
+ * @param {import('typedoc').ProjectReflection} project
+ */
+function ownFirst(project) {
+  for (const module of project.getReflectionsByKind(ReflectionKind.Module)) {
+    const file = project.getSymbolIdFromReflection(module)?.fileName
+    /** @param {import('typedoc').Reflection} reflection */
+    const isOther = (reflection) => Number(project.getSymbolIdFromReflection(reflection)?.fileName !== file)
+    const { groups = [] } = /** @type {import('typedoc').DeclarationReflection} */ (module)
+    for (const group of groups) group.children.sort((a, b) => isOther(a) - isOther(b))
+  }
+}
 
 /** The reference by path. @param {import('typedoc').ProjectReflection} project */
 async function reference(project) {
