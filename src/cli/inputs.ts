@@ -103,7 +103,7 @@ export function withRules<A extends unknown[], O extends OptionValues>(command: 
   return withSelection(
     withTermCount(
       command,
-      `ternary rank-1 terms for each target (default: ${DEFAULT_TERMS})`,
+      `ternary rank-1 terms for each target (default: ${DEFAULT_TERMS.lora}; of a full fine-tuning, with --codec terms, ${DEFAULT_TERMS.full})`,
       'of the whole file instead, such as 70kB: terms go where they have the most energy for each byte',
     ).addOption(
       new Option('--codec <c>', 'terms (default for LoRA), or ternary: its factors themselves').choices([
