@@ -37,8 +37,8 @@ adapter also holds whole modules or biases, and lets everything be checked. --te
 under the weights' names, an F32 <name>.scale for each, F16 or F32 deltas for the rest. --terms-from packs terms that your own
 method made: I8 <target>.x [out, p] and <target>.y [p, in], F32 <target>.d [p], F16 or F32 deltas for the rest.
 
-Terms of LoRA
-  --terms <n>              for each target (default 2)
+Terms of LoRA, and with --codec terms of the matrices of a full fine-tuning
+  --terms <n>              for each target (default 2; of a full fine-tuning 16)
   --bytes <size>           of the whole file instead, such as 70kB: terms go where they have the most energy for each byte
   --codec <c>              terms (default for LoRA) or ternary
 
