@@ -58,7 +58,7 @@ const isSlow = (example: string) => / --(eval|text|chats) /.test(example)
 const COMMANDS = 'compress registry inspect verify prepare sweep eval decode merge compare'.split(' ')
 
 test('there is one for each command', () => {
-  expect([...helps.keys()].sort()).toEqual([...COMMANDS, 'check'].sort())
+  expect([...helps.keys()].sort()).toEqual([...COMMANDS, 'check', 'assets'].sort())
 })
 
 describe('examples of the help', () => {
