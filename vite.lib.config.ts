@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vite'
-import { litAnywhere } from './scripts/lit_anywhere.ts'
 import { ASSETS, libWorkers } from './scripts/lib_workers.ts'
+import { litAnywhere } from './scripts/lit_anywhere.ts'
 import { ortFiles } from './scripts/ort_files.ts'
 
 const entry = (path: string) => fileURLToPath(new URL(path, import.meta.url))

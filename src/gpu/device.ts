@@ -1,5 +1,6 @@
 import { TritswapError } from '../errors.ts'
 import { requestAdapter } from './adapter.ts'
+import type { Tuning } from './tuning.ts'
 
 /** What is known of the adapter of a device; the browser may hide it, then the texts are empty. */
 export interface AdapterFacts {
@@ -18,6 +19,8 @@ export interface Gpu {
   readonly features: { readonly timestamps: boolean; readonly f16: boolean }
   /** Aborts when the device is lost, `device.destroy()` included; its reason is a `device-lost` error. */
   readonly lost: AbortSignal
+  /** Takes the place of what the class of the adapter suggests. */
+  readonly tuning?: Partial<Tuning>
 }
 
 export interface GpuOptions {

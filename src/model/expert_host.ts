@@ -139,7 +139,7 @@ export class ExpertHost {
     const vram = {
       base: this.#weights.bytes,
       experts: store.arenaBytes,
-      journal: this.#switcher.journalBytes,
+      journal: this.#switcher.journalBytes + this.#switcher.spareBytes,
       beside: this.runtime.bypassBytes,
     }
     return {

@@ -4,7 +4,7 @@ import { type Kernel, targetKernels } from '../kernel.ts'
 import { shaderConstants } from '../shader_constants.ts'
 import type { TargetDtype } from '../target.ts'
 import { termsLayout } from '../terms_form.ts'
-import type { ChangeOfSet } from './delta_merge.ts'
+import type { ChangeOfSet } from './delta_jobs.ts'
 
 const { ENTRIES_PER_WORD } = shaderConstants('term_vectors', ['ENTRIES_PER_WORD'])
 

@@ -7,7 +7,7 @@ import { shaderConstants } from '../shader_constants.ts'
 import { PER_WORD, type TargetDtype } from '../target.ts'
 import { placementParams } from '../weights/params.ts'
 import { streamOf } from './active_set.ts'
-import type { ChangeOfSet } from './delta_merge.ts'
+import type { ChangeOfSet } from './delta_jobs.ts'
 import type { TargetPlan, WeightedTensor } from './plan.ts'
 import { TermsMerge } from './terms_merge.ts'
 

@@ -131,6 +131,11 @@ export class WeightStore {
     return this.#placements.ofTarget.get(target) ?? []
   }
 
+  /** Where merges can change weights. */
+  floatPlacements(): BufferPlacement[] {
+    return [...this.#placements.ofTarget.values()].flat()
+  }
+
   /**
    * Brings verified payload bytes, in any order, each once, to every placement of the tensors that they belong to:
    * dense ones are expanded, quantized ones copied or, once a section is complete, dequantized. Offset and length are
