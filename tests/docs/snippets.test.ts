@@ -16,6 +16,7 @@ import { codeBlocks } from '../../e2e/support/markdown.ts'
 import * as compress from '../../src/compress/index.ts'
 import { readHead } from '../../src/format/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
+import library from '../../vite.lib.config.ts'
 import { CLI } from '../cli/built_cli.ts'
 import { canRun, type Fixtures, makeWorkplace, ROOT, writeFixtures } from './workplace.ts'
 
@@ -97,16 +98,9 @@ test('TypeScript compiles against what the package exports', () => {
     ),
   )
   expect(blocks.size).toBeGreaterThanOrEqual(5)
-  const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
-    exports: Record<string, { types: string }>
-  }
+  const { entry } = library.build!.lib as { entry: Record<string, string> }
   const paths = Object.fromEntries(
-    Object.entries(exports)
-      .filter(([, { types }]) => types !== undefined)
-      .map(([name, { types }]) => [
-        name.replace('.', 'tritswap'),
-        [join(ROOT, types.replace('lib/types', 'src').replace('.d.ts', '.ts'))],
-      ]),
+    Object.entries(entry).map(([name, file]) => [name === 'tritswap' ? name : `tritswap/${name}`, [file]]),
   )
   const host = ts.createCompilerHost(options)
   const { fileExists, readFile, getSourceFile } = host
