@@ -16,6 +16,7 @@ import { codeBlocks } from '../../e2e/support/markdown.ts'
 import * as compress from '../../src/compress/index.ts'
 import { readHead } from '../../src/format/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
+import library from '../../vite.lib.config.ts'
 import { CLI } from '../cli/built_cli.ts'
 import { canRun, type Fixtures, makeWorkplace, ROOT, writeFixtures } from './workplace.ts'
 
@@ -85,15 +86,6 @@ test('every block of code is in a language that a test runs', () => {
   expect(codeBlocks(textOf('docs/EMBED.md'), 'html')[0]).toBe(twoLines)
 })
 
-/** What declarations of the package are made from. */
-const SOURCES: Record<string, string> = {
-  './lib/tritswap.d.ts': 'src/loader/index.ts',
-  './lib/element.d.ts': 'src/element/define.ts',
-  './lib/format.d.ts': 'src/format/index.ts',
-  './lib/compress.d.ts': 'src/compress/index.ts',
-  './lib/openai.d.ts': 'src/openai/index.ts',
-}
-
 test('the hook and the store of the guide are those of the recipes', () => {
   const read = (path: string) => readFileSync(join(ROOT, 'e2e/recipes', path), 'utf8').trim()
   const [hook, store] = codeBlocks(textOf('docs/FRAMEWORKS.md'), 'js').map((code) => code.trim())
@@ -114,13 +106,9 @@ test('TypeScript compiles against what the package exports', () => {
     ),
   )
   expect(blocks.size).toBeGreaterThanOrEqual(5)
-  const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
-    exports: Record<string, { types: string }>
-  }
+  const { entry } = library.build!.lib as { entry: Record<string, string> }
   const paths = Object.fromEntries(
-    Object.entries(exports)
-      .filter(([, { types }]) => types !== undefined)
-      .map(([name, { types }]) => [name.replace('.', 'tritswap'), [join(ROOT, SOURCES[types]!)]]),
+    Object.entries(entry).map(([name, file]) => [name === 'tritswap' ? name : `tritswap/${name}`, [file]]),
   )
   const host = ts.createCompilerHost(options)
   const { fileExists, readFile, getSourceFile } = host
