@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vite'
-import { litAnywhere } from './scripts/lit_anywhere.ts'
 import { ASSETS, libWorkers } from './scripts/lib_workers.ts'
+import { litAnywhere } from './scripts/lit_anywhere.ts'
 import { ortFiles } from './scripts/ort_files.ts'
 
 const entry = (path: string) => fileURLToPath(new URL(path, import.meta.url))
@@ -24,6 +24,7 @@ export default defineConfig({
         element: entry('src/element/define.ts'),
         format: entry('src/format/index.ts'),
         compress: entry('src/compress/index.ts'),
+        openai: entry('src/openai/index.ts'),
       },
       formats: ['es'],
     },

@@ -2,7 +2,10 @@
 import { bin, ensureDependencies, run } from './setup.mjs'
 
 await ensureDependencies()
-const viteBuild = (/** @type {string} */ config) => [bin('vite'), ['build', '--config', config, '--logLevel', 'error']]
+const viteBuild = (/** @type {string} */ config) => [
+  bin('vite'),
+  ['build', '--config', config, '--logLevel', 'error'],
+]
 const steps = [
   viteBuild('vite.cli.config.ts'),
   viteBuild('vite.lib.config.ts'),

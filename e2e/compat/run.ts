@@ -54,7 +54,9 @@ const exec = promisify(execFile)
 
 /** `tritswap …`, built before. @throws {Error} whose `stderr` says why */
 async function tritswap(...args: string[]): Promise<void> {
-  await exec(process.execPath, [CLI, ...args], { maxBuffer: 1 << 26 })
+  // What an earlier run left is made again.
+  const env = { ...process.env, TRITSWAP_FORCE: '1' }
+  await exec(process.execPath, [CLI, ...args], { maxBuffer: 1 << 26, env })
 }
 
 function reasonOf(error: unknown): string {

@@ -41,7 +41,7 @@ const EXAMPLES = [
   "tritswap compress --base base --finetuned poet --override '*embed*:density=0.01' --dense '*norm*' --out x.trit",
   'tritswap compress --base base --finetuned poet --rule published --density 20% --alpha 2 --out published.trit',
   'tritswap compress --ternary signs.safetensors --base base --out signs.trit',
-  'tritswap compress --terms-from tuned.safetensors --base base --out tuned.trit',
+  'tritswap compress --terms-from terms.safetensors --base base --out terms.trit',
 ]
 
 export function command() {
@@ -89,7 +89,7 @@ interface Values extends InputValues, RuleValues, Omit<ExpertTexts, 'createdWith
 }
 
 async function compress(values: Values): Promise<void> {
-  checkInputs(values, ['finetuned', 'adapter', 'ternary', 'terms-from'])
+  checkInputs(values, ['finetuned', 'adapter', 'ternary', 'termsFrom'])
   const rules = ruleOptions(values)
   const {
     ternary,

@@ -15,8 +15,8 @@ that transformers.js and tritswap load.
 `
 
 const EXAMPLES = [
-  'tritswap prepare onnx-model --out models/mine',
-  'tritswap prepare hf:someone/onnx-model --dtype fp32 --part 2 --out models/parts',
+  'tritswap prepare onnx-model --out prepared',
+  'tritswap prepare hf:someone/onnx-model --dtype fp32 --part 2 --out parts',
 ]
 
 export function command() {

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { addForHelp, canRun, makeWorkplace, writeFixtures } from '../docs/workplace.ts'
+import { LONG } from '../tier.ts'
 import { runLine } from './built_cli.ts'
 import { type HubServer, startHub } from './hub_server.ts'
 import { tritswap } from './in_process.ts'
@@ -50,11 +51,14 @@ const run = (line: string) =>
     env: { HF_ENDPOINT: hub.endpoint, HF_HOME: join(fixtures, 'hf'), HF_TOKEN: '', TRITSWAP_FORCE: '1' },
   })
 
+/** What runs a model on the CPU, and many times. */
+const isSlow = (example: string) => / --(eval|text|chats) /.test(example)
+
 /** In the order in which one makes what the next one takes. */
 const COMMANDS = 'compress registry inspect verify prepare sweep eval decode merge compare'.split(' ')
 
 test('there is one for each command', () => {
-  expect([...helps.keys()].sort()).toEqual([...COMMANDS, 'check'].sort())
+  expect([...helps.keys()].sort()).toEqual([...COMMANDS, 'check', 'assets'].sort())
 })
 
 describe('examples of the help', () => {
@@ -64,7 +68,7 @@ describe('examples of the help', () => {
       const examples = [...helps.get(name)!.matchAll(/^ {2}\$ (.+)$/gm)].map(([, line]) => line)
       expect(examples.length).toBeGreaterThan(0)
       for (const example of examples) {
-        if (!canRun(example)) continue
+        if (!canRun(example) || (isSlow(example) && !LONG)) continue
         // Of lora.trit only the factors are needed: what peft loads is small experts of low rank.
         if (example.includes('lora.trit') && name !== 'compress')
           await run('tritswap compress --adapter my-lora --out lora.trit')

@@ -80,9 +80,26 @@ test('every block of code is in a language that a test runs', () => {
   )
   expect(found.filter((is) => !RUN.includes(is) && !SHOWN.includes(is))).toEqual([])
   const elsewhere = DOCUMENTS.filter((document) => /^```(html|css|jsx?|vue)$/m.test(textOf(document)))
-  expect(elsewhere).toEqual(['README.md', 'docs/EMBED.md'])
+  expect(elsewhere).toEqual(['README.md', 'docs/EMBED.md', 'docs/FRAMEWORKS.md'])
   const [twoLines] = codeBlocks(textOf('README.md'), 'html')
   expect(codeBlocks(textOf('docs/EMBED.md'), 'html')[0]).toBe(twoLines)
+})
+
+/** What declarations of the package are made from. */
+const SOURCES: Record<string, string> = {
+  './lib/tritswap.d.ts': 'src/loader/index.ts',
+  './lib/element.d.ts': 'src/element/define.ts',
+  './lib/format.d.ts': 'src/format/index.ts',
+  './lib/compress.d.ts': 'src/compress/index.ts',
+  './lib/openai.d.ts': 'src/openai/index.ts',
+}
+
+test('the hook and the store of the guide are those of the recipes', () => {
+  const read = (path: string) => readFileSync(join(ROOT, 'e2e/recipes', path), 'utf8').trim()
+  const [hook, store] = codeBlocks(textOf('docs/FRAMEWORKS.md'), 'js').map((code) => code.trim())
+  expect(read('vite-react/src/use_expert.js')).toBe(hook)
+  expect(read('next/app/use_expert.js')).toBe(hook)
+  expect(read('sveltekit/src/lib/expert.js')).toBe(store)
 })
 
 test('TypeScript compiles against what the package exports', () => {
@@ -103,10 +120,7 @@ test('TypeScript compiles against what the package exports', () => {
   const paths = Object.fromEntries(
     Object.entries(exports)
       .filter(([, { types }]) => types !== undefined)
-      .map(([name, { types }]) => [
-        name.replace('.', 'tritswap'),
-        [join(ROOT, types.replace('lib/types', 'src').replace('.d.ts', '.ts'))],
-      ]),
+      .map(([name, { types }]) => [name.replace('.', 'tritswap'), [join(ROOT, SOURCES[types]!)]]),
   )
   const host = ts.createCompilerHost(options)
   const { fileExists, readFile, getSourceFile } = host

@@ -13,7 +13,10 @@ export function useExpert(model, expert) {
     }, console.error)
     return () => {
       controller.abort()
-      loading.then((loaded) => loaded.dispose(), () => {})
+      loading.then(
+        (loaded) => loaded.dispose(),
+        () => {},
+      )
     }
   }, [model, expert])
   return loader

@@ -5,7 +5,8 @@ export function Writer({ model, expert }) {
   const loader = useExpert(model, expert)
   const [text, setText] = useState('')
   const write = async () => {
-    for await (const { text } of loader.generate('The king', { maxNewTokens: 4 })) setText((all) => all + text)
+    for await (const { text } of loader.generate('The king', { maxNewTokens: 4 }))
+      setText((all) => all + text)
   }
   return (
     <main>
