@@ -196,7 +196,7 @@ export function termsTensor({ b, shape, decomposition, count }: DecomposedPair):
   const { x, y, steps } = decomposition
   const { scales, energy } = steps[count - 1]
   const { target, layout } = b
-  const unbiased = Float32Array.from(scales, (scale) => scale / energy)
+  const unbiased = Float32Array.from(scales, (scale) => (b.isLengthened ? scale : scale / energy))
   if (!unbiased.every(Number.isFinite))
     throw new TritswapError('input', `Cannot compress ${b.name}: its terms are over the largest f32`, {
       fields: { tensor: b.name },
