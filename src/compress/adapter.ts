@@ -18,13 +18,14 @@ import { ia3Tensor } from './ia3.ts'
 import { trainableTokens } from './kinds/entries.ts'
 import { loraBiasTensor, loraTensor, magnitudeTensors, refuseHalfTied } from './lora.ts'
 import { type AdapterSettings, readAdapterConfig } from './peft_config.ts'
-import { refuseForeignTensor } from './peft_methods.ts'
+import { refused, refuseForeignTensor } from './peft_methods.ts'
 import { placeholder } from './placeholders.ts'
 import { readSafetensors, type StoredTensor } from './safetensors.ts'
 import { savedTensor } from './saved_modules.ts'
 import type { TaskTensor, TaskVector } from './task_vector.ts'
 
-const CONFIG = 'adapter_config.json'
+/** Marks a folder as an adapter's. */
+export const ADAPTER_CONFIG = 'adapter_config.json'
 const WEIGHTS = 'adapter_model.safetensors'
 const PICKLED = 'adapter_model.bin'
 
@@ -38,14 +39,14 @@ const PICKLED = 'adapter_model.bin'
 export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): Promise<TaskVector> {
   const { name } = folder
   const files = await folder.list()
-  if (!files.includes(CONFIG)) {
+  if (!files.includes(ADAPTER_CONFIG)) {
     throw new TritswapError(
       'input',
-      `Cannot open ${name} as an adapter: expected ${CONFIG} and ${WEIGHTS} in it`,
+      `Cannot open ${name} as an adapter: expected ${ADAPTER_CONFIG} and ${WEIGHTS} in it`,
       { fields: { name } },
     )
   }
-  const settings = await readAdapterConfig(await readJson(await folder.open(CONFIG)), name)
+  const settings = await readAdapterConfig(await readJson(await folder.open(ADAPTER_CONFIG)), name)
   if (!files.includes(WEIGHTS)) {
     if (files.includes(PICKLED)) throw pickle(`${name}/${PICKLED}`)
     throw new TritswapError('input', `Cannot open ${name} as an adapter: expected ${WEIGHTS} in it`)
@@ -59,6 +60,9 @@ export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): 
   refuseSeveral(named, name)
   for (const { part, stored } of named) {
     if (part === 'whole' && settings.kind !== 'formed') refuseForeignTensor(stored.name, name)
+    if (part === 'magnitude' && !(settings.kind === 'lora' && settings.dora)) {
+      throw refused(name, 'DoRA without use_dora in its configuration', `it holds ${stored.name}`)
+    }
   }
   const notes: string[] = []
   const context: AdapterContext = {

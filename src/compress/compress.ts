@@ -17,13 +17,14 @@ import { describeBase, describeSources, withSketch } from './provenance.ts'
 import {
   type CompressContext,
   type CompressReport,
+  changeWeights,
   countBytes,
   countWeights,
   type ExpertTexts,
   type TensorReport,
   textsOf,
 } from './report.ts'
-import { AddedProducts, scaleSections } from './row_lengths.ts'
+import { AddedProducts, checkScales, scaleSections } from './row_lengths.ts'
 import {
   type DenseRule,
   isTernaryRule,
@@ -35,7 +36,14 @@ import {
 import { flatSlices, SLICES_AHEAD } from './slices.ts'
 import { sha256OfSource } from './source_hash.ts'
 import type { TaskTensor, TaskVector } from './task_vector.ts'
-import { type DecomposedPair, decomposePairs, takePairs, termsTensor, termsWithin } from './terms.ts'
+import {
+  type DecomposedTarget,
+  decomposeTargets,
+  type TermsTarget,
+  takeTerms,
+  termsTensor,
+  termsWithin,
+} from './terms.ts'
 import { globalGroups, groupOf, type TernaryMember, ternarize } from './ternarize.ts'
 
 /** A tensor that moved, with what the first pass found. */
@@ -46,6 +54,12 @@ const PASSES = 5
 /** Weights of tensors in work at once: enough to keep threads busy with small tensors, at little memory. */
 const WEIGHTS_AHEAD = 2 ** 24
 
+/** Terms that a task vector has beside its tensors: those to find, and those that are written as they are. */
+export interface OwnTerms {
+  targets: readonly TermsTarget[]
+  found: readonly DecomposedTarget[]
+}
+
 /**
  * Compresses a task vector.
  * @throws {TritswapError} `input` for NaN and infinities (with tensor and index), for options that fit nothing, and
@@ -55,6 +69,7 @@ export async function compressTaskVector(
   task: TaskVector,
   options: RuleOptions & ExpertTexts,
   context: CompressContext,
+  own: OwnTerms = { targets: [], found: [] },
 ): Promise<CompressReport> {
   const { signal } = context
   const rules = rulesFor(task.tensors, options, task.method, task.copies)
@@ -63,19 +78,22 @@ export async function compressTaskVector(
     return rule === undefined ? [] : [{ tensor, rule }]
   })
   for (const { tensor } of chosen) check(tensor)
+  checkScales(chosen.map(({ tensor }) => tensor))
   const scales = chosen.filter(({ tensor }) => tensor.rowLengths !== undefined).map(({ tensor }) => tensor)
-  const { pairs, others } = takePairs(chosen.filter(({ tensor }) => tensor.rowLengths === undefined))
+  const { targets: taken, others } = takeTerms(chosen.filter(({ tensor }) => tensor.rowLengths === undefined))
+  const targets = [...taken, ...own.targets]
   const run = countWeights(
     context,
     others.reduce((sum, { tensor }) => sum + tensor.theta.weights * PASSES, 0) +
-      pairs.reduce((sum, { a, b }) => sum + a.theta.weights + b.theta.weights, 0),
+      targets.reduce((sum, { change }) => sum + changeWeights(change), 0),
   )
 
   // The base is hashed while the passes run; both only read.
   const base = describeBase(task, run, signal)
   base.catch(() => {})
   const { moved, unmoved } = await findMoved(others, run, signal)
-  const { found, unmoved: unmovedPairs } = await decomposePairs(pairs, run, signal)
+  const { found: decomposed, unmoved: unmovedTargets } = await decomposeTargets(targets, run, signal)
+  const found = [...decomposed, ...own.found]
   if (moved.length + found.length + scales.length === 0) {
     throw new TritswapError(
       'input',
@@ -83,7 +101,8 @@ export async function compressTaskVector(
     )
   }
   const notes = [...task.notes]
-  const onlyVectors = task.method === 'full' && moved.every(({ tensor }) => isVector(tensor.shape))
+  const onlyVectors =
+    task.method === 'full' && found.length === 0 && moved.every(({ tensor }) => isVector(tensor.shape))
   const written = onlyVectors && options.rule !== 'published' ? keptDense(moved, options) : moved
   if (written !== moved) {
     notes.push('Only vectors moved: they are kept as dense deltas (--rule published makes them ternary)')
@@ -93,13 +112,13 @@ export async function compressTaskVector(
   const writer = new TritWriter(spool)
   const added = new AddedProducts(scales)
   const tensors = await writeTensors(writer, written, added, run, signal)
-  const scalesOf = (kept: readonly DecomposedPair[]) => {
+  const scalesOf = (kept: readonly DecomposedTarget[]) => {
     for (const { tensor, section } of kept.map(termsTensor)) added.take(tensor, section)
     return scaleSections(scales, added, options.denseDtype ?? 'f16')
   }
   const sources = await describeSources(task.sources, context.sha256 ?? sha256OfSource)
-  const tableFor = async (kept: readonly DecomposedPair[]) => {
-    const changed = [...moved.map(({ tensor }) => tensor), ...kept.map(({ b }) => b), ...scales]
+  const tableFor = async (kept: readonly DecomposedTarget[]) => {
+    const changed = [...moved.map(({ tensor }) => tensor), ...kept, ...scales]
     const values = kept.length === 0 ? SKETCH_VALUES : sketchValuesFor(targetsOf(changed).length)
     return {
       kind: 'expert' as const,
@@ -116,11 +135,11 @@ export async function compressTaskVector(
       : await termsWithin(found, options.bytes, async (some) =>
           writer.sizeWith([...some.map(termsTensor), ...(await scalesOf(some))], await tableFor(some)),
         )
-  for (const pair of kept) {
-    const { tensor, section } = termsTensor(pair)
+  for (const target of kept) {
+    const { tensor, section } = termsTensor(target)
     await writer.add(tensor, section)
-    const weights = weightsOf(pair.shape)
-    tensors.push({ name: tensor.name, weights, kept: weights, terms: pair.count })
+    const weights = weightsOf(target.shape)
+    tensors.push({ name: tensor.name, weights, kept: weights, terms: target.count })
   }
   for (const { tensor, section, values } of await scalesOf(kept)) {
     await writer.add(tensor, section)
@@ -133,7 +152,7 @@ export async function compressTaskVector(
     bytes: head.length + bytes(),
     tensors,
     empty: tensors.filter(({ kept, scale }) => scale !== undefined && kept === 0).map(({ name }) => name),
-    unmoved: [...unmoved, ...unmovedPairs],
+    unmoved: [...unmoved, ...unmovedTargets],
     skipped: task.tensors.filter((_, i) => rules[i] === undefined).map(({ name }) => name),
     notes,
   }

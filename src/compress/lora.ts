@@ -91,8 +91,11 @@ async function startedPair(
 /** Of DoRA, g ⊙ B in place of B. */
 async function lengthenedPair(pair: StoredPair, scaled: Scaled, context: LoraContext): Promise<StoredPair> {
   if (!context.settings.dora) return pair
-  const module = await doraModule(pair, scaled, context)
-  return module === undefined ? pair : withScales(pair, doraScales(module))
+  return withScales(pair, doraScales(await doraModule(pair, scaled, context)))
+}
+
+function doraEmbedding(path: string): TritswapError {
+  return refused(path, 'DoRA on an embedding', 'it scales columns of the embedding')
 }
 
 /** The tensors of a module's magnitude. @throws {TritswapError} as {@link loraTensor} */
@@ -103,9 +106,7 @@ export async function magnitudeTensors(tensor: AdapterTensor, context: LoraConte
     tensors.find((other) => other.path === path && other.part === part)?.stored
   const [a, b] = [factor('loraA'), factor('loraB')]
   if (a === undefined || b === undefined) {
-    if (factor('embeddingA') !== undefined) {
-      throw refused(path, 'DoRA on an embedding', `the file holds ${tensor.stored.name}`)
-    }
+    if (factor('embeddingA') !== undefined) throw doraEmbedding(path)
     throw new TritswapError(
       'input',
       `Cannot compress ${tensor.stored.name}: expected the LoRA factors of ${path} in the file`,
@@ -115,8 +116,7 @@ export async function magnitudeTensors(tensor: AdapterTensor, context: LoraConte
   const alpha = settings.alphaPattern.valueOf(path) ?? settings.alpha
   const scaling = alpha / (settings.rslora ? Math.sqrt(a.shape[0]) : a.shape[0])
   const pair = await startedPair({ a, b }, { path, scaling }, context)
-  const module = await doraModule(pair, { path, scaling }, context)
-  return module === undefined ? [] : scaleTensors(module)
+  return scaleTensors(await doraModule(pair, { path, scaling }, context))
 }
 
 /** The bias of a LoRA's B, times its scaling, for the module's own. */
@@ -139,10 +139,17 @@ async function doraModule(
   pair: StoredPair,
   { path, scaling }: Scaled,
   context: LoraContext,
-): Promise<DoraModule | undefined> {
+): Promise<DoraModule> {
   const magnitude = context.tensors.find((other) => other.path === path && other.part === 'magnitude')?.stored
-  if (magnitude === undefined) return undefined
+  if (magnitude === undefined) {
+    throw new TritswapError(
+      'input',
+      `Cannot compress the LoRA of ${path}: expected its lora_magnitude_vector in the file, as use_dora is true`,
+      { fields: { module: path } },
+    )
+  }
   const own = await baseModule(path, context)
+  if (own?.layout === 'embedding') throw doraEmbedding(path)
   if (own === undefined)
     throw baseNeeded(context.name, 'DoRA brings the rows of its weights to trained lengths')
   const added = async () => {

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { TritswapError } from '../errors.ts'
 import { encodeDense } from '../format/codecs/dense.ts'
 import { decodeTermsOf, decodeValues } from '../format/codecs/index.ts'
 import { contributionsOf, factorOf, type LowRank } from '../format/contributions.ts'
@@ -49,6 +50,18 @@ function rowScales(weight: Matrix, added: Product | undefined, lengths: Float64A
     const both = [(-cross + Math.sqrt(root)) / own, (-cross - Math.sqrt(root)) / own]
     return Math.abs(both[0] - near[r]) <= Math.abs(both[1] - near[r]) ? both[0] : both[1]
   })
+}
+
+/** @throws {TritswapError} `input` where a scale is left out and the pair that it is for is not */
+export function checkScales(chosen: readonly TaskTensor[]): void {
+  const scaled = new Set(chosen.flatMap(({ rowLengths }) => rowLengths?.of ?? []))
+  const alone = chosen.find(({ isLengthened, target }) => isLengthened && !scaled.has(target))
+  if (alone === undefined) return
+  throw new TritswapError(
+    'input',
+    `Cannot compress ${alone.name}: DoRA's scale of ${alone.target} is left out, and without it the factors mean something else; leave out both or neither`,
+    { fields: { tensor: alone.name, target: alone.target } },
+  )
 }
 
 /** Keeps what is added to the targets of scales, as a reader of the file decodes it. */

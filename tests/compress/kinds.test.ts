@@ -86,6 +86,13 @@ describe('refusals', () => {
   })
 })
 
+test('the scale of DoRA is not left out without its factors', async () => {
+  await expect(fileOf('llama-tiny', 'dora', { exclude: ['*magnitude*'] })).rejects.toMatchObject({
+    tag: 'input',
+    message: /scale of .* is left out/,
+  })
+})
+
 describe('DoRA, compressed: rows of the merged weight have the lengths that were trained', () => {
   const model = 'llama-tiny'
   const paths = ['model.layers.0.self_attn.q_proj', 'model.layers.1.mlp.down_proj']
