@@ -16,6 +16,7 @@ import { codeBlocks } from '../../e2e/support/markdown.ts'
 import * as compress from '../../src/compress/index.ts'
 import { readHead } from '../../src/format/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
+import library from '../../vite.lib.config.ts'
 import { CLI } from '../cli/built_cli.ts'
 import { canRun, type Fixtures, makeWorkplace, ROOT, writeFixtures } from './workplace.ts'
 
@@ -80,9 +81,17 @@ test('every block of code is in a language that a test runs', () => {
   )
   expect(found.filter((is) => !RUN.includes(is) && !SHOWN.includes(is))).toEqual([])
   const elsewhere = DOCUMENTS.filter((document) => /^```(html|css|jsx?|vue)$/m.test(textOf(document)))
-  expect(elsewhere).toEqual(['README.md', 'docs/EMBED.md'])
+  expect(elsewhere).toEqual(['README.md', 'docs/EMBED.md', 'docs/FRAMEWORKS.md'])
   const [twoLines] = codeBlocks(textOf('README.md'), 'html')
   expect(codeBlocks(textOf('docs/EMBED.md'), 'html')[0]).toBe(twoLines)
+})
+
+test('the hook and the store of the guide are those of the recipes', () => {
+  const read = (path: string) => readFileSync(join(ROOT, 'e2e/recipes', path), 'utf8').trim()
+  const [hook, store] = codeBlocks(textOf('docs/FRAMEWORKS.md'), 'js').map((code) => code.trim())
+  expect(read('vite-react/src/use_expert.js')).toBe(hook)
+  expect(read('next/app/use_expert.js')).toBe(hook)
+  expect(read('sveltekit/src/lib/expert.js')).toBe(store)
 })
 
 test('TypeScript compiles against what the package exports', () => {
@@ -97,16 +106,9 @@ test('TypeScript compiles against what the package exports', () => {
     ),
   )
   expect(blocks.size).toBeGreaterThanOrEqual(5)
-  const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
-    exports: Record<string, { types: string }>
-  }
+  const { entry } = library.build!.lib as { entry: Record<string, string> }
   const paths = Object.fromEntries(
-    Object.entries(exports)
-      .filter(([, { types }]) => types !== undefined)
-      .map(([name, { types }]) => [
-        name.replace('.', 'tritswap'),
-        [join(ROOT, types.replace('lib/types', 'src').replace('.d.ts', '.ts'))],
-      ]),
+    Object.entries(entry).map(([name, file]) => [name === 'tritswap' ? name : `tritswap/${name}`, [file]]),
   )
   const host = ts.createCompilerHost(options)
   const { fileExists, readFile, getSourceFile } = host
