@@ -24,6 +24,7 @@ export default defineConfig({
         element: entry('src/element/define.ts'),
         format: entry('src/format/index.ts'),
         compress: entry('src/compress/index.ts'),
+        openai: entry('src/openai/index.ts'),
       },
       formats: ['es'],
     },

@@ -1,6 +1,7 @@
 """Low-rank adapters as peft saves them, read without peft."""
 import json
 import math
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -24,8 +25,17 @@ def read_factors(folder):
     return {module: (scaling * pair['B'], pair['A']) for module, pair in found.items()}
 
 
-@torch.no_grad()
-def add_product(model, factors, sign=1):
-    """Adds sign · B · A to each module's weight, in place."""
-    for module, (b, a) in factors.items():
-        model.get_submodule(module).weight.add_(b @ a, alpha=sign)
+@contextmanager
+def added(model, factors):
+    """The model with B · A added to each module's weight, and afterwards as it was, to the bit."""
+    weights = {module: model.get_submodule(module).weight for module in factors}
+    before = {module: weight.detach().clone() for module, weight in weights.items()}
+    try:
+        with torch.no_grad():
+            for module, (b, a) in factors.items():
+                weights[module] += b @ a
+        yield model
+    finally:
+        with torch.no_grad():
+            for module, weight in weights.items():
+                weight.copy_(before[module])

@@ -134,10 +134,11 @@ def main():
         )
         if best is not None and (share, -loss) <= best[0]:
             return False
+        best = ((share, -loss), step)
         tensors = {}
         for key, own in tuned.items():
             tensors |= own.tensors(key.replace('/', '.'))
-        best = ((share, -loss), step, tensors)
+        save_file(tensors, a.out)
         return True
 
     evaluate(0)
@@ -153,7 +154,6 @@ def main():
             waited = 0 if evaluate(step) else waited + 1
             if waited == PATIENCE:
                 break
-    save_file(best[2], a.out)
     print(f'{a.out}: as after {best[1]} steps')
 
 

@@ -68,7 +68,7 @@ test('a touch makes it live: the pen writes from the same beginning, and the rec
 }) => {
   const { begin } = recordingOf('writers')
   await page.goto('./')
-  await run(page).getByRole('button', { name: 'Let Bard write' }).click()
+  await run(page).getByRole('button', { name: 'Try Bard here' }).click()
   await expect(page.getByRole('heading', { name: 'The base is on its way' })).toBeVisible()
   await expect(page.locator('trit-manuscript .run .mark').first()).toHaveText('Bard', { timeout: 120_000 })
   await expect(run(page)).toHaveCount(0)

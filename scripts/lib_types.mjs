@@ -16,12 +16,13 @@ const OUT = join(root, 'lib')
 
 /** @type {{ exports: Record<string, { types?: string }> }} */
 const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-/** Entries of package.json by their names in `lib`: `./lib/element.d.ts` comes from `element/define.d.ts`. */
+/** Entries of package.json by their names in `lib`. */
 const SOURCES = {
   tritswap: 'loader/index.d.ts',
   element: 'element/define.d.ts',
   format: 'format/index.d.ts',
   compress: 'compress/index.d.ts',
+  openai: 'openai/index.d.ts',
 }
 for (const { types } of Object.values(exports)) {
   if (types !== undefined && !Object.keys(SOURCES).some((name) => types === `./lib/${name}.d.ts`))

@@ -1,57 +1,60 @@
-import type { ExpertSwitcher } from 'tritswap/element'
-import type { DefineComponent } from 'vue'
+import type { DefineComponent } from "vue";
+import type { ExpertSwitcher } from "tritswap/element";
 
 type ExpertSwitcherProps = {
   /** Folder of the base: an address, absolute or relative to the page, or `hf:owner/name@revision`. */
-  model?: ExpertSwitcher['model']
+  model?: ExpertSwitcher["model"];
   /** Address of the registry, `experts.json`. */
-  experts?: ExpertSwitcher['experts']
-  /** Folder of onnxruntime-web's files. Only needed where a bundler separated the library from them. */
-  ort?: ExpertSwitcher['ort']
+  experts?: ExpertSwitcher["experts"];
+  /** Folder that `tritswap assets` copied the workers and onnxruntime-web's files to. Only needed where a bundler separated
+the library from them. */
+  assets?: ExpertSwitcher["assets"];
+  /** Start workers from `blob:` addresses, for pages whose content security policy allows no others. */
+  "blob-workers"?: ExpertSwitcher["blobWorkers"];
   /** `manuscript` goes on from a text, `chat` answers; a chat needs a base whose tokenizer has a chat template. */
-  mode?: ExpertSwitcher['mode']
+  mode?: ExpertSwitcher["mode"];
   /** The text to go on from; in a chat, the next question. */
-  prompt?: ExpertSwitcher['prompt']
+  prompt?: ExpertSwitcher["prompt"];
   /** System message of the chat. Unset, it is the one that comes with the expert in hand, if there is one. */
-  system?: ExpertSwitcher['system']
+  system?: ExpertSwitcher["system"];
   /** Texts that end what is written where one of them would come. In the attribute, one text, or several as a JSON array. */
-  stop?: ExpertSwitcher['stopStrings']
+  stop?: ExpertSwitcher["stopStrings"];
   /** Tokens that are written at once, at most; an end token ends the text earlier. Unset, 120, and 32 on a software adapter. */
-  'max-new-tokens'?: ExpertSwitcher['maxNewTokens']
+  "max-new-tokens"?: ExpertSwitcher["maxNewTokens"];
   /** 0 takes the likeliest token each time; above 0, chance chooses. Unset, what the expert or the base say, else 0. */
-  temperature?: ExpertSwitcher['temperature']
+  temperature?: ExpertSwitcher["temperature"];
   /** How many of the likeliest tokens chance chooses from; 40 where only `temperature` is set. */
-  'top-k'?: ExpertSwitcher['topK']
+  "top-k"?: ExpertSwitcher["topK"];
   /** Chance chooses from the fewest tokens whose probabilities sum up to this. */
-  'top-p'?: ExpertSwitcher['topP']
+  "top-p"?: ExpertSwitcher["topP"];
   /** Chance chooses from tokens that are at least so likely, as a share of the likeliest one's probability. */
-  'min-p'?: ExpertSwitcher['minP']
+  "min-p"?: ExpertSwitcher["minP"];
   /** Above 1, tokens that were there before become less likely. */
-  'repetition-penalty'?: ExpertSwitcher['repetitionPenalty']
+  "repetition-penalty"?: ExpertSwitcher["repetitionPenalty"];
   /** With the same seed, chance chooses the same tokens. */
-  seed?: ExpertSwitcher['seed']
+  seed?: ExpertSwitcher["seed"];
   /** Load the base at once instead of asking with a button. */
-  autoload?: ExpertSwitcher['autoload']
+  autoload?: ExpertSwitcher["autoload"];
   /** Ids of the experts in hand, or on their way there; empty for the base. An unknown id fires `error`. In the attribute,
 ids are separated by spaces. */
-  active?: ExpertSwitcher['active']
+  active?: ExpertSwitcher["active"];
   /** Strength of what is in hand: 1 is an expert as it was made, 0 the base. The next token is written with it. */
-  alpha?: ExpertSwitcher['alpha']
+  alpha?: ExpertSwitcher["alpha"];
   /** All that the element shows, as data. */
-  state?: ExpertSwitcher['state']
+  state?: ExpertSwitcher["state"];
   /** Anything that is shown changed. */
-  onchange?: (e: CustomEvent<import('tritswap/element').ExpertSwitcherEvents['change']['detail']>) => void
+  onchange?: (e: CustomEvent<import("tritswap/element").ExpertSwitcherEvents["change"]["detail"]>) => void;
   /** The base is in VRAM. */
-  onready?: (e: CustomEvent<import('tritswap/element').ExpertSwitcherEvents['ready']['detail']>) => void
+  onready?: (e: CustomEvent<import("tritswap/element").ExpertSwitcherEvents["ready"]["detail"]>) => void;
   /** Bytes of the base or of an expert arrived. */
-  onprogress?: (e: CustomEvent<import('tritswap/element').ExpertSwitcherEvents['progress']['detail']>) => void
+  onprogress?: (e: CustomEvent<import("tritswap/element").ExpertSwitcherEvents["progress"]["detail"]>) => void;
   /** Another pen is in hand. */
-  onswitch?: (e: CustomEvent<import('tritswap/element').ExpertSwitcherEvents['switch']['detail']>) => void
+  onswitch?: (e: CustomEvent<import("tritswap/element").ExpertSwitcherEvents["switch"]["detail"]>) => void;
   /** A token was written. */
-  ontoken?: (e: CustomEvent<import('tritswap/element').ExpertSwitcherEvents['token']['detail']>) => void
+  ontoken?: (e: CustomEvent<import("tritswap/element").ExpertSwitcherEvents["token"]["detail"]>) => void;
   /** The base, an expert or the writing failed; the element shows it as well. */
-  onerror?: (e: CustomEvent<import('tritswap/element').ExpertSwitcherEvents['error']['detail']>) => void
-}
+  onerror?: (e: CustomEvent<import("tritswap/element").ExpertSwitcherEvents["error"]["detail"]>) => void;
+};
 
 export type CustomElements = {
   /**
@@ -109,10 +112,10 @@ export type CustomElements = {
    * - **mix** - strength and second pen
    * - **last-switch** - the last switch and its phases
    */
-  'expert-switcher': DefineComponent<ExpertSwitcherProps>
-}
+  "expert-switcher": DefineComponent<ExpertSwitcherProps>;
+};
 
-declare module 'vue' {
+declare module "vue" {
   // eslint-disable-next-line @typescript-eslint/no-empty-interface
   interface GlobalComponents extends CustomElements {}
 }

@@ -169,7 +169,8 @@ function refusalVerdict(
   refusal: string | undefined,
 ): Partial<Row> & { verdict: Verdict } {
   if (refuse === undefined) return { verdict: 'wrong', message: refusal }
-  if (refusal === undefined) return { verdict: 'wrong', message: `${refuse} was not refused` }
+  if (refusal === undefined)
+    return { verdict: 'skipped', message: `${refuse} is taken, and the zoo has no outputs of torch with it` }
   const named = refusal.toLowerCase().includes(refuse.toLowerCase())
   return {
     verdict: named ? 'refused' : 'wrong',

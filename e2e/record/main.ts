@@ -43,14 +43,13 @@ const RUNS: Readonly<Record<string, Run>> = {
   },
   skills: {
     search: '?skills',
-    begin:
-      'parcels(id, sender, status, weight, price)\nwhat is the average weight of parcels with sender lost',
+    begin: 'cars(id, model, maker, price, power)\nthe 4 cars with the highest power',
     mode: 'chat',
     voices: ['', 'sql'],
     temperature: 0,
     seed: 0,
-    tokens: 32,
-    switches: 5,
+    tokens: 20,
+    switches: 3,
   },
 }
 

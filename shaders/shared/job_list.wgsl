@@ -1,6 +1,6 @@
 // A dispatch that works on many jobs: each has workgroups of its own, and its weights in one of the slots. The list is in
 // uniform memory, which takes nothing from the storage buffers that a stage may have.
-#requires Stream
+#requires Stream, Code
 
 struct Job {
   rows: u32,

@@ -1,5 +1,5 @@
 // A dispatch that works on one job.
-#requires Stream, MAX_STREAMS
+#requires Stream, Code, MAX_STREAMS
 
 struct Job {
   rows: u32,

@@ -13,6 +13,7 @@ masks and by counting bits, and terms by the masks of their vectors. A tensor th
   overlap    weights kept by both, as a fraction of those kept by either
   agreement  of the weights kept by both, the fraction of the same sign: experts that agree merge well
   dot, L1    Σ a·b and Σ |a − b|; sign L1 is Σ |sign a − sign b|
+
 Terms change every weight, so of them dot and cosine are all that is said.
 `
 

@@ -30,8 +30,10 @@ Makes an expert file. Of each tensor's task vector (fine-tuned minus base) the l
 −scale. A LoRA becomes ternary terms instead, Σ d·x·yᵀ for each target, unless a flag says how ternary entries are chosen.
 
 Checkpoints are safetensors files, or folders with model.safetensors or its shards and index; or both are ONNX model
-folders, which are compared initializer by initializer under their checkpoint names. For an adapter --base is needed where
-it also holds whole modules or biases; with it everything is checked, and the file refuses other bases later.
+folders, which are compared initializer by initializer under their checkpoint names. An adapter is a folder as peft saves it, of
+any kind that changes weights: LoRA, (IA)³, DoRA, AdaLoRA, VeRA, LoHa, LoKr, OFT, SHiRA and more. --base is needed for all but
+LoRA and (IA)³, and where these also hold whole modules or biases; with it everything is checked, and the file refuses other
+bases later.
 `
 
 const EXAMPLES = [
@@ -41,7 +43,7 @@ const EXAMPLES = [
   "tritswap compress --base base --finetuned poet --override '*embed*:density=0.01' --dense '*norm*' --out x.trit",
   'tritswap compress --base base --finetuned poet --rule published --density 20% --alpha 2 --out published.trit',
   'tritswap compress --ternary signs.safetensors --base base --out signs.trit',
-  'tritswap compress --terms-from tuned.safetensors --base base --out tuned.trit',
+  'tritswap compress --terms-from terms.safetensors --base base --out terms.trit',
 ]
 
 export function command() {
@@ -89,7 +91,7 @@ interface Values extends InputValues, RuleValues, Omit<ExpertTexts, 'createdWith
 }
 
 async function compress(values: Values): Promise<void> {
-  checkInputs(values, ['finetuned', 'adapter', 'ternary', 'terms-from'])
+  checkInputs(values, ['finetuned', 'adapter', 'ternary', 'termsFrom'])
   const rules = ruleOptions(values)
   const {
     ternary,

@@ -49,7 +49,7 @@ export function threadsOption() {
 /** Adds the flags that say which entries of ternary tensors stay, and what they are worth. */
 export function withSelection<A extends unknown[], O extends OptionValues>(command: Command<A, O>) {
   const { full, lora, ia3 } = DEFAULT_DENSITY
-  return command
+  return withTerms(command)
     .optionsGroup('What is kept of ternary tensors:')
     .option(
       '--density <k>',
@@ -82,35 +82,32 @@ export function withSelection<A extends unknown[], O extends OptionValues>(comma
     )
 }
 
-/** Adds the flags that say how many terms, with what each does here. */
-export function withTermCount<A extends unknown[], O extends OptionValues>(
-  command: Command<A, O>,
-  terms: string,
-  bytes: string,
-) {
+/** Adds the flags that say how many terms there are. */
+function withTerms<A extends unknown[], O extends OptionValues>(command: Command<A, O>) {
   return command
-    .optionsGroup('How terms are kept:')
     .option(
       '--terms <n>',
-      terms,
+      `ternary rank-1 terms for each target (default: ${DEFAULT_TERMS.lora}; of a full fine-tuning ${DEFAULT_TERMS.full})`,
       parsed((text, flag) => wholeNumber(text, flag, 1), '--terms'),
     )
-    .option('--bytes <size>', bytes, parsed(byteSize, '--bytes'))
+    .option(
+      '--bytes <size>',
+      'of the whole file instead, such as 70kB: terms go where they have the most energy for each byte',
+      parsed(byteSize, '--bytes'),
+    )
 }
 
-/** Adds the flags that name tensors, and those of terms. */
+/** Adds the flags that name tensors, and those of codecs. */
 export function withRules<A extends unknown[], O extends OptionValues>(command: Command<A, O>) {
   return withSelection(
-    withTermCount(
-      command,
-      `ternary rank-1 terms for each target (default: ${DEFAULT_TERMS})`,
-      'of the whole file instead, such as 70kB: terms go where they have the most energy for each byte',
-    ).addOption(
-      new Option('--codec <c>', 'terms (default for LoRA), or ternary: its factors themselves').choices([
-        'terms',
-        'ternary',
-      ] as const),
-    ),
+    command
+      .optionsGroup('How a LoRA is kept, and with --codec terms a full fine-tuning:')
+      .addOption(
+        new Option('--codec <c>', 'terms (default for LoRA), or ternary: its factors themselves').choices([
+          'terms',
+          'ternary',
+        ] as const),
+      ),
   )
     .optionsGroup('Of which tensors:')
     .option('--include <glob>', 'only these; may be repeated, and * matches anything', several)
@@ -139,11 +136,11 @@ export async function openTaskVector(values: InputValues, base?: Checkpoint): Pr
 /** @throws {UsageError} unless exactly one of `names` is given, with its base where it needs one */
 export function checkInputs(
   values: InputValues & { ternary?: string; termsFrom?: string },
-  names: readonly ('finetuned' | 'adapter' | 'ternary' | 'terms-from')[],
+  names: readonly ('finetuned' | 'adapter' | 'ternary' | 'termsFrom')[],
 ): void {
-  const given = names.filter((name) => values[name === 'terms-from' ? 'termsFrom' : name] !== undefined)
+  const given = names.filter((name) => values[name] !== undefined)
   if (given.length !== 1) {
-    const flags = names.map((name) => `--${name}`)
+    const flags = names.map((name) => (name === 'termsFrom' ? '--terms-from' : `--${name}`))
     throw new UsageError(
       `Cannot compress: expected one of ${flags.slice(0, -1).join(', ')} and ${flags.at(-1)}, found ${given.length}`,
     )

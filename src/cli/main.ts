@@ -25,6 +25,7 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandFil
   decode: { summary: 'write an expert as safetensors, or for peft', load: () => import('./decode.ts') },
   merge: { summary: 'make one expert out of several', load: () => import('./merge.ts') },
   compare: { summary: 'show how alike experts are', load: () => import('./compare.ts') },
+  assets: { summary: 'copy what the library fetches at run time', load: () => import('./assets.ts') },
 }
 
 const COMPLETION = 'complete'

@@ -4,7 +4,7 @@ import { MERGE_METHODS, type MergeMethod } from '../compress/merged_values.ts'
 import type { CompressReport } from '../compress/report.ts'
 import { forceOption, jsonOption, newCommand, UsageError } from './command.ts'
 import { formatBytes, formatNumber } from './format_text.ts'
-import { type RuleValues, ruleOptions, withSelection, withTermCount } from './inputs.ts'
+import { type RuleValues, ruleOptions, withSelection } from './inputs.ts'
 import { inspectFile } from './inspect.ts'
 import { withExpertFiles } from './open_experts.ts'
 import { outputFile, writeTrit } from './output.ts'
@@ -38,14 +38,11 @@ export function command() {
       '--weights <w,w,…>',
       'one number for each expert (default: all 1); with a negative one, as in --weights=1,-0.5, the task of that expert is taken away',
     )
-  return withSelection(
-    withTermCount(
-      merge,
-      'so many terms of each target, found anew on the sum (default: those of all experts)',
-      'terms that fill a file of this size',
-    ),
-  )
-    .option('--dense', 'keep everything, as f16 deltas; the density is else that of the densest expert')
+  return withSelection(merge)
+    .option(
+      '--dense',
+      'keep everything, as f16 deltas; the density, and the number of terms, is else that of the experts',
+    )
     .optionsGroup('What is written along, for people:')
     .option('--label <text>')
     .option('--description <text>')

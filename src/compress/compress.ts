@@ -24,6 +24,7 @@ import {
   type TensorReport,
   textsOf,
 } from './report.ts'
+import { AddedProducts, checkScales, scaleSections } from './row_lengths.ts'
 import {
   type DenseRule,
   isTernaryRule,
@@ -77,7 +78,9 @@ export async function compressTaskVector(
     return rule === undefined ? [] : [{ tensor, rule }]
   })
   for (const { tensor } of chosen) check(tensor)
-  const { targets: taken, others } = takeTerms(chosen)
+  checkScales(chosen.map(({ tensor }) => tensor))
+  const scales = chosen.filter(({ tensor }) => tensor.rowLengths !== undefined).map(({ tensor }) => tensor)
+  const { targets: taken, others } = takeTerms(chosen.filter(({ tensor }) => tensor.rowLengths === undefined))
   const targets = [...taken, ...own.targets]
   const run = countWeights(
     context,
@@ -91,7 +94,7 @@ export async function compressTaskVector(
   const { moved, unmoved } = await findMoved(others, run, signal)
   const { found: decomposed, unmoved: unmovedTargets } = await decomposeTargets(targets, run, signal)
   const found = [...decomposed, ...own.found]
-  if (moved.length + found.length === 0) {
+  if (moved.length + found.length + scales.length === 0) {
     throw new TritswapError(
       'input',
       'Cannot compress: no tensor differs from the base; check that the two inputs are the right ones',
@@ -107,10 +110,15 @@ export async function compressTaskVector(
 
   const { spool, bytes } = countBytes(context.spool)
   const writer = new TritWriter(spool)
-  const tensors = await writeTensors(writer, written, run, signal)
+  const added = new AddedProducts(scales)
+  const tensors = await writeTensors(writer, written, added, run, signal)
+  const scalesOf = (kept: readonly DecomposedTarget[]) => {
+    for (const { tensor, section } of kept.map(termsTensor)) added.take(tensor, section)
+    return scaleSections(scales, added, options.denseDtype ?? 'f16')
+  }
   const sources = await describeSources(task.sources, context.sha256 ?? sha256OfSource)
   const tableFor = async (kept: readonly DecomposedTarget[]) => {
-    const changed = [...moved.map(({ tensor }) => tensor), ...kept]
+    const changed = [...moved.map(({ tensor }) => tensor), ...kept, ...scales]
     const values = kept.length === 0 ? SKETCH_VALUES : sketchValuesFor(targetsOf(changed).length)
     return {
       kind: 'expert' as const,
@@ -125,13 +133,18 @@ export async function compressTaskVector(
     options.bytes === undefined
       ? found
       : await termsWithin(found, options.bytes, async (some) =>
-          writer.sizeWith(some.map(termsTensor), await tableFor(some)),
+          writer.sizeWith([...some.map(termsTensor), ...(await scalesOf(some))], await tableFor(some)),
         )
   for (const target of kept) {
     const { tensor, section } = termsTensor(target)
     await writer.add(tensor, section)
     const weights = weightsOf(target.shape)
     tensors.push({ name: tensor.name, weights, kept: weights, terms: target.count })
+  }
+  for (const { tensor, section, values } of await scalesOf(kept)) {
+    await writer.add(tensor, section)
+    const sumSquares = values.reduce((sum, value) => sum + value * value, 0)
+    tensors.push({ name: tensor.name, weights: values.length, kept: values.length, fit: { sumSquares } })
   }
   const head = await writer.finish(await tableFor(kept))
   return {
@@ -192,6 +205,7 @@ function keptDense(moved: readonly Moved[], { denseDtype = 'f16' }: RuleOptions)
 async function writeTensors(
   writer: TritWriter,
   moved: readonly Moved[],
+  added: AddedProducts,
   run: RunJob,
   signal?: AbortSignal,
 ): Promise<TensorReport[]> {
@@ -213,7 +227,10 @@ async function writeTensors(
     if (ternary !== undefined) {
       const { words, ...code } = ternary.section
       const { scale, unit, sumKept } = ternary
-      await writer.add({ ...common, codec: 'ternary', ...code, scale }, words)
+      const written = { ...common, codec: 'ternary' as const, ...code, scale }
+      await writer.add(written, words)
+      if (added.wants(tensor))
+        added.take(written, new Uint8Array(words.buffer, words.byteOffset, words.byteLength))
       reports.push({
         name,
         weights: theta.weights,
@@ -229,8 +246,17 @@ async function writeTensors(
         SLICES_AHEAD,
         (slice) => run('dense', { tensor, slice, dtype: rule.dtype }, signal),
       )
-      for await (const [, piece] of pieces) await writer.append(piece)
+      const section = added.wants(tensor)
+        ? new Uint8Array(theta.weights * FLOAT_BYTES[rule.dtype])
+        : undefined
+      let at = 0
+      for await (const [, piece] of pieces) {
+        await writer.append(piece)
+        section?.set(piece, at)
+        at += piece.length
+      }
       await writer.end()
+      if (section !== undefined) added.take({ ...common, ...rule }, section)
       reports.push({ name, weights: theta.weights, kept: theta.weights, fit: { sumSquares } })
     }
   }

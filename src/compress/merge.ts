@@ -98,7 +98,7 @@ function notesOf(experts: readonly OpenExpert[], isTerms: boolean, method: Merge
 }
 
 const SUM_NOTE =
-  'Terms of all experts lie beside each other: what one alone forgives adds up in a sum, so measure it'
+  'In a sum of terms their errors add up, which one expert alone forgives: measure what each skill keeps'
 
 const FACTORS_NOTE =
   'LoRA factors are merged entry by entry, as ComPEFT does: good for adapters that were trained from one start'

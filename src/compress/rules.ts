@@ -170,6 +170,7 @@ interface Named {
   target: string
   knownAs?: string
   role: TensorRole
+  isLengthened?: boolean
   shape: readonly number[]
 }
 
@@ -213,6 +214,7 @@ export function rulesFor(
     if (dense(tensor)) return { codec: 'dense', dtype: options.denseDtype ?? 'f16' }
     if (becomesTerms(tensor)) return terms
     const rule = { ...main }
+    if (tensor.isLengthened && options.scale === undefined && options.rule === undefined) rule.scale = 'mean'
     for (const { matches, override } of overrides) if (matches(tensor)) Object.assign(rule, override)
     checkRule(rule, `the rule of ${tensor.name}`)
     return rule

@@ -27,6 +27,7 @@ interface Named {
   layout: ModuleLayout | undefined
   /** Of the target, in the checkpoint's layout. */
   shape: readonly number[]
+  isLengthened?: boolean
 }
 
 /** A target whose change becomes terms. */
@@ -102,6 +103,7 @@ function pairTarget(a: TaskTensor, b: TaskTensor, rule: TermsRule): TermsTarget 
     target,
     layout,
     shape: transposed ? [...inputs, outputs] : [outputs, ...inputs],
+    isLengthened: b.isLengthened,
     change: { a: a.theta, b: b.theta, scaling, transposed },
     rule,
   }
@@ -213,13 +215,21 @@ export async function termsWithin(
  * projection on the change is 1, where the least squares alone fall short of it.
  * @throws {TritswapError} `input` for scales that no f32 holds
  */
-export function termsTensor({ name, target, layout, shape, decomposition, count }: DecomposedTarget): {
+export function termsTensor({
+  name,
+  target,
+  layout,
+  shape,
+  isLengthened,
+  decomposition,
+  count,
+}: DecomposedTarget): {
   tensor: NewTensorWithoutBytes
   section: Uint8Array<ArrayBuffer>
 } {
   const { x, y, steps } = decomposition
   const { scales, energy } = steps[count - 1]
-  const unbiased = Float32Array.from(scales, (scale) => scale / energy)
+  const unbiased = Float32Array.from(scales, (scale) => (isLengthened ? scale : scale / energy))
   if (!unbiased.every(Number.isFinite))
     throw new TritswapError('input', `Cannot compress ${name}: its terms are over the largest f32`, {
       fields: { tensor: name },

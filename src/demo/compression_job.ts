@@ -20,8 +20,8 @@ export const DENSITIES = [0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.
 /** Values to choose from, densest around 1, where the fitted scale is at its best. */
 export const ALPHAS = [0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.25, 1.5, 2, 3, 4, 6, 8]
 
-/** Terms of each matrix to choose from. */
-export const TERMS = Array.from({ length: TERMS_TRIED }, (_, index) => index + 1)
+/** Terms of each matrix of a LoRA to choose from. */
+export const TERMS = Array.from({ length: TERMS_TRIED.lora }, (_, index) => index + 1)
 
 /** What was brought, in words. */
 export function nameOfMethod(method: TritMethod): string {

@@ -139,7 +139,7 @@ export class Compressor {
 /** As the command line has it. */
 function defaultKeep(method: TritMethod): Keep {
   return DEFAULT_EXPERT_CODEC[method] === 'terms'
-    ? { terms: DEFAULT_TERMS }
+    ? { terms: DEFAULT_TERMS[method] }
     : { density: DEFAULT_DENSITY[method] }
 }
 

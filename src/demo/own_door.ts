@@ -39,7 +39,7 @@ export function showOwn(place: HTMLElement, switcher: ExpertSwitcher): void {
         >
         <label
           >or for another base
-          <input name="address" placeholder="hf:owner/name, or the address of its folder" autocomplete="off" spellcheck="false"
+          <input name="address" placeholder="hf:owner/name, or an address" autocomplete="off" spellcheck="false"
         /></label>
         <button>Take that base</button>
       </form>

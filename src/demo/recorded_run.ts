@@ -77,13 +77,13 @@ export class RecordedRun extends LitElement {
       }</h2>
       ${chat ? html`<p class="question"><span class="hidden">Question: </span>${begin}</p>` : nothing}
       <div class="voices" .style=${`--voices: ${voices.length}`}>
-        ${voices.map((voice) => this.#voice(voice, chat ? '' : begin, chat))}
+        ${voices.map((voice) => this.#voice(voice, chat ? '' : begin))}
       </div>
       <p class="cost figure">${costOf(recording)}</p>
     </section>`
   }
 
-  #voice(voice: RecordedVoice, begin: string, chat: boolean) {
+  #voice(voice: RecordedVoice, begin: string) {
     const { ink, label, bytes, tokens, putOnMs, id } = voice
     const shown = tokens.slice(0, this._shown)
     const rest = tokens.slice(this._shown)
@@ -103,7 +103,7 @@ export class RecordedRun extends LitElement {
       <p class="text">${begin}<span class="ink">${textOf(shown)}</span
         ><span class="rest">${textOf(rest)}</span></p>
       <button class="live" @click=${() => this.#live(voice)}>
-        ${chat ? (bytes === 0 ? 'Ask it here' : `Ask it with ${label}`) : bytes === 0 ? 'Let it write' : `Let ${label} write`}
+        ${bytes === 0 ? 'Try it here' : `Try ${label} here`}
       </button>
     </article>`
   }

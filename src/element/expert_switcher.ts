@@ -385,8 +385,7 @@ export class ExpertSwitcher extends LitElement {
     if (changed.has('experts') && this.experts !== '') void this.#readRegistry(this.experts)
     const other =
       changed.has('model') && changed.get('model') !== undefined && changed.get('model') !== this.model
-    if (changed.has('model') && this.model !== '')
-      void this.state.measureDownload(this.model, this.#assets())
+    if (changed.has('model') && this.model !== '') void this.state.measureDownload(this.model, this.#assets())
     if (other && this.state.status !== 'idle') void this.#loadOther()
     // An element that was removed before its first update has nothing to load for.
     else if ((changed.has('autoload') || other) && this.autoload && this.isConnected) void this.load()

@@ -47,6 +47,7 @@ export class Batch {
   /** Of the pass. */
   #pipeline: GPUComputePipeline | undefined
   #work = 0
+  #dispatches = 0
   #pages: { buffer: GPUBuffer; bytes: ArrayBuffer; used: number }[] = []
 
   constructor(gpu: Gpu, { workLimit = WORK_LIMIT, timer, witness }: BatchOptions = {}) {
@@ -54,6 +55,10 @@ export class Batch {
     this.#workLimit = workLimit
     this.#timer = timer
     this.#witness = witness
+  }
+
+  get dispatches(): number {
+    return this.#dispatches
   }
 
   /** Submissions that `submit` makes, once `end` was called. */
@@ -91,6 +96,7 @@ export class Batch {
   run({ kernel, bindGroups, groups, work }: BoundDispatch): void {
     if (this.#work > 0 && this.#work + work > this.#workLimit) this.#close()
     this.#work += work
+    this.#dispatches++
     const pass = this.#compute()
     if (this.#pipeline !== kernel.pipeline) pass.setPipeline(kernel.pipeline)
     this.#pipeline = kernel.pipeline

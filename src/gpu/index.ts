@@ -12,5 +12,4 @@ export { type UnpackedPart, Unpacker, type UnpackRequest } from './experts/unpac
 export { canCompute, checkDtype } from './f16.ts'
 export { isSameSet, type SetEntry } from './switch/active_set.ts'
 export { Switcher, type SwitchOptions, type SwitchTimings } from './switch/switcher.ts'
-export type { Tuning } from './tuning.ts'
 export { WeightStore } from './weights/weight_store.ts'

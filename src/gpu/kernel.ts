@@ -21,8 +21,8 @@ function codeOf(
   aliases: Readonly<Record<string, string>> = {},
   sources: ShaderSources = SOURCES,
 ): string {
-  const { workgroup, slots } = tuningOf(gpu)
-  return assemble(name, { workgroup, ...aliases }, sources, slots)
+  const { workgroup, codes, slots } = tuningOf(gpu)
+  return assemble(name, { workgroup, codes, ...aliases }, sources, slots)
 }
 
 /** Invocations in a workgroup; a size may be the name of a constant. */

@@ -5,7 +5,6 @@ import {
   setTypedValues,
   type TypeDefinition,
 } from 'webgpu-utils'
-import type { Params } from './kernel.ts'
 
 /** Writes a value at a byte of a buffer. */
 export type Write = (value: unknown, view: DataView, at: number) => void
@@ -29,7 +28,7 @@ export function writerOf(type: TypeDefinition): Write {
     }))
     return (value, view, at) => {
       for (const { name, offset, write } of fields) {
-        const found = (value as Params)[name]
+        const found = (value as Readonly<Record<string, unknown>>)[name]
         if (found !== undefined) write(found, view, at + offset)
       }
     }
@@ -38,7 +37,7 @@ export function writerOf(type: TypeDefinition): Write {
     const { elementType } = type as ArrayDefinition
     const write = writerOf(elementType)
     return (value, view, at) => {
-      for (const [i, item] of (value as readonly Params[]).entries())
+      for (const [i, item] of (value as readonly unknown[]).entries())
         write(item, view, at + i * elementType.size)
     }
   }

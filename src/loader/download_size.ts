@@ -45,7 +45,7 @@ export async function baseSize(options: DownloadOptions): Promise<Pick<DownloadS
   const folder = folderUrl(options.model, pageUrl(), options.fetch?.hub)
   const manifest = await readModelManifest(folder, options.signal)
   if (manifest === undefined) return { base: await unpreparedSize(folder, options), kept: 0 }
-  const { weights, graphs } = manifest
+  const { weights, graphs = [] } = manifest
   const small = await Promise.all([...graphs, 'tokenizer.json'].map((path) => sizeOf(path, folder)))
   const base = small.reduce<number>((sum, bytes = 0) => sum + bytes, weights.bytes)
   const stored = (await openChunkCache().list()).find(({ rootHash }) => rootHash === weights.rootHash)
@@ -78,7 +78,7 @@ export async function engineSize(options: DownloadOptions): Promise<Pick<Downloa
 
 /** Size of a file; undefined where it is not there, or the server does not tell. */
 async function sizeOf(path: string, folder: string): Promise<number | undefined> {
-  const response = await fetch(new URL(path, folder), { method: 'HEAD' }).catch(() => undefined)
+  const response = await fetch(new URL(path, folder).href, { method: 'HEAD' }).catch(() => undefined)
   const isPage = response?.headers.get('Content-Type')?.startsWith('text/html')
   if (!response?.ok || isPage) return undefined
   return Number(response.headers.get('Content-Length') ?? 0)

@@ -7,8 +7,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { LONG } from '../tier.ts'
 import { addForHelp, canRun, makeWorkplace, writeFixtures } from '../docs/workplace.ts'
+import { LONG } from '../tier.ts'
 import { runLine } from './built_cli.ts'
 import { type HubServer, startHub } from './hub_server.ts'
 import { tritswap } from './in_process.ts'
@@ -58,7 +58,7 @@ const isSlow = (example: string) => / --(eval|text|chats) /.test(example)
 const COMMANDS = 'compress registry inspect verify prepare sweep eval decode merge compare'.split(' ')
 
 test('there is one for each command', () => {
-  expect([...helps.keys()].sort()).toEqual([...COMMANDS, 'check'].sort())
+  expect([...helps.keys()].sort()).toEqual([...COMMANDS, 'check', 'assets'].sort())
 })
 
 describe('examples of the help', () => {

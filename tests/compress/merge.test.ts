@@ -11,6 +11,7 @@ import {
   type TritTable,
   TritWriter,
 } from '../../src/format/index.ts'
+import type { ModuleLayout } from '../../src/format/table.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import {
   buildFile,
@@ -220,7 +221,7 @@ describe('experts of terms', () => {
   const [rows, cols] = [20, 30]
 
   /** An expert of so many terms of `w`, and what it adds. */
-  async function expertOf(count: number, seed: number) {
+  async function expertOf(count: number, seed: number, layout?: ModuleLayout) {
     const random = randomFrom(seed)
     const signs = (length: number) => Int8Array.from({ length }, () => Math.floor(3 * random()) - 1)
     const scales = Float32Array.from({ length: count }, () => 0.5 + random())
@@ -228,14 +229,16 @@ describe('experts of terms', () => {
     const spool = memorySpool()
     const writer = new TritWriter(spool)
     const shape = [rows, cols]
-    const tensor = { name: 'w', target: 'w', shape, role: 'delta', codec: 'terms', terms: count } as const
+    const common = { name: 'w', target: 'w', shape, role: 'delta', layout } as const
+    const tensor = { ...common, codec: 'terms', terms: count } as const
     await writer.add(tensor, encodeTerms(shape, terms))
     const source = memorySource(spool.join(await writer.finish({ ...PLAIN_TABLE, method: 'lora' })))
     const expert = { source, head: await readHead(source) }
     return { expert, values: await valuesOf(expert, 'w') }
   }
 
-  const each = Promise.all([expertOf(2, 1), expertOf(1, 2)])
+  // Of an adapter the module is known, of an author's own terms it is not.
+  const each = Promise.all([expertOf(2, 1, 'linear'), expertOf(1, 2)])
 
   test.each<[string, MergeOptions, (a: number, b: number) => number]>([
     ['task arithmetic', { method: 'task-arithmetic' }, (a, b) => a + b],

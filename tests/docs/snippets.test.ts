@@ -81,9 +81,17 @@ test('every block of code is in a language that a test runs', () => {
   )
   expect(found.filter((is) => !RUN.includes(is) && !SHOWN.includes(is))).toEqual([])
   const elsewhere = DOCUMENTS.filter((document) => /^```(html|css|jsx?|vue)$/m.test(textOf(document)))
-  expect(elsewhere).toEqual(['README.md', 'docs/EMBED.md'])
+  expect(elsewhere).toEqual(['README.md', 'docs/EMBED.md', 'docs/FRAMEWORKS.md'])
   const [twoLines] = codeBlocks(textOf('README.md'), 'html')
   expect(codeBlocks(textOf('docs/EMBED.md'), 'html')[0]).toBe(twoLines)
+})
+
+test('the hook and the store of the guide are those of the recipes', () => {
+  const read = (path: string) => readFileSync(join(ROOT, 'e2e/recipes', path), 'utf8').trim()
+  const [hook, store] = codeBlocks(textOf('docs/FRAMEWORKS.md'), 'js').map((code) => code.trim())
+  expect(read('vite-react/src/use_expert.js')).toBe(hook)
+  expect(read('next/app/use_expert.js')).toBe(hook)
+  expect(read('sveltekit/src/lib/expert.js')).toBe(store)
 })
 
 test('TypeScript compiles against what the package exports', () => {

@@ -68,7 +68,7 @@ export function makeWorkplace({ folder: fixtures, base, finetuned, lora, expecte
   return folder
 }
 
-/** Adds what only the examples of helps name: what other commands make, a base that chats, and signs. */
+/** Adds what only the examples of helps name: what other commands make, a base that chats, signs and terms. */
 export function addForHelp(folder: string): void {
   const copy = (from: string, to: string) => cpSync(join(ROOT, from), join(folder, to), { recursive: true })
   copy('public/experts/bard.trit', 'poet.trit')
@@ -87,6 +87,12 @@ export function addForHelp(folder: string): void {
     [`${name}.scale`]: { shape: [], values: [0.01] },
   }
   writeFileSync(join(folder, 'signs.safetensors'), safetensors(signs))
+  const terms = {
+    [`${name}.x`]: { shape: [shape[0], 1], values: values.slice(0, shape[0]), dtype: 'I8' as const },
+    [`${name}.y`]: { shape: [1, shape[1]], values: values.slice(0, shape[1]), dtype: 'I8' as const },
+    [`${name}.d`]: { shape: [1], values: [0.01] },
+  }
+  writeFileSync(join(folder, 'terms.safetensors'), safetensors(terms))
   mkdirSync(join(folder, 'models'), { recursive: true })
 }
 

@@ -111,7 +111,9 @@ const piled = (counts: readonly number[]): Bench<ScalingState> => ({
       for (const i of order.keys()) {
         const count = order[(i + repeat) % order.length]
         const { switcher, resident } = stores.get(residentCase(count))!
-        const on = await switcher.apply([{ expert: resident[(repeat * 7) % count], weight: 1 }], { timed: true })
+        const on = await switcher.apply([{ expert: resident[(repeat * 7) % count], weight: 1 }], {
+          timed: true,
+        })
         const off = await switcher.revert({ timed: true })
         times.get(count)!.push(on.totalMs + off.totalMs)
       }

@@ -36,6 +36,8 @@ export interface SwitchTimings {
   totalMs: number
   /** JavaScript's part of it, recording and submitting commands, ms. */
   encodeMs: number
+  /** Dispatches that it took. */
+  dispatches: number
   /** The GPU's part, ms, with `timed` where the device has timestamps (browsers quantise them to 0.1 ms). */
   gpuMs?: number
 }
@@ -68,7 +70,7 @@ export class Switcher {
 
   static async create(options: { gpu: Gpu; weights: WeightStore; experts: ExpertStore }): Promise<Switcher> {
     const { gpu, weights, experts } = options
-    const slots = await WeightSlots.create(gpu, weights.floatPlacements())
+    const slots = await WeightSlots.create(gpu, weights)
     const [deltas, whole, submission] = await Promise.all([
       DeltaMerge.create(gpu, weights.dtypes, slots),
       WholeMerge.create(gpu, weights.dtypes),
@@ -168,6 +170,7 @@ export class Switcher {
     let journal: Journal | undefined
     let timer: GpuTimer | undefined
     let encodeMs = 0
+    let dispatches = 0
     const before = this.#active
     try {
       for (const { expert } of entries) retained.push(expert.retain())
@@ -193,6 +196,7 @@ export class Switcher {
         () => this.#experts.arena.moves,
       )
       const from = performance.now()
+      dispatches = batch.dispatches
       const accepted = this.#submission.submit(batch)
       encodeMs += performance.now() - from
       onSubmitted?.()
@@ -219,7 +223,7 @@ export class Switcher {
     for (const expert of retained) this.#experts.touch(expert)
     const gpuMs = await timer?.read()
     if (timed && gpuMs === undefined) await this.#gpu.device.queue.onSubmittedWorkDone().catch(() => {})
-    return { totalMs: performance.now() - started, encodeMs, gpuMs }
+    return { totalMs: performance.now() - started, encodeMs, dispatches, gpuMs }
   }
 
   /** The layout of a set, kept from its last use. */

@@ -4,7 +4,7 @@ import type { Kernel } from '../kernel.ts'
 import { createBuffers } from '../memory.ts'
 import type { TargetDtype } from '../target.ts'
 import { tuningOf } from '../tuning.ts'
-import type { BufferPlacement } from '../weights/placements.ts'
+import type { WeightStore } from '../weights/weight_store.ts'
 
 /** Where a buffer of weights is bound. */
 export interface WeightSlot {
@@ -26,26 +26,39 @@ export class WeightSlots {
   readonly #unused: GPUBuffer | undefined
 
   /** @throws {TritswapError} `memory` */
-  static async create(gpu: Gpu, placements: readonly BufferPlacement[]): Promise<WeightSlots> {
+  static async create(gpu: Gpu, weights: Pick<WeightStore, 'floatPlacements'>): Promise<WeightSlots> {
     const { slots } = tuningOf(gpu)
     const [unused] = await createBuffers(gpu, 'placeholders', slots > 1 ? [slots * ALIGNMENT] : [])
-    return new WeightSlots(slots, placements, unused)
+    return new WeightSlots(slots, weights, unused)
   }
 
-  private constructor(slots: number, placements: readonly BufferPlacement[], unused: GPUBuffer | undefined) {
+  private constructor(
+    slots: number,
+    weights: Pick<WeightStore, 'floatPlacements'>,
+    unused: GPUBuffer | undefined,
+  ) {
     this.#slots = slots
     this.#unused = unused
-    // Tensors of one kind together, layer after layer: an expert that changes some kinds only fills whole groups.
-    const kindOf = ({ tensor }: BufferPlacement) => tensor.replace(/\d+/g, '')
+    // Tensors of one kind together, layer after layer: an expert that changes some kinds only fills whole groups. Vectors come
+    // apart from matrices, because their deltas are dense as a rule and have another kernel.
     const collator = new Intl.Collator('en', { numeric: true })
-    const kinds = new Map(placements.map((placement) => [placement, kindOf(placement)]))
-    const sorted = [...placements].sort(
-      (a, b) =>
-        collator.compare(kinds.get(a) as string, kinds.get(b) as string) ||
-        collator.compare(a.tensor, b.tensor),
-    )
+    const sorted = weights
+      .floatPlacements()
+      .map(({ placement, shape }) => ({
+        placement,
+        dimensions: shape.length,
+        kind: placement.tensor.replace(/\d+/g, ''),
+      }))
+      .sort(
+        (a, b) =>
+          b.dimensions - a.dimensions ||
+          collator.compare(a.kind, b.kind) ||
+          collator.compare(a.placement.tensor, b.placement.tensor),
+      )
     const last = new Map<TargetDtype, number>()
-    for (const { buffer, dtype } of sorted) {
+    for (const {
+      placement: { buffer, dtype },
+    } of sorted) {
       if (this.#of.has(buffer)) continue
       let group = last.get(dtype)
       if (group === undefined || (slots > 1 && this.#groups[group].length === slots)) {

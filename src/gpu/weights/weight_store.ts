@@ -131,9 +131,12 @@ export class WeightStore {
     return this.#placements.ofTarget.get(target) ?? []
   }
 
-  /** Where merges can change weights. */
-  floatPlacements(): BufferPlacement[] {
-    return [...this.#placements.ofTarget.values()].flat()
+  /** Where merges can change weights, with the shapes of the tensors there. */
+  floatPlacements(): { placement: BufferPlacement; shape: readonly number[] }[] {
+    return [...this.#placements.ofTarget.values()].flat().map((placement) => {
+      const { shape } = this.#tensors.get(placement.tensor) as TritTensor
+      return { placement, shape }
+    })
   }
 
   /**
