@@ -10,6 +10,7 @@ import type { GenerationSettings } from './generation_settings.ts'
 import { isHubName } from './hf.ts'
 import { type HttpOptions, httpSource } from './http.ts'
 import { parseJsonText } from './json.ts'
+import { MAX_REGISTRY_BYTES, REGISTRY_JSON } from './limits.ts'
 import { type RetryPolicy, withRetry } from './retry.ts'
 
 /** One expert. Texts come from the network: show them as text, never as markup. */
@@ -55,12 +56,6 @@ export interface Registry {
   base?: { name?: string; fingerprint?: string }
   experts: RegistryEntry[]
 }
-
-/** Room for more than ten thousand entries with long texts. */
-const MAX_REGISTRY_BYTES = 32 << 20
-
-/** An entry has about 30 values. */
-const REGISTRY_JSON = { depth: 16, values: 2 ** 20 }
 
 /**
  * Checks a registry.

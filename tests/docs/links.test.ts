@@ -13,9 +13,6 @@ const DOCUMENTS = [
   ...(readdirSync(join(ROOT, 'docs'), { recursive: true }) as string[]).map((name) => `docs/${name}`),
 ].filter((name) => name.endsWith('.md'))
 
-/** Recipes for frameworks come with the apps that test them. */
-const ELSEWHERE = ['docs/FRAMEWORKS.md']
-
 /** Addresses in a document that are no URL, without what is in code. */
 function linksOf(document: string): string[] {
   const text = readFileSync(join(ROOT, document), 'utf8').replace(/^```[\s\S]*?^```/gm, '')
@@ -46,7 +43,6 @@ function targetOf(document: string, link: string): { file: string; place: string
 test.each(DOCUMENTS.filter((document) => !document.startsWith('docs/api/')))('links of %s', (document) => {
   for (const link of linksOf(document)) {
     const { file, place } = targetOf(document, link)
-    if (ELSEWHERE.includes(file)) continue
     expect(existsSync(join(ROOT, file)), link).toBe(true)
     if (place !== undefined) expect(placesOf(file), link).toContain(place)
   }
