@@ -22,6 +22,7 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     load: () => import('./check.ts'),
   },
   registry: { summary: 'list the experts of a folder for a page', load: () => import('./registry.ts') },
+  route: { summary: 'say which expert a request is for', load: () => import('./route.ts') },
   merge: { summary: 'make one expert out of several', load: () => import('./merge.ts') },
   compare: { summary: 'show how alike experts are', load: () => import('./compare.ts') },
 }
