@@ -28,7 +28,12 @@ export default defineConfig({
   appType: 'mpa',
   plugins: [emptySite(), ortFiles()],
   worker: { format: 'es' },
-  build: { target: 'es2022', assetsInlineLimit: 0, emptyOutDir: false },
+  build: {
+    target: 'es2022',
+    assetsInlineLimit: 0,
+    emptyOutDir: false,
+    rolldownOptions: { input: ['index.html', 'check.html'] },
+  },
   server: { port: 5173 },
   preview: { port: 5173 },
 })

@@ -10,7 +10,7 @@ const PASSAGE_WORDS = 40
  * Requests of a file: the last user's message of each JSON line, `{"user"}` or `{"messages"}`; of a text, its passages.
  * @throws {TritswapError} `input` naming the line that holds no request
  */
-export async function readRequests(path: string): Promise<string[]> {
+async function readRequests(path: string): Promise<string[]> {
   const text = await readText(path)
   const requests = /\.(jsonl|ndjson|json)$/.test(path) ? requestsIn(text, path) : passagesIn(text)
   if (requests.length > 0) return requests

@@ -1,37 +1,48 @@
-import { parseArgs } from 'node:util'
 import { TritswapError } from '../errors.ts'
 import { centroidTable } from '../route/centroid_table.ts'
 import { centroidsOf } from '../route/centroids.ts'
 import { type Route, type RoutedNames, routeIn, THRESHOLD } from '../route/route.ts'
-import { UsageError } from './command.ts'
+import { jsonOption, newCommand, several, UsageError } from './command.ts'
 import { formatTable } from './format_text.ts'
 import { print, printText } from './print.ts'
 import { readCentroids, readRegistryFiles } from './registry_files.ts'
 import { requestsById } from './requests.ts'
 
-export const help = `
-tritswap route --registry experts.json "turn on the light in the hall"
-tritswap route --registry experts.json --chats sql=sql/test.jsonl --chats tools=tools/test.jsonl --foreign foreign.jsonl
-
+const DESCRIPTION = `
 Says which expert a request is for, or none, as loader.route does: by its likeness to the requests that each expert was made
 for. No expert is loaded, and no model. With --chats it prints how many requests of each expert go where.
-
-  --registry <file>    its index has the centroids (tritswap registry build --requests)
-  --requests <id=file> requests that an expert was made for, in place of what the index has; also of one that is not listed
-  --chats <id=file>    held-out requests of an expert: JSON lines {"user"} or {"messages"}, or a text
-  --foreign <file>     requests that no expert should answer
-  --threshold <score>  what an expert must reach (default: ${THRESHOLD})
-  --json               print the figures as JSON
 `
 
-const options = {
-  registry: { type: 'string' },
-  requests: { type: 'string', multiple: true },
-  chats: { type: 'string', multiple: true },
-  foreign: { type: 'string', multiple: true },
-  threshold: { type: 'string' },
-  json: { type: 'boolean' },
-} as const
+const EXAMPLES = ['tritswap route "turn on the light in the hall" --requests home=chats.jsonl']
+
+export function command() {
+  return newCommand('route', DESCRIPTION, EXAMPLES)
+    .argument('[request...]')
+    .option('--registry <experts.json>', 'its index has the centroids (tritswap registry build --requests)')
+    .option(
+      '--requests <id=file>',
+      'requests that an expert was made for, in place of what the index has; also of one that is not listed',
+      several,
+    )
+    .option(
+      '--chats <id=file>',
+      'held-out requests of an expert: JSON lines {"user"} or {"messages"}, or a text',
+      several,
+    )
+    .option('--foreign <file>', 'requests that no expert should answer', several)
+    .option('--threshold <score>', `what an expert must reach (default: ${THRESHOLD})`)
+    .addOption(jsonOption('routes and figures'))
+    .action(routed)
+}
+
+interface Flags {
+  registry?: string
+  requests?: string[]
+  chats?: string[]
+  foreign?: string[]
+  threshold?: string
+  json?: true
+}
 
 /** The column of requests that are left to the base. */
 const NONE = 'none'
@@ -48,8 +59,7 @@ interface Row {
   error: number
 }
 
-export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({ args: argv, options, allowPositionals: true })
+async function routed(texts: readonly string[], values: Flags): Promise<void> {
   const { registry, chats = [], foreign = [] } = values
   if (registry === undefined && values.requests === undefined)
     throw new UsageError('Cannot route: expected --registry <file> or --requests <id=file>')
@@ -58,14 +68,13 @@ export async function run(argv: string[]): Promise<number> {
     throw new UsageError(`Cannot route: expected a number as --threshold, found ${values.threshold}`)
   const names = await namesOf(registry, values.requests ?? [])
   const route = (text: string) => routeIn(text, names, threshold)
-  for (const text of positionals) {
+  for (const text of texts) {
     if (values.json) printText(JSON.stringify({ text, ...route(text) }, null, 2))
     else show(route(text), text)
   }
   if (chats.length + foreign.length === 0) {
-    if (positionals.length === 0)
-      throw new UsageError('Cannot route: expected a request, --chats or --foreign')
-    return 0
+    if (texts.length === 0) throw new UsageError('Cannot route: expected a request, --chats or --foreign')
+    return
   }
   const rows: Row[] = []
   for (const [from, requests] of await requestsById(chats)) rows.push(rowOf(from, requests, route))
@@ -73,7 +82,6 @@ export async function run(argv: string[]): Promise<number> {
     rows.push(rowOf(NONE, requests, route))
   if (values.json) printText(JSON.stringify({ threshold, rows }, null, 2))
   else printText(confusion(rows))
-  return 0
 }
 
 /** @throws {TritswapError} `input` where nothing can be routed to */

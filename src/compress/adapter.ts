@@ -19,7 +19,8 @@ import { readSafetensors, type StoredTensor } from './safetensors.ts'
 import { savedTensor } from './saved_modules.ts'
 import type { TaskTensor, TaskVector } from './task_vector.ts'
 
-const CONFIG = 'adapter_config.json'
+/** Marks a folder as an adapter's. */
+export const ADAPTER_CONFIG = 'adapter_config.json'
 const WEIGHTS = 'adapter_model.safetensors'
 const PICKLED = 'adapter_model.bin'
 
@@ -32,14 +33,14 @@ const PICKLED = 'adapter_model.bin'
 export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): Promise<TaskVector> {
   const { name } = folder
   const files = await folder.list()
-  if (!files.includes(CONFIG)) {
+  if (!files.includes(ADAPTER_CONFIG)) {
     throw new TritswapError(
       'input',
-      `Cannot open ${name} as an adapter: expected ${CONFIG} and ${WEIGHTS} in it`,
+      `Cannot open ${name} as an adapter: expected ${ADAPTER_CONFIG} and ${WEIGHTS} in it`,
       { fields: { name } },
     )
   }
-  const settings = await readAdapterConfig(await readJson(await folder.open(CONFIG)), name)
+  const settings = await readAdapterConfig(await readJson(await folder.open(ADAPTER_CONFIG)), name)
   if (!files.includes(WEIGHTS)) {
     if (files.includes(PICKLED)) throw pickle(`${name}/${PICKLED}`)
     throw new TritswapError('input', `Cannot open ${name} as an adapter: expected ${WEIGHTS} in it`)

@@ -17,6 +17,7 @@ import { describeBase, describeSources, withSketch } from './provenance.ts'
 import {
   type CompressContext,
   type CompressReport,
+  changeWeights,
   countBytes,
   countWeights,
   type ExpertTexts,
@@ -34,7 +35,14 @@ import {
 import { flatSlices, SLICES_AHEAD } from './slices.ts'
 import { sha256OfSource } from './source_hash.ts'
 import type { TaskTensor, TaskVector } from './task_vector.ts'
-import { type DecomposedPair, decomposePairs, takePairs, termsTensor, termsWithin } from './terms.ts'
+import {
+  type DecomposedTarget,
+  decomposeTargets,
+  type TermsTarget,
+  takeTerms,
+  termsTensor,
+  termsWithin,
+} from './terms.ts'
 import { globalGroups, groupOf, type TernaryMember, ternarize } from './ternarize.ts'
 
 /** A tensor that moved, with what the first pass found. */
@@ -45,6 +53,12 @@ const PASSES = 5
 /** Weights of tensors in work at once: enough to keep threads busy with small tensors, at little memory. */
 const WEIGHTS_AHEAD = 2 ** 24
 
+/** Terms that a task vector has beside its tensors: those to find, and those that are written as they are. */
+export interface OwnTerms {
+  targets: readonly TermsTarget[]
+  found: readonly DecomposedTarget[]
+}
+
 /**
  * Compresses a task vector.
  * @throws {TritswapError} `input` for NaN and infinities (with tensor and index), for options that fit nothing, and
@@ -54,6 +68,7 @@ export async function compressTaskVector(
   task: TaskVector,
   options: RuleOptions & ExpertTexts,
   context: CompressContext,
+  own: OwnTerms = { targets: [], found: [] },
 ): Promise<CompressReport> {
   const { signal } = context
   const rules = rulesFor(task.tensors, options, task.method, task.copies)
@@ -62,18 +77,20 @@ export async function compressTaskVector(
     return rule === undefined ? [] : [{ tensor, rule }]
   })
   for (const { tensor } of chosen) check(tensor)
-  const { pairs, others } = takePairs(chosen)
+  const { targets: taken, others } = takeTerms(chosen)
+  const targets = [...taken, ...own.targets]
   const run = countWeights(
     context,
     others.reduce((sum, { tensor }) => sum + tensor.theta.weights * PASSES, 0) +
-      pairs.reduce((sum, { a, b }) => sum + a.theta.weights + b.theta.weights, 0),
+      targets.reduce((sum, { change }) => sum + changeWeights(change), 0),
   )
 
   // The base is hashed while the passes run; both only read.
   const base = describeBase(task, run, signal)
   base.catch(() => {})
   const { moved, unmoved } = await findMoved(others, run, signal)
-  const { found, unmoved: unmovedPairs } = await decomposePairs(pairs, run, signal)
+  const { found: decomposed, unmoved: unmovedTargets } = await decomposeTargets(targets, run, signal)
+  const found = [...decomposed, ...own.found]
   if (moved.length + found.length === 0) {
     throw new TritswapError(
       'input',
@@ -81,7 +98,8 @@ export async function compressTaskVector(
     )
   }
   const notes = [...task.notes]
-  const onlyVectors = task.method === 'full' && moved.every(({ tensor }) => isVector(tensor.shape))
+  const onlyVectors =
+    task.method === 'full' && found.length === 0 && moved.every(({ tensor }) => isVector(tensor.shape))
   const written = onlyVectors && options.rule !== 'published' ? keptDense(moved, options) : moved
   if (written !== moved) {
     notes.push('Only vectors moved: they are kept as dense deltas (--rule published makes them ternary)')
@@ -91,8 +109,8 @@ export async function compressTaskVector(
   const writer = new TritWriter(spool)
   const tensors = await writeTensors(writer, written, run, signal)
   const sources = await describeSources(task.sources, context.sha256 ?? sha256OfSource)
-  const tableFor = async (kept: readonly DecomposedPair[]) => {
-    const changed = [...moved.map(({ tensor }) => tensor), ...kept.map(({ b }) => b)]
+  const tableFor = async (kept: readonly DecomposedTarget[]) => {
+    const changed = [...moved.map(({ tensor }) => tensor), ...kept]
     const values = kept.length === 0 ? SKETCH_VALUES : sketchValuesFor(targetsOf(changed).length)
     return {
       kind: 'expert' as const,
@@ -109,11 +127,11 @@ export async function compressTaskVector(
       : await termsWithin(found, options.bytes, async (some) =>
           writer.sizeWith(some.map(termsTensor), await tableFor(some)),
         )
-  for (const pair of kept) {
-    const { tensor, section } = termsTensor(pair)
+  for (const target of kept) {
+    const { tensor, section } = termsTensor(target)
     await writer.add(tensor, section)
-    const weights = weightsOf(pair.shape)
-    tensors.push({ name: tensor.name, weights, kept: weights, terms: pair.count })
+    const weights = weightsOf(target.shape)
+    tensors.push({ name: tensor.name, weights, kept: weights, terms: target.count })
   }
   const head = await writer.finish(await tableFor(kept))
   return {
@@ -121,7 +139,7 @@ export async function compressTaskVector(
     bytes: head.length + bytes(),
     tensors,
     empty: tensors.filter(({ kept, scale }) => scale !== undefined && kept === 0).map(({ name }) => name),
-    unmoved: [...unmoved, ...unmovedPairs],
+    unmoved: [...unmoved, ...unmovedTargets],
     skipped: task.tensors.filter((_, i) => rules[i] === undefined).map(({ name }) => name),
     notes,
   }

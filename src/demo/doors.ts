@@ -5,9 +5,9 @@
  * @module
  */
 import { html, render } from 'lit'
-import { bytesToFetch, type DownloadSize, downloadSize } from '../element/download_size.ts'
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
 import { formatBytes } from '../element/units.ts'
+import { bytesToFetch, type DownloadSize, downloadSize } from '../loader/download_size.ts'
 
 /** What the switcher of a door is set to. */
 type Setting = Pick<ExpertSwitcher, 'model' | 'experts'> &
@@ -81,7 +81,7 @@ export function showDoors(place: HTMLElement, search: string): void {
     )
   draw()
   for (const door of DOORS) {
-    void downloadSize(door.setting.model).then((size) => {
+    void downloadSize({ model: door.setting.model }).then((size) => {
       sizes.set(door, size)
       draw()
     })

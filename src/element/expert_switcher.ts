@@ -1,5 +1,5 @@
 import { html, LitElement, type PropertyValues } from 'lit'
-import type { GenerateOptions } from '../loader/index.ts'
+import type { AssetOptions, GenerateOptions } from '../loader/index.ts'
 import { readRegistry } from '../source/registry.ts'
 import { readNumber, readStopStrings, readText } from './attributes.ts'
 import { baseState, noTemplate } from './base_state.ts'
@@ -70,7 +70,8 @@ export class ExpertSwitcher extends LitElement {
   static override properties = {
     model: {},
     experts: {},
-    ort: {},
+    assets: {},
+    blobWorkers: { attribute: 'blob-workers', type: Boolean },
     mode: {},
     prompt: {},
     system: { converter: readText },
@@ -104,10 +105,16 @@ export class ExpertSwitcher extends LitElement {
    */
   declare experts: string
   /**
-   * Folder of onnxruntime-web's files. Only needed where a bundler separated the library from them.
-   * @attr ort
+   * Folder that `tritswap assets` copied the workers and onnxruntime-web's files to. Only needed where a bundler separated
+   * the library from them.
+   * @attr assets
    */
-  declare ort: string
+  declare assets: string
+  /**
+   * Start workers from `blob:` addresses, for pages whose content security policy allows no others.
+   * @attr blob-workers
+   */
+  declare blobWorkers: boolean
   /**
    * `manuscript` goes on from a text, `chat` answers; a chat needs a base whose tokenizer has a chat template.
    * @attr mode
@@ -179,7 +186,8 @@ export class ExpertSwitcher extends LitElement {
     super()
     this.model = ''
     this.experts = ''
-    this.ort = ''
+    this.assets = ''
+    this.blobWorkers = false
     this.mode = 'manuscript'
     this.prompt = ''
     this.maxNewTokens = 120
@@ -256,7 +264,7 @@ export class ExpertSwitcher extends LitElement {
 
   /** Loads the base. Never rejects: `state` and the events `ready` and `error` tell how it went. */
   load(): Promise<void> {
-    return this.state.open(this.model, this.ort || undefined)
+    return this.state.open(this.model, this.#assets())
   }
 
   /**
@@ -295,6 +303,10 @@ export class ExpertSwitcher extends LitElement {
     this.state.stop()
   }
 
+  #assets(): AssetOptions {
+    return { assets: this.assets || undefined, blobWorkers: this.blobWorkers }
+  }
+
   async #loaded(): Promise<void> {
     if (this.state.status === 'idle' || this.state.status === 'loading') await this.load()
   }
@@ -312,7 +324,7 @@ export class ExpertSwitcher extends LitElement {
   protected override willUpdate(changed: PropertyValues<this>): void {
     if (changed.has('experts') && this.experts !== '') void this.#readRegistry(this.experts)
     if (changed.has('model') && this.model !== '' && !this.autoload && this.state.status === 'idle')
-      void this.state.measureDownload(this.model, this.ort || undefined)
+      void this.state.measureDownload(this.model, this.#assets())
     // An element that was removed before its first update has nothing to load for.
     if (changed.has('autoload') && this.autoload && this.isConnected) void this.load()
   }
@@ -511,5 +523,11 @@ export class ExpertSwitcher extends LitElement {
     if (pen === undefined || this.state.status !== 'ready') return
     event.preventDefault()
     void this.state.choose(pen)
+  }
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    'expert-switcher': ExpertSwitcher
   }
 }

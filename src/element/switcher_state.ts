@@ -1,5 +1,7 @@
 import { isAbortError, isTritswapError, TritswapError, toError } from '../errors.ts'
+import { type DownloadSize, downloadSize } from '../loader/download_size.ts'
 import type {
+  AssetOptions,
   EngineStats,
   Expert,
   FetchProgress,
@@ -12,7 +14,6 @@ import { INSECURE } from '../secure_context.ts'
 import type { RegistryEntry } from '../source/registry.ts'
 import { type AskOptions, ChatSession, type Exchange } from './chat_session.ts'
 import { DeviceRestarts } from './device_restarts.ts'
-import { type DownloadSize, downloadSize } from './download_size.ts'
 import { ManuscriptText } from './manuscript_text.ts'
 import {
   basePen,
@@ -225,22 +226,22 @@ export class SwitcherState {
   }
 
   /** Finds out what loading a base would fetch. */
-  async measureDownload(model: string, ort?: string): Promise<void> {
-    this.download = await downloadSize(model, ort)
+  async measureDownload(model: string, assets: AssetOptions = {}): Promise<void> {
+    this.download = await downloadSize({ model, ...assets })
     this.#changed()
   }
 
   /**
    * Loads the base. Resolves when it is ready or has failed; `status` says which.
-   * @param ort - folder of onnxruntime-web's files, if they are not beside the library
+   * @param assets - where the workers and onnxruntime-web's files are, if not beside the library
    */
-  open(model: string, ort?: string): Promise<void> {
+  open(model: string, assets: AssetOptions = {}): Promise<void> {
     if (this.status === 'ready') return Promise.resolve()
-    if (this.status !== 'loading') this.#opened = this.#open(model, ort)
+    if (this.status !== 'loading') this.#opened = this.#open(model, assets)
     return this.#opened
   }
 
-  async #open(model: string, ort?: string): Promise<void> {
+  async #open(model: string, assets: AssetOptions = {}): Promise<void> {
     if (globalThis.isSecureContext === false)
       return this.#fail('unsupported', `Cannot load the base: ${INSECURE}`)
     if (!('gpu' in navigator)) return this.#fail('unsupported', 'This browser has no WebGPU')
@@ -263,7 +264,7 @@ export class SwitcherState {
     }
     try {
       const lease = await leaseLoader(this.#createLoader(), model, {
-        ort,
+        ...assets,
         onProgress,
         onShared: () => this.#rebind(),
         signal: controller.signal,

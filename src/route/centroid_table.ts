@@ -24,7 +24,10 @@ export interface Near {
   similarity: number
 }
 
-/** Centroids whose magnitudes are looked at: in 80,000, the nearest is among the best 256 by signs but for ties. */
+/**
+ * Centroids whose magnitudes are looked at. Of 80,000, one that a request was made like stands far above the others by its
+ * signs; among centroids that are all alike to a request, the nearest may be missed, and none of them fits it.
+ */
 const CANDIDATES = 256
 
 /** Columns that are counted at once: three adders make a number of three bits of seven. */

@@ -1,5 +1,5 @@
 /**
- * What is stored of an expert's requests: up to eight centroids, each of `CENTROID_BYTES`. A value of a centroid is a sign
+ * What is stored of an expert's requests: up to eight centroids of 228 bytes each. A value of a centroid is a sign
  * and a magnitude of two bits; only its direction counts.
  *
  * @module
@@ -15,9 +15,6 @@ export const PLANE_WORDS = DIMS / 32
 
 /** Bits of a magnitude. */
 export const MAGNITUDE_BITS = 2
-
-/** Sign and magnitude of all values. */
-export const CENTROID_BYTES = ((1 + MAGNITUDE_BITS) * DIMS) / 8
 
 /** Requests of one expert that are read, evenly spread over those given. */
 const READ_SAMPLES = 512

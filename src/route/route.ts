@@ -51,6 +51,9 @@ export interface Route {
   why: string
 }
 
+/** Signs alone are like nothing. */
+const HAS_WORDS = /[\p{L}\p{N}]/u
+
 /** Experts that a ranking names, at most. */
 const RANKED = 16
 
@@ -96,7 +99,8 @@ export function routeIn(text: string, names: RoutedNames, threshold = THRESHOLD)
     }),
   )
   const [first] = ranking
-  const chosen = first !== undefined && first.score >= threshold ? first : undefined
+  const fits = first !== undefined && first.score >= threshold && HAS_WORDS.test(text)
+  const chosen = fits ? first : undefined
   return { chosen, ranking, general, threshold, why: reason(first, chosen, general) }
 }
 
