@@ -23,6 +23,7 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandFil
     load: () => import('./check.ts'),
   },
   decode: { summary: 'write an expert as safetensors, or for peft', load: () => import('./decode.ts') },
+  route: { summary: 'say which expert a request is for', load: () => import('./route.ts') },
   merge: { summary: 'make one expert out of several', load: () => import('./merge.ts') },
   compare: { summary: 'show how alike experts are', load: () => import('./compare.ts') },
   assets: { summary: 'copy what the library fetches at run time', load: () => import('./assets.ts') },
