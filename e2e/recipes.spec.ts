@@ -61,7 +61,6 @@ const ALL: readonly Recipe[] = [
     out: 'build',
     extra: EXCLUDE,
   },
-  { name: 'Nuxt', folder: 'nuxt', tool: 'nuxt', build: npmBuild, out: '.output/public', extra: EXCLUDE },
   { name: 'Vite and Vue', folder: 'vue', tool: 'vite', build: npmBuild, out: 'dist', extra: EXCLUDE },
   {
     name: 'Vite and React',
@@ -89,7 +88,7 @@ const ALL: readonly Recipe[] = [
     extra: '`node_modules/tritswap/lib`, whole',
   },
 ]
-/** `ONLY=nuxt` runs some alone. */
+/** `ONLY=next` runs some alone. */
 const ASKED = ALL.filter(({ folder }) => (process.env.ONLY ?? folder).split(',').includes(folder))
 
 let place: string

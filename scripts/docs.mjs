@@ -8,7 +8,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { Application, TSConfigReader, TypeDocReader } from 'typedoc'
+import { Application, ReflectionKind, TSConfigReader, TypeDocReader } from 'typedoc'
 import { bin, root } from './setup.mjs'
 
 const REFERENCE = 'docs/api'
