@@ -35,6 +35,7 @@ async function expertOf(model: string, name: string, ...rules: string[]): Promis
     `${ZOO}/${model}`,
     ...from,
     ...how,
+    '--force',
     '--threads',
     '1',
     '--out',
