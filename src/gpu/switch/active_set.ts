@@ -23,8 +23,6 @@ export interface TensorChange {
   shape: readonly number[]
   /** The span of the journal for what the deltas displace, and the word of it where each delta starts. */
   deltas?: { span: number; starts: readonly number[] }
-  /** The span of the journal for the whole tensor. */
-  saved?: number
 }
 
 /** A set that is on the weights, or on its way there. */
@@ -54,9 +52,6 @@ export function layOut(
           words += journalWords(tensor, placement.dtype)
         }
         change.deltas = { span: spans.push(words * 4) - 1, starts }
-      }
-      if (plan.isWhole) {
-        change.saved = spans.push(Math.ceil(weightsOf(shape) / PER_WORD[placement.dtype]) * 4) - 1
       }
       changes.set(`${plan.target} ${i}`, change)
     }

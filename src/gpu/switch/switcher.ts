@@ -8,6 +8,7 @@ import { createBuffers } from '../memory.ts'
 import { GpuTimer } from '../timer.ts'
 import type { WeightStore } from '../weights/weight_store.ts'
 import { type ActiveSet, layOut, type SetEntry, type TensorChange } from './active_set.ts'
+import { BaseCopies, type NewCopies } from './base_copies.ts'
 import { type ChangeOfSet, DeltaMerge } from './delta_merge.ts'
 import { Journal } from './journal.ts'
 
@@ -25,13 +26,15 @@ export interface SwitchTimings {
 }
 
 /**
- * Makes sets of experts current on one weight store, in place. The weights that a set displaces are kept in its
- * journal, so the base comes back bit for bit.
+ * Makes sets of experts current on one weight store, in place. The weights that sparse changes displace are kept in the journal
+ * of their set; tensors that are changed as a whole are made anew from what the base came as, or from a copy. Either way the
+ * base comes back bit for bit.
  */
 export class Switcher {
   readonly #gpu: Gpu
   readonly #weights: WeightStore
   readonly #experts: ExpertStore
+  readonly #copies: BaseCopies
   readonly #deltas: DeltaMerge
   readonly #whole: WholeMerge
   readonly #submission: WholeSubmission
@@ -40,18 +43,20 @@ export class Switcher {
 
   static async create(options: { gpu: Gpu; weights: WeightStore; experts: ExpertStore }): Promise<Switcher> {
     const { gpu, weights, experts } = options
+    const copies = await BaseCopies.create(gpu, weights)
     const [deltas, whole, submission] = await Promise.all([
       DeltaMerge.create(gpu, weights.dtypes),
-      WholeMerge.create(gpu, weights.dtypes),
+      WholeMerge.create(gpu, weights.dtypes, copies),
       WholeSubmission.create(gpu),
     ])
-    return new Switcher(gpu, weights, experts, deltas, whole, submission)
+    return new Switcher(gpu, weights, experts, copies, deltas, whole, submission)
   }
 
   private constructor(
     gpu: Gpu,
     weights: WeightStore,
     experts: ExpertStore,
+    copies: BaseCopies,
     deltas: DeltaMerge,
     whole: WholeMerge,
     submission: WholeSubmission,
@@ -59,6 +64,7 @@ export class Switcher {
     this.#gpu = gpu
     this.#weights = weights
     this.#experts = experts
+    this.#copies = copies
     this.#deltas = deltas
     this.#whole = whole
     this.#submission = submission
@@ -72,6 +78,11 @@ export class Switcher {
   /** VRAM of the journal. */
   get journalBytes(): number {
     return this.#active?.journal.bytes ?? 0
+  }
+
+  /** VRAM of copies of tensors that are changed as a whole. */
+  get copyBytes(): number {
+    return this.#copies.bytes
   }
 
   /** @throws {TritswapError} as {@link planOf}, if an expert with this table cannot be applied here */
@@ -107,6 +118,7 @@ export class Switcher {
 
   /** Frees everything without restoring the weights: the weight store is destroyed with it. */
   destroy(): void {
+    this.#copies.destroy()
     this.#active?.journal.destroy()
     for (const { expert } of this.current) if (expert.references > 0) expert.release()
     this.#active = undefined
@@ -126,6 +138,7 @@ export class Switcher {
     const retained: ResidentExpert[] = []
     let scratch: GPUBuffer | undefined
     let journal: Journal | undefined
+    let copies: NewCopies | undefined
     let timer: GpuTimer | undefined
     let encodeMs = 0
     const before = this.#active
@@ -137,6 +150,8 @@ export class Switcher {
       )
       const { changes, spans } = layOut(plans, this.#weights)
       journal = await Journal.create(this.#gpu, spans)
+      const whole = Array.from(changes.values()).filter(({ plan }) => plan.isWhole)
+      copies = await this.#copies.reserve(whole.map(({ placement }) => placement))
       const needed = Array.from(changes.values(), ({ plan, shape }) => scratchBytes(plan, shape))
       const bytes = Math.max(0, ...needed)
       if (bytes > 0) [scratch] = await createBuffers(this.#gpu, 'low-rank factors', [bytes])
@@ -147,15 +162,18 @@ export class Switcher {
         (options) => {
           const batch = new Batch(this.#gpu, { ...options, timer })
           timer?.reset()
-          this.#record(batch, before, next, scratch)
+          this.#record(batch, before, next, copies, scratch)
           return batch
         },
         () => this.#experts.arena.moves,
       )
       encodeMs = performance.now() - encodeFrom
+      copies.keep()
+      this.#copies.retain(new Set(whole.map(({ placement }) => placement.tensor)))
       this.#active = entries.length === 0 ? undefined : next
     } catch (error) {
       timer?.destroy()
+      copies?.destroy()
       journal?.destroy()
       for (const expert of retained) expert.release()
       throw error
@@ -172,28 +190,38 @@ export class Switcher {
     return { totalMs: performance.now() - started, encodeMs, gpuMs }
   }
 
-  /** Records the way from one set to the next. */
+  /**
+   * Records the way from one set to the next. Deltas lie on top of changes of the whole tensor: those are applied first, and
+   * where the weights are made anew, what was on them goes by itself.
+   */
   #record(
     batch: Batch,
     before: ActiveSet | undefined,
     next: ActiveSet,
+    copies: NewCopies | undefined,
     scratch: GPUBuffer | undefined,
   ): void {
     const arena = () => this.#experts.arena.buffer
-    for (const key of new Set([...(before?.changes.keys() ?? []), ...next.changes.keys()])) {
-      const from = changeOf(before, before?.changes.get(key))
-      const to = changeOf(next, next.changes.get(key))
-      if (from?.change.saved === undefined && to?.change.saved === undefined) {
-        this.#deltas.record(batch, arena, from, to)
-        continue
-      }
-      // Deltas lie on top of changes of the whole tensor: they are reverted first and applied last.
-      this.#deltas.record(batch, arena, from, undefined)
-      if (from?.change.saved !== undefined) this.#whole.recordRestore(batch, from)
-      if (to?.change.saved !== undefined) this.#whole.recordApply(batch, arena, to, scratch)
+    const keys = new Set([...(before?.changes.keys() ?? []), ...next.changes.keys()])
+    const steps = Array.from(keys, (key) => ({
+      from: changeOf(before, before?.changes.get(key)),
+      to: changeOf(next, next.changes.get(key)),
+    }))
+    const whole = steps.filter(({ from, to }) => isWhole(from) || isWhole(to))
+    for (const { from } of whole) if (!isWhole(from)) this.#deltas.record(batch, arena, from, undefined)
+    copies?.record(batch)
+    for (const { from, to } of whole) {
+      if (isWhole(to)) this.#whole.record(batch, arena, to, !isWhole(from), scratch)
+      else if (from !== undefined) this.#copies.recordBase(batch, from.change.placement)
       this.#deltas.record(batch, arena, undefined, to)
     }
+    for (const { from, to } of steps)
+      if (!isWhole(from) && !isWhole(to)) this.#deltas.record(batch, arena, from, to)
   }
+}
+
+function isWhole(side: ChangeOfSet | undefined): side is ChangeOfSet {
+  return side?.change.plan.isWhole === true
 }
 
 function changeOf(set: ActiveSet | undefined, change: TensorChange | undefined): ChangeOfSet | undefined {
