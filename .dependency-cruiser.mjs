@@ -22,6 +22,7 @@ const MAY_IMPORT = {
   reference: MIDDLE,
   engine: [...MIDDLE, 'rpc', 'fetcher'],
   loader: ALL,
+  openai: ALL,
   element: ALL,
   cli: ALL,
   demo: [...ALL, 'element'],

@@ -5,10 +5,14 @@ import { defineConfig } from 'vite'
 const { version } = JSON.parse(readFileSync(new URL('package.json', import.meta.url), 'utf8'))
 const entry = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
-/** The command line: `dist/cli.js`, with its dependencies left where npm puts them. */
+/**
+ * The command line: `dist/cli.js`, with all in it that it needs, so that the package depends on nothing. What runs models
+ * is left to those who want `eval` and `check`.
+ */
 export default defineConfig({
   define: { __TRITSWAP_VERSION__: JSON.stringify(version) },
   publicDir: false,
+  ssr: { noExternal: true, external: ['@xenova/transformers', 'onnxruntime-web'] },
   build: {
     ssr: true,
     target: 'node20',

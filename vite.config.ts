@@ -2,6 +2,8 @@ import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { defineConfig, type Plugin } from 'vite'
 import { ortFiles } from './scripts/ort_files.ts'
+import { precompressed } from './scripts/precompressed.ts'
+import { siteDocuments } from './scripts/site_documents.ts'
 
 /** Empties `dist/` but for the command line, which `npm run build:cli` puts there. */
 function emptySite(): Plugin {
@@ -26,9 +28,14 @@ export default defineConfig({
   base: './',
   // A plain static host: what is not there is a 404, not the page.
   appType: 'mpa',
-  plugins: [emptySite(), ortFiles()],
+  plugins: [emptySite(), ortFiles(), precompressed(), siteDocuments()],
   worker: { format: 'es' },
-  build: { target: 'es2022', assetsInlineLimit: 0, emptyOutDir: false },
+  build: {
+    target: 'es2022',
+    assetsInlineLimit: 0,
+    emptyOutDir: false,
+    rolldownOptions: { input: ['index.html', 'check.html'] },
+  },
   server: { port: 5173 },
   preview: { port: 5173 },
 })

@@ -1,5 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vite'
+import { ASSETS, libWorkers } from './scripts/lib_workers.ts'
+import { litAnywhere } from './scripts/lit_anywhere.ts'
 import { ortFiles } from './scripts/ort_files.ts'
 
 const entry = (path: string) => fileURLToPath(new URL(path, import.meta.url))
@@ -11,17 +13,18 @@ const entry = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 export default defineConfig({
   base: './',
   publicDir: false,
-  plugins: [ortFiles()],
-  worker: { format: 'es' },
+  plugins: [litAnywhere(), libWorkers(), ortFiles({ folder: ASSETS, fromScripts: `./${ASSETS}` })],
   build: {
     target: 'es2022',
     outDir: 'lib',
+    sourcemap: true,
     lib: {
       entry: {
         tritswap: entry('src/loader/index.ts'),
         element: entry('src/element/define.ts'),
         format: entry('src/format/index.ts'),
         compress: entry('src/compress/index.ts'),
+        openai: entry('src/openai/index.ts'),
       },
       formats: ['es'],
     },

@@ -1,19 +1,17 @@
 """Share of requests that are answered exactly, in torch: the base, an adapter, a checkpoint, or a decoded expert.
 
-A greedy answer is the wanted one where every wanted token, the one that ends it included, is the first choice behind those before
-it: one pass over the wanted answers tells, without generating.
-
 usage: exact_match.py BASE DATA/test.jsonl [--adapter DIR | --checkpoint DIR | --expert FILE.safetensors] [--scale 2] [--limit N]
   --expert: what `tritswap decode` wrote, deltas or LoRA factors; --scale: lora_alpha / r of the adapter
 """
 import argparse
 import json
-import math
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from chats import exact_match, read_examples, score
 
 
 def add_expert(model, path, scale):
@@ -27,16 +25,6 @@ def add_expert(model, path, scale):
             weights[name].add_(value.reshape(weights[name].shape))
     for module, pair in pairs.items():
         weights[f'{module}.weight'].add_(scale * (pair['B'] @ pair['A']))
-
-
-def is_exact(model, tokenizer, row):
-    chat = [{'role': 'user', 'content': row['user']}, {'role': 'assistant', 'content': row['assistant']}]
-    whole = tokenizer.apply_chat_template(chat, tokenize=False).rstrip('\n')
-    request = tokenizer.apply_chat_template(chat[:1], tokenize=False, add_generation_prompt=True)
-    ids = tokenizer(whole, return_tensors='pt')['input_ids']
-    first = len(tokenizer(request)['input_ids'])
-    hidden = model.model(input_ids=ids)[0][0, first - 1 : -1]
-    return bool((model.lm_head(hidden).argmax(-1) == ids[0, first:]).all())
 
 
 @torch.no_grad()
@@ -60,10 +48,9 @@ def main():
         model = PeftModel.from_pretrained(model, a.adapter).merge_and_unload()
     if a.expert:
         add_expert(model, a.expert, a.scale)
-    rows = [json.loads(line) for line in a.data.read_text().splitlines()][: a.limit]
-    share = sum(is_exact(model, tokenizer, row) for row in rows) / len(rows)
-    error = math.sqrt(share * (1 - share) / len(rows))
-    print(json.dumps({'exact': round(share, 4), 'standardError': round(error, 4), 'n': len(rows)}))
+    answers = score(model, read_examples(tokenizer, a.data, a.limit))
+    share, error = exact_match(answers)
+    print(json.dumps({'exact': round(share, 4), 'standardError': round(error, 4), 'n': len(answers)}))
 
 
 if __name__ == '__main__':

@@ -18,5 +18,5 @@ echo "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53  $gguf" |
 
 python "$here/gguf_to_hf.py" "$gguf" "$work/hf"
 python "$here/export_graphs.py" "$work/hf" "$work/graphs"
-node dist/cli.js prepare "$work/graphs" --dtype fp32,fp16 --weights "$gguf" --part 48 --out "$out"
+node dist/cli.js prepare "$work/graphs" --dtype fp32,fp16 --weights "$gguf" --part 48 --out "$out" --force
 cp "$here/smollm2_card.md" "$out/MODEL_CARD.md"

@@ -79,13 +79,13 @@ test.describe
 
     test('the density slider changes the size by keyboard, and what is in hand goes on in it', async () => {
       const before = await size().innerText()
-      await page.getByRole('slider', { name: 'Density' }).press('Home')
+      await page.getByRole('slider', { name: 'How much to keep' }).press('Home')
       await expect(page.locator('trit-workbench output').first()).toHaveText('1 %')
       await expect(size()).toHaveText(/^\d+ kB$/)
       await expect(size()).not.toHaveText(before)
       await expect(card(page, 'my-style').getByText('in hand')).toBeVisible()
       await expect(card(page, 'my-style').getByText(await size().innerText())).toBeVisible()
-      await page.getByRole('slider', { name: 'Alpha' }).press('ArrowRight')
+      await page.getByRole('slider', { name: 'How strong', exact: true }).press('ArrowRight')
       await expect(page.locator('trit-workbench output').last()).toHaveText('× 1.25')
       await expect(card(page, 'my-style').getByText('in hand')).toBeVisible()
       await page.getByRole('button', { name: 'Done' }).click()

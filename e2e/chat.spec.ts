@@ -55,9 +55,7 @@ test('both doors are on the first screen, with the bytes that each fetches', asy
   const workers = readdirSync(join(ROOT, 'dist/assets')).filter((name) => name.startsWith('worker-'))
   const engine = [
     ...workers.map((name) => sizeOf('assets', name)),
-    ...readdirSync(join(ROOT, 'dist/ort'))
-      .filter((name) => name !== 'sizes.json')
-      .map((name) => sizeOf('ort', name)),
+    ...readdirSync(join(ROOT, 'dist/ort')).map((name) => sizeOf('ort', name)),
   ]
   const base = ['weights.trit', 'onnx/model.onnx', 'tokenizer.json'].map((name) =>
     sizeOf('models/demo', name),

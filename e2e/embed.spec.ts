@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { type ConsoleMessage, expect, type Page, test } from '@playwright/test'
@@ -189,7 +189,6 @@ async function buildRecipes(folder: string): Promise<string> {
     logLevel: 'error',
     build: { rollupOptions: { input } },
   })
-  cpSync(join(ROOT, 'lib/ort'), join(folder, 'dist/ort'), { recursive: true })
   return join(folder, 'dist')
 }
 

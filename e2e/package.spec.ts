@@ -3,11 +3,26 @@
  *
  * @module
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { execFile, spawn } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { pathToFileURL } from 'node:url'
+import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { expect, test } from '@playwright/test'
+import ts from 'typescript'
 
 const ROOT = new URL('..', import.meta.url).pathname
 const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
@@ -16,7 +31,7 @@ const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
 
 test('every export has its code and its types', () => {
   const entries = Object.values(exports).filter((entry) => typeof entry === 'object')
-  expect(entries).toHaveLength(4)
+  expect(entries).toHaveLength(5)
   for (const { types, default: code } of entries) {
     expect(existsSync(join(ROOT, types)), types).toBe(true)
     expect(existsSync(join(ROOT, code)), code).toBe(true)
@@ -60,4 +75,110 @@ test('graph surgery comes with attachExperts and with nothing else', () => {
   const [, attach] =
     /import\("\.\/(attach-[^"]+\.js)"\)/.exec([...withImports('tritswap.js').values()].join()) ?? []
   expect(bytesOf(attach!)).toBeGreaterThan(60_000)
+})
+
+test('importing any entry in Node is silent, and only a call says that it takes a browser', async () => {
+  for (const entry of ['tritswap', 'element', 'format', 'compress', 'openai']) {
+    const code = `import(${JSON.stringify(pathToFileURL(join(ROOT, `lib/${entry}.js`)).href)})`
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, ['-e', code])
+    expect({ entry, stdout, stderr }).toEqual({ entry, stdout: '', stderr: '' })
+  }
+  const { ExpertLoader } = await import(pathToFileURL(join(ROOT, 'lib/tritswap.js')).href)
+  await expect(ExpertLoader.create({ model: './m' })).rejects.toMatchObject({ tag: 'unsupported' })
+  expect(await ExpertLoader.availability({ model: './m' })).toMatchObject({ status: 'unavailable' })
+})
+
+test('bundlers find each file that is fetched by its literal address, and no address of a folder', () => {
+  const found = readdirSync(join(ROOT, 'lib'))
+    .filter((name) => name.endsWith('.js'))
+    .flatMap((name) => [
+      ...readFileSync(join(ROOT, 'lib', name), 'utf8').matchAll(/new URL\(([^()]*), import\.meta\.url\)/g),
+    ])
+    .map(([, address]) => JSON.parse(address!) as string)
+  const files = ['engine.js', 'fetcher.js'].concat(
+    readdirSync(join(ROOT, 'lib/assets')).filter((name) => name.startsWith('ort-')),
+  )
+  expect(found.sort()).toEqual(files.map((name) => `./assets/${name}`).sort())
+})
+
+test('the package depends on nothing, and what it imports is in it', () => {
+  const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
+  expect(manifest.dependencies ?? {}).toEqual({})
+  const scripts = ['lib', 'lib/assets'].flatMap((folder) =>
+    readdirSync(join(ROOT, folder))
+      .filter((name) => name.endsWith('.js'))
+      .map((name) => readFileSync(join(ROOT, folder, name), 'utf8')),
+  )
+  // Scripts of the library are not minified to one line: an import stands at the beginning of one.
+  const imported = scripts.flatMap((code) => [
+    ...code.matchAll(/^(?:import|export)[^;]*?from ?"([^"]+)";?$/gm),
+  ])
+  expect(imported.map(([, path]) => path!).filter((path) => !path.startsWith('./'))).toEqual([])
+})
+
+const CONSUMER = `
+import { attachExperts, type Availability, ExpertLoader, isTritswapError } from 'tritswap'
+import { compressCheckpoint } from 'tritswap/compress'
+import type { ExpertSwitcher } from 'tritswap/element'
+import { parseHead } from 'tritswap/format'
+
+const loader: ExpertLoader = await ExpertLoader.create({ model: '/m', assets: '/a' })
+const availability: Availability = await ExpertLoader.availability({ model: '/m' })
+for await (const { text } of loader.generate('x', { maxNewTokens: 3 })) console.log(text satisfies string)
+const element: ExpertSwitcher | null = document.querySelector('expert-switcher')
+await element?.activate('bard')
+// @ts-expect-error no such option
+await ExpertLoader.create({ modle: '/m' })
+console.log(compressCheckpoint, parseHead, isTritswapError, attachExperts, availability)
+`
+
+test('a strict project compiles against its declarations, and checks them', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'tritswap-types-'))
+  try {
+    mkdirSync(join(folder, 'node_modules'))
+    symlinkSync(ROOT, join(folder, 'node_modules/tritswap'), 'dir')
+    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
+    const file = join(folder, 'consumer.ts')
+    writeFileSync(file, CONSUMER)
+    for (const mode of ['Bundler', 'Node16', 'NodeNext'] as const) {
+      const program = ts.createProgram([file], {
+        strict: true,
+        skipLibCheck: false,
+        noEmit: true,
+        target: ts.ScriptTarget.ES2022,
+        lib: ['lib.es2023.d.ts', 'lib.dom.d.ts', 'lib.dom.iterable.d.ts', 'lib.dom.asynciterable.d.ts'],
+        types: [],
+        module: mode === 'Bundler' ? ts.ModuleKind.ESNext : ts.ModuleKind[mode],
+        moduleResolution: ts.ModuleResolutionKind[mode],
+        preserveSymlinks: true,
+      })
+      const wrong = ts.getPreEmitDiagnostics(program)
+      expect(ts.formatDiagnostics(wrong, ts.createCompilerHost({})), mode).toBe('')
+    }
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('npm start says where the page is, also where there is no browser and its port is taken', async () => {
+  const taken = createServer()
+  await new Promise<void>((resolve) => taken.listen(0, 'localhost', resolve))
+  const { port } = taken.address() as { port: number }
+  const child = spawn(process.execPath, ['scripts/start.mjs', '--port', String(port)], { cwd: ROOT })
+  try {
+    let errors = ''
+    child.stderr.setEncoding('utf8').on('data', (text) => {
+      errors += text
+    })
+    const [line] = (await new Promise<string[]>((resolve) => {
+      createInterface(child.stdout).on('line', (text) => text.includes('http') && resolve([text]))
+    })) as [string]
+    const url = /http:\S+/.exec(line)![0]
+    expect(new URL(url).port).not.toBe(String(port))
+    expect(await (await fetch(url)).text()).toContain('<expert-switcher')
+    expect(errors).toBe('')
+  } finally {
+    child.kill()
+    taken.close()
+  }
 })

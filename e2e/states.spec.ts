@@ -48,9 +48,15 @@ test('loading, stopped half way, and gone on with', async ({ page }) => {
   const server = await startStaticServer(DIST, '/', { stall: { 'models/demo/weights.trit': 5_000_000 } })
   try {
     await page.goto(server.url)
+    await page.getByRole('button', { name: 'Load the base' }).click()
     await expect(state(page)).toContainText(/[45]\.\d MB of 11\.0 MB/)
     await look(page, 'loading')
-    await state(page).getByRole('button', { name: 'Stop' }).click()
+    // All that is fetched is said, and there is one way to end it.
+    await expect(state(page)).toContainText(
+      /with the model come [\d.]+ MB of WebAssembly and [\d.]+ MB of scripts/,
+    )
+    await expect(page.getByRole('button', { name: 'Stop' })).toHaveCount(1)
+    await page.getByRole('button', { name: 'Stop' }).click()
     await expect(page.getByRole('heading', { name: 'The base is partly here' })).toBeVisible()
     await expect(state(page)).toContainText(/[45]\.\d MB of 11\.0 MB have arrived/)
     await look(page, 'partial')
@@ -66,6 +72,7 @@ test('an error has one button, and it works', async ({ page }) => {
   let there = false
   await page.route('**/models/**', (route) => (there ? route.continue() : route.fulfill({ status: 404 })))
   await page.goto('./')
+  await page.getByRole('button', { name: 'Load the base' }).click()
   await expect(page.getByRole('alert')).toContainText('The base could not be loaded')
   await expect(page.getByRole('alert')).toContainText('Cannot open')
   await look(page, 'error')
@@ -79,7 +86,7 @@ test('a registry that lists nothing, and one that cannot be read', async ({ page
   let answer: { status: number; json?: object } = { status: 200, json: { version: 1, experts: [] } }
   await page.route('**/experts/experts.json', (route) => route.fulfill(answer))
   await page.goto('./')
-  await expect(page.getByText('No experts are listed here yet.')).toBeVisible()
+  await expect(page.getByText('No pens are listed here yet.')).toBeVisible()
   await expect(page.getByRole('radio')).toHaveCount(1)
   await look(page, 'empty-registry')
   answer = { status: 404 }
@@ -160,7 +167,7 @@ test.describe
       await pen(page, 'Bard').check()
       await expect(card(page, 'Bard')).toContainText('in hand')
       await pen(page, 'Base').check()
-      await expect(card(page, 'Bard')).toContainText('in VRAM')
+      await expect(card(page, 'Bard')).toContainText('ready')
       await context.setOffline(true)
       await expect(page.locator('trit-pen-choice').getByRole('status')).toContainText('Offline.')
       await expect(card(page, 'Austen').locator('.place')).toHaveText('offline')
@@ -173,14 +180,14 @@ test.describe
       await page.getByRole('button', { name: 'Write' }).click()
       await expect(page.getByRole('button', { name: 'Write' })).toBeVisible()
       await context.setOffline(false)
-      await expect(card(page, 'Austen').locator('.place')).toHaveText('network')
+      await expect(card(page, 'Austen').locator('.place')).toHaveText('to fetch')
       await expect(page.getByText('Offline.')).toHaveCount(0)
     })
 
     test('what was fetched once is on this device at the next visit', async () => {
       await page.reload()
       await expect(card(page, 'Bard')).toContainText('on this device')
-      await expect(card(page, 'Austen').locator('.place')).toHaveText('network')
+      await expect(card(page, 'Austen').locator('.place')).toHaveText('to fetch')
       await ready(page)
     })
 

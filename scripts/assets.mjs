@@ -96,6 +96,8 @@ function tritswap(...words) {
   const { status, stdout } = spawnSync(process.execPath, [join(root, 'dist/cli.js'), ...words.map(String)], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
+    // What it writes is made again each time.
+    env: { ...process.env, TRITSWAP_FORCE: '1' },
     encoding: 'utf8',
     maxBuffer: 1 << 28,
   })

@@ -1,17 +1,17 @@
 /**
- * Writes what is generated from docstrings: the API reference in `docs/api` and `custom-elements.json`. With `--check` it
- * writes nothing and fails where they are not what the sources say.
+ * Writes what is generated from docstrings: the API reference in `docs/api`, `custom-elements.json`, and the element's types
+ * for JSX and Vue in `types`. With `--check` it writes nothing and fails where they are not what the sources say.
  *
  * @module
  */
+import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { Application, ReflectionKind, TSConfigReader, TypeDocReader } from 'typedoc'
-import { root } from './setup.mjs'
+import { Application, TSConfigReader, TypeDocReader } from 'typedoc'
+import { bin, root } from './setup.mjs'
 
 const REFERENCE = 'docs/api'
-const MANIFEST = 'custom-elements.json'
 
 const app = await Application.bootstrapWithPlugins({ options: join(root, 'typedoc.json') }, [
   new TypeDocReader(),
@@ -19,9 +19,25 @@ const app = await Application.bootstrapWithPlugins({ options: join(root, 'typedo
 ])
 const project = await app.convert()
 if (project === undefined) process.exit(1)
+ownFirst(project)
 
-const files = { ...(await reference(project)), [MANIFEST]: `${JSON.stringify(manifest(project), null, 2)}\n` }
+const files = { ...(await reference(project)), ...(await element()) }
 process.exitCode = process.argv.includes('--check') ? check(files) : write(files)
+
+/**
+ * Puts what a module's own file declares before what it passes on: pages begin with what people came for.
+ *
+ * @param {import('typedoc').ProjectReflection} project
+ */
+function ownFirst(project) {
+  for (const module of project.getReflectionsByKind(ReflectionKind.Module)) {
+    const file = project.getSymbolIdFromReflection(module)?.fileName
+    /** @param {import('typedoc').Reflection} reflection */
+    const isOther = (reflection) => Number(project.getSymbolIdFromReflection(reflection)?.fileName !== file)
+    const { groups = [] } = /** @type {import('typedoc').DeclarationReflection} */ (module)
+    for (const group of groups) group.children.sort((a, b) => isOther(a) - isOther(b))
+  }
+}
 
 /** The reference by path. @param {import('typedoc').ProjectReflection} project */
 async function reference(project) {
@@ -40,106 +56,25 @@ async function reference(project) {
   }
 }
 
-/** The element for editors and frameworks (custom-elements-manifest, schema 1.0.0). @param {import('typedoc').ProjectReflection} project */
-function manifest(project) {
-  const element = project
-    .getReflectionsByKind(ReflectionKind.Class)
-    .find(({ name }) => name === 'ExpertSwitcher')
-  if (element === undefined) throw new Error('Cannot find the class ExpertSwitcher')
-  const { children = [], comment } = /** @type {import('typedoc').DeclarationReflection} */ (element)
-  const own = children.filter(({ flags, inheritedFrom }) => !flags.isStatic && inheritedFrom === undefined)
-  const fields = own.filter(
-    ({ kind }) => kind === ReflectionKind.Property || kind === ReflectionKind.Accessor,
-  )
-  const methods = own.filter(({ kind }) => kind === ReflectionKind.Method)
-  /** `name - what it is`, or `name {type} what it is`. @param {`@${string}`} tag */
-  const listed = (tag) =>
-    (comment?.getTags(tag) ?? []).map(({ content }) => {
-      const [, name, type, description] =
-        /^(\S+)(?:\s+\{(.*?)\})?\s+(?:- )?(.*)$/s.exec(textOf(content)) ?? []
-      return { name, ...(type && { type: { text: type } }), description: oneLine(description ?? '') }
-    })
+/** The element for editors and frameworks, by path: of its docstrings, by the analyzer of custom elements. */
+async function element() {
+  // Below the root: the analyzer takes no other folder.
+  const folder = '.cache/element'
+  mkdirSync(join(root, folder), { recursive: true })
+  const args = ['analyze', '--config', 'custom-elements-manifest.config.mjs', '--quiet', '--outdir', folder]
+  execFileSync(bin('custom-elements-manifest'), args, {
+    cwd: root,
+    env: { ...process.env, ELEMENT_TYPES: folder },
+    stdio: ['ignore', 'ignore', 'inherit'],
+    shell: process.platform === 'win32',
+  })
+  /** @param {string} name */
+  const read = (name) => readFileSync(join(root, folder, name), 'utf8')
   return {
-    schemaVersion: '1.0.0',
-    modules: [
-      {
-        kind: 'javascript-module',
-        path: 'lib/element.js',
-        declarations: [
-          {
-            kind: 'class',
-            customElement: true,
-            tagName: 'expert-switcher',
-            name: element.name,
-            description: oneLine(textOf(comment?.summary ?? [])),
-            attributes: fields.flatMap((field) =>
-              commentOf(field)
-                .getTags('@attr')
-                .map(({ content }) => ({
-                  name: textOf(content),
-                  fieldName: field.name,
-                  type: { text: typeOf(field) },
-                  description: summaryOf(field),
-                })),
-            ),
-            members: [
-              ...fields.map((field) => ({
-                kind: 'field',
-                name: field.name,
-                type: { text: typeOf(field) },
-                description: summaryOf(field),
-              })),
-              ...methods.map((method) => ({
-                kind: 'method',
-                name: method.name,
-                parameters: (method.signatures?.[0]?.parameters ?? []).map(({ name, type }) => ({
-                  name,
-                  type: { text: String(type) },
-                })),
-                return: { type: { text: String(method.signatures?.[0]?.type) } },
-                description: summaryOf(method),
-              })),
-            ],
-            events: listed('@fires'),
-            slots: listed('@slot'),
-            cssParts: listed('@csspart'),
-            cssProperties: listed('@cssprop'),
-          },
-        ],
-        exports: [
-          { kind: 'js', name: element.name, declaration: { name: element.name } },
-          { kind: 'custom-element-definition', name: 'expert-switcher', declaration: { name: element.name } },
-        ],
-      },
-    ],
+    'custom-elements.json': read('custom-elements.json'),
+    'types/jsx.d.ts': read('jsx.d.ts'),
+    'types/vue.d.ts': read('vue.d.ts'),
   }
-}
-
-/** @param {import('typedoc').DeclarationReflection} reflection */
-function commentOf({ name, comment, getSignature, signatures }) {
-  const found = comment ?? getSignature?.comment ?? signatures?.[0]?.comment
-  if (found === undefined) throw new Error(`Cannot describe ${name}: it has no docstring`)
-  return found
-}
-
-/** @param {import('typedoc').DeclarationReflection} reflection */
-function typeOf({ type, getSignature }) {
-  return String(type ?? getSignature?.type)
-}
-/** @param {import('typedoc').DeclarationReflection} reflection */
-function summaryOf(reflection) {
-  return oneLine(textOf(commentOf(reflection).summary))
-}
-/** @param {readonly import('typedoc').CommentDisplayPart[]} parts */
-function textOf(parts) {
-  return parts
-    .map(({ text }) => text)
-    .join('')
-    .trim()
-}
-/** @param {string} text */
-function oneLine(text) {
-  return text.replace(/\s+/g, ' ')
 }
 
 /** @param {Record<string, string>} files */

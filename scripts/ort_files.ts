@@ -1,34 +1,44 @@
-import { copyFileSync, createReadStream, mkdirSync, statSync, writeFileSync } from 'node:fs'
+import { copyFileSync, createReadStream, mkdirSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import { defaultClientConditions, type Plugin } from 'vite'
 
-/** The files of onnxruntime-web that the engine worker loads at run time, from `ort/` and never a CDN. */
+/** The files of onnxruntime-web that the engine worker loads at run time, never from a CDN. */
 const ORT_FILES = ['ort-wasm-simd-threaded.asyncify.mjs', 'ort-wasm-simd-threaded.asyncify.wasm']
 const ORT_TYPES: Record<string, string> = { mjs: 'text/javascript', wasm: 'application/wasm' }
 
-/** Sizes of what an engine fetches besides its base, for pages that say so before. */
-const SIZES = 'sizes.json'
-/** The chunks of the workers that load a base. */
-const WORKERS = /(^|\/)worker-[^/]+\.js$/
+export interface OrtPlace {
+  /** Folder of the build that gets the files. */
+  folder: string
+  /** The same as seen from the scripts of the build. */
+  fromScripts: string
+  /** Whether this build copies them; another one may have done so. */
+  copies: boolean
+}
 
-/** Serves onnxruntime-web's wasm files in development and copies them into the build, with {@link SIZES}. */
-export function ortFiles(): Plugin {
+/** Serves onnxruntime-web's files in development, and copies them into the build. */
+export function ortFiles({
+  folder = 'ort',
+  fromScripts = `../${folder}`,
+  copies = true,
+}: Partial<OrtPlace> = {}): Plugin {
   const require = createRequire(import.meta.url)
   // Resolved from transformers.js: the copy that it runs is the one whose wasm fits.
   const transformers = createRequire(require.resolve('@xenova/transformers'))
   const source = dirname(transformers.resolve('onnxruntime-web/ort-wasm-simd-threaded.asyncify.wasm'))
   let outDir = ''
-  const wasm = ORT_FILES.reduce((sum, name) => sum + statSync(join(source, name)).size, 0)
   return {
     name: 'tritswap:ort-files',
     // The build of onnxruntime-web that does not carry its wasm: else the bundler emits a second copy of 27 MB.
-    config: ({ build }, { command }) => ({
-      resolve: { conditions: ['onnxruntime-web-use-extern-wasm', ...defaultClientConditions] },
-      define: {
-        __TRITSWAP_ORT__: JSON.stringify(command === 'serve' ? '/ort/' : build?.lib ? './ort/' : '../ort/'),
-      },
-    }),
+    config: (_config, { command }) => {
+      const [glue, wasm] = ORT_FILES.map((name) =>
+        JSON.stringify(`${command === 'serve' ? '/ort' : fromScripts}/${name}`),
+      )
+      return {
+        resolve: { conditions: ['onnxruntime-web-use-extern-wasm', ...defaultClientConditions] },
+        define: { __TRITSWAP_ORT_GLUE__: glue, __TRITSWAP_ORT_WASM__: wasm },
+      }
+    },
     configResolved(config) {
       outDir = resolve(config.root, config.build.outDir)
     },
@@ -36,10 +46,6 @@ export function ortFiles(): Plugin {
       // Before Vite's own middleware, which would transform the .mjs as a module of the project.
       server.middlewares.use((request, response, next) => {
         const name = /\/ort\/([^/?]+)(\?|$)/.exec(request.url ?? '')?.[1]
-        if (name === SIZES) {
-          response.setHeader('Content-Type', 'application/json')
-          return void response.end(JSON.stringify({ wasm }))
-        }
         if (name === undefined || !ORT_FILES.includes(name)) return next()
         response.setHeader(
           'Content-Type',
@@ -49,12 +55,10 @@ export function ortFiles(): Plugin {
         createReadStream(join(source, name)).pipe(response)
       })
     },
-    writeBundle(_options, bundle) {
-      const workers = Object.keys(bundle).filter((name) => WORKERS.test(name))
-      const scripts = workers.reduce((sum, name) => sum + statSync(join(outDir, name)).size, 0)
-      mkdirSync(join(outDir, 'ort'), { recursive: true })
-      for (const name of ORT_FILES) copyFileSync(join(source, name), join(outDir, 'ort', name))
-      writeFileSync(join(outDir, 'ort', SIZES), JSON.stringify({ wasm, scripts }))
+    writeBundle() {
+      if (!copies) return
+      mkdirSync(join(outDir, folder), { recursive: true })
+      for (const name of ORT_FILES) copyFileSync(join(source, name), join(outDir, folder, name))
     },
   }
 }

@@ -50,7 +50,7 @@ export function bin(name) {
 export async function ensureDependencies() {
   if (installed()) return
   console.log('Installing the packages of package-lock.json (npm ci) ...')
-  const code = await run('npm', ['ci', '--no-audit', '--no-fund'])
+  const code = await run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'])
   if (code !== 0) {
     console.error(`Cannot install the packages: npm ci ended with code ${code}; its output is above`)
     process.exit(code)

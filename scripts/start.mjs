@@ -3,8 +3,12 @@
  *
  * @module
  */
+import { spawn } from 'node:child_process'
+import { parseArgs } from 'node:util'
 import { bin, ensureDependencies, isStale, run } from './setup.mjs'
 
+/** The port is taken if it is free, else the next one that is. */
+const { values } = parseArgs({ options: { port: { type: 'string', default: '5173' } } })
 const SOURCES = ['src', 'shaders', 'public', 'index.html', 'vite.config.ts', 'package-lock.json']
 
 await ensureDependencies()
@@ -12,5 +16,18 @@ if (isStale('dist/index.html', SOURCES)) {
   const code = await run(bin('vite'), ['build', '--logLevel', 'warn'])
   if (code !== 0) process.exit(code)
 }
-console.log('The page opens at http://localhost:5173/ (or the next free port, printed below). Ctrl+C ends.')
-process.exit(await run(bin('vite'), ['preview', '--port', '5173', '--open', ...process.argv.slice(2)]))
+const { preview } = await import('vite')
+const server = await preview({ preview: { port: Number(values.port) }, logLevel: 'silent' })
+const [url] = server.resolvedUrls?.local ?? []
+console.log(`The page is at ${url} (Ctrl+C ends)`)
+if (url !== undefined && process.stdout.isTTY) openInBrowser(url)
+
+/** Opens an address where there is a browser; the address is printed for those who have none. @param {string} url */
+function openInBrowser(url) {
+  const [command, ...args] = { darwin: ['open'], win32: ['cmd', '/c', 'start', ''] }[
+    /** @type {string} */ (process.platform)
+  ] ?? ['xdg-open']
+  spawn(command, [...args, url], { stdio: 'ignore', detached: true })
+    .on('error', () => {})
+    .unref()
+}

@@ -43,7 +43,7 @@ struct SliceEntry {
 /// A cursor where applied stream `i` continues.
 fn resume(i: u32, block_id: u32) -> Cursor {
   let stream = params.reverted + i;
-  let end = arena[params.streams[stream].index + 2u * block_id + 2u];
+  let end = arena[index_of(stream) + 2u * block_id + 2u];
   var cursor = cursor_at(code_of(stream), end - u32(progress[i].left), end);
   cursor.next = progress[i].next;
   return cursor;
@@ -72,7 +72,7 @@ fn add_entry(entry: SliceEntry, value: f32) {
 /// Adds ternary applied stream `i` to the sums of a slice.
 fn add_ternary(i: u32, block_id: u32, tile: Tile, slice: Slice) {
   let stream = params.reverted + i;
-  let value = params.streams[stream].value;
+  let value = value_in(stream);
   let entries = entries_of(stream, block_id);
   var cursor = resume(i, block_id);
   var rank = progress[i].rank;
@@ -106,7 +106,7 @@ fn settle(entry: SliceEntry, is_last: bool, own: f32, start: u32, raw: u32, pend
 /// Settles ternary applied stream `i` in a slice.
 fn settle_ternary(i: u32, is_last: bool, block_id: u32, tile: Tile, slice: Slice) {
   let stream = params.reverted + i;
-  let value = params.streams[stream].value;
+  let value = value_in(stream);
   let entries = entries_of(stream, block_id);
   var cursor = resume(i, block_id);
   var rank = progress[i].rank;
@@ -132,8 +132,8 @@ fn settle_ternary(i: u32, is_last: bool, block_id: u32, tile: Tile, slice: Slice
 /// The delta of a dense stream at a position.
 fn dense_delta(stream: u32, tile: Tile, position: u32) -> f32 {
   let flat = flat_at(tile, f32(position));
-  let value = params.streams[stream].value;
-  return value * dense_at(params.streams[stream].code.words, params.streams[stream].codec, flat);
+  let value = value_in(stream);
+  return value * dense_at(code_of(stream).words, codec_of(stream), flat);
 }
 
 fn add_dense(i: u32, tile: Tile, slice: Slice) {
@@ -172,7 +172,7 @@ fn blend(
   let tile = tile_of(block_id);
   // Only the last stream with an entry at a weight has journaled it; what the others wrote there is overwritten.
   for (var stream = 0u; stream < min(params.reverted, MAX_STREAMS); stream++) {
-    if (params.streams[stream].codec == TERNARY) {
+    if (codec_of(stream) == TERNARY) {
       revert_entries(stream, block_id, tile);
     } else {
       revert_dense(stream, block_id, tile);
@@ -181,8 +181,8 @@ fn blend(
   let applied = min(params.applied, MAX_STREAMS);
   if (applied == 0u) { return; }
   for (var i = 0u; i < applied; i++) {
-    if (params.streams[params.reverted + i].codec == TERNARY) {
-      let at = params.streams[params.reverted + i].index + 2u * block_id;
+    if (codec_of(params.reverted + i) == TERNARY) {
+      let at = index_of(params.reverted + i) + 2u * block_id;
       progress[i] = Progress(i32(arena[at + 2u] - arena[at]), 0.0, 0u);
     }
   }
@@ -191,7 +191,7 @@ fn blend(
     let slice = Slice(first, min(first + SLICE, tile.area));
     for (var word = 0u; word < SLICE / 16u; word++) { settled[word] = 0u; }
     for (var i = 0u; i + 1u < applied; i++) {
-      if (params.streams[params.reverted + i].codec == TERNARY) {
+      if (codec_of(params.reverted + i) == TERNARY) {
         add_ternary(i, block_id, tile, slice);
       } else {
         add_dense(i, tile, slice);
@@ -199,7 +199,7 @@ fn blend(
     }
     for (var left = applied; left > 0u; left--) {
       let i = left - 1u;
-      if (params.streams[params.reverted + i].codec == TERNARY) {
+      if (codec_of(params.reverted + i) == TERNARY) {
         settle_ternary(i, left == applied, block_id, tile, slice);
       } else {
         settle_dense(i, left == applied, block_id, tile, slice);

@@ -9,8 +9,8 @@
 fn delta_at(flat: u32) -> f32 {
   var sum = 0.0;
   for (var i = 0u; i < params.applied; i++) {
-    let stream = params.streams[params.reverted + i];
-    let delta = stream.value * dense_at(stream.code.words, stream.codec, flat);
+    let stream = params.reverted + i;
+    let delta = value_in(stream) * dense_at(code_of(stream).words, codec_of(stream), flat);
     sum = select(sum + delta, delta, i == 0u);
   }
   return sum;
@@ -22,10 +22,10 @@ fn dense(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
+  let word = start_job(group, groups) * 64u + lane;
   // Every tile has the invocations of the largest one, so some of those at the edges have no work.
   let area = min(params.tile_rows, params.rows) * min(params.tile_cols, params.cols);
   let words = (area + PER_WORD - 1u) / PER_WORD;
-  let word = (group.x + group.y * groups.x) * 64u + lane;
   let block_id = params.first_block + word / words;
   if (block_id >= params.end_block) { return; }
   let tile = tile_of(block_id);

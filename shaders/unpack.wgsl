@@ -12,15 +12,17 @@ fn unpack(
   let block_id = block_of(group, groups, lane);
   if (block_id >= params.end_block) { return; }
   let tile = tile_of(block_id);
-  let stream = params.streams[0];
-  if (stream.codec == TERNARY) {
-    let decoder = decoder_of(stream.code);
+  let value = value_in(0u);
+  let code = code_of(0u);
+  let codec = codec_of(0u);
+  if (codec == TERNARY) {
+    let decoder = decoder_of(code);
     var cursor = open(0u, block_id);
     while (more(cursor)) {
       if (step(&cursor, decoder) & (cursor.position < f32(tile.area))) {
         let element = element_at(tile, cursor.position);
         let raw = load(element);
-        store(element, raw, raw_of(value_of(raw) + signed_value(stream.value, cursor.negative)));
+        store(element, raw, raw_of(value_of(raw) + signed_value(value, cursor.negative)));
       }
     }
     return;
@@ -29,9 +31,8 @@ fn unpack(
     let element = element_at(tile, f32(position));
     let raw = load(element);
     let flat = flat_at(tile, f32(position));
-    var value = 0.0;
-    if (stream.codec == TERMS) { value = term_entry_at(stream.code, flat); }
-    else { value = dense_at(stream.code.words, stream.codec, flat); }
-    store(element, raw, raw_of(value_of(raw) + stream.value * value));
+    var entry = 0.0;
+    if (codec == TERMS) { entry = term_entry_at(code, flat); } else { entry = dense_at(code.words, codec, flat); }
+    store(element, raw, raw_of(value_of(raw) + value * entry));
   }
 }

@@ -5,19 +5,12 @@
  * `VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json npm start`.
  */
 import { writeFile } from 'node:fs/promises'
-import { create, globals } from 'webgpu'
-import { requestGpu } from '../../src/gpu/index.ts'
 import { runBench } from '../kernels/cases.ts'
 import { optionsOrHelp, report } from '../kernels/options.ts'
+import { nodeGpu } from './node_gpu.ts'
 
 const { bench, json } = optionsOrHelp('npm start --', false)
-Object.assign(globalThis, globals)
-Object.defineProperty(globalThis, 'navigator', {
-  value: { gpu: create(['enable-dawn-features=allow_unsafe_apis']) },
-  configurable: true,
-})
-
-const gpu = await requestGpu()
+const gpu = await nodeGpu()
 const result = await runBench(gpu, bench, (done) => console.log(report(done)))
 const { description, vendor, software } = result.adapter
 console.log(

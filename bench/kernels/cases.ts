@@ -25,6 +25,7 @@ import arithmeticF16 from './arithmetic_f16.wgsl?raw'
 import arithmeticF32 from './arithmetic_f32.wgsl?raw'
 import denseAdd from './dense_add.wgsl?raw'
 import denseAddScalar from './dense_add_scalar.wgsl?raw'
+import { randomEntries } from './random_entries.ts'
 
 export interface BenchOptions {
   /** Weights of the one matrix; rounded down to a multiple of 4096 columns. */
@@ -144,7 +145,7 @@ async function runConfiguration(
     note(name, gpuMs ?? performance.now() - from)
   }
   const change = async (name: string, set: SetEntry[]) => {
-    const { gpuMs, totalMs } = await switcher.apply(set)
+    const { gpuMs, totalMs } = await switcher.apply(set, { timed: true })
     note(name, gpuMs ?? totalMs)
   }
   for (let round = 0; round < rounds; round++) {
@@ -220,21 +221,4 @@ async function container(
   )
   const head = await parseHead(file, 'bench')
   return { head, payload: file.subarray(head.headBytes) }
-}
-
-function randomEntries(weights: number, density: number, seed: number): TernaryEntries {
-  let state = Math.imul(seed + 1, 0x9e3779b1) | 1
-  const indices = new Uint32Array(weights)
-  const negative = new Uint8Array(weights)
-  const below = density * 2 ** 32
-  let count = 0
-  for (let i = 0; i < weights; i++) {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    if (state >>> 0 >= below) continue
-    indices[count] = i
-    negative[count++] = Math.imul(state, 0x2545f491) >>> 31
-  }
-  return { indices: indices.slice(0, count), negative: negative.slice(0, count) }
 }

@@ -1,5 +1,6 @@
 import { Tensor } from '@xenova/transformers'
-import { graphPath, moduleOf } from '../../src/model/graph_files.ts'
+import { moduleOf } from '../../src/model/graph_files.ts'
+import { graphPath } from '../../src/model/graph_path.ts'
 import { type GpuTensor, hoistedSession, type OrtSession } from '../../src/model/hoisted_session.ts'
 import { OnnxGraph } from '../../src/onnx/index.ts'
 import { type BoundExperts, ReferenceBase, ReferenceWeights, readExpert } from '../../src/reference/index.ts'

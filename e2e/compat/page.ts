@@ -433,7 +433,6 @@ const more = {
       model: job.folder,
       subfolder: job.graph,
       dtype: job.dtype,
-      ort: ORT,
     })
     const expertOf = await loader.load(expert)
     const base = Array.from(await loader.logits(prompt))
@@ -458,7 +457,7 @@ const more = {
   /** The error of opening what cannot be opened. */
   async refusal(options: LoaderOptions) {
     try {
-      await ExpertLoader.create({ ort: ORT, ...options })
+      await ExpertLoader.create(options)
     } catch (error) {
       return { tag: isTritswapError(error) ? error.tag : undefined, message: (error as Error).message }
     }

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Row } from './run.ts'
 
 /** docs/COMPATIBILITY.md: one table for each model, what is left out below it. */
@@ -6,7 +8,9 @@ export function compatibilityPage(rows: readonly Row[]): string {
   const count = (verdict: string) => rows.filter((row) => row.verdict === verdict).length
   return `# Compatibility
 
-Written by \`npm run compat\`; edits are lost. Every graph is prepared twice, by \`tritswap prepare\` and in the browser,
+${readFileSync(join(import.meta.dirname, 'does_it_work.md'), 'utf8')}## What was compared
+
+Written by \`npm run compat\`; edits are lost (the part above is \`e2e/compat/does_it_work.md\`). Every graph is prepared twice, by \`tritswap prepare\` and in the browser,
 and each expert is applied uncompressed and compressed (density 0.2, alpha 2), reverted, and checked to have left every
 bit as it was: merged into float weights (4-bit ones are dequantized at load), and in lines of their own by \`side\` or
 \`input\` beside the weights, which then stay 4-bit in q4 graphs. Numbers are the largest difference of outputs in units of their range: of \`base\` to the plain session of
@@ -45,7 +49,7 @@ function section(model: string, rows: readonly Row[]): string {
     messages.set(message, [...(messages.get(message) ?? []), row])
   }
   const notes = Array.from(messages, ([message, about]) => `- ${subjectOf(about)}: ${message}`)
-  return `## ${model}
+  return `### ${model}
 
 ${table.map((cells) => `| ${cells.join(' | ')} |`).join('\n')}
 ${notes.length === 0 ? '' : `\n${notes.join('\n')}\n`}`

@@ -98,7 +98,7 @@ const harness = {
   written: 0,
 
   async open(options: Partial<LoaderOptions> = {}) {
-    loader = await ExpertLoader.create({ model: '/models/demo', ort: ORT, ...options })
+    loader = await ExpertLoader.create({ model: '/models/demo', ...options })
     return loader.info
   },
 

@@ -6,8 +6,11 @@ import { LONG } from './tier.ts'
 export const pen = (page: Page, label: string) => page.getByRole('radio', { name: label, exact: true })
 export const card = (page: Page, label: string) => page.locator('.pen', { has: pen(page, label) })
 
-/** Waits until the base is in VRAM. */
+/** Loads the base, unless the page does it by itself, and waits until it is in VRAM. */
 export async function ready(page: Page): Promise<void> {
+  // A page may define the element late.
+  await page.waitForFunction(() => typeof document.querySelector('expert-switcher')?.load === 'function')
+  await page.evaluate(() => document.querySelector('expert-switcher')!.load())
   await expect(page.locator('trit-manuscript')).toBeVisible({ timeout: 120_000 })
 }
 

@@ -32,6 +32,8 @@ const STATES = [
   'device-lost',
   'skills',
   'chat',
+  'first',
+  'own',
 ] as const
 
 export async function look(page: Page, state: (typeof STATES)[number]): Promise<void> {

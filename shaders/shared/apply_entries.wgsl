@@ -11,7 +11,7 @@ fn apply_entry(entry: Entry, start: u32, value: f32, raw: u32, pending: ptr<func
 
 /// Adds a ternary stream to the weights of one block and journals the weights it displaces.
 fn apply_entries(stream: u32, block_id: u32, tile: Tile) {
-  let value = params.streams[stream].value;
+  let value = value_in(stream);
   let entries = entries_of(stream, block_id);
   var cursor = open(stream, block_id);
   var rank = 0u;

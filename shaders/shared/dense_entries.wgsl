@@ -13,5 +13,5 @@ fn dense_before(block_id: u32) -> u32 {
 
 /// First journal word of a dense stream in a block.
 fn dense_start(stream: u32, block_id: u32) -> u32 {
-  return params.streams[stream].journal + journal_start(dense_before(block_id), block_id);
+  return journal_of(stream) + journal_start(dense_before(block_id), block_id);
 }

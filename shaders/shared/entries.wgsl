@@ -22,7 +22,7 @@ struct Entry {
 fn entries_of(stream: u32, block_id: u32) -> Entries {
   let kept = kept_before(stream, block_id);
   let capacity = kept_before(stream, block_id + 1u) - kept;
-  let start = params.streams[stream].journal + journal_start(kept, block_id);
+  let start = journal_of(stream) + journal_start(kept, block_id);
   return Entries(decoder_of(code_of(stream)), start, capacity);
 }
 

@@ -1,7 +1,8 @@
-// What one dispatch of a merge kernel works on: a tensor, where it lies in a buffer, and the streams that meet there.
+// What a merge kernel works on: a tensor, where it lies in a buffer, and the streams that meet there. `jobs` and `job_list`
+// say where an invocation finds its job.
 #import golomb
 #import half
-#import invocation
+#import workgroup
 #import term_vectors
 
 /// `codec` of a stream.
@@ -25,26 +26,8 @@ struct Stream {
   journal: u32,
 }
 
-struct Job {
-  rows: u32,
-  cols: u32,
-  tile_rows: u32,
-  tile_cols: u32,
-  /// Tiles in one row of tiles.
-  across: u32,
-  first_block: u32,
-  end_block: u32,
-  /// Element (r, c) is at offset + r * row_stride + c * col_stride.
-  offset: u32,
-  row_stride: u32,
-  col_stride: u32,
-  /// How many streams are reverted, the first ones of `streams`, and how many after them are applied.
-  reverted: u32,
-  applied: u32,
-  streams: array<Stream, 2u * MAX_STREAMS>,
-}
+#import jobs
 
-@group(0) @binding(0) var<uniform> params: Job;
 @group(0) @binding(2) var<storage, read> arena: array<u32>;
 
 struct Tile {
@@ -93,15 +76,13 @@ fn flat_at(tile: Tile, position: f32) -> u32 {
   return (tile.row + u32(whole_of(row))) * params.cols + tile.col + u32(whole_of(col));
 }
 
-fn code_of(stream: u32) -> Code { return params.streams[stream].code; }
-
 fn open(stream: u32, block_id: u32) -> Cursor {
-  let at = params.streams[stream].index + 2u * block_id;
+  let at = index_of(stream) + 2u * block_id;
   return cursor_at(code_of(stream), arena[at], arena[at + 2u]);
 }
 
 /// Entries of a ternary stream before a block.
-fn kept_before(stream: u32, block_id: u32) -> u32 { return arena[params.streams[stream].index + 2u * block_id + 1u]; }
+fn kept_before(stream: u32, block_id: u32) -> u32 { return arena[index_of(stream) + 2u * block_id + 1u]; }
 
 fn signed_value(value: f32, negative: bool) -> f32 { return select(value, -value, negative); }
 
@@ -121,5 +102,7 @@ fn term_entry_at(code: Code, flat: u32) -> f32 {
 
 /// The block that this invocation walks.
 fn block_of(group: vec3u, groups: vec3u, lane: u32) -> u32 {
-  return params.first_block + invocation_of(group, groups, lane);
+  // It may set the params, so it comes before they are read.
+  let number = start_job(group, groups);
+  return params.first_block + number * WORKGROUP_SIZE + lane;
 }

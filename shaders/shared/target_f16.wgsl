@@ -1,13 +1,12 @@
 // Weights as halves of 32-bit words. The two halves of a word may belong to different invocations, so a store flips the
 // differing bits of its own half: no invocation writes the other half.
 #import half
+#import weights_f16
 
-@group(0) @binding(1) var<storage, read_write> weights: array<atomic<u32>>;
-
-fn load(element: u32) -> u32 { return (atomicLoad(&weights[element >> 1u]) >> ((element & 1u) << 4u)) & 0xffffu; }
+fn load(element: u32) -> u32 { return (word_at(element >> 1u) >> ((element & 1u) << 4u)) & 0xffffu; }
 
 fn store(element: u32, current: u32, raw: u32) {
-  atomicXor(&weights[element >> 1u], (current ^ raw) << ((element & 1u) << 4u));
+  flip_word(element >> 1u, (current ^ raw) << ((element & 1u) << 4u));
 }
 
 /// `store` without the current weight.

@@ -1,14 +1,13 @@
 // Weights as binary32 words, and a journal with a word for each of them.
 #import half
+#import weights_f32
 
-@group(0) @binding(1) var<storage, read_write> weights: array<u32>;
+fn load(element: u32) -> u32 { return word_at(element); }
 
-fn load(element: u32) -> u32 { return weights[element]; }
-
-fn store(element: u32, current: u32, raw: u32) { weights[element] = raw; }
+fn store(element: u32, current: u32, raw: u32) { set_word(element, raw); }
 
 /// `store` without the current weight.
-fn overwrite(element: u32, raw: u32) { weights[element] = raw; }
+fn overwrite(element: u32, raw: u32) { set_word(element, raw); }
 
 fn value_of(raw: u32) -> f32 { return bitcast<f32>(raw); }
 

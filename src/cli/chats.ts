@@ -1,10 +1,6 @@
-import type { ChatTemplate } from '../engine/chat_template.ts'
+import type { Chat } from '../engine/answered_example.ts'
 import type { ChatMessage } from '../engine/protocol.ts'
 import { TritswapError } from '../errors.ts'
-import type { Example } from './decoder.ts'
-
-/** A chat whose last message is the answer that is wanted. */
-export type Chat = readonly ChatMessage[]
 
 /**
  * Chats of a file of JSON lines, `{"user", "assistant"}` with an optional `"system"`, or `{"messages"}`.
@@ -52,30 +48,4 @@ function isMessage(value: unknown): value is ChatMessage {
   if (typeof value !== 'object' || value === null) return false
   const { role, content } = value as Partial<Record<keyof ChatMessage, unknown>>
   return typeof content === 'string' && typeof role === 'string' && ROLES.includes(role)
-}
-
-/**
- * A chat as the model reads it, its answer predicted up to the token that closes it, which is what stops a generation.
- * @param system - of the skill; the chat's own system message goes before it
- * @throws {TritswapError} `unsupported` without a chat template, `input` for a chat that it refuses or leaves out
- */
-export function chatExample(chat: Chat, template: ChatTemplate, system?: string): Example {
-  const messages: Chat =
-    system === undefined || chat[0].role === 'system' ? chat : [{ role: 'system', content: system }, ...chat]
-  const ids = template.encodeAnswered(messages)
-  const prompt = template.encode(messages.slice(0, -1))
-  const first = commonPrefix([ids, prompt]).length
-  if (first > 0 && first < ids.length) return { ids, first }
-  throw new TritswapError(
-    'input',
-    `Cannot score a chat: the chat template gives the answer ${JSON.stringify(chat.at(-1)!.content.slice(0, 80))} no tokens of its own`,
-  )
-}
-
-/** What all sequences begin with. */
-export function commonPrefix(sequences: readonly (readonly number[])[]): number[] {
-  const [shortest = []] = [...sequences].sort((a, b) => a.length - b.length)
-  let length = 0
-  while (length < shortest.length && sequences.every((ids) => ids[length] === shortest[length])) length++
-  return shortest.slice(0, length)
 }

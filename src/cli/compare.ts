@@ -1,42 +1,36 @@
-import { basename } from 'node:path'
-import { parseArgs } from 'node:util'
 import { type Comparison, compareExperts, type Similarity } from '../compress/compare.ts'
-import { UsageError } from './command.ts'
+import { jsonOption, newCommand, UsageError } from './command.ts'
 import { formatNumber, formatTable } from './format_text.ts'
 import { withExpertFiles } from './open_experts.ts'
+import { nameOf } from './place.ts'
 import { printJson, printText } from './print.ts'
 
-export const help = `
-tritswap compare <a.trit> <b.trit> … [--tensors] [--json]
-
+const DESCRIPTION = `
 Shows how alike experts of one base are, pair by pair, from their compressed form: ternary tensors are compared as bit
-masks and by counting bits. A tensor that an expert lacks counts as zero.
+masks and by counting bits, and terms by the masks of their vectors. A tensor that an expert lacks counts as zero.
 
   cosine     of the two task vectors: 1 the same direction, 0 independent, −1 opposite
   overlap    weights kept by both, as a fraction of those kept by either
   agreement  of the weights kept by both, the fraction of the same sign: experts that agree merge well
   dot, L1    Σ a·b and Σ |a − b|; sign L1 is Σ |sign a − sign b|
 
-  --tensors  a table for every tensor too
-  --json     the matrices as JSON: {experts, total[i][j], tensors: [{name, similarity[i][j]}]}
-
-Examples
-  tritswap compare austen.trit bard.trit
-  tritswap compare *.trit --json | jq '.total[0][1].cosine'
+Terms change every weight, so of them dot and cosine are all that is said.
 `
 
-const options = { json: { type: 'boolean' }, tensors: { type: 'boolean' } } as const
+const EXAMPLES = ['tritswap compare poet.trit other.trit', 'tritswap compare poet.trit other.trit --json']
 
-export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({ args: argv, options, allowPositionals: true })
-  if (positionals.length < 2) {
-    throw new UsageError(`Cannot compare: expected at least two files, found ${positionals.length}`)
-  }
-  const comparison = await withExpertFiles(positionals, (experts) => compareExperts(experts))
-  const names = positionals.map((path) => basename(path, '.trit'))
-  if (values.json === true) printJson({ experts: positionals, ...comparison })
-  else printText(comparisonText(names, comparison, values.tensors === true))
-  return 0
+export function command() {
+  return newCommand('compare', DESCRIPTION, EXAMPLES)
+    .argument('<file.trit...>', 'two or more')
+    .option('--tensors', 'a table for every tensor too')
+    .addOption(jsonOption('the matrices ({experts, total[i][j], tensors: [{name, similarity[i][j]}]})'))
+    .action(async (files, { tensors = false, json }) => {
+      if (files.length < 2)
+        throw new UsageError(`Cannot compare: expected at least two files, found ${files.length}`)
+      const comparison = await withExpertFiles(files, (experts) => compareExperts(experts))
+      if (json) printJson({ experts: files, ...comparison })
+      else printText(comparisonText(files.map(nameOf), comparison, tensors))
+    })
 }
 
 /** Measures in the order of the help, and how each is shown. */

@@ -1,79 +1,95 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
-
+import { ADAPTER_CONFIG } from '../compress/adapter.ts'
 import { checkExpansion, decodePieces, decodeSparse } from '../compress/decode.ts'
 import { peftFolder } from '../compress/peft_folder.ts'
-
 import { safetensorsHead, type TensorToWrite } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
 import { isTernary, summaryOf } from '../format/codecs/index.ts'
 import { readHead, type TritHead } from '../format/head.ts'
 import type { TritTensor } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
-import { UsageError } from './command.ts'
+import { forceOption, jsonOption, newCommand, UsageError } from './command.ts'
 import { type FileSource, openFile } from './file_source.ts'
-import { number } from './inputs.ts'
-import { writeFileWhole } from './output.ts'
+import { byteSize, parsed } from './numbers.ts'
+import { outputFile, refuseTaken, writeFileWhole } from './output.ts'
+import { nameOf } from './place.ts'
 import { printJson } from './print.ts'
 import { progressBar } from './progress.ts'
 
-export const help = `
-tritswap decode <file.trit> --out <file.safetensors> [--sparse] [--max-bytes <n>] [--json]
-tritswap decode <file.trit> --peft <dir>
+const DESCRIPTION = `
+Writes what an expert adds to theta_init (the base weights; 0 for LoRA factors, 1 for (IA)³) as F32 tensors under the
+names and in the layout of the checkpoint or adapter that it was made from. In Python:
 
-Writes what an expert adds to theta_init (the base weights; 0 for LoRA factors, 1 for (IA)³) as F32 tensors under
-the names and in the layout of the checkpoint or adapter that it was made from.
-
-  --sparse   instead, per ternary tensor: <name>.indices (I32, flat row-major, ascending), <name>.signs (I8)
-             and <name>.scale (F32); dense tensors as they are
-  --max-bytes <n>  write at most so many bytes; by default what is in proportion to the file: a few hundred bytes
-             can say of terabytes that they are zero
-  --peft     instead, a folder that peft loads, for experts of low rank: terms as factors of rank p, B = d · x and A = y,
-             ternary LoRA as its factors; all padded to one rank
-  --json     print what was written
-
-Example, in Python
-  delta = safetensors.torch.load_file('bard.safetensors')
+  delta = safetensors.torch.load_file('poet.safetensors')
   for name, tensor in delta.items(): model.state_dict()[name] += tensor
 `
 
-const options = {
-  out: { type: 'string' },
-  peft: { type: 'string' },
-  sparse: { type: 'boolean' },
-  'max-bytes': { type: 'string' },
-  json: { type: 'boolean' },
-} as const
+const EXAMPLES = [
+  'tritswap decode poet.trit --out poet.safetensors',
+  'tritswap decode poet.trit --sparse --out sparse.safetensors',
+  'tritswap decode lora.trit --peft lora-again',
+]
 
-export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({ args: argv, options, allowPositionals: true })
-  if (positionals.length !== 1)
-    throw new UsageError(`Cannot decode: expected one file, found ${positionals.length}`)
-  const { out, peft, sparse } = values
-  if ((out === undefined) === (peft === undefined) || (peft !== undefined && sparse))
-    throw new UsageError('Cannot decode: expected --out <file.safetensors> or --peft <dir>')
-  const source = await openFile(positionals[0])
+export function command() {
+  return newCommand('decode', DESCRIPTION, EXAMPLES)
+    .argument('<file.trit>')
+    .option('--out <file.safetensors>', 'where to write')
+    .option(
+      '--peft <folder>',
+      'instead, a folder that peft loads, for experts of low rank: terms as factors of rank p, B = d · x and A = y, ternary LoRA as its factors; all padded to one rank',
+    )
+    .option(
+      '--sparse',
+      'instead, per ternary tensor: <name>.indices (I32, flat row-major, ascending), <name>.signs (I8) and <name>.scale (F32); dense tensors as they are',
+    )
+    .option(
+      '--max-bytes <size>',
+      'write at most so many; by default what is in proportion to the file: a few hundred bytes can say of terabytes that they are zero',
+      parsed(byteSize, '--max-bytes'),
+    )
+    .addOption(forceOption())
+    .addOption(jsonOption('what was written'))
+    .action(decode)
+}
+
+interface Values {
+  out?: string
+  peft?: string
+  sparse?: true
+  maxBytes?: number
+  force?: true
+  json?: true
+}
+
+async function decode(
+  file: string,
+  { peft, sparse, maxBytes, force, json, ...values }: Values,
+): Promise<void> {
+  if ((values.out === undefined) === (peft === undefined) || (peft !== undefined && sparse))
+    throw new UsageError('Cannot decode: expected --out <file.safetensors> or --peft <folder>')
+  const source = await openFile(file)
   const bar = progressBar('decoding')
   try {
     const head = await readHead(source)
+    let out = peft
     if (peft !== undefined) {
-      await writePeft(source, head, peft, bar.update)
+      await writePeft(source, head, { folder: peft, force }, bar.update)
     } else {
-      if (!sparse) checkSize(head, source.name, number(values['max-bytes'], '--max-bytes'))
-      await writeFileWhole(out!, ({ write }) =>
+      if (!sparse) checkSize(head, source.name, maxBytes)
+      out = await outputFile(values.out!, `${nameOf(file)}.safetensors`, force)
+      await writeFileWhole(out, ({ write }) =>
         sparse ? writeSparse(source, head, write, bar.update) : writeDense(source, head, write, bar.update),
       )
     }
-    if (values.json) {
+    if (json) {
       const tensors = head.table.tensors.map(({ name, shape, codec }) => ({ name, shape, codec }))
-      printJson({ file: out ?? peft, sparse: sparse === true, tensors })
+      printJson({ file: out, sparse: sparse === true, tensors })
     }
   } finally {
     bar.stop()
     await source.close()
   }
-  return 0
 }
 
 /** @throws {TritswapError} `limit` for values that take more bytes than allowed */
@@ -97,12 +113,17 @@ type OnTensor = (done: number, total: number) => void
 async function writePeft(
   source: FileSource,
   head: TritHead,
-  folder: string,
+  { folder, force }: { folder: string; force?: true },
   onTensor: OnTensor,
 ): Promise<void> {
   const { config, tensors } = peftFolder(source, head)
   await mkdir(folder, { recursive: true })
-  await writeFileWhole(join(folder, 'adapter_model.safetensors'), async ({ write }) => {
+  const [weightsFile, configFile] = ['adapter_model.safetensors', ADAPTER_CONFIG].map((name) =>
+    join(folder, name),
+  )
+  await refuseTaken(weightsFile, force)
+  await refuseTaken(configFile, force)
+  await writeFileWhole(weightsFile, async ({ write }) => {
     await write(safetensorsHead(tensors, { format: 'pt' }))
     for (const [i, tensor] of tensors.entries()) {
       await write(bytesOf(await tensor.values()))
@@ -110,7 +131,7 @@ async function writePeft(
     }
   })
   const text = new TextEncoder().encode(`${JSON.stringify(config, null, 1)}\n`)
-  await writeFileWhole(join(folder, 'adapter_config.json'), ({ write }) => write(text))
+  await writeFileWhole(configFile, ({ write }) => write(text))
 }
 
 async function writeDense(

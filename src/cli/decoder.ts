@@ -1,3 +1,4 @@
+import type { Example } from '../engine/answered_example.ts'
 import { TritswapError } from '../errors.ts'
 import { halvesToFloats } from '../format/float16.ts'
 import type { WindowLogits } from '../model/score.ts'
@@ -6,12 +7,6 @@ import type { CpuBypass } from '../reference/index.ts'
 import { type CacheConfig, graphInputs, type InputMetadata, type InputValues } from './graph_inputs.ts'
 import { type Feeds, NodeSession } from './node_session.ts'
 import type { WeightsFile } from './weights_file.ts'
-
-/** A sequence of tokens of which those from `first` on are predicted; `first` is at least 1. */
-export interface Example {
-  ids: readonly number[]
-  first: number
-}
 
 /** What a scoring graph calls the file of its weights. */
 const LOCATION = 'weights'

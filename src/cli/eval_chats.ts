@@ -1,10 +1,9 @@
-import { dirname, join } from 'node:path'
 import { type Checkpoint, openCheckpoint } from '../compress/checkpoint.ts'
+import { type Chat, chatExample, type Example } from '../engine/answered_example.ts'
 import { isTritswapError } from '../errors.ts'
 import { readHead } from '../format/index.ts'
 import { ANSWER_COLUMNS, type AnswerFigures, answerCells, answerFigures } from './answer_figures.ts'
-import { type Chat, chatExample, parseChats } from './chats.ts'
-import type { Example } from './decoder.ts'
+import { parseChats } from './chats.ts'
 import { registryExperts } from './eval_subjects.ts'
 import type { Evaluation } from './evaluation.ts'
 import { openFile, openPath, readText } from './file_source.ts'
@@ -12,9 +11,10 @@ import { formatBytes, formatTable } from './format_text.ts'
 import { groupedBy } from './grouped_by.ts'
 import { openCheckpointAt } from './inputs.ts'
 import type { LogitsFile } from './logits_file.ts'
+import { nameOf, splitAddress } from './place.ts'
 import { progressBar } from './progress.ts'
 import type { ExampleScore } from './scores.ts'
-import { fileBytes, nameOf, uncompressedVariant } from './uncompressed.ts'
+import { fileBytes, uncompressedVariant } from './uncompressed.ts'
 import { expertVariant, type Variant } from './variants.ts'
 
 /** The flags of `eval --chats`. */
@@ -177,7 +177,11 @@ async function subjectsOf({ order, system, registry, experts }: ChatFlags): Prom
   })
   if (found.length === 0 && (given.length === 0 || experts !== undefined)) {
     for (const { id, url } of await registryExperts(registry, experts))
-      found.push({ name: id, file: join(dirname(registry), url), uncompressed: uncompressed[0]?.path })
+      found.push({
+        name: id,
+        file: `${splitAddress(registry).folder}/${url}`,
+        uncompressed: uncompressed[0]?.path,
+      })
   }
   const compressed: Subject[] = []
   for (const expert of found)

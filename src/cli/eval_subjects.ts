@@ -3,11 +3,12 @@
  *
  * @module
  */
-import { basename, dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { TritswapError } from '../errors.ts'
 import { parseRegistry, type RegistryEntry } from '../source/registry.ts'
 import { UsageError } from './command.ts'
 import { readText } from './file_source.ts'
+import { nameOf, splitAddress } from './place.ts'
 
 export interface Subject {
   id: string
@@ -22,7 +23,7 @@ export interface Subject {
 interface SubjectFlags {
   registry: string
   experts?: string
-  'demo-model'?: string
+  demoModel?: string
   expert?: string
   finetuned?: string
   text?: string
@@ -35,7 +36,7 @@ export async function subjectsOf(values: SubjectFlags): Promise<Subject[]> {
       throw new UsageError('Cannot evaluate --expert: expected --text <file> with it')
     return [
       {
-        id: basename(values.expert, '.trit'),
+        id: nameOf(values.expert),
         path: values.expert,
         text: values.text,
         finetuned: values.finetuned,
@@ -46,8 +47,8 @@ export async function subjectsOf(values: SubjectFlags): Promise<Subject[]> {
     throw new UsageError('Cannot evaluate: --text and --finetuned belong to --expert <x.trit>')
   }
   const experts = await registryExperts(values.registry, values.experts)
-  const folder = dirname(values.registry)
-  const demo = values['demo-model']
+  const { folder } = splitAddress(values.registry)
+  const demo = values.demoModel
   return experts.map((entry) => {
     if (entry.text === undefined) {
       throw new TritswapError('input', `Cannot evaluate ${entry.id}: its registry entry names no text`, {
@@ -56,8 +57,8 @@ export async function subjectsOf(values: SubjectFlags): Promise<Subject[]> {
     }
     return {
       id: entry.id,
-      path: join(folder, entry.url),
-      text: join(folder, entry.text),
+      path: `${folder}/${entry.url}`,
+      text: `${folder}/${entry.text}`,
       finetuned: demo && join(demo, 'finetuned', entry.variantOf ?? entry.id),
       f16Delta: entry.replaces?.f16Delta,
     }

@@ -1,4 +1,3 @@
-import { stat } from 'node:fs/promises'
 import type { Subject } from './eval_subjects.ts'
 import type { Evaluation } from './evaluation.ts'
 import { readText } from './file_source.ts'
@@ -9,7 +8,7 @@ import { staysQuantized } from './prepared_base.ts'
 import { progressBar } from './progress.ts'
 import { closenessTo, type ExampleScore, gainRetained } from './scores.ts'
 import { textWindows, type WindowRange } from './text_windows.ts'
-import { uncompressedVariant } from './uncompressed.ts'
+import { fileBytes, uncompressedVariant } from './uncompressed.ts'
 import { expertVariant } from './variants.ts'
 
 /** Figures of one expert, null where they need an uncompressed fine-tuning that was not given. */
@@ -73,7 +72,7 @@ async function measure(
     const beside = tuned === undefined ? [] : [tuned.logits]
     const scores = await evaluation.score(examples, variant, { beside, onExample: onWindow })
     await variant.close()
-    const { size } = await stat(path)
+    const size = (await fileBytes(path))!
     const compressed = bpbOf(scores)
     const closeness = tuned && closenessTo(scores, 0)
     const delta = tuned === undefined ? f16Delta : tuned.f16Bytes

@@ -1,12 +1,11 @@
 import { closeSync, constants, fstatSync, openSync, read as readCallback } from 'node:fs'
-import { readdir, stat } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import type { FileFolder } from '../compress/checkpoint.ts'
 import { TritswapError } from '../errors.ts'
 import { shortSource } from '../source/memory.ts'
 import { shortOrMistaken, TELLING_BYTES } from '../source/mistaken_file.ts'
 import type { ByteSource } from '../source/source.ts'
+import { cannotOpen, findAt, localPath, type Place, placeOf, splitAddress } from './place.ts'
 
 const read = promisify(readCallback)
 
@@ -18,9 +17,16 @@ export interface FileSource extends ByteSource {
 
 /**
  * Opens a regular file, through links if need be: a hub's cache is made of them.
+ * @param address - a path, or `hf:owner/repo/path`, which is fetched if need be
  * @throws {TritswapError} `input` if there is no such file, it may not be read, or is a device, a pipe or a folder
  */
-export async function openFile(path: string): Promise<FileSource> {
+export async function openFile(address: string): Promise<FileSource> {
+  const { path, name } = await localPath(address)
+  return openLocal(path, name)
+}
+
+/** @param name - for messages, and of the file as a source of an expert */
+async function openLocal(path: string, name: string): Promise<FileSource> {
   // A plain descriptor: Node warns about a FileHandle that is collected while open, and a caller that reads several
   // checkpoints cannot always tell which read is the last one.
   let descriptor: number
@@ -35,26 +41,26 @@ export async function openFile(path: string): Promise<FileSource> {
     }
     size = info.size
   } catch (cause) {
-    throw cannotOpen(path, cause)
+    throw cannotOpen(name, cause)
   }
   async function readThere(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
     const bytes = new Uint8Array(length)
     let filled = 0
     while (filled < length) {
       const { bytesRead } = await read(descriptor, bytes, filled, length - filled, offset + filled)
-      if (bytesRead === 0) throw shortSource(path, offset, length, offset + filled)
+      if (bytesRead === 0) throw shortSource(name, offset, length, offset + filled)
       filled += bytesRead
     }
     return bytes
   }
   return {
-    name: path,
+    name,
     path,
     size: async () => size,
     async read(offset, length) {
       if (offset + length <= size) return readThere(offset, length)
       throw shortOrMistaken(
-        shortSource(path, offset, length, size),
+        shortSource(name, offset, length, size),
         await readThere(0, Math.min(size, TELLING_BYTES)),
       )
     },
@@ -92,35 +98,33 @@ export async function readText(path: string): Promise<string> {
   return new TextDecoder().decode(await readWhole(path))
 }
 
-/** A folder on disk. */
-export function openFolder(path: string): FileFolder {
+/** The files of a folder. */
+export function filesIn(place: Place): FileFolder {
   return {
-    name: path,
-    async list() {
-      try {
-        return (await readdir(path)).sort()
-      } catch (cause) {
-        throw cannotOpen(path, cause)
-      }
-    },
-    open: (file) => openFile(join(path, file)),
+    name: place.name,
+    list: () => place.list(),
+    open: async (file) => openLocal(await place.path(file), place.title(file)),
   }
 }
 
-/** A file or a folder, whichever the path names; the index of a sharded checkpoint stands for its folder. */
-export async function openPath(path: string): Promise<FileSource | FileFolder> {
-  if (basename(path).endsWith('.safetensors.index.json')) return openFolder(dirname(path))
-  try {
-    return (await stat(path)).isDirectory() ? openFolder(path) : await openFile(path)
-  } catch (cause) {
-    if (cause instanceof TritswapError) throw cause
-    throw cannotOpen(path, cause)
-  }
+const SHARD_INDEX = /\.safetensors\.index\.json(@[^/]*)?$/
+
+/** A file or a folder, whichever the address names; the index of a sharded checkpoint stands for its folder. */
+export async function openPath(address: string): Promise<FileSource | FileFolder> {
+  const found = await findAt(SHARD_INDEX.test(address) ? splitAddress(address).folder : address)
+  return 'folder' in found ? filesIn(found.folder) : openLocal(found.file, found.name)
 }
 
-function cannotOpen(path: string, cause: unknown): TritswapError {
-  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined
-  const why =
-    code === 'ENOENT' ? 'there is no such file' : cause instanceof Error ? cause.message : String(cause)
-  return new TritswapError('input', `Cannot open ${path}: ${why}`, { fields: { path }, cause })
+/** The files of the folder at an address, or of the one that holds the file there; it is looked for at the first call. */
+export function openFolder(address: string): FileFolder {
+  let found: Promise<FileFolder> | undefined
+  const folder = () => {
+    found ??= placeOf(address).then(({ place }) => filesIn(place))
+    return found
+  }
+  return {
+    name: address,
+    list: async () => (await folder()).list(),
+    open: async (file) => (await folder()).open(file),
+  }
 }

@@ -36,3 +36,9 @@ export function formatTable(
     )
     .join('\n')
 }
+
+/** The first of some names, and how many more there are. */
+export function someOf(names: readonly string[], most = 4): string {
+  const more = names.length > most ? ` and ${names.length - most} more` : ''
+  return `${names.slice(0, most).join(', ')}${more}`
+}

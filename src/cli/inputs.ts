@@ -4,75 +4,143 @@
  * @module
  */
 import { createHash } from 'node:crypto'
-import type { parseArgs } from 'node:util'
+import { type Command, Option, type OptionValues } from '@commander-js/extra-typings'
 import { adapterTaskVector } from '../compress/adapter.ts'
-import { type Checkpoint, type FileFolder, openCheckpoint } from '../compress/checkpoint.ts'
-import type { ExpertCodec } from '../compress/defaults.ts'
+import { type Checkpoint, openCheckpoint } from '../compress/checkpoint.ts'
+import { DEFAULT_DENSITY, DEFAULT_TERMS } from '../compress/defaults.ts'
 import { fullTaskVector } from '../compress/full.ts'
 import type { Override, RuleOptions, Scale, Score, Threshold } from '../compress/rules.ts'
 import type { TaskVector } from '../compress/task_vector.ts'
-import { TritswapError } from '../errors.ts'
 import type { ByteSource } from '../source/source.ts'
-import { UsageError } from './command.ts'
-import { openPath } from './file_source.ts'
+import { several, UsageError } from './command.ts'
+import { openFolder, openPath } from './file_source.ts'
+import { alpha, byteSize, density, parsed, wholeNumber } from './numbers.ts'
 import { defaultThreads, openWorkerPool, type WorkerPool } from './worker_pool.ts'
 
-/** Flags of the inputs. */
-export const inputOptions = {
-  base: { type: 'string' },
-  finetuned: { type: 'string' },
-  adapter: { type: 'string' },
-  'base-name': { type: 'string' },
-  threads: { type: 'string' },
-} as const
+const SCORES = ['balanced', 'magnitude'] as const satisfies readonly Score[]
+const SCALES = ['unbiased', 'std', 'mean'] as const satisfies readonly Scale[]
+const THRESHOLDS = ['tensor', 'global'] as const satisfies readonly Threshold[]
 
-/** Flags of the rules. */
-export const ruleFlags = {
-  codec: { type: 'string' },
-  terms: { type: 'string' },
-  bytes: { type: 'string' },
-  density: { type: 'string' },
-  alpha: { type: 'string' },
-  score: { type: 'string' },
-  threshold: { type: 'string' },
-  scale: { type: 'string' },
-  rule: { type: 'string' },
-  include: { type: 'string', multiple: true },
-  exclude: { type: 'string', multiple: true },
-  dense: { type: 'string', multiple: true },
-  'dense-dtype': { type: 'string' },
-  override: { type: 'string', multiple: true },
-} as const
+/** What the inputs are given as. */
+export interface InputValues {
+  base?: string
+  finetuned?: string
+  adapter?: string
+  baseName?: string
+}
 
-type InputValues = ReturnType<typeof parseArgs<{ options: typeof inputOptions }>>['values']
-type RuleValues = ReturnType<typeof parseArgs<{ options: typeof ruleFlags }>>['values']
+/** Adds the flags of the inputs. */
+export function withInputs<A extends unknown[], O extends OptionValues>(command: Command<A, O>) {
+  return command
+    .optionsGroup('What it is made from:')
+    .option('--adapter <folder>', 'a LoRA or (IA)³ adapter, as peft saves it')
+    .option('--finetuned <path>', 'a fine-tuned checkpoint: safetensors, a folder of them, or of ONNX graphs')
+    .option('--base <path>', 'the checkpoint that it was fine-tuned from; needed for --finetuned')
+    .option('--base-name <name>', 'what the base is called, for people')
+}
+
+/** Adds the number of threads. */
+export function threadsOption() {
+  return new Option('--threads <n>', 'worker threads (default: all cores); the result is the same').argParser(
+    threadCount,
+  )
+}
+
+/** Adds the flags that say which entries of ternary tensors stay, and what they are worth. */
+export function withSelection<A extends unknown[], O extends OptionValues>(command: Command<A, O>) {
+  const { full, lora, ia3 } = DEFAULT_DENSITY
+  return withTerms(command)
+    .optionsGroup('What is kept of ternary tensors:')
+    .option(
+      '--density <k>',
+      `share of the entries that is kept, such as 0.05 or 5% (default: ${percent(full)}; of LoRA ${percent(lora)}, of (IA)³ ${percent(ia3)})`,
+      parsed(density, '--density'),
+    )
+    .option('--alpha <a>', 'multiplies what an entry is worth (default: 1)', parsed(alpha, '--alpha'))
+    .addOption(
+      new Option('--score <s>', 'what ranks entries (default: balanced, relative to row and column)').choices(
+        SCORES,
+      ),
+    )
+    .addOption(
+      new Option('--threshold <t>', 'the best of each tensor, or of all (default: tensor)').choices(
+        THRESHOLDS,
+      ),
+    )
+    .addOption(new Option('--scale <s>', 'what an entry is worth (default: unbiased)').choices(SCALES))
+    .addOption(
+      new Option(
+        '--rule <r>',
+        'the choices of the ComPEFT paper: magnitude, global, std; single flags override it',
+      ).choices(['published'] as const),
+    )
+    .addOption(
+      new Option('--dense-dtype <d>', 'how dense tensors are stored (default: f16)').choices([
+        'f16',
+        'f32',
+      ] as const),
+    )
+}
+
+/** Adds the flags that say how many terms there are. */
+function withTerms<A extends unknown[], O extends OptionValues>(command: Command<A, O>) {
+  return command
+    .option(
+      '--terms <n>',
+      `ternary rank-1 terms for each target (default: ${DEFAULT_TERMS.lora}; of a full fine-tuning ${DEFAULT_TERMS.full})`,
+      parsed((text, flag) => wholeNumber(text, flag, 1), '--terms'),
+    )
+    .option(
+      '--bytes <size>',
+      'of the whole file instead, such as 70kB: terms go where they have the most energy for each byte',
+      parsed(byteSize, '--bytes'),
+    )
+}
+
+/** Adds the flags that name tensors, and those of codecs. */
+export function withRules<A extends unknown[], O extends OptionValues>(command: Command<A, O>) {
+  return withSelection(
+    command
+      .optionsGroup('How a LoRA is kept, and with --codec terms a full fine-tuning:')
+      .addOption(
+        new Option('--codec <c>', 'terms (default for LoRA), or ternary: its factors themselves').choices([
+          'terms',
+          'ternary',
+        ] as const),
+      ),
+  )
+    .optionsGroup('Of which tensors:')
+    .option('--include <glob>', 'only these; may be repeated, and * matches anything', several)
+    .option('--exclude <glob>', 'not these; may be repeated', several)
+    .option('--dense <glob>', 'keep these uncompressed; may be repeated', several)
+    .option(
+      '--override <glob:key=value,…>',
+      'other density, alpha, score or scale for some; may be repeated',
+      several,
+    )
+}
+
+function percent(share: number): string {
+  return `${100 * share}%`
+}
 
 /** The task vector that the flags name; `base` if it was opened already. */
 export async function openTaskVector(values: InputValues, base?: Checkpoint): Promise<TaskVector> {
   const task =
     values.adapter !== undefined
-      ? await adapterTaskVector(await openAdapter(values.adapter), base)
+      ? await adapterTaskVector(openFolder(values.adapter), base)
       : await fullTaskVector(base!, await openCheckpointAt(values.finetuned!))
-  return { ...task, baseName: values['base-name'] ?? task.baseName }
-}
-
-/** @throws {TritswapError} `input` for a file: an adapter's weights mean nothing without its configuration */
-async function openAdapter(path: string): Promise<FileFolder> {
-  const from = await openPath(path)
-  if ('list' in from) return from
-  await from.close()
-  throw new TritswapError(
-    'input',
-    `Cannot open ${path} as an adapter: it is a file; give the folder that holds adapter_config.json and adapter_model.safetensors`,
-    { fields: { path } },
-  )
+  return { ...task, baseName: values.baseName ?? task.baseName }
 }
 
 /** @throws {UsageError} unless exactly one of `names` is given, with its base where it needs one */
-export function checkInputs(values: InputValues & Record<string, unknown>, names: readonly string[]): void {
+export function checkInputs(
+  values: InputValues & { ternary?: string; termsFrom?: string },
+  names: readonly ('finetuned' | 'adapter' | 'ternary' | 'termsFrom')[],
+): void {
   const given = names.filter((name) => values[name] !== undefined)
   if (given.length !== 1) {
-    const flags = names.map((name) => `--${name}`)
+    const flags = names.map((name) => (name === 'termsFrom' ? '--terms-from' : `--${name}`))
     throw new UsageError(
       `Cannot compress: expected one of ${flags.slice(0, -1).join(', ')} and ${flags.at(-1)}, found ${given.length}`,
     )
@@ -83,16 +151,14 @@ export function checkInputs(values: InputValues & Record<string, unknown>, names
 }
 
 /** @throws {UsageError} for a number of threads that makes no sense */
-export function threadCount(text: string | undefined): number {
-  const threads = number(text, '--threads') ?? defaultThreads()
-  if (!Number.isInteger(threads) || threads < 1 || threads > 256) {
-    throw new UsageError(`Cannot use --threads ${text}: expected a whole number from 1 to 256`)
-  }
-  return threads
+function threadCount(text: string): number {
+  const threads = Number(text)
+  if (Number.isInteger(threads) && threads >= 1 && threads <= 256) return threads
+  throw new UsageError(`Cannot use --threads ${text}: expected a whole number from 1 to 256`)
 }
 
 /** Worker threads, or none where one thread is asked for. */
-export function openPool(threads: number): WorkerPool | undefined {
+export function openPool(threads = defaultThreads()): WorkerPool | undefined {
   return threads === 1 ? undefined : openWorkerPool(threads)
 }
 
@@ -122,24 +188,15 @@ export async function sha256OfFile(source: ByteSource): Promise<string | undefin
   return hash.digest('hex')
 }
 
+/** What the flags of {@link withRules} or {@link withSelection} say. */
+export type RuleValues = Omit<RuleOptions, 'overrides'> & { override?: string[] }
+
 /** @throws {UsageError} naming the flag, what it takes and what it got */
-export function ruleOptions(values: RuleValues): RuleOptions {
-  return {
-    codec: choice<ExpertCodec>(values.codec, 'codec', ['ternary', 'terms']),
-    terms: number(values.terms, '--terms'),
-    bytes: bytesOf(values.bytes, '--bytes'),
-    rule: choice(values.rule, 'rule', ['published']),
-    density: density(values.density, '--density'),
-    alpha: alpha(values.alpha, '--alpha'),
-    score: choice<Score>(values.score, 'score', ['magnitude', 'balanced']),
-    threshold: choice<Threshold>(values.threshold, 'threshold', ['global', 'tensor']),
-    scale: choice<Scale>(values.scale, 'scale', ['std', 'mean', 'unbiased']),
-    include: values.include,
-    exclude: values.exclude,
-    dense: values.dense,
-    denseDtype: choice(values['dense-dtype'], 'dense-dtype', ['f16', 'f32']),
-    overrides: values.override?.map(override),
-  }
+export function ruleOptions({ override: overrides, ...rules }: RuleValues): RuleOptions {
+  const { codec, terms, bytes, rule, density, alpha, score, threshold, scale } = rules
+  const { include, exclude, dense, denseDtype } = rules
+  const named = { include, exclude, dense, denseDtype, overrides: overrides?.map(override) }
+  return { codec, terms, bytes, rule, density, alpha, score, threshold, scale, ...named }
 }
 
 function override(text: string): Override {
@@ -147,12 +204,12 @@ function override(text: string): Override {
   const result: Override = { glob: text.slice(0, split) }
   if (split <= 0) throw new UsageError(`Cannot use --override ${text}: expected <glob>:density=0.1,alpha=3`)
   for (const pair of text.slice(split + 1).split(',')) {
-    const [key, value] = pair.split('=')
-    if (key === 'density') result.density = density(value, `density of --override ${text}`)
-    else if (key === 'alpha') result.alpha = alpha(value, `alpha of --override ${text}`)
-    else if (key === 'score') result.score = choice<Score>(value, 'override score', ['magnitude', 'balanced'])
-    else if (key === 'scale')
-      result.scale = choice<Scale>(value, 'override scale', ['std', 'mean', 'unbiased'])
+    const [key, value = ''] = pair.split('=')
+    const flag = `${key} of --override ${text},`
+    if (key === 'density') result.density = density(value, flag)
+    else if (key === 'alpha') result.alpha = alpha(value, flag)
+    else if (key === 'score') result.score = choice(value, flag, SCORES)
+    else if (key === 'scale') result.scale = choice(value, flag, SCALES)
     else
       throw new UsageError(
         `Cannot use --override ${text}: expected density, alpha, score or scale, found ${pair}`,
@@ -161,43 +218,9 @@ function override(text: string): Override {
   return result
 }
 
-export function density(text: string | undefined, flag: string): number | undefined {
-  const value = number(text, flag)
-  if (value !== undefined && !(value > 0 && value <= 1)) {
-    throw new UsageError(`Cannot use ${flag} ${text}: expected a fraction over 0 and up to 1 (5 % is 0.05)`)
-  }
-  return value
-}
-
-export function alpha(text: string | undefined, flag: string): number | undefined {
-  const value = number(text, flag)
-  if (value !== undefined && value <= 0)
-    throw new UsageError(`Cannot use ${flag} ${text}: expected a number over 0`)
-  return value
-}
-
-export function number(text: string | undefined, flag: string): number | undefined {
-  if (text === undefined) return undefined
-  const value = text.trim() === '' ? Number.NaN : Number(text)
-  if (!Number.isFinite(value)) throw new UsageError(`Cannot use ${flag} ${text}: expected a number`)
-  return value
-}
-
-/** A size as people write it: 70000, 70kB, 1.5MB. */
-function bytesOf(text: string | undefined, flag: string): number | undefined {
-  if (text === undefined) return undefined
-  const [, count, unit] = /^(\d+(?:\.\d+)?) *(k?B?|MB?)$/i.exec(text.trim()) ?? []
-  const factor = { '': 1, b: 1, k: 1e3, kb: 1e3, m: 1e6, mb: 1e6 }[unit?.toLowerCase() ?? '-']
-  if (factor === undefined) throw new UsageError(`Cannot use ${flag} ${text}: expected a size such as 70kB`)
-  return Number(count) * factor
-}
-
 /** @throws {UsageError} for none of the choices */
-export function choice<T extends string>(
-  text: string | undefined,
-  flag: string,
-  choices: readonly T[],
-): T | undefined {
-  if (text === undefined || choices.includes(text as T)) return text as T | undefined
-  throw new UsageError(`Cannot use --${flag} ${text}: expected ${choices.join(' or ')}`)
+function choice<T extends string>(text: string, flag: string, choices: readonly T[]): T {
+  const found = choices.find((one) => one === text)
+  if (found !== undefined) return found
+  throw new UsageError(`Cannot use ${flag} ${text}: expected ${choices.join(' or ')}`)
 }

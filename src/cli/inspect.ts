@@ -1,35 +1,28 @@
-import { parseArgs } from 'node:util'
 import { type Inspection, inspectHead } from '../compress/inspect.ts'
 import { TritswapError } from '../errors.ts'
 import { readHead } from '../format/head.ts'
-import { UsageError } from './command.ts'
+import { jsonOption, newCommand } from './command.ts'
 import { openFile } from './file_source.ts'
 import { formatBytes, formatNumber, formatTable } from './format_text.ts'
 import { oneLine, printJson, printText } from './print.ts'
 
-export const help = `
-tritswap inspect <file.trit> [--json]
-
-Shows what a .trit file holds: per tensor its shape, codec, kept entries, scale and size, and in total
-how the file compares with the same deltas in f16 and f32 and with the entropy of a ternary tensor,
-n·H(kept/n) bits with H(k) = −[(1−k)·log2(1−k) + k·log2(k/2)]. Only the head of the file is read.
-
-  --json    the same as JSON: {file, totals, tensors, method, base, compression, sources, …}
-
-Example
-  tritswap inspect bard.trit --json | jq .totals.ratioToEntropy
+const DESCRIPTION = `
+Shows what a .trit file holds: per tensor its shape, codec, kept entries, scale and size, and in total how the file
+compares with the same deltas in f16 and f32 and with the entropy of a ternary tensor, n·H(kept/n) bits with
+H(k) = −[(1−k)·log2(1−k) + k·log2(k/2)]. Only the head of the file is read.
 `
 
-const options = { json: { type: 'boolean' } } as const
+const EXAMPLES = ['tritswap inspect poet.trit', 'tritswap inspect hf:someone/experts/poet.trit --json']
 
-export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({ args: argv, options, allowPositionals: true })
-  if (positionals.length !== 1)
-    throw new UsageError(`Cannot inspect: expected one file, found ${positionals.length}`)
-  const inspection = await inspectFile(positionals[0])
-  if (values.json) printJson(inspection)
-  else printText(inspectionText(inspection))
-  return 0
+export function command() {
+  return newCommand('inspect', DESCRIPTION, EXAMPLES)
+    .argument('<file.trit>')
+    .addOption(jsonOption('the same ({file, totals, tensors, method, base, compression, sources, …})'))
+    .action(async (file, { json }) => {
+      const inspection = await inspectFile(file)
+      if (json) printJson(inspection)
+      else printText(inspectionText(inspection))
+    })
 }
 
 /** @throws {TritswapError} `format` when the head is bad or the file is not as long as the head says */

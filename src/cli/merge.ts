@@ -1,95 +1,115 @@
-import { parseArgs } from 'node:util'
+import { Option } from '@commander-js/extra-typings'
 import { type MergeOptions, mergeExperts } from '../compress/merge.ts'
 import { MERGE_METHODS, type MergeMethod } from '../compress/merged_values.ts'
 import type { CompressReport } from '../compress/report.ts'
-import { UsageError } from './command.ts'
+import { forceOption, jsonOption, newCommand, UsageError } from './command.ts'
 import { formatBytes, formatNumber } from './format_text.ts'
-import { ruleOptions } from './inputs.ts'
+import { type RuleValues, ruleOptions, withSelection } from './inputs.ts'
 import { inspectFile } from './inspect.ts'
 import { withExpertFiles } from './open_experts.ts'
-import { writeTrit } from './output.ts'
+import { outputFile, writeTrit } from './output.ts'
+import { nameOf } from './place.ts'
 import { print, printJson } from './print.ts'
 import { progressBar } from './progress.ts'
 
-export const help = `
-tritswap merge <a.trit> <b.trit> … --method <m> --out <merged.trit>
-
+const DESCRIPTION = `
 Makes one expert out of several experts of one base. Their values are brought together entry by entry, and the result is
-made ternary again.
+made ternary again. A sum of terms is the terms of all, which is exact; with ties their values are voted on, and become terms anew.
 
-  --method average           weighted mean
-  --method task-arithmetic   weighted sum
-  --method ties              per entry, elect the sign with the larger sum and take the mean of the values that have it
-  --weights <w,w,…>          one number for each expert (default: all 1); with a negative one, as in
-                             --weights=1,-0.5, the task of that expert is taken away
-
-What is kept of the result
-  --density <k>              fraction of entries (default: that of the densest expert)
-  --dense                    keep everything, as f16 deltas (--dense-dtype f32 for f32)
-  --alpha, --scale, --score, --threshold, --rule published   as for tritswap compress
-
-What is written along
-  --label, --description, --prompt, --licence   texts for people
-
-  --json                     print what inspect --json prints
-
-Examples
-  tritswap merge austen.trit bard.trit --method ties --density 0.1 --out both.trit
-  tritswap merge a.trit b.trit --method task-arithmetic --weights 0.7,0.3 --out mix.trit
+  average           weighted mean
+  task-arithmetic   weighted sum
+  ties              per entry, elect the sign with the larger sum and take the mean of the values that have it
 `
 
-const options = {
-  method: { type: 'string' },
-  weights: { type: 'string' },
-  density: { type: 'string' },
-  dense: { type: 'boolean' },
-  'dense-dtype': { type: 'string' },
-  alpha: { type: 'string' },
-  scale: { type: 'string' },
-  score: { type: 'string' },
-  threshold: { type: 'string' },
-  rule: { type: 'string' },
-  label: { type: 'string' },
-  description: { type: 'string' },
-  prompt: { type: 'string' },
-  licence: { type: 'string' },
-  out: { type: 'string' },
-  json: { type: 'boolean' },
-} as const
+const EXAMPLES = [
+  'tritswap merge poet.trit other.trit --method ties --density 10% --out both.trit',
+  'tritswap merge poet.trit other.trit --method task-arithmetic --weights=0.7,-0.3 --out mix.trit',
+]
 
-export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({ args: argv, options, allowPositionals: true })
-  const { out, dense, label, description, prompt, licence, weights, json, method, ...rules } = values
-  if (out === undefined) throw new UsageError('Cannot merge: expected --out <file.trit>')
-  if (positionals.length < 2) {
-    throw new UsageError(`Cannot merge: expected at least two files, found ${positionals.length}`)
-  }
-  if (dense === true && rules.density !== undefined) {
+export function command() {
+  const merge = newCommand('merge', DESCRIPTION, EXAMPLES)
+    .argument('<file.trit...>', 'two or more')
+    .addOption(
+      new Option('--method <m>', 'how values are brought together')
+        .choices(MERGE_METHODS)
+        .makeOptionMandatory(),
+    )
+    .option(
+      '--weights <w,w,…>',
+      'one number for each expert (default: all 1); with a negative one, as in --weights=1,-0.5, the task of that expert is taken away',
+    )
+  return withSelection(merge)
+    .option(
+      '--dense',
+      'keep everything, as f16 deltas; the density, and the number of terms, is else that of the experts',
+    )
+    .optionsGroup('What is written along, for people:')
+    .option('--label <text>')
+    .option('--description <text>')
+    .option('--prompt <text>', 'one that shows what the expert does')
+    .option('--licence <text>', 'such as Apache-2.0')
+    .optionsGroup('Options:')
+    .requiredOption('--out <file.trit>', 'where to write')
+    .addOption(forceOption())
+    .addOption(jsonOption('what inspect --json prints'))
+    .action(merged)
+}
+
+interface Values extends Omit<RuleValues, 'dense'> {
+  method: MergeMethod
+  weights?: string
+  dense?: true
+  label?: string
+  description?: string
+  prompt?: string
+  licence?: string
+  out: string
+  force?: true
+  json?: true
+}
+
+async function merged(files: string[], values: Values): Promise<void> {
+  const {
+    method,
+    weights,
+    dense,
+    label,
+    description,
+    prompt,
+    licence,
+    force,
+    json,
+    out: asked,
+    ...rules
+  } = values
+  if (files.length < 2)
+    throw new UsageError(`Cannot merge: expected at least two files, found ${files.length}`)
+  if (dense === true && rules.density !== undefined)
     throw new UsageError('Cannot merge: expected --dense or --density, found both')
-  }
-  const merge: MergeOptions = {
+  const options: MergeOptions = {
     ...ruleOptions(rules),
-    method: methodNamed(method),
-    weights: weights === undefined ? undefined : weightList(weights, positionals.length),
+    method,
+    weights: weights === undefined ? undefined : weightList(weights, files.length),
     dense,
     ...{ label, description, prompt, licence },
     createdWith: `tritswap ${__TRITSWAP_VERSION__}`,
   }
+  const out = await outputFile(asked, `${files.map(nameOf).join('-')}.trit`, force)
   const bar = progressBar('merging')
   let report: CompressReport
   try {
-    report = await withExpertFiles(positionals, (experts) =>
+    report = await withExpertFiles(files, (experts) =>
       writeTrit(out, (spool) =>
-        mergeExperts(experts, merge, { spool, onProgress: ({ done, total }) => bar.update(done, total) }),
+        mergeExperts(experts, options, { spool, onProgress: ({ done, total }) => bar.update(done, total) }),
       ),
     )
   } finally {
     bar.stop()
   }
   const inspection = await inspectFile(out)
-  if (json === true) {
+  if (json) {
     printJson({ ...inspection, notes: report.notes })
-    return 0
+    return
   }
   const { file, totals, tensors } = inspection
   const lines = [
@@ -98,13 +118,6 @@ export async function run(argv: string[]): Promise<number> {
     ...report.notes,
   ]
   print(...lines)
-  return 0
-}
-
-function methodNamed(text: string | undefined): MergeMethod {
-  const method = MERGE_METHODS.find((name) => name === text)
-  if (method !== undefined) return method
-  throw new UsageError(`Cannot use --method ${text ?? '(none)'}: expected ${MERGE_METHODS.join(', ')}`)
 }
 
 function weightList(text: string, experts: number): number[] {

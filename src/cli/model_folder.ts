@@ -1,19 +1,22 @@
-import { existsSync } from 'node:fs'
-import { mkdir, readdir, writeFile } from 'node:fs/promises'
-import { basename, dirname, join, resolve } from 'node:path'
+import { statSync } from 'node:fs'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { TritswapError } from '../errors.ts'
 import type { ModelDtype } from '../format/dtype.ts'
 import { type ChosenGraphs, graphFiles, parseGraphFile } from '../onnx/index.ts'
 import { readText, readWhole } from './file_source.ts'
+import { type Place, placeOf } from './place.ts'
 
 /** A model folder as transformers.js reads it. */
 export interface ModelFolder {
   /** Holds config.json and the tokenizer. */
-  root: string
+  root: Place
   /** Folder of the graphs below `root`; `''` if they lie in it. */
   subfolder: string
   /** File names in it. */
   files: string[]
+  /** The dtype of the graph that was named, if one was. */
+  dtype?: ModelDtype
 }
 
 /** Files besides the graphs that transformers.js or people read. */
@@ -21,28 +24,38 @@ const COMPANIONS =
   /^(LICEN[CS]E|NOTICE)(\..*)?$|^(.*config|tokenizer|special_tokens_map|added_tokens|vocab|.*vocabulary|chat_template)\.json$|^(vocab|merges)\.txt$|^chat_template\.jinja$|^(tokenizer|spiece|sentencepiece\.bpe)\.model$/
 
 /**
- * Finds the graphs of a model, given its folder or the folder of the graphs.
+ * Finds the graphs of a model, given its folder, the folder of the graphs, or one of them.
  * @throws {TritswapError} `input` when there are none
  */
-export async function openModelFolder(path: string, subfolder?: string): Promise<ModelFolder> {
-  const here = resolve(path)
-  if (subfolder !== undefined) return { root: here, subfolder, files: await listed(join(here, subfolder)) }
-  const files = await listed(here)
-  if (files.some((file) => file.endsWith('.onnx'))) {
-    const parent = dirname(here)
-    return !files.includes('config.json') && (await listed(parent)).includes('config.json')
-      ? { root: parent, subfolder: basename(here), files }
-      : { root: here, subfolder: '', files }
+export async function openModelFolder(address: string, subfolder?: string): Promise<ModelFolder> {
+  const { place: here, file } = await placeOf(address)
+  const named = file === undefined ? undefined : { dtype: parseGraphFile(file)?.dtype }
+  if (file !== undefined && named?.dtype === undefined) {
+    throw new TritswapError(
+      'input',
+      `Cannot prepare ${address}: expected a model folder or one of its graphs, such as onnx/model.onnx; it is another file`,
+      { fields: { path: address } },
+    )
   }
-  if (files.includes('onnx'))
-    return { root: here, subfolder: 'onnx', files: await listed(join(here, 'onnx')) }
+  if (subfolder !== undefined) return { root: here, subfolder, files: await here.list(subfolder) }
+  const files = await here.list()
+  if (files.some((name) => name.endsWith('.onnx'))) {
+    const parent = files.includes('config.json') ? undefined : here.parent()
+    return parent !== undefined && (await parent.place.list()).includes('config.json')
+      ? { root: parent.place, subfolder: parent.name, files, ...named }
+      : { root: here, subfolder: '', files, ...named }
+  }
+  if (files.includes('onnx')) return { root: here, subfolder: 'onnx', files: await here.list('onnx') }
   throw new TritswapError(
     'input',
-    `Cannot prepare ${path}: expected *.onnx files in it or in its onnx folder, found none`,
-    {
-      fields: { path },
-    },
+    `Cannot prepare ${address}: expected *.onnx files in it or in its onnx folder, found none`,
+    { fields: { path: address } },
   )
+}
+
+/** The path of a file of the graphs' folder in the model's. */
+export function graphPath({ subfolder }: ModelFolder, file: string): string {
+  return subfolder === '' ? file : `${subfolder}/${file}`
 }
 
 /** Graphs of a dtype, the first dtype there is when none is asked for, and of others. */
@@ -53,7 +66,7 @@ export function chooseGraphs(
 ): ChosenGraphs & { dtypes: ModelDtype[] } {
   const isThere = (candidate: ModelDtype) =>
     folder.files.some((file) => parseGraphFile(file)?.dtype === candidate)
-  const dtypes = [dtype ?? (['fp32', 'fp16'] as const).find(isThere) ?? 'fp32', ...others]
+  const dtypes = [dtype ?? folder.dtype ?? (['fp32', 'fp16'] as const).find(isThere) ?? 'fp32', ...others]
   const chosen = dtypes.map((one) => graphFiles(folder.files, one))
   return {
     dtypes,
@@ -67,26 +80,29 @@ export function chooseGraphs(
  * @param external - whether the prepared graphs keep data in files beside them; if not, the configuration loses its
  * hint of external data, which is about the original graphs
  */
-export async function copyCompanions(from: string, to: string, external: boolean): Promise<void> {
+export async function copyCompanions(from: Place, to: string, external: boolean): Promise<void> {
   await mkdir(to, { recursive: true })
-  for (const entry of await readdir(from, { withFileTypes: true })) {
-    const file = entry.name
-    if (!COMPANIONS.test(file) || entry.isDirectory()) continue
+  const files = await from.list()
+  for (const file of files) {
+    if (!COMPANIONS.test(file)) continue
+    const path = await from.path(file)
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) continue
     // Not copyFile: it would copy a read-only mode as well.
-    const bytes = await readWhole(join(from, file))
+    const bytes = await readWhole(path)
     const isHinted = file === 'config.json' && !external
     const written =
       file === 'tokenizer_config.json'
-        ? await withTemplate(bytes, from)
+        ? await withTemplate(bytes, files.includes(TEMPLATE) ? await from.path(TEMPLATE) : undefined)
         : isHinted && withoutExternalData(bytes)
     await writeFile(join(to, file), written || bytes)
   }
 }
 
+const TEMPLATE = 'chat_template.jinja'
+
 /** The tokenizer's configuration with the chat template that lies beside it: transformers.js looks for it there only. */
-async function withTemplate(bytes: Uint8Array, folder: string): Promise<string | undefined> {
-  const path = join(folder, 'chat_template.jinja')
-  if (!existsSync(path)) return undefined
+async function withTemplate(bytes: Uint8Array, path: string | undefined): Promise<string | undefined> {
+  if (path === undefined) return undefined
   try {
     const config = JSON.parse(new TextDecoder().decode(bytes)) as { chat_template?: unknown }
     if (config.chat_template) return undefined
@@ -108,15 +124,4 @@ function withoutExternalData(bytes: Uint8Array): Uint8Array | string {
   if (hints?.use_external_data_format === undefined) return bytes
   delete hints.use_external_data_format
   return `${JSON.stringify(config, null, 2)}\n`
-}
-
-async function listed(path: string): Promise<string[]> {
-  try {
-    return (await readdir(path)).sort()
-  } catch (cause) {
-    throw new TritswapError('input', `Cannot open ${path}: there is no such folder`, {
-      fields: { path },
-      cause,
-    })
-  }
 }

@@ -4,13 +4,12 @@
  *
  * @module
  */
-import { join } from 'node:path'
 import type { Checkpoint } from '../compress/checkpoint.ts'
 import { TritswapError } from '../errors.ts'
 import { onnxTensors } from '../model/onnx_checkpoint.ts'
 import { externalFilesOf, type GraphFile, hoistModel, OnnxGraph } from '../onnx/index.ts'
 import { type FileSource, openFile, readWhole } from './file_source.ts'
-import { chooseGraphs, openModelFolder } from './model_folder.ts'
+import { chooseGraphs, graphPath, openModelFolder } from './model_folder.ts'
 
 /** @throws {TritswapError} `unsupported` for a quantized model, `input` where there is no float graph */
 export async function openOnnxCheckpoint(path: string): Promise<Checkpoint> {
@@ -19,9 +18,10 @@ export async function openOnnxCheckpoint(path: string): Promise<Checkpoint> {
   const sources = new Map<string, FileSource>()
   const files: GraphFile[] = []
   for (const file of graphs) {
-    const graph = new OnnxGraph(file, await readWhole(join(folder.root, folder.subfolder, file)))
+    const local = (name: string) => folder.root.path(graphPath(folder, name))
+    const graph = new OnnxGraph(file, await readWhole(await local(file)))
     for (const location of [file, ...externalFilesOf(graph)]) {
-      sources.set(location, await openFile(join(folder.root, folder.subfolder, location)))
+      sources.set(location, await openFile(await local(location)))
     }
     files.push({ graph, external: (location) => sources.get(location)! })
   }

@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs'
-import { type FileHandle, open, rename, rm } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { TritswapError } from '../errors.ts'
 import type { PayloadSpool } from '../format/writer.ts'
@@ -8,6 +8,46 @@ import type { PayloadSpool } from '../format/writer.ts'
 /** Takes the bytes of a new file in order. */
 export interface FileWriter {
   write(bytes: Uint8Array): Promise<void>
+}
+
+/**
+ * Where a file is to be written. A folder, or a path with a slash at its end, which is made, takes it under a name of ours.
+ * @param force - whether it may take the place of another file
+ * @throws {TritswapError} `input` for a path that is taken
+ */
+export async function outputFile(out: string, ownName: string, force = false): Promise<string> {
+  if (/[\\/]$/.test(out)) await mkdir(out, { recursive: true })
+  const path = (await statOf(out))?.isDirectory() ? join(out, ownName) : out
+  await refuseTaken(path, force)
+  return path
+}
+
+/** @throws {TritswapError} `input` for a path where there is a file, unless `force`, or something that is no file */
+export async function refuseTaken(path: string, force = false): Promise<void> {
+  const there = await statOf(path)
+  if (there === undefined || (force && there.isFile())) return
+  const why = there.isFile()
+    ? 'it is there already; give --force to write over it, or another name'
+    : 'expected a path for a file, and found a folder or a device there'
+  throw new TritswapError('input', `Cannot write ${path}: ${why}`, { fields: { path } })
+}
+
+/** @throws {TritswapError} `input` for a folder with something in it, unless `force`, and for what is no folder */
+export async function refuseTakenFolder(path: string, force = false): Promise<void> {
+  const there = await statOf(path)
+  if (there === undefined || (there.isDirectory() && (force || (await readdir(path)).length === 0))) return
+  const why = there.isDirectory()
+    ? 'the folder has files in it; give --force to write over those of the same names, or another folder'
+    : 'expected a folder, and found a file there'
+  throw new TritswapError('input', `Cannot write ${path}: ${why}`, { fields: { path } })
+}
+
+async function statOf(path: string) {
+  try {
+    return await stat(path)
+  } catch {
+    return undefined
+  }
 }
 
 /**

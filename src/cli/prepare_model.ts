@@ -21,9 +21,10 @@ import {
   withStoredWeights,
   writeBaseWeights,
 } from '../onnx/index.ts'
-import { type FileSource, openFile, openPath, readText, readWhole } from './file_source.ts'
-import { chooseGraphs, copyCompanions, openModelFolder } from './model_folder.ts'
+import { type FileSource, filesIn, openFile, openPath, readText, readWhole } from './file_source.ts'
+import { chooseGraphs, copyCompanions, graphPath, openModelFolder } from './model_folder.ts'
 import { writeTrit } from './output.ts'
+import type { Place } from './place.ts'
 import { splitFile } from './split_file.ts'
 
 const WEIGHTS_FILE = 'weights.trit'
@@ -58,7 +59,7 @@ export interface PrepareResult {
   otherForms: string[]
 }
 
-/** Prepares a model folder into `out`. */
+/** Prepares a model folder, or one of its graphs, into `out`. */
 export async function prepareModel(
   path: string,
   out: string,
@@ -67,7 +68,7 @@ export async function prepareModel(
   const folder = await openModelFolder(path, options.subfolder)
   const { dtypes, graphs, otherForms } = chooseGraphs(folder, options.dtype, options.otherDtypes)
   const checkpoint = await checkpointOf(folder.root, options.checkpoint)
-  const graphFolder = join(folder.root, folder.subfolder)
+  const graphFile = (name: string) => folder.root.path(graphPath(folder, name))
   const gguf = options.weights === undefined ? undefined : await openFile(options.weights)
   const externals = new Map<string, Promise<FileSource>>()
   // Only the parsed graphs name their external files, so each is opened on its first use.
@@ -77,15 +78,15 @@ export async function prepareModel(
     read: async (offset: number, length: number) => (await handle(location)).read(offset, length),
   })
   const handle = (location: string) => {
-    const file = externals.get(location) ?? openFile(join(graphFolder, location))
+    const file = externals.get(location) ?? graphFile(location).then(openFile)
     externals.set(location, file)
     return file
   }
   try {
     const files: GraphFile[] = []
     for (const name of graphs) {
-      const file = folder.subfolder === '' ? name : `${folder.subfolder}/${name}`
-      files.push({ graph: new OnnxGraph(file, await readWhole(join(graphFolder, name))), external })
+      const graph = new OnnxGraph(graphPath(folder, name), await readWhole(await graphFile(name)))
+      files.push({ graph, external })
     }
     const picked = options.targets?.map((glob) => picomatch(glob))
     const hoisted = await hoistModel(files, {
@@ -106,7 +107,7 @@ export async function prepareModel(
       await writeFile(target, graph.bytes)
       for (const name of externalFilesOf(graph)) {
         await handle(name)
-        await copyFile(join(graphFolder, name), join(dirname(target), name))
+        await copyFile(await graphFile(name), join(dirname(target), name))
       }
     }
     const fingerprint = checkpoint && (await checkpointFingerprint(checkpoint))
@@ -143,9 +144,11 @@ export async function prepareModel(
 }
 
 /** `model_type` of the model's configuration. */
-async function modelTypeOf(root: string): Promise<string | undefined> {
+async function modelTypeOf(root: Place): Promise<string | undefined> {
   try {
-    const config = JSON.parse(await readText(join(root, 'config.json'))) as { model_type?: unknown } | null
+    const config = JSON.parse(await readText(await root.path('config.json'))) as {
+      model_type?: unknown
+    } | null
     return typeof config?.model_type === 'string' ? config.model_type : undefined
   } catch {
     // Without a readable configuration, tensors are matched by their names alone.
@@ -154,11 +157,11 @@ async function modelTypeOf(root: string): Promise<string | undefined> {
 }
 
 /** The checkpoint that the user named, or the one in the model folder. */
-async function checkpointOf(root: string, path?: string): Promise<Checkpoint | undefined> {
+async function checkpointOf(root: Place, path?: string): Promise<Checkpoint | undefined> {
   if (path === 'none') return undefined
   if (path !== undefined) return openCheckpoint(await openPath(path))
   try {
-    return await openCheckpoint(await openPath(root))
+    return await openCheckpoint(filesIn(root))
   } catch (error) {
     // Most model folders on the hub hold graphs alone: tensors are then matched by their names.
     // A file that is there and cannot be opened is another matter: `fields.path` names it.

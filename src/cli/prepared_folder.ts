@@ -1,7 +1,7 @@
-import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { placeOf } from './place.ts'
 import { MANIFEST, type PrepareOptions, prepareModel } from './prepare_model.ts'
 
 /** A folder that `tritswap prepare` wrote. */
@@ -19,7 +19,11 @@ export async function withPreparedFolder<T>(
   options: PrepareOptions,
   use: (prepared: PreparedFolder) => Promise<T>,
 ): Promise<T> {
-  if (existsSync(join(model, MANIFEST))) return use({ folder: model, isOwn: true, unmatched: [] })
+  const { place, file } = await placeOf(model)
+  const files = await place.list()
+  if (files.includes(MANIFEST) && (file === undefined || file === MANIFEST)) {
+    return use({ folder: await place.whole(), isOwn: true, unmatched: [] })
+  }
   const folder = await mkdtemp(join(tmpdir(), 'tritswap-prepared-'))
   try {
     const { unmatched } = await prepareModel(model, folder, options)

@@ -1,45 +1,49 @@
-import { existsSync } from 'node:fs'
-import { readdir } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { basename, join, relative, sep } from 'node:path'
-import { parseArgs } from 'node:util'
 import { TritswapError } from '../errors.ts'
 import { summaryOf } from '../format/codecs/index.ts'
 import { readHead, type TritHead } from '../format/head.ts'
 import type { TritTable } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
+import { isHubName } from '../source/hf.ts'
 import { parseRegistry, type Registry, type RegistryEntry } from '../source/registry.ts'
-import { UsageError } from './command.ts'
+import { jsonOption, newCommand } from './command.ts'
 import { openFile, readText } from './file_source.ts'
 import { writeFileWhole } from './output.ts'
 import { print, printText } from './print.ts'
 
-export const help = `
-tritswap registry build <folder> [--out experts.json] [--json]
+const DESCRIPTION = `
+Writes the list of experts that a page shows: one entry for each .trit file in the folder and below it, with its size and
+root hash, which authenticates every byte of it for anyone who trusts the list.
 
-Writes the list of experts that a page shows: one entry for each .trit file in the folder and below it,
-with its size and root hash, which authenticates every byte of it for anyone who trusts the list.
-
-Size, root hash, method, density, alpha and base are read from the files each time. Everything else that the
-registry already says (order, id, label, description, prompt, system, generation, licence, text, variantOf, replaces, quality) stays,
-so edit it by hand and build again. Entries whose files are gone are removed.
-
-  --out <path>   where to write (default: <folder>/experts.json); URLs in it are relative to the folder
-  --json         print what was written
-
-Example
-  tritswap registry build public/experts
+Size, root hash, method, density, alpha and base are read from the files each time. Everything else that the registry
+already says (order, id, label, description, prompt, system, generation, licence, text, variantOf, replaces, quality)
+stays, so edit it by hand and build again. Entries whose files are gone are removed. A file that is no registry is never
+written over.
 `
 
-const options = { out: { type: 'string' }, json: { type: 'boolean' } } as const
+const EXAMPLES = ['tritswap registry build experts', 'tritswap registry build experts --out listed.json']
 
-export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({ args: argv, options, allowPositionals: true })
-  const [action, folder, ...more] = positionals
-  if (action !== 'build' || folder === undefined || more.length > 0) {
-    throw new UsageError('Cannot run registry: expected build and one folder')
-  }
+export function command() {
+  const registry = newCommand('registry', 'Lists the experts of a folder for a page.', EXAMPLES)
+  registry.addCommand(
+    newCommand('build', DESCRIPTION, EXAMPLES)
+      .summary('write experts.json')
+      .argument('<folder>')
+      .option(
+        '--out <path>',
+        'where to write (default: <folder>/experts.json); URLs in it are relative to the folder',
+      )
+      .addOption(jsonOption('what was written'))
+      .action(build),
+  )
+  return registry
+}
+
+async function build(folder: string, values: { out?: string; json?: true }): Promise<void> {
+  await checkFolder(folder)
   const out = values.out ?? join(folder, 'experts.json')
-  const before = existsSync(out) ? parseRegistry(await readText(out), out) : undefined
+  const before = (await isThere(out)) ? parseRegistry(await readText(out), out) : undefined
   const registry = await buildRegistry(folder, before)
   const text = `${JSON.stringify(registry, null, 2)}\n`
   // Throws before anything is written that the page would refuse.
@@ -47,7 +51,24 @@ export async function run(argv: string[]): Promise<number> {
   await writeFileWhole(out, ({ write }) => write(new TextEncoder().encode(text)))
   if (values.json) printText(text.trimEnd())
   else print(`${out}: ${registry.experts.length} experts`)
-  return 0
+}
+
+/** @throws {TritswapError} `input` for what is no folder on this disk */
+async function checkFolder(folder: string): Promise<void> {
+  const bad = (why: string) =>
+    new TritswapError('input', `Cannot build a registry of ${folder}: ${why}`, { fields: { folder } })
+  if (isHubName(folder)) throw bad('expected a folder on this disk, for the list is written into it')
+  if (!(await isThere(folder))) throw bad('there is no such folder')
+  if (!(await stat(folder)).isDirectory()) throw bad('it is a file; give the folder that it is in')
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /**

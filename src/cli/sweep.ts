@@ -1,4 +1,4 @@
-import { parseArgs } from 'node:util'
+import { Option } from '@commander-js/extra-typings'
 import { mainRule, type RuleOptions } from '../compress/rules.ts'
 import {
   FINE_ALPHAS,
@@ -7,78 +7,100 @@ import {
   type SweepPoint,
   sweep,
 } from '../compress/sweep.ts'
-import { UsageError } from './command.ts'
+import { jsonOption, newCommand, UsageError } from './command.ts'
+import { EVAL_BASE, SWEEP_WINDOWS } from './defaults.ts'
 import { formatBytes, formatNumber, formatTable } from './format_text.ts'
 import {
-  alpha,
   checkInputs,
-  choice,
-  density,
-  inputOptions,
-  number,
+  type InputValues,
   openCheckpointAt,
   openPool,
   openTaskVector,
-  ruleFlags,
+  type RuleValues,
   ruleOptions,
   sha256OfFile,
-  threadCount,
+  threadsOption,
+  withInputs,
+  withRules,
 } from './inputs.ts'
 import type { MeasuredSweep, SweepGrid, SweepRequest } from './measured_sweep.ts'
+import { alpha, density, listOf, parsed, wholeNumber } from './numbers.ts'
 import { print, printJson, printText } from './print.ts'
 import { progressBar } from './progress.ts'
 import type { Choice, Measure, PointFigures } from './sweep_measure.ts'
+import { defaultThreads } from './worker_pool.ts'
 
-export const help = `
-tritswap sweep --base <file|dir> --finetuned <file|dir> [--json]
-tritswap sweep --adapter <peft dir> [--base <file|dir>] [--json]
-
-Tries densities and alphas and shows for each the size of the file, the relative error ‖S − tau‖ / ‖tau‖ and the
-cosine of what it decodes to with the task vector. With --eval also what it does on held-out text: bits per byte,
-the share of the fine-tuning's gain that is kept, agreement and KL with the uncompressed fine-tuning; the best alpha
-of each density is the one with the smallest KL. With --chats the same on answers: exact match and what tritswap eval
---chats reports. Without a text or chats no point is called the best.
-
-  --densities <k,k,…>   default ${PUBLISHED_DENSITIES.join(',')}
-  --alphas <a,a,…>      default ${PUBLISHED_ALPHAS.join(',')}, and ${FINE_ALPHAS.join(',')} unless --scale is std
-  --chats <valid.jsonl> chats with wanted answers to choose on, as of tritswap eval --chats
-  --test <test.jsonl>   others, on which the best of each density is reported
-  --by <kl|exact>       what the best has: with --chats, the smallest KL (default) or the most exact answers
-  --system <text>       what the skill says first; --limit <n> only the first n chats of each file
-  --eval <text>         a text of the expert's domain; the windows used are not those that eval reports on
-  --eval-base <dir>     written by tritswap prepare, or with ONNX graphs (default: public/models/demo)
-  --windows <n>         windows of 256 tokens (default 8), --from <n> the first one (default 24)
-  --json                all points and the best as JSON
-
-and the flags of compress that choose entries and scales: --rule, --score, --threshold, --scale, --include,
---exclude, --dense, --override.
-
-Example
-  tritswap sweep --base base --finetuned bard --rule published --threshold tensor --eval bard.txt
-  tritswap sweep --adapter sql --eval-base smollm2 --densities 0.1,0.2 --alphas 1,2 --chats valid.jsonl --test test.jsonl
+const DESCRIPTION = `
+Tries densities and alphas and shows for each the size of the file, the relative error ‖S − tau‖ / ‖tau‖ and the cosine
+of what it decodes to with the task vector. With --eval also what it does on held-out text: bits per byte, the share of
+the fine-tuning's gain that is kept, agreement and KL with the uncompressed fine-tuning; the best alpha of each density is
+the one with the smallest KL. With --chats the same on answers: exact match and what tritswap eval --chats reports.
+Without a text or chats no point is called the best.
 `
 
-const options = {
-  ...inputOptions,
-  ...ruleFlags,
-  densities: { type: 'string' },
-  alphas: { type: 'string' },
-  eval: { type: 'string' },
-  chats: { type: 'string' },
-  test: { type: 'string' },
-  by: { type: 'string', default: 'kl' },
-  system: { type: 'string' },
-  limit: { type: 'string' },
-  'eval-base': { type: 'string', default: 'public/models/demo' },
-  windows: { type: 'string', default: '8' },
-  from: { type: 'string', default: '24' },
-  json: { type: 'boolean' },
-} as const
+const EXAMPLES = [
+  'tritswap sweep --base base --finetuned poet --densities 5%,10%',
+  'tritswap sweep --base base --finetuned poet --densities 10% --alphas 0.9,1 --eval text.txt --eval-base models/mine --windows 1 --from 0',
+  'tritswap sweep --adapter my-lora --eval-base models/mine --densities 20% --alphas 1 --chats chats.jsonl --test chats.jsonl',
+]
+
+export function command() {
+  const inputs = withInputs(newCommand('sweep', DESCRIPTION, EXAMPLES))
+    .optionsGroup('What is tried:')
+    .option(
+      '--densities <k,k,…>',
+      `(default: ${PUBLISHED_DENSITIES.join(',')})`,
+      listOf(density, '--densities'),
+    )
+    .option(
+      '--alphas <a,a,…>',
+      `(default: ${PUBLISHED_ALPHAS.join(',')}, and ${FINE_ALPHAS.join(',')} unless --scale is std)`,
+      listOf(alpha, '--alphas'),
+    )
+    .optionsGroup('What it is measured on:')
+    .option('--eval <text>', "of the expert's domain; the windows used are not those that eval reports on")
+    .option('--chats <valid.jsonl>', 'with wanted answers, as of tritswap eval --chats, to choose on')
+    .option('--test <test.jsonl>', 'others, on which the best of each density is reported')
+    .addOption(
+      new Option('--by <what>', 'what the best has: the smallest KL, or with --chats the most exact answers')
+        .choices(['kl', 'exact'] as const)
+        .default('kl' as const),
+    )
+    .option('--system <text>', 'what the skill says first')
+    .option('--limit <n>', 'only the first so many chats of each file', atLeast(1, '--limit'))
+    .option('--eval-base <folder>', 'written by tritswap prepare, or with ONNX graphs', EVAL_BASE)
+    .option('--windows <n>', 'windows of 256 tokens', atLeast(1, '--windows'), SWEEP_WINDOWS.count)
+    .option('--from <n>', 'the first one', atLeast(0, '--from'), SWEEP_WINDOWS.from)
+  return withRules(inputs)
+    .optionsGroup('Options:')
+    .addOption(threadsOption())
+    .addOption(jsonOption('all points and the best'))
+    .action(runSweep)
+}
+
+function atLeast(least: number, flag: string) {
+  return parsed((text) => wholeNumber(text, flag, least), flag)
+}
+
+interface Values extends InputValues, RuleValues {
+  densities?: number[]
+  alphas?: number[]
+  eval?: string
+  chats?: string
+  test?: string
+  by: Choice
+  system?: string
+  limit?: number
+  evalBase: string
+  windows: number
+  from: number
+  threads?: number
+  json?: true
+}
 
 type Point = Omit<SweepPoint, 'head'> & { eval?: PointFigures }
 
-export async function run(argv: string[]): Promise<number> {
-  const { values } = parseArgs({ args: argv, options })
+async function runSweep(values: Values): Promise<void> {
   checkInputs(values, ['finetuned', 'adapter'])
   if (values.density !== undefined || values.alpha !== undefined) {
     throw new UsageError('Cannot sweep at one --density or --alpha: expected --densities and --alphas')
@@ -87,43 +109,42 @@ export async function run(argv: string[]): Promise<number> {
     throw new UsageError('Cannot report on --test: expected --chats <file> to choose on')
   }
   const rules = ruleOptions(values)
-  const threads = threadCount(values.threads)
   if (rules.overrides?.some((override) => override.density !== undefined || override.alpha !== undefined)) {
     throw new UsageError('Cannot sweep with an --override of density or alpha: they are what is swept')
   }
-  const densities = list(values.densities, '--densities', density) ?? PUBLISHED_DENSITIES
-  const alphas = list(values.alphas, '--alphas', alpha) ?? defaultAlphas(rules)
-  const windows = {
-    from: number(values.from, '--from') ?? 0,
-    count: number(values.windows, '--windows') ?? 0,
+  const { system, limit, by, json, threads = defaultThreads() } = values
+  const grid = {
+    densities: values.densities ?? PUBLISHED_DENSITIES,
+    alphas: values.alphas ?? defaultAlphas(rules),
   }
-  const by = choice<Choice>(values.by, 'by', ['kl', 'exact']) ?? 'kl'
-  const chats = { system: values.system, limit: number(values.limit, '--limit') }
 
   const base = values.base === undefined ? undefined : await openCheckpointAt(values.base)
   const task = await openTaskVector(values, base)
   const pool = openPool(threads)
   try {
     const request = { task, rules, run: pool?.run, sha256: sha256OfFile }
-    const grid = { densities, alphas }
     if (values.eval === undefined && values.chats === undefined) {
-      show(await plainSweep(request, grid), values.json)
-      return 0
+      show(await plainSweep(request, grid), json)
+      return
     }
     // Loaded only here: it brings onnxruntime along.
     const { withEvaluation } = await import('./evaluation.ts')
     const { measuredSweep } = await import('./measured_sweep.ts')
     const { chatMeasure, textMeasure } = await import('./sweep_measure.ts')
-    await withEvaluation(values['eval-base'], threads, async (evaluation) => {
+    await withEvaluation(values.evalBase, threads, async (evaluation) => {
       const { tokenizer } = evaluation
+      const windows = { from: values.from, count: values.windows }
       const main =
         values.chats === undefined
           ? await textMeasure(values.eval!, tokenizer, windows)
-          : await chatMeasure(values.chats, tokenizer, chats)
-      const test = values.test === undefined ? undefined : await chatMeasure(values.test, tokenizer, chats)
-      show(await measuredSweep(evaluation, request, grid, { main, test, by }), values.json, { main, alphas })
+          : await chatMeasure(values.chats, tokenizer, { system, limit })
+      const test =
+        values.test === undefined ? undefined : await chatMeasure(values.test, tokenizer, { system, limit })
+      show(await measuredSweep(evaluation, request, grid, { main, test, by }), json, {
+        main,
+        alphas: grid.alphas,
+      })
     })
-    return 0
   } finally {
     pool?.close()
   }
@@ -155,7 +176,7 @@ async function plainSweep(
 /** Prints a sweep. @param measured - what its points were measured on */
 function show(
   sweep: { points: readonly Point[] } & Partial<Omit<MeasuredSweep, 'points'>>,
-  json: boolean | undefined,
+  json: true | undefined,
   measured?: { main: Measure; alphas: readonly number[] },
 ): void {
   const { points, bestByDensity = [], best, ends, test } = sweep
@@ -176,14 +197,6 @@ function show(
 function defaultAlphas(rules: RuleOptions): number[] {
   const more = mainRule(rules, 'full').scale === 'std' ? [] : FINE_ALPHAS
   return [...PUBLISHED_ALPHAS, ...more].sort((a, b) => a - b)
-}
-
-function list(
-  text: string | undefined,
-  flag: string,
-  parse: (text: string, flag: string) => number | undefined,
-): number[] | undefined {
-  return text?.split(',').map((item) => parse(item, flag)!)
 }
 
 /** Says that the best alpha may lie beyond those that were tried. */

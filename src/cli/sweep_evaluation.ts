@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises'
-import type { Example } from './decoder.ts'
+import type { Example } from '../engine/answered_example.ts'
 import type { Evaluation } from './evaluation.ts'
 import type { LogitsFile } from './logits_file.ts'
 import type { ExampleScore } from './scores.ts'

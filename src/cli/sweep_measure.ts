@@ -3,9 +3,10 @@
  *
  * @module
  */
+
+import { chatExample, type Example } from '../engine/answered_example.ts'
 import { ANSWER_COLUMNS, type AnswerFigures, answerCells, answerFigures } from './answer_figures.ts'
-import { chatExample, parseChats } from './chats.ts'
-import type { Example } from './decoder.ts'
+import { parseChats } from './chats.ts'
 import { readText } from './file_source.ts'
 import { closenessTo, type ExampleScore, gainRetained } from './scores.ts'
 import { BESIDE, type SweepEvaluation } from './sweep_evaluation.ts'

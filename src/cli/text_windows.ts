@@ -1,6 +1,6 @@
+import type { Example } from '../engine/answered_example.ts'
 import { TritswapError } from '../errors.ts'
 import { windowsOf } from '../model/score.ts'
-import type { Example } from './decoder.ts'
 import type { Tokenizer } from './tokenizer.ts'
 
 /** Windows `[from, from + count)`, as far as the text has them. */

@@ -1,12 +1,12 @@
-import { existsSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { ADAPTER_CONFIG } from '../compress/adapter.ts'
 import type { Checkpoint } from '../compress/checkpoint.ts'
 import { compressTaskVector } from '../compress/compress.ts'
 import type { RuleOptions } from '../compress/rules.ts'
 import type { TaskVector } from '../compress/task_vector.ts'
 import { openTaskVector } from './inputs.ts'
 import { writeTrit } from './output.ts'
+import { findAt, placeOf } from './place.ts'
 import type { PreparedBase } from './prepared_base.ts'
 import { checkpointVariant, expertVariant, type Variant } from './variants.ts'
 
@@ -34,18 +34,14 @@ export async function uncompressedVariant(
   checkpoint?: Checkpoint,
 ): Promise<Variant> {
   if (path.endsWith('.trit')) return expertVariant(base, path)
-  if (!existsSync(join(path, 'adapter_config.json'))) return checkpointVariant(base, path)
+  const { place } = await placeOf(path)
+  if (!(await place.list()).includes(ADAPTER_CONFIG)) return checkpointVariant(base, path)
   await writeUncompressed(await openTaskVector({ adapter: path }, checkpoint), scratch)
   return expertVariant(base, scratch)
 }
 
 /** Bytes of a file; undefined for a folder. */
-export async function fileBytes(path: string): Promise<number | undefined> {
-  const info = await stat(path)
-  return info.isFile() ? info.size : undefined
-}
-
-/** What an expert or a fine-tuning is called by its path. */
-export function nameOf(path: string): string {
-  return basename(path).replace(/\.(trit|safetensors)$/, '')
+export async function fileBytes(address: string): Promise<number | undefined> {
+  const found = await findAt(address)
+  return 'file' in found ? (await stat(found.file)).size : undefined
 }

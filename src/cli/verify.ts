@@ -1,36 +1,38 @@
-import { parseArgs } from 'node:util'
 import { openCheckpoint } from '../compress/checkpoint.ts'
 import { verifyBase, verifyFile } from '../compress/verify.ts'
 import { readHead } from '../format/head.ts'
-import { UsageError } from './command.ts'
+import { jsonOption, newCommand } from './command.ts'
 import { openFile, openPath } from './file_source.ts'
 import { print, printJson } from './print.ts'
 import { progressBar } from './progress.ts'
 
-export const help = `
-tritswap verify <file.trit> [--base <file|dir>] [--root-hash <hex>] [--json]
-
-Checks every byte: the root hash if one is given (a registry names it), the hash of every chunk, and that every
-tensor decodes within its bounds. With --base also that the file was made for that checkpoint: names and shapes,
-the sketch (eight values per tensor) and the fingerprint of the whole checkpoint.
+const DESCRIPTION = `
+Checks every byte: the root hash if one is given (a registry names it), the hash of every chunk, and that every tensor
+decodes within its bounds. With --base also that the file was made for that checkpoint: names and shapes, the sketch
+(eight values per tensor) and the fingerprint of the whole checkpoint.
 
 Exit code 0 when all is well, 1 with what is wrong on stderr.
 `
 
-const options = {
-  base: { type: 'string' },
-  'root-hash': { type: 'string' },
-  json: { type: 'boolean' },
-} as const
+const EXAMPLES = ['tritswap verify poet.trit', 'tritswap verify poet.trit --base base']
 
-export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({ args: argv, options, allowPositionals: true })
-  if (positionals.length !== 1)
-    throw new UsageError(`Cannot verify: expected one file, found ${positionals.length}`)
-  const source = await openFile(positionals[0])
+export function command() {
+  return newCommand('verify', DESCRIPTION, EXAMPLES)
+    .argument('<file.trit>')
+    .option('--base <path>', 'the checkpoint that it should be for: safetensors, or a folder of them')
+    .option('--root-hash <hex>', 'that it should have')
+    .addOption(jsonOption('what was found'))
+    .action(verify)
+}
+
+async function verify(
+  file: string,
+  values: { base?: string; rootHash?: string; json?: true },
+): Promise<void> {
+  const source = await openFile(file)
   const bar = progressBar('verifying')
   try {
-    const head = await readHead(source, { rootHash: values['root-hash']?.toLowerCase() })
+    const head = await readHead(source, { rootHash: values.rootHash?.toLowerCase() })
     await verifyFile(source, head, { onProgress: bar.update })
     const base = values.base === undefined ? undefined : await openCheckpoint(await openPath(values.base))
     const fit = base && (await verifyBase(head, source.name, base))
@@ -42,7 +44,6 @@ export async function run(argv: string[]): Promise<number> {
       print(`${source.name} is good: ${head.chunks} chunks, ${head.table.tensors.length} tensors`)
       if (base !== undefined) print(baseLine(base.name, fit))
     }
-    return 0
   } finally {
     bar.stop()
     await source.close()

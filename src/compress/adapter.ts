@@ -1,54 +1,69 @@
 /**
  * Adapter folders as `peft` writes them. ComPEFT compresses the factors themselves: theta_init is 0 for LoRA's A
- * and B, 1 for (IA)³, the base weight for whatever else the file holds (biases, modules_to_save).
+ * and B, 1 for (IA)³, the base weight for whatever else the file holds (biases, modules_to_save). Of other kinds the change of
+ * each weight is formed from their tensors (`kinds`), as factors where these are few.
  *
  * @module
  */
 import { isTritswapError, TritswapError } from '../errors.ts'
+import { factorOf } from '../format/contributions.ts'
+import type { TritMethod } from '../format/table.ts'
 import type { AdapterContext, AdapterTensor } from './adapter_context.ts'
-import { parseAdapterName } from './adapter_names.ts'
+import { formedPieces, parseAdapterName } from './adapter_names.ts'
 import { BaseNames } from './base_names.ts'
 import { type Checkpoint, type FileFolder, pickle, readJson } from './checkpoint.ts'
 import { isFloat } from './dtypes.ts'
+import { formedTensors } from './formed_changes.ts'
 import { ia3Tensor } from './ia3.ts'
-import { loraTensor, refuseHalfTied } from './lora.ts'
+import { trainableTokens } from './kinds/entries.ts'
+import { loraBiasTensor, loraTensor, magnitudeTensors, refuseHalfTied } from './lora.ts'
 import { type AdapterSettings, readAdapterConfig } from './peft_config.ts'
-import { refuseForeignTensor } from './peft_methods.ts'
+import { refused, refuseForeignTensor } from './peft_methods.ts'
 import { placeholder } from './placeholders.ts'
 import { readSafetensors, type StoredTensor } from './safetensors.ts'
 import { savedTensor } from './saved_modules.ts'
 import type { TaskTensor, TaskVector } from './task_vector.ts'
 
-const CONFIG = 'adapter_config.json'
+/** Marks a folder as an adapter's. */
+export const ADAPTER_CONFIG = 'adapter_config.json'
 const WEIGHTS = 'adapter_model.safetensors'
 const PICKLED = 'adapter_model.bin'
 
 /**
  * The task vector of an adapter. What cannot be compressed comes as a tensor with a `problem`, so that it can be left
  * out.
- * @param base - needed only where the file holds more than LoRA and (IA)³ tensors; with it every target is checked
- * @throws {TritswapError} `unsupported` naming the method, for everything but LoRA and (IA)³
+ * @param base - needed for kinds that change a weight by what it is, and where the file holds tensors whole; with it every
+ * target is checked
+ * @throws {TritswapError} `unsupported` naming the method, for what changes no weights or not the same ones for every token
  */
 export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): Promise<TaskVector> {
   const { name } = folder
   const files = await folder.list()
-  if (!files.includes(CONFIG)) {
+  if (!files.includes(ADAPTER_CONFIG)) {
     throw new TritswapError(
       'input',
-      `Cannot open ${name} as an adapter: expected ${CONFIG} and ${WEIGHTS} in it`,
+      `Cannot open ${name} as an adapter: expected ${ADAPTER_CONFIG} and ${WEIGHTS} in it`,
       { fields: { name } },
     )
   }
-  const settings = await readAdapterConfig(await readJson(await folder.open(CONFIG)), name)
+  const settings = await readAdapterConfig(await readJson(await folder.open(ADAPTER_CONFIG)), name)
   if (!files.includes(WEIGHTS)) {
     if (files.includes(PICKLED)) throw pickle(`${name}/${PICKLED}`)
     throw new TritswapError('input', `Cannot open ${name} as an adapter: expected ${WEIGHTS} in it`)
   }
   const source = await folder.open(WEIGHTS)
   const stored = (await readSafetensors(source)).tensors
-  const named = stored.map((tensor) => ({ stored: tensor, ...parseAdapterName(tensor.name) }))
+  const kind =
+    settings.kind === 'formed' ? settings.own : settings.kind === 'lora' ? trainableTokens : undefined
+  const pieces = kind && formedPieces(kind.parts, kind.shared)
+  const named = stored.map((tensor) => ({ stored: tensor, ...parseAdapterName(tensor.name, pieces) }))
   refuseSeveral(named, name)
-  for (const { part, stored } of named) if (part === 'whole') refuseForeignTensor(stored.name, name)
+  for (const { part, stored } of named) {
+    if (part === 'whole' && settings.kind !== 'formed') refuseForeignTensor(stored.name, name)
+    if (part === 'magnitude' && !(settings.kind === 'lora' && settings.dora)) {
+      throw refused(name, 'DoRA without use_dora in its configuration', `it holds ${stored.name}`)
+    }
+  }
   const notes: string[] = []
   const context: AdapterContext = {
     name,
@@ -61,19 +76,23 @@ export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): 
     notes,
   }
   const tensors: TaskTensor[] = []
-  for (const tensor of named) {
-    const task = await taskTensor(tensor, context)
-    if (task !== undefined) tensors.push(task)
+  for (const tensor of named)
+    if (tensor.part !== 'formed') tensors.push(...(await taskTensors(tensor, context)))
+  if (kind !== undefined && settings.kind !== 'ia3') {
+    tensors.push(...(await formedTensors(kind, { ...context, settings })))
   }
-  if (!named.some((tensor) => isOwnPart(tensor, settings))) {
-    throw new TritswapError(
-      'input',
-      `Cannot compress ${name}: ${WEIGHTS} holds no ${settings.kind === 'lora' ? 'LoRA factors' : '(IA)³ vectors'}`,
-    )
+  if (kind?.parts.length !== 0 && !named.some((tensor) => isOwnPart(tensor, settings))) {
+    const expected =
+      settings.kind === 'lora'
+        ? 'LoRA factors'
+        : settings.kind === 'ia3'
+          ? '(IA)³ vectors'
+          : `tensors of ${kind?.label}`
+    throw new TritswapError('input', `Cannot compress ${name}: ${WEIGHTS} holds no ${expected}`)
   }
   await refuseHalfTied(context)
   return {
-    method: settings.kind,
+    method: settings.kind === 'formed' ? methodOf(tensors) : settings.kind,
     tensors,
     copies: context.copies,
     base: base?.tensors,
@@ -83,27 +102,40 @@ export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): 
   }
 }
 
+/** LoRA by another name, or a change of whole weights. */
+function methodOf(tensors: readonly TaskTensor[]): TritMethod {
+  return tensors.some((tensor) => factorOf(tensor) !== undefined) ? 'lora' : 'full'
+}
+
 /** Whether a tensor is one of those that the adapter's method trains. */
 function isOwnPart({ part }: AdapterTensor, { kind }: AdapterSettings): boolean {
+  if (kind === 'formed') return part === 'formed'
   return part !== 'whole' && (part === 'ia3') === (kind === 'ia3')
 }
 
-/** What a tensor is to the base; undefined for one that means nothing. */
-async function taskTensor(tensor: AdapterTensor, context: AdapterContext): Promise<TaskTensor | undefined> {
+/** What a tensor is to the base; nothing for one that means nothing. */
+async function taskTensors(tensor: AdapterTensor, context: AdapterContext): Promise<TaskTensor[]> {
   const { stored, path } = tensor
   const { settings } = context
   const isOwn = isOwnPart(tensor, settings)
   try {
     if (stored.weights === 0) throw placeholder(stored)
-    if (!isOwn) return await savedTensor(tensor, context)
+    if (!isOwn) {
+      const saved = await savedTensor(tensor, context)
+      return saved === undefined ? [] : [saved]
+    }
     if (!isFloat(stored.dtype)) throw notFloat(stored)
-    return settings.kind === 'lora'
-      ? await loraTensor(tensor, { ...context, settings })
-      : ia3Tensor(tensor, { ...context, settings })
+    if (settings.kind === 'ia3') return [ia3Tensor(tensor, { ...context, settings })]
+    if (settings.kind !== 'lora') return []
+    const lora = { ...context, settings }
+    if (tensor.part === 'magnitude') return await magnitudeTensors(tensor, lora)
+    return [tensor.part === 'bias' ? await loraBiasTensor(tensor, lora) : await loraTensor(tensor, lora)]
   } catch (problem) {
     if (!isTritswapError(problem)) throw problem
     const target = isOwn ? `${path}.weight` : path
-    return { name: stored.name, shape: stored.shape, role: 'delta', target, theta: stored, init: 0, problem }
+    return [
+      { name: stored.name, shape: stored.shape, role: 'delta', target, theta: stored, init: 0, problem },
+    ]
   }
 }
 

@@ -6,10 +6,12 @@
 import { TritswapError } from '../errors.ts'
 import { parseAdapterName } from './adapter_names.ts'
 import type { Checkpoint } from './checkpoint.ts'
+import { isKindsTensor } from './kinds/index.ts'
 
 /** @throws {TritswapError} `input` for the tensors of an adapter */
 export function refuseAdapter({ name, tensors }: Checkpoint): void {
-  const factor = [...tensors.keys()].find((tensor) => parseAdapterName(tensor).part !== 'whole')
+  const isAdapters = (tensor: string) => parseAdapterName(tensor).part !== 'whole' || isKindsTensor(tensor)
+  const factor = [...tensors.keys()].find(isAdapters)
   if (factor === undefined) return
   throw new TritswapError(
     'input',

@@ -9,23 +9,24 @@ import { type OpenExpert, sameTensors, tensorNames } from './open_expert.ts'
 import { addSums, NO_SUMS, type Operand, type PairSums, pairSums, readOperand } from './pair_sums.ts'
 import { checkSameBase } from './same_base.ts'
 
-/** How alike two experts are. */
+/** How alike two experts are. What is counted weight by weight is null where one has terms: they touch every weight. */
 export interface Similarity {
   dot: number
   /** −1 to 1; null when one of them is all zero. */
   cosine: number | null
   /** Σ |a − b| over all weights. */
-  l1: number
+  l1: number | null
   /** Σ |sign a − sign b|: how many steps between −, 0 and + turn one into the other. */
-  signL1: number
+  signL1: number | null
   /** Weights kept by both, as a fraction of those kept by either; null when there are none. */
   overlap: number | null
   /** Of the weights kept by both, the fraction of the same sign; null when there are none. */
   signAgreement: number | null
 }
 
-export function similarityOf({ dot, squares, l1, signL1, shared, either, agreeing }: PairSums): Similarity {
+export function similarityOf({ dot, squares, byWeight }: PairSums): Similarity {
   const norms = Math.sqrt(squares[0]) * Math.sqrt(squares[1])
+  const { l1 = null, signL1 = null, shared = 0, either = 0, agreeing = 0 } = byWeight ?? {}
   return {
     dot,
     cosine: norms === 0 ? null : dot / norms,

@@ -17,12 +17,14 @@ import { describeBase, describeSources, withSketch } from './provenance.ts'
 import {
   type CompressContext,
   type CompressReport,
+  changeWeights,
   countBytes,
   countWeights,
   type ExpertTexts,
   type TensorReport,
   textsOf,
 } from './report.ts'
+import { AddedProducts, checkScales, scaleSections } from './row_lengths.ts'
 import {
   type DenseRule,
   isTernaryRule,
@@ -34,7 +36,14 @@ import {
 import { flatSlices, SLICES_AHEAD } from './slices.ts'
 import { sha256OfSource } from './source_hash.ts'
 import type { TaskTensor, TaskVector } from './task_vector.ts'
-import { type DecomposedPair, decomposePairs, takePairs, termsTensor, termsWithin } from './terms.ts'
+import {
+  type DecomposedTarget,
+  decomposeTargets,
+  type TermsTarget,
+  takeTerms,
+  termsTensor,
+  termsWithin,
+} from './terms.ts'
 import { globalGroups, groupOf, type TernaryMember, ternarize } from './ternarize.ts'
 
 /** A tensor that moved, with what the first pass found. */
@@ -45,6 +54,12 @@ const PASSES = 5
 /** Weights of tensors in work at once: enough to keep threads busy with small tensors, at little memory. */
 const WEIGHTS_AHEAD = 2 ** 24
 
+/** Terms that a task vector has beside its tensors: those to find, and those that are written as they are. */
+export interface OwnTerms {
+  targets: readonly TermsTarget[]
+  found: readonly DecomposedTarget[]
+}
+
 /**
  * Compresses a task vector.
  * @throws {TritswapError} `input` for NaN and infinities (with tensor and index), for options that fit nothing, and
@@ -54,6 +69,7 @@ export async function compressTaskVector(
   task: TaskVector,
   options: RuleOptions & ExpertTexts,
   context: CompressContext,
+  own: OwnTerms = { targets: [], found: [] },
 ): Promise<CompressReport> {
   const { signal } = context
   const rules = rulesFor(task.tensors, options, task.method, task.copies)
@@ -62,26 +78,31 @@ export async function compressTaskVector(
     return rule === undefined ? [] : [{ tensor, rule }]
   })
   for (const { tensor } of chosen) check(tensor)
-  const { pairs, others } = takePairs(chosen)
+  checkScales(chosen.map(({ tensor }) => tensor))
+  const scales = chosen.filter(({ tensor }) => tensor.rowLengths !== undefined).map(({ tensor }) => tensor)
+  const { targets: taken, others } = takeTerms(chosen.filter(({ tensor }) => tensor.rowLengths === undefined))
+  const targets = [...taken, ...own.targets]
   const run = countWeights(
     context,
     others.reduce((sum, { tensor }) => sum + tensor.theta.weights * PASSES, 0) +
-      pairs.reduce((sum, { a, b }) => sum + a.theta.weights + b.theta.weights, 0),
+      targets.reduce((sum, { change }) => sum + changeWeights(change), 0),
   )
 
   // The base is hashed while the passes run; both only read.
   const base = describeBase(task, run, signal)
   base.catch(() => {})
   const { moved, unmoved } = await findMoved(others, run, signal)
-  const { found, unmoved: unmovedPairs } = await decomposePairs(pairs, run, signal)
-  if (moved.length + found.length === 0) {
+  const { found: decomposed, unmoved: unmovedTargets } = await decomposeTargets(targets, run, signal)
+  const found = [...decomposed, ...own.found]
+  if (moved.length + found.length + scales.length === 0) {
     throw new TritswapError(
       'input',
       'Cannot compress: no tensor differs from the base; check that the two inputs are the right ones',
     )
   }
   const notes = [...task.notes]
-  const onlyVectors = task.method === 'full' && moved.every(({ tensor }) => isVector(tensor.shape))
+  const onlyVectors =
+    task.method === 'full' && found.length === 0 && moved.every(({ tensor }) => isVector(tensor.shape))
   const written = onlyVectors && options.rule !== 'published' ? keptDense(moved, options) : moved
   if (written !== moved) {
     notes.push('Only vectors moved: they are kept as dense deltas (--rule published makes them ternary)')
@@ -89,10 +110,15 @@ export async function compressTaskVector(
 
   const { spool, bytes } = countBytes(context.spool)
   const writer = new TritWriter(spool)
-  const tensors = await writeTensors(writer, written, run, signal)
+  const added = new AddedProducts(scales)
+  const tensors = await writeTensors(writer, written, added, run, signal)
+  const scalesOf = (kept: readonly DecomposedTarget[]) => {
+    for (const { tensor, section } of kept.map(termsTensor)) added.take(tensor, section)
+    return scaleSections(scales, added, options.denseDtype ?? 'f16')
+  }
   const sources = await describeSources(task.sources, context.sha256 ?? sha256OfSource)
-  const tableFor = async (kept: readonly DecomposedPair[]) => {
-    const changed = [...moved.map(({ tensor }) => tensor), ...kept.map(({ b }) => b)]
+  const tableFor = async (kept: readonly DecomposedTarget[]) => {
+    const changed = [...moved.map(({ tensor }) => tensor), ...kept, ...scales]
     const values = kept.length === 0 ? SKETCH_VALUES : sketchValuesFor(targetsOf(changed).length)
     return {
       kind: 'expert' as const,
@@ -107,13 +133,18 @@ export async function compressTaskVector(
     options.bytes === undefined
       ? found
       : await termsWithin(found, options.bytes, async (some) =>
-          writer.sizeWith(some.map(termsTensor), await tableFor(some)),
+          writer.sizeWith([...some.map(termsTensor), ...(await scalesOf(some))], await tableFor(some)),
         )
-  for (const pair of kept) {
-    const { tensor, section } = termsTensor(pair)
+  for (const target of kept) {
+    const { tensor, section } = termsTensor(target)
     await writer.add(tensor, section)
-    const weights = weightsOf(pair.shape)
-    tensors.push({ name: tensor.name, weights, kept: weights, terms: pair.count })
+    const weights = weightsOf(target.shape)
+    tensors.push({ name: tensor.name, weights, kept: weights, terms: target.count })
+  }
+  for (const { tensor, section, values } of await scalesOf(kept)) {
+    await writer.add(tensor, section)
+    const sumSquares = values.reduce((sum, value) => sum + value * value, 0)
+    tensors.push({ name: tensor.name, weights: values.length, kept: values.length, fit: { sumSquares } })
   }
   const head = await writer.finish(await tableFor(kept))
   return {
@@ -121,7 +152,7 @@ export async function compressTaskVector(
     bytes: head.length + bytes(),
     tensors,
     empty: tensors.filter(({ kept, scale }) => scale !== undefined && kept === 0).map(({ name }) => name),
-    unmoved: [...unmoved, ...unmovedPairs],
+    unmoved: [...unmoved, ...unmovedTargets],
     skipped: task.tensors.filter((_, i) => rules[i] === undefined).map(({ name }) => name),
     notes,
   }
@@ -174,6 +205,7 @@ function keptDense(moved: readonly Moved[], { denseDtype = 'f16' }: RuleOptions)
 async function writeTensors(
   writer: TritWriter,
   moved: readonly Moved[],
+  added: AddedProducts,
   run: RunJob,
   signal?: AbortSignal,
 ): Promise<TensorReport[]> {
@@ -195,7 +227,10 @@ async function writeTensors(
     if (ternary !== undefined) {
       const { words, ...code } = ternary.section
       const { scale, unit, sumKept } = ternary
-      await writer.add({ ...common, codec: 'ternary', ...code, scale }, words)
+      const written = { ...common, codec: 'ternary' as const, ...code, scale }
+      await writer.add(written, words)
+      if (added.wants(tensor))
+        added.take(written, new Uint8Array(words.buffer, words.byteOffset, words.byteLength))
       reports.push({
         name,
         weights: theta.weights,
@@ -211,8 +246,17 @@ async function writeTensors(
         SLICES_AHEAD,
         (slice) => run('dense', { tensor, slice, dtype: rule.dtype }, signal),
       )
-      for await (const [, piece] of pieces) await writer.append(piece)
+      const section = added.wants(tensor)
+        ? new Uint8Array(theta.weights * FLOAT_BYTES[rule.dtype])
+        : undefined
+      let at = 0
+      for await (const [, piece] of pieces) {
+        await writer.append(piece)
+        section?.set(piece, at)
+        at += piece.length
+      }
       await writer.end()
+      if (section !== undefined) added.take({ ...common, ...rule }, section)
       reports.push({ name, weights: theta.weights, kept: theta.weights, fit: { sumSquares } })
     }
   }

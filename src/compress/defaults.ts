@@ -20,8 +20,8 @@ export const DEFAULT_EXPERT_CODEC: Readonly<Record<TritMethod, ExpertCodec>> = {
   ia3: 'ternary',
 }
 
-/** Terms of each target unless a number or a size is given. */
-export const DEFAULT_TERMS = 2
+/** Terms of each target unless a number or a size is given. A full fine-tuning has no low rank: its directions are many. */
+export const DEFAULT_TERMS: Readonly<Record<TritMethod, number>> = { full: 16, lora: 2, ia3: 1 }
 
 /** Terms of a target that a size can buy, at most. */
-export const TERMS_TRIED = 8
+export const TERMS_TRIED: Readonly<Record<TritMethod, number>> = { full: 32, lora: 8, ia3: 1 }

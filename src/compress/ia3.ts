@@ -6,7 +6,7 @@
 import { TritswapError } from '../errors.ts'
 import type { AdapterContext, AdapterTensor } from './adapter_context.ts'
 import { quantizationOf, quantizedCheckpoint } from './checkpoint_kinds.ts'
-import { noTarget } from './lora.ts'
+import { noTarget } from './no_target.ts'
 import type { Ia3Settings } from './peft_config.ts'
 import { placeholder } from './placeholders.ts'
 import type { TaskTensor } from './task_vector.ts'

@@ -23,6 +23,7 @@ import { fullTaskVector } from './full.ts'
 import type { CompressContext, CompressReport, ExpertTexts } from './report.ts'
 import type { RuleOptions } from './rules.ts'
 import type { TaskVector } from './task_vector.ts'
+import { packTerms } from './terms_input.ts'
 import { packTernary } from './ternary_input.ts'
 
 export { blobSource, memorySource } from '../source/memory.ts'
@@ -90,6 +91,17 @@ export function compressTernary({
 }: MakeOptions & { ternary: ByteSource | FileFolder; base?: ByteSource | FileFolder }): Promise<MadeExpert> {
   return make(rest, async (context, options) =>
     packTernary(await openCheckpoint(ternary), base && (await openCheckpoint(base)), options, context),
+  )
+}
+
+/** An expert from ternary rank-1 terms that an author's own method made (`packTerms`). */
+export function compressTerms({
+  terms,
+  base,
+  ...rest
+}: MakeOptions & { terms: ByteSource | FileFolder; base?: ByteSource | FileFolder }): Promise<MadeExpert> {
+  return make(rest, async (context, options) =>
+    packTerms(await openCheckpoint(terms), base && (await openCheckpoint(base)), options, context),
   )
 }
 

@@ -36,8 +36,15 @@ export interface ScoredJob extends SliceJob {
   score?: SliceScore
 }
 
-/** The factors of a LoRA pair. */
+/** A change that becomes terms. */
 export interface TermsJob {
+  change: LoraChange | { tensor: TauOf }
+  /** At most so many terms. */
+  count: number
+}
+
+/** What the factors of a LoRA pair change. */
+export interface LoraChange {
   /** [r, in, …] */
   a: StoredTensor
   /** [out, r, …] */
@@ -45,8 +52,6 @@ export interface TermsJob {
   scaling: number
   /** The target keeps its weight as [in, out]. */
   transposed: boolean
-  /** At most so many terms. */
-  count: number
 }
 
 /** Input of every job, by kind. */
@@ -63,7 +68,7 @@ export interface JobInputs {
   emit: ScoredJob & { threshold: number; quota?: Uint32Array }
   /** tau as a dense section stores it; the slice counts flat elements. */
   dense: SliceJob & { dtype: FloatDtype }
-  /** Ternary rank-1 terms of scaling · B · A, or of its transpose. */
+  /** Ternary rank-1 terms of scaling · B · A or its transpose, or of tau. */
   terms: TermsJob
   /** SHA-256 of a stored tensor's bytes (`hashSlices`). */
   hash: { tensor: StoredTensor }

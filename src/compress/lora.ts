@@ -6,13 +6,19 @@
 import { TritswapError } from '../errors.ts'
 import type { ModuleLayout } from '../format/table.ts'
 import type { AdapterContext, AdapterTensor } from './adapter_context.ts'
-import { otherFactor } from './adapter_names.ts'
+import { type AdapterPart, otherFactor } from './adapter_names.ts'
 import { quantizationOf, quantizedCheckpoint } from './checkpoint_kinds.ts'
+import { type DoraModule, doraScales, scaleTensors } from './dora.ts'
+import { biasTensor } from './formed_changes.ts'
+import { valuesOf } from './kinds/kind.ts'
+import { baseModule, keepsInputsFirst } from './modules.ts'
+import { noTarget } from './no_target.ts'
 import type { LoraSettings } from './peft_config.ts'
 import { refused } from './peft_methods.ts'
 import { placeholder } from './placeholders.ts'
-import { reducedPair } from './reduced_rank.ts'
+import { reducedPair, type StoredPair } from './reduced_rank.ts'
 import type { StoredTensor } from './safetensors.ts'
+import { factorsOf, pairWithoutStart, withScales } from './started_pair.ts'
 import type { TaskTensor } from './task_vector.ts'
 import { isOutputLayer, tiedEmbedding } from './ties.ts'
 
@@ -46,18 +52,117 @@ export async function loraTensor(tensor: AdapterTensor, context: LoraContext): P
   const { target, layout } = await moduleOf(factors, path, context)
   const rank = a.shape[0]
   const alpha = settings.alphaPattern.valueOf(path) ?? settings.alpha
-  const pair = await reducedPair({ a, b })
+  const scaling = alpha / (settings.rslora ? Math.sqrt(rank) : rank)
+  const started = await startedPair({ a, b }, { path, scaling }, context)
+  const pair = await reducedPair(await lengthenedPair(started, { path, scaling }, context))
   const theta = isA ? pair.a : pair.b
   return {
     name: stored.name,
     shape: theta.shape,
     role: isA ? 'loraA' : 'loraB',
     target,
-    scaling: isA ? undefined : alpha / (settings.rslora ? Math.sqrt(rank) : rank),
+    scaling: isA ? undefined : scaling,
     layout,
     theta,
     init: 0,
+    isLengthened: context.settings.dora || undefined,
   }
+}
+
+/** A module's place, and the scaling of its pair. */
+interface Scaled {
+  path: string
+  scaling: number
+}
+
+/** The pair with what peft took out of the base when training began taken out of it again. */
+async function startedPair(
+  pair: StoredPair,
+  { path, scaling }: Scaled,
+  context: LoraContext,
+): Promise<StoredPair> {
+  const { startedFrom } = context.settings
+  if (startedFrom === undefined) return pair
+  const own = await baseModule(path, context)
+  if (own === undefined) throw baseNeeded(context.name, `its factors were begun by ${startedFrom}`)
+  return pairWithoutStart(pair, { method: startedFrom, scaling, own, path })
+}
+
+/** Of DoRA, g ⊙ B in place of B. */
+async function lengthenedPair(pair: StoredPair, scaled: Scaled, context: LoraContext): Promise<StoredPair> {
+  if (!context.settings.dora) return pair
+  return withScales(pair, doraScales(await doraModule(pair, scaled, context)))
+}
+
+function doraEmbedding(path: string): TritswapError {
+  return refused(path, 'DoRA on an embedding', 'it scales columns of the embedding')
+}
+
+/** The tensors of a module's magnitude. @throws {TritswapError} as {@link loraTensor} */
+export async function magnitudeTensors(tensor: AdapterTensor, context: LoraContext): Promise<TaskTensor[]> {
+  const { path } = tensor
+  const { tensors, settings } = context
+  const factor = (part: AdapterPart) =>
+    tensors.find((other) => other.path === path && other.part === part)?.stored
+  const [a, b] = [factor('loraA'), factor('loraB')]
+  if (a === undefined || b === undefined) {
+    if (factor('embeddingA') !== undefined) throw doraEmbedding(path)
+    throw new TritswapError(
+      'input',
+      `Cannot compress ${tensor.stored.name}: expected the LoRA factors of ${path} in the file`,
+      { fields: { tensor: tensor.stored.name } },
+    )
+  }
+  const alpha = settings.alphaPattern.valueOf(path) ?? settings.alpha
+  const scaling = alpha / (settings.rslora ? Math.sqrt(a.shape[0]) : a.shape[0])
+  const pair = await startedPair({ a, b }, { path, scaling }, context)
+  return scaleTensors(await doraModule(pair, { path, scaling }, context))
+}
+
+/** The bias of a LoRA's B, times its scaling, for the module's own. */
+export async function loraBiasTensor(
+  { stored, path }: AdapterTensor,
+  context: LoraContext,
+): Promise<TaskTensor> {
+  const { settings } = context
+  const rank = settings.rankPattern.valueOf(path) ?? settings.rank
+  const alpha = settings.alphaPattern.valueOf(path) ?? settings.alpha
+  const scaling = alpha / (settings.rslora ? Math.sqrt(rank) : rank)
+  const values = async () => {
+    const own = await valuesOf(stored)
+    return { ...own, values: own.values.map((value) => scaling * value) }
+  }
+  return biasTensor(path, await baseModule(path, context), values, stored, context)
+}
+
+async function doraModule(
+  pair: StoredPair,
+  { path, scaling }: Scaled,
+  context: LoraContext,
+): Promise<DoraModule> {
+  const magnitude = context.tensors.find((other) => other.path === path && other.part === 'magnitude')?.stored
+  if (magnitude === undefined) {
+    throw new TritswapError(
+      'input',
+      `Cannot compress the LoRA of ${path}: expected its lora_magnitude_vector in the file, as use_dora is true`,
+      { fields: { module: path } },
+    )
+  }
+  const own = await baseModule(path, context)
+  if (own?.layout === 'embedding') throw doraEmbedding(path)
+  if (own === undefined)
+    throw baseNeeded(context.name, 'DoRA brings the rows of its weights to trained lengths')
+  const added = async () => {
+    const { left, right } = await factorsOf(pair)
+    return { left: { ...left, values: left.values.map((value) => scaling * value) }, right }
+  }
+  return { path, own, magnitude, added }
+}
+
+function baseNeeded(name: string, why: string): TritswapError {
+  return new TritswapError('input', `Cannot compress ${name}: ${why}; give the base with --base`, {
+    fields: { name },
+  })
 }
 
 /** A is [r, in, …], B is [out, r, …], r what the configuration says for this module. */
@@ -80,9 +185,6 @@ function checkFactors({ a, b }: Factors, path: string, { settings }: LoraContext
   )
 }
 
-/** Output layers are nn.Linear even in models whose other layers are Conv1D. */
-const ALWAYS_LINEAR = /(^|\.)(lm_head|score|classifier|embed_out)$/
-
 /** The base tensor that a pair changes, and how its module keeps it. */
 async function moduleOf(
   { a, b, isEmbedding }: Factors,
@@ -92,7 +194,7 @@ async function moduleOf(
   const name = `${path}.weight`
   const weight = baseNames?.find(name)
   // peft uses fan_in_fan_out only where the module is a Conv1D; which are, the base's shapes tell unless square.
-  const transposed = settings.fanInFanOut && !ALWAYS_LINEAR.test(path)
+  const transposed = keepsInputsFirst(path, settings.fanInFanOut)
   const isOblong = weight?.shape.length === 2 && weight.shape[0] !== weight.shape[1]
   const isConv1d = isOblong ? weight.shape[0] === a.shape[1] && weight.shape[1] === b.shape[0] : transposed
   const layout = isEmbedding ? 'embedding' : a.shape.length === 4 ? 'conv2d' : isConv1d ? 'conv1d' : 'linear'
@@ -109,20 +211,6 @@ async function moduleOf(
   if (scheme !== undefined) throw quantizedCheckpoint(name, base.name, scheme)
   if (weight?.weights === 0) throw placeholder(weight)
   throw noTarget(path, shape, base.name, weight)
-}
-
-/** The error for a module that the base does not have in that size. */
-export function noTarget(
-  path: string,
-  shape: readonly (number | string)[],
-  base: string,
-  found: StoredTensor | undefined,
-): TritswapError {
-  return new TritswapError(
-    'base',
-    `Cannot compress what is trained for ${path}: expected a weight of shape [${shape}] in ${base}, found ${found === undefined ? 'none' : `${found.name} [${found.shape}]`}; give the base that the adapter was trained on, or leave it out with --exclude`,
-    { fields: { module: path, shape, found: found?.shape } },
-  )
 }
 
 /**

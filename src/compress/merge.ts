@@ -9,7 +9,9 @@ import { type BaseRecord, targetsOf } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
 import { compressTaskVector } from './compress.ts'
 import { checkExpansion } from './decode.ts'
-import { type MergeMethod, mergedTensor, mergedValues, rememberValues } from './merged_values.ts'
+import { TERMS_TRIED } from './defaults.ts'
+import { isOfTerms, summedTerms, termsTogether } from './merge_terms.ts'
+import { type MergeMethod, mergedTensor, mergedValues, rememberValues, sharesOf } from './merged_values.ts'
 import { type OpenExpert, sameTensors, tensorNames } from './open_expert.ts'
 import type { CompressContext, CompressReport, ExpertTexts } from './report.ts'
 import type { RuleOptions } from './rules.ts'
@@ -55,19 +57,48 @@ export async function mergeExperts(
   const read = rememberValues((name) =>
     mergedValues(experts, name, method, weights, { signal: context.signal }),
   )
-  const names = tensorNames(experts)
+  const all = tensorNames(experts)
+  const isTerms = !dense && all.some((name) => isOfTerms(experts, name))
+  // Only a sum of terms is of terms again. What is voted on entry by entry becomes terms anew.
+  const summed = isTerms && method !== 'ties' ? all.filter((name) => isOfTerms(experts, name)) : []
+  const names = all.filter((name) => !summed.includes(name))
+  const own = await summedTerms(experts, summed, sharesOf(weights, method), fewerTerms(rules), {
+    signal: context.signal,
+  })
   const task: TaskVector = {
     method: experts[0].head.table.method,
     tensors: names.map((name) => mergedTensor(experts, name, read)),
     baseRecord: (tensors) => mergedBase(experts, targetsOf(tensors)),
     sources: experts.map(({ source }) => source),
-    notes: experts[0].head.table.method === 'lora' ? [FACTORS_NOTE] : [],
+    notes: notesOf(experts, isTerms, method),
   }
   const stayDense = names.filter(
-    (name) => dense || sameTensors(experts, name).some((tensor) => tensor && !isTernary(tensor)),
+    (name) =>
+      dense ||
+      (!isOfTerms(experts, name) &&
+        sameTensors(experts, name).some((tensor) => tensor && !isTernary(tensor))),
   )
-  return compressTaskVector(task, { ...rules, density, dense: stayDense.map(asGlob) }, context)
+  const chosen: RuleOptions & ExpertTexts = { ...rules, density, dense: stayDense.map(asGlob) }
+  if (isTerms) {
+    chosen.codec = 'terms'
+    if (rules.bytes === undefined)
+      chosen.terms = rules.terms ?? Math.max(...all.map((name) => termsTogether(experts, name)))
+  }
+  return compressTaskVector(task, chosen, context, own)
 }
+
+/** Terms of each tensor that are found anew, where an option asks for it. */
+function fewerTerms({ terms, bytes }: RuleOptions): number | undefined {
+  return bytes === undefined ? terms : TERMS_TRIED.lora
+}
+
+function notesOf(experts: readonly OpenExpert[], isTerms: boolean, method: MergeMethod): string[] {
+  if (isTerms) return method === 'ties' ? [] : [SUM_NOTE]
+  return experts[0].head.table.method === 'lora' ? [FACTORS_NOTE] : []
+}
+
+const SUM_NOTE =
+  'In a sum of terms their errors add up, which one expert alone forgives: measure what each skill keeps'
 
 const FACTORS_NOTE =
   'LoRA factors are merged entry by entry, as ComPEFT does: good for adapters that were trained from one start'

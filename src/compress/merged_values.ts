@@ -77,10 +77,10 @@ export async function mergedValues(
   options?: ReadOptions,
 ): Promise<Float32Array<ArrayBuffer>> {
   const tensors = sameTensors(experts, name)
-  const total = method === 'average' ? weights.reduce((sum, weight) => sum + weight, 0) : 1
+  const shares = sharesOf(weights, method)
   const parts: Part[] = []
   for (const [i, tensor] of tensors.entries()) {
-    if (tensor !== undefined) parts.push(await readPart(experts[i], tensor, weights[i] / total, options))
+    if (tensor !== undefined) parts.push(await readPart(experts[i], tensor, shares[i], options))
   }
   const sum = new Float32Array(weightsOf(tensors.find((tensor) => tensor !== undefined)!.shape))
   for (const part of parts) {
@@ -89,6 +89,12 @@ export async function mergedValues(
     })
   }
   return method === 'ties' ? meanOfElected(sum, parts) : sum
+}
+
+/** What each expert's values are multiplied with before they are summed or voted on. */
+export function sharesOf(weights: readonly number[], method: MergeMethod): readonly number[] {
+  const total = method === 'average' ? weights.reduce((sum, weight) => sum + weight, 0) : 1
+  return weights.map((weight) => weight / total)
 }
 
 /** The mean of the values that have the sign of `elected`, entry by entry. */

@@ -47,5 +47,7 @@ function byName(head: TritHead): ReadonlyMap<string, TritTensor> {
 }
 
 function meaning({ role, shape, target, scaling = 1, layout, feedforward = false }: TritTensor): string {
-  return `${role} [${shape}] of ${target}${scaling === 1 ? '' : ` times ${scaling}`}${layout === undefined ? '' : ` (${layout})`}${feedforward ? ', feed-forward' : ''}`
+  // A delta lies as its target does, whatever keeps it; only beside an output layer that shares it an embedding is its own.
+  const kept = role === 'delta' && layout !== 'embedding' ? undefined : layout
+  return `${role} [${shape}] of ${target}${scaling === 1 ? '' : ` times ${scaling}`}${kept === undefined ? '' : ` (${kept})`}${feedforward ? ', feed-forward' : ''}`
 }

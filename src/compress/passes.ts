@@ -18,9 +18,10 @@ import {
   type SliceEntries,
   type SliceJob,
   type SliceStats,
+  type TauOf,
 } from './jobs.ts'
 import { readBytes, readFloats, type StoredTensor } from './safetensors.ts'
-import { type Decomposition, decompose, transpose } from './semidiscrete.ts'
+import { type Decomposition, decompose, decomposeMatrix, type Matrix, transpose } from './semidiscrete.ts'
 import { notFinite, readStored, type StoredSlice, writeTau } from './task_vector.ts'
 
 /** Score of an entry as the bits of an f32: ordered like the score, 0 for tau = 0 only. */
@@ -187,17 +188,27 @@ async function emit(job: JobInputs['emit'], signal?: AbortSignal): Promise<Slice
   return { codes: codes.slice(0, kept), counts, sumKept }
 }
 
-async function terms(
-  { a, b, scaling, transposed, count }: JobInputs['terms'],
-  signal?: AbortSignal,
-): Promise<Decomposition> {
+async function terms({ change, count }: JobInputs['terms'], signal?: AbortSignal): Promise<Decomposition> {
   signal?.throwIfAborted()
+  if ('tensor' in change) return decomposeMatrix(await matrixOf(change.tensor, signal), count)
+  const { a, b, scaling, transposed } = change
   const [rank, outputs] = [a.shape[0], b.shape[0]]
   const inputs = a.weights / rank
   const [own, other] = [await finiteFloats(a), await finiteFloats(b)]
   const left = Float64Array.from(other, (value) => scaling * value)
   const product = { rows: outputs, cols: inputs, rank, left, right: Float64Array.from(own) }
   return decompose(transposed ? transpose(product) : product, count)
+}
+
+/** @throws {TritswapError} `input` for NaN and infinities */
+async function matrixOf(tensor: TauOf, signal?: AbortSignal): Promise<Matrix> {
+  const { rows, cols } = tilingOf(tensor.shape)
+  const slice = { row: 0, col: 0, rows: 1, cols: rows * cols }
+  const values = new Float32Array(rows * cols)
+  writeTau(tensor, await readStored(tensor, slice, rows * cols, { signal }), values)
+  const at = values.findIndex((value) => !Number.isFinite(value))
+  if (at >= 0) throw notFinite(tensor.name, at, values[at])
+  return { rows, cols, values }
 }
 
 /** @throws {TritswapError} `input` for NaN and infinities */

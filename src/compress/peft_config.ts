@@ -5,8 +5,10 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { kindOf } from './kinds/index.ts'
+import type { AdapterKind, Config } from './kinds/kind.ts'
 import { PathPatterns, wholePathMatcher } from './path_patterns.ts'
-import { refused, refuseOtherMethods } from './peft_methods.ts'
+import { refuseBottleneck, refused, refuseOtherMethods } from './peft_methods.ts'
 
 interface CommonSettings {
   fanInFanOut: boolean
@@ -22,6 +24,11 @@ export interface LoraSettings extends CommonSettings {
   rankPattern: PathPatterns
   alphaPattern: PathPatterns
   rslora: boolean
+  dora: boolean
+  /** How factors were begun from the base's weight, which they are taken out of. */
+  startedFrom?: 'pissa' | 'olora'
+  /** As written, for what is trained beside the factors. */
+  config: Config
   /** Modules that the model ties share what trains them. */
   tied: boolean
 }
@@ -32,7 +39,16 @@ export interface Ia3Settings extends CommonSettings {
   isFeedforward: (path: string) => boolean
 }
 
-export type AdapterSettings = LoraSettings | Ia3Settings
+/** Of a kind whose change is formed from its tensors. */
+export interface FormedSettings extends CommonSettings {
+  kind: 'formed'
+  own: AdapterKind
+  config: Config
+  rankPattern: PathPatterns
+  alphaPattern: PathPatterns
+}
+
+export type AdapterSettings = LoraSettings | Ia3Settings | FormedSettings
 
 /** Fields that say how an adapter was made or found, not what it computes. */
 const HARMLESS = [
@@ -62,6 +78,7 @@ const HARMLESS_LORA = [
   'layers_to_transform',
   'loftq_config',
   'lora_alpha',
+  'lora_bias',
   'lora_dropout',
   'lora_ga_config',
   'megatron_core',
@@ -69,14 +86,18 @@ const HARMLESS_LORA = [
   'r',
   'rank_pattern',
   'runtime_config',
+  'trainable_token_indices',
+  'use_dora',
   'use_rslora',
 ]
+
+/** Fields of other kinds that say which modules are meant, as their tensors do. */
+const HARMLESS_FORMED = [...HARMLESS, 'layers_pattern', 'layers_to_transform']
 
 const HARMLESS_IA3 = [...HARMLESS, 'fan_in_fan_out', 'feedforward_modules', 'init_ia3_weights']
 
 /** Names of what a field turns on, for messages. */
 const FIELD_NAMES: Record<string, string> = {
-  use_dora: 'DoRA',
   use_qalora: 'QA-LoRA',
   use_bdlora: 'BD-LoRA',
   alora_invocation_tokens: 'aLoRA (activated LoRA)',
@@ -85,16 +106,16 @@ const FIELD_NAMES: Record<string, string> = {
   kasa_config: 'KaSA',
   velora_config: 'VeLoRA',
   layer_replication: 'layer replication',
-  lora_bias: 'LoRA with a bias in B',
   target_parameters: 'LoRA on parameters (target_parameters)',
-  trainable_token_indices: 'trainable tokens',
 }
 
 /** These decide token by token, so no fixed weights are equal to them. */
 const UNMERGEABLE = ['alora_invocation_tokens', 'arrow_config']
 
 /** Initializations that leave the base weights as they are. The others subtract something from them at load. */
-const PLAIN_INITS = [true, false, 'gaussian', 'eva', 'orthogonal']
+const PLAIN_INITS = [true, false, 'gaussian', 'eva', 'orthogonal', 'mica']
+/** What they subtract follows from the base's weight alone. */
+const STARTS = ['pissa', 'olora'] as const
 
 /**
  * @throws {TritswapError} `unsupported` for every method and setting that the tensors of plain LoRA or (IA)³ do not
@@ -104,6 +125,7 @@ export async function readAdapterConfig(
   config: Record<string, unknown>,
   name: string,
 ): Promise<AdapterSettings> {
+  refuseBottleneck(config, name)
   const type = typeof config.peft_type === 'string' ? config.peft_type.toUpperCase() : undefined
   if (type === undefined) {
     throw new TritswapError(
@@ -111,8 +133,10 @@ export async function readAdapterConfig(
       `Cannot read ${name}: expected a peft_type such as LORA in it, found none`,
     )
   }
-  refuseOtherMethods(type, name)
-  const harmless = type === 'LORA' ? HARMLESS_LORA : HARMLESS_IA3
+  const own = kindOf(type)
+  if (own === undefined) refuseOtherMethods(type, name)
+  const harmless =
+    own !== undefined ? [...HARMLESS_FORMED, ...own.fields] : type === 'LORA' ? HARMLESS_LORA : HARMLESS_IA3
   for (const [field, value] of Object.entries(config)) {
     if (harmless.includes(field) || isEmpty(value)) continue
     if (UNMERGEABLE.includes(field)) {
@@ -131,6 +155,20 @@ export async function readAdapterConfig(
     fanInFanOut: config.fan_in_fan_out === true,
     modulesToSave: isTexts(config.modules_to_save) ? config.modules_to_save : [],
   }
+  if (own !== undefined) {
+    const why = own.refusal?.(config)
+    if (why !== undefined) throw refused(name, own.label, why)
+    // AdaLoRA keeps lists of the ranks that are left under this name.
+    const rankPattern = own.label === 'AdaLoRA' ? {} : config.rank_pattern
+    return {
+      kind: 'formed',
+      own,
+      config,
+      rankPattern: await patterns(rankPattern, name, 'rank_pattern'),
+      alphaPattern: await patterns(config.alpha_pattern, name, 'alpha_pattern'),
+      ...common,
+    }
+  }
   if (type === 'IA3') {
     return {
       kind: 'ia3',
@@ -139,13 +177,8 @@ export async function readAdapterConfig(
     }
   }
   const init = config.init_lora_weights ?? true
-  if (!PLAIN_INITS.includes(init as string)) {
-    throw refused(
-      name,
-      `LoRA initialized by ${JSON.stringify(init)}`,
-      `init_lora_weights is ${JSON.stringify(init)}, which changes the base as well`,
-    )
-  }
+  const startedFrom = STARTS.find((start) => start === String(init).toLowerCase())
+  if (startedFrom === undefined && !PLAIN_INITS.includes(init as string)) throw movedBase(name, init)
   return {
     kind: 'lora',
     rank: positive(config.r, name, 'r'),
@@ -153,9 +186,22 @@ export async function readAdapterConfig(
     rankPattern: await patterns(config.rank_pattern, name, 'rank_pattern'),
     alphaPattern: await patterns(config.alpha_pattern, name, 'alpha_pattern'),
     rslora: config.use_rslora === true,
+    dora: config.use_dora === true,
+    startedFrom,
+    config,
     tied: config.ensure_weight_tying === true,
     ...common,
   }
+}
+
+/** The error for factors that were taken out of the base in a way that the base alone does not tell. */
+function movedBase(name: string, init: unknown): TritswapError {
+  const method = `LoRA initialized by ${JSON.stringify(init)?.slice(0, 60)}`
+  return new TritswapError(
+    'unsupported',
+    `Cannot compress ${name}: ${method} takes its first factors out of the base, and they cannot be formed again from the base alone; save it as a plain LoRA (peft: model.save_pretrained(out, path_initial_model_for_weight_conversion=<the adapter as it was before training>)) and compress that, or merge it (model.merge_and_unload()) and use --base <base> --finetuned merged`,
+    { fields: { name, method } },
+  )
 }
 
 /** Null, false, 0, an empty text, list or object: a setting that is off. */

@@ -1,5 +1,5 @@
 /**
- * The methods of `peft`, and why those that are not plain LoRA or (IA)³ are refused.
+ * The methods of `peft` that are refused, and why.
  *
  * @module
  */
@@ -7,25 +7,36 @@ import { TritswapError } from '../errors.ts'
 
 /** What people call the methods of `peft_type`; others are named as they are. */
 const METHOD_NAMES: Record<string, string> = {
-  ADALORA: 'AdaLoRA',
-  LOHA: 'LoHa',
-  LOKR: 'LoKr',
-  VERA: 'VeRA',
-  BOFT: 'BOFT',
-  OFT: 'OFT',
-  LN_TUNING: 'LN tuning',
-  RANDLORA: 'RandLoRA',
-  FOURIERFT: 'FourierFT',
-  XLORA: 'X-LoRA',
-  VBLORA: 'VB-LoRA',
-  TRAINABLE_TOKENS: 'trainable tokens',
-  PROMPT_TUNING: 'prompt tuning',
-  MULTITASK_PROMPT_TUNING: 'multitask prompt tuning',
-  P_TUNING: 'p-tuning',
-  PREFIX_TUNING: 'prefix tuning',
+  ADAMSS: 'AdaMSS',
   ADAPTION_PROMPT: 'adaption prompt',
-  CPT: 'CPT (context-aware prompt tuning)',
   CARTRIDGE: 'cartridges',
+  CPT: 'CPT (context-aware prompt tuning)',
+  DEFT: 'DEFT',
+  FROD: 'FRoD',
+  GLORA: 'GLoRA',
+  LILY: 'Lily',
+  MULTITASK_PROMPT_TUNING: 'multitask prompt tuning',
+  OSF: 'OSF',
+  PEANUT: 'PEANuT',
+  POLY: 'Poly',
+  PREFIX_TUNING: 'prefix tuning',
+  PROMPT_TUNING: 'prompt tuning',
+  PSOFT: 'PSOFT',
+  P_TUNING: 'p-tuning',
+  SHADOW: 'ShadowPEFT',
+  SUPERTUNING: 'Supertuning',
+  TINYLORA: 'TinyLoRA',
+  UNILORA: 'Uni-LoRA',
+  XLORA: 'X-LoRA',
+}
+
+/** Methods that decide from what goes through the model, so that no fixed weights are equal to them. */
+const ROUTED: Record<string, string> = {
+  ADAPTION_PROMPT: 'its gates weigh prompts against the text inside of attention',
+  LILY: 'a router weighs its factors by what comes in',
+  POLY: 'it chooses among skills by the task that a call names',
+  SHADOW: 'a second network runs beside the model',
+  XLORA: 'a router weighs its adapters by what comes in',
 }
 
 /** Methods that add inputs to the model and change no weight, so there is nothing to merge. */
@@ -34,16 +45,13 @@ const PROMPT_METHODS = [
   'MULTITASK_PROMPT_TUNING',
   'P_TUNING',
   'PREFIX_TUNING',
-  'ADAPTION_PROMPT',
   'CPT',
   'CARTRIDGE',
 ]
 
 /** Parts of methods that the configuration should have named already. */
 const FOREIGN_TENSORS: [RegExp, string][] = [
-  [/\.lora_magnitude_vector(\.|$)/, 'DoRA'],
   [/\.lora_E(\.|$)/, 'AdaLoRA'],
-  [/\.lora_B(\.[^.]+)?\.bias$/, 'LoRA with a bias in B'],
   [/\.hada_[wt]\d(_[ab])?(\.|$)/, 'LoHa'],
   [/\.lokr_/, 'LoKr'],
   [/\.vera_lambda_/, 'VeRA'],
@@ -51,13 +59,21 @@ const FOREIGN_TENSORS: [RegExp, string][] = [
   [/\.(lora_|token_adapter\.)/, 'an unknown kind of LoRA'],
 ]
 
-/** @throws {TritswapError} `unsupported` for all but LoRA and (IA)³ */
+/** @throws {TritswapError} `unsupported` for what is neither LoRA nor (IA)³ nor one of `kinds` */
 export function refuseOtherMethods(type: string, name: string): asserts type is 'LORA' | 'IA3' {
   if (PROMPT_METHODS.includes(type)) {
     throw new TritswapError(
       'unsupported',
       `Cannot compress ${name}: ${METHOD_NAMES[type]} adds inputs instead of changing weights, so it has no task vector and cannot be merged; train LoRA, (IA)³ or a full fine-tuning for this`,
       { fields: { name, method: type } },
+    )
+  }
+  if (Object.hasOwn(ROUTED, type)) {
+    const method = METHOD_NAMES[type]
+    throw new TritswapError(
+      'unsupported',
+      `Cannot compress ${name}: ${method} cannot be merged, because ${ROUTED[type]}; train LoRA, (IA)³ or a full fine-tuning for this`,
+      { fields: { name, method } },
     )
   }
   if (type !== 'LORA' && type !== 'IA3') throw refused(name, METHOD_NAMES[type] ?? type, `peft_type ${type}`)
@@ -68,6 +84,18 @@ export function refuseForeignTensor(tensor: string, name: string): void {
   for (const [pattern, method] of FOREIGN_TENSORS) {
     if (pattern.test(tensor)) throw refused(name, method, `it holds ${tensor}`)
   }
+}
+
+/** @throws {TritswapError} `unsupported` for layers that the library adapters puts between those of the model */
+export function refuseBottleneck(config: Record<string, unknown>, name: string): void {
+  const inner = config.config
+  const isBottleneck = typeof inner === 'object' && inner !== null && 'reduction_factor' in inner
+  if (!isBottleneck) return
+  throw new TritswapError(
+    'unsupported',
+    `Cannot compress ${name}: bottleneck adapters put layers with an activation between those of the model, so no weights of it are equal to them; train LoRA, (IA)³ or a full fine-tuning for this`,
+    { fields: { name, method: 'bottleneck adapter' } },
+  )
 }
 
 /** The error for an adapter that has to be merged first. */

@@ -8,6 +8,7 @@ import { toHalf } from '../format/float16.ts'
 import { MAX_SOURCES, SKETCH_VALUES } from '../format/limits.ts'
 import { NO_VALUE, sketchPositions } from '../format/sketch.ts'
 import { type BaseRecord, type SourceRecord, targetsOf } from '../format/table.ts'
+import { isHubName } from '../source/hf.ts'
 import type { ByteSource } from '../source/source.ts'
 import { isFloat } from './dtypes.ts'
 import type { RunJob } from './jobs.ts'
@@ -91,7 +92,8 @@ export async function describeSources(
 ): Promise<SourceRecord[]> {
   const records: SourceRecord[] = []
   for (const source of sources.slice(0, MAX_SOURCES)) {
-    records.push({ name: source.name.split(/[\\/]/).at(-1)!, sha256: await sha256(source) })
+    const name = isHubName(source.name) ? source.name : source.name.split(/[\\/]/).at(-1)!
+    records.push({ name, sha256: await sha256(source) })
   }
   return records
 }

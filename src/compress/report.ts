@@ -85,6 +85,11 @@ export function countBytes(spool: PayloadSpool): { spool: PayloadSpool; bytes: (
   return { spool: { append }, bytes: () => total }
 }
 
+/** Weights that are read of a change. */
+export function changeWeights(change: JobInputs['terms']['change']): number {
+  return 'tensor' in change ? change.tensor.theta.weights : change.a.weights + change.b.weights
+}
+
 /** Reports the weights that jobs have gone over. */
 export function countWeights({ run = runJob, onProgress }: CompressContext, total: number): RunJob {
   let done = 0
@@ -94,8 +99,8 @@ export function countWeights({ run = runJob, onProgress }: CompressContext, tota
     const weights =
       'slice' in input
         ? input.slice.rows * input.slice.cols
-        : 'b' in input
-          ? input.a.weights + input.b.weights
+        : 'change' in input
+          ? changeWeights(input.change)
           : 0
     if (weights > 0) {
       done += weights

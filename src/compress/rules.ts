@@ -10,7 +10,14 @@ import type { FloatDtype } from '../format/dtype.ts'
 import { MAX_TERMS } from '../format/limits.ts'
 import type { TritMethod } from '../format/table.ts'
 import type { TensorRole } from '../format/tensor.ts'
-import { DEFAULT_DENSITY, DEFAULT_EXPERT_CODEC, DEFAULT_TERMS, type ExpertCodec } from './defaults.ts'
+import {
+  DEFAULT_DENSITY,
+  DEFAULT_EXPERT_CODEC,
+  DEFAULT_TERMS,
+  type ExpertCodec,
+  TERMS_TRIED,
+} from './defaults.ts'
+import { isVector } from './moments.ts'
 
 /** How entries are ranked (`jobs.ts`). */
 export type Score = 'magnitude' | 'balanced'
@@ -34,11 +41,11 @@ export interface Override {
 
 export interface RuleOptions {
   /**
-   * `terms`: LoRA pairs become ternary rank-1 terms; `ternary`: the factors themselves become ternary. By default `terms` for
-   * LoRA, unless an option says how ternary entries are chosen.
+   * `terms`: LoRA pairs become ternary rank-1 terms, as do the matrices of a full fine-tuning; `ternary`: the factors and matrices
+   * themselves become ternary. By default `terms` for LoRA, unless an option says how ternary entries are chosen.
    */
   codec?: ExpertCodec
-  /** Terms of each target. By default 2. */
+  /** Terms of each target. By default 2 of LoRA, 16 of a full fine-tuning. */
   terms?: number
   /** Bytes of the whole file instead: terms are chosen over all targets. */
   bytes?: number
@@ -76,11 +83,11 @@ export interface DenseRule {
   dtype: FloatDtype
 }
 
-/** For the factors of LoRA. */
+/** For the factors of LoRA, and for matrices. */
 export interface TermsRule {
   codec: 'terms'
-  /** Undefined where the size of the file decides. */
-  terms: number | undefined
+  /** At most; where the size of the file decides, it takes as many of them as have room. */
+  terms: number
 }
 
 export type TensorRule = TernaryRule | DenseRule | TermsRule
@@ -122,10 +129,10 @@ function codecFor(options: RuleOptions, method: TritMethod): ExpertCodec {
   if (chosen === undefined) return DEFAULT_EXPERT_CODEC[method]
   if (chosen === 'ternary' && ofTerms !== undefined)
     throw new TritswapError('input', `Cannot compress: ${ofTerms} is an option of the codec terms only`)
-  if (chosen === 'terms' && method !== 'lora')
+  if (chosen === 'terms' && method === 'ia3')
     throw new TritswapError(
       'input',
-      'Cannot compress to terms: expected a LoRA adapter; leave out the options of terms',
+      'Cannot compress to terms: expected a LoRA adapter or a full fine-tuning, found (IA)³, which is vectors; leave out the options of terms',
     )
   if (terms !== undefined && bytes !== undefined)
     throw new TritswapError('input', 'Cannot compress: expected terms or bytes, found both')
@@ -163,6 +170,8 @@ interface Named {
   target: string
   knownAs?: string
   role: TensorRole
+  isLengthened?: boolean
+  shape: readonly number[]
 }
 
 /**
@@ -181,8 +190,14 @@ export function rulesFor(
   const isTerms = codecFor(options, method) === 'terms'
   const terms: TermsRule = {
     codec: 'terms',
-    terms: options.bytes === undefined ? (options.terms ?? DEFAULT_TERMS) : undefined,
+    terms: options.bytes === undefined ? (options.terms ?? DEFAULT_TERMS[method]) : TERMS_TRIED[method],
   }
+  // Beside factors a delta is a module that an adapter saved whole.
+  const ofMatrices =
+    (method === 'full' || options.codec === 'terms') &&
+    tensors.every((tensor) => factorOf(tensor) === undefined)
+  const becomesTerms = (tensor: Named) =>
+    isTerms && (factorOf(tensor) !== undefined || (ofMatrices && !isVector(tensor.shape)))
   const matching = (globs: readonly string[] | undefined, option: string) => {
     const matchers = (globs ?? []).map((glob) => matcher(tensors, copies, glob, option))
     return (tensor: Named) => matchers.some((matches) => matches(tensor))
@@ -197,8 +212,9 @@ export function rulesFor(
   return tensors.map((tensor) => {
     if (!included(tensor) || excluded(tensor)) return undefined
     if (dense(tensor)) return { codec: 'dense', dtype: options.denseDtype ?? 'f16' }
-    if (isTerms && factorOf(tensor) !== undefined) return terms
+    if (becomesTerms(tensor)) return terms
     const rule = { ...main }
+    if (tensor.isLengthened && options.scale === undefined && options.rule === undefined) rule.scale = 'mean'
     for (const { matches, override } of overrides) if (matches(tensor)) Object.assign(rule, override)
     checkRule(rule, `the rule of ${tensor.name}`)
     return rule

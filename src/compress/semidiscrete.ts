@@ -1,6 +1,7 @@
 /**
  * The semidiscrete decomposition of Kolda & O'Leary: a matrix as Σ d·x·yᵀ with the entries of x and y in {−1, 0, 1}. It is
- * found for a product of two factors without forming the product, so that its cost grows with rows + columns.
+ * found for a product of two factors without forming the product, so that its cost grows with rows + columns, or for a
+ * matrix that is written out.
  *
  * All arithmetic is in doubles with sums in a fixed order and no function but the square root, so a matrix has the same
  * terms on every machine.
@@ -15,6 +16,13 @@ export interface Product {
   rank: number
   left: Float64Array
   right: Float64Array
+}
+
+/** A matrix that is written out, row-major. */
+export interface Matrix {
+  rows: number
+  cols: number
+  values: Float32Array
 }
 
 /** The product of the transposed factors in the other order. */
@@ -41,10 +49,12 @@ const ROUNDS = 8
 const POWER_STEPS = 64
 /** The share of the energy from which on what is left is rounding. */
 const ALL = 1 - 1e-6
+/** Of a matrix that is written out, where each is two passes over it. */
+const MATRIX_POWER_STEPS = 8
 /** Keeps the least squares of terms that are nearly the same solvable. */
 const RIDGE = 1e-7
 
-/** At most `count` terms; fewer where they are the whole matrix. */
+/** At most `count` terms of a product; fewer where they are the whole of it. */
 export function decompose(product: Product, count: number): Decomposition {
   const { rows, cols, rank } = product
   // The residual is left · right − X·D·Y, that is L·S·R with L = [left, X], R = [right; Y] and S = diag(1, …, −d).
@@ -53,43 +63,115 @@ export function decompose(product: Product, count: number): Decomposition {
   const gramL = grams(L)
   const gramR = grams(R)
   const signs: number[] = new Array<number>(rank).fill(1)
+  const residual: Residual = {
+    rows,
+    cols,
+    times: (vector) =>
+      combine(
+        L,
+        R.map((row, k) => signs[k] * dot(row, vector)),
+        rows,
+      ),
+    timesTransposed: (vector) =>
+      combine(
+        R,
+        L.map((column, k) => signs[k] * dot(column, vector)),
+        cols,
+      ),
+  }
   let squares = 0
   for (let i = 0; i < rank; i++) for (let j = 0; j < rank; j++) squares += gramL[i][j] * gramR[i][j]
-  const found: { x: Int8Array; y: Int8Array }[] = []
+  return found(residual, squares, count, {
+    start: () => combine(R, leading(gramL, gramR, signs), cols),
+    add(x, y) {
+      extend(L, gramL, x)
+      extend(R, gramR, y)
+      let product = 0
+      const last = gramL.length - 1
+      for (let k = 0; k < rank; k++) product += gramL[last][k] * gramR[last][k]
+      return product
+    },
+    settle(scales) {
+      signs.length = rank
+      for (const scale of scales) signs.push(-scale)
+    },
+  })
+}
+
+/** At most `count` terms of a matrix. Work grows with its weights, some forty products of it with a vector a term. */
+export function decomposeMatrix({ rows, cols, values }: Matrix, count: number): Decomposition {
+  const terms: { x: Float64Array; y: Float64Array; scale: number }[] = []
+  const times = (vector: Float64Array) => {
+    const out = matrixTimes(values, rows, vector)
+    for (const { x, y, scale } of terms) addTo(out, x, -scale * dot(y, vector))
+    return out
+  }
+  const timesTransposed = (vector: Float64Array) => {
+    const out = matrixTransposedTimes(values, cols, vector)
+    for (const { x, y, scale } of terms) addTo(out, y, -scale * dot(x, vector))
+    return out
+  }
+  let squares = 0
+  for (const value of values) squares += value * value
+  return found({ rows, cols, times, timesTransposed }, squares, count, {
+    start() {
+      let vector: Float64Array<ArrayBufferLike> = strongestRow(values, rows, cols)
+      for (let step = 0; step < MATRIX_POWER_STEPS; step++) {
+        const next = timesTransposed(times(vector))
+        const most = next.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0)
+        if (most === 0) break
+        vector = next.map((value) => value / most)
+      }
+      return vector
+    },
+    add(x, y) {
+      const product = dot(x, matrixTimes(values, rows, y))
+      terms.push({ x, y, scale: 0 })
+      return product
+    },
+    settle(scales) {
+      for (const [t, scale] of scales.entries()) terms[t].scale = scale
+    },
+  })
+}
+
+/** What is particular to how a matrix is given. */
+interface Given {
+  /** A vector over the columns near the leading right singular one of the residual. */
+  start(): Float64Array
+  /** Takes a term up. @returns xᵀ · matrix · y */
+  add(x: Float64Array, y: Float64Array): number
+  /** The scales of all terms so far, which the residual is without from now on. */
+  settle(scales: Float64Array): void
+}
+
+/** Terms one after the other, each on what those before it leave, and after each of them all scales together. */
+function found(residual: Residual, squares: number, count: number, given: Given): Decomposition {
+  const xs: Int8Array[] = []
+  const ys: Int8Array[] = []
   const steps: Decomposition['steps'] = []
-  while (found.length < count && squares > 0 && (steps.at(-1)?.energy ?? 0) < ALL) {
-    const term = bestTerm(L, R, signs, leading(gramL, gramR, signs), rows, cols)
+  const system = new LeastSquares()
+  while (xs.length < count && squares > 0 && (steps.at(-1)?.energy ?? 0) < ALL) {
+    const term = bestTerm(residual, given.start())
     if (term === undefined) break
-    found.push(term)
-    extend(L, gramL, Float64Array.from(term.x))
-    extend(R, gramR, Float64Array.from(term.y))
-    const step = leastSquares(gramL, gramR, rank, squares)
+    const product = given.add(Float64Array.from(term.x), Float64Array.from(term.y))
+    const scales = system.with(term.x, term.y, product)
+    const energy = scales.reduce((sum, scale, t) => sum + scale * system.products[t], 0) / squares
     // What is left is rounding.
-    if (step === undefined) {
-      found.pop()
-      break
-    }
-    steps.push(step)
-    signs.length = rank
-    for (const scale of step.scales) signs.push(-scale)
+    if (!(energy > 0 && scales.every(Number.isFinite))) break
+    xs.push(term.x)
+    ys.push(term.y)
+    steps.push({ scales, energy })
+    given.settle(scales)
   }
-  const join = (vectors: Int8Array[], length: number) => {
-    const all = new Int8Array(vectors.length * length)
-    for (const [t, vector] of vectors.entries()) all.set(vector, t * length)
-    return all
-  }
-  return {
-    x: join(
-      found.map(({ x }) => x),
-      rows,
-    ),
-    y: join(
-      found.map(({ y }) => y),
-      cols,
-    ),
-    steps,
-    squares,
-  }
+  return { x: joined(xs), y: joined(ys), steps, squares }
+}
+
+function joined(vectors: readonly Int8Array[]): Int8Array<ArrayBuffer> {
+  const length = vectors[0]?.length ?? 0
+  const all = new Int8Array(vectors.length * length)
+  for (const [t, vector] of vectors.entries()) all.set(vector, t * length)
+  return all
 }
 
 /** The columns of a row-major matrix as vectors. */
@@ -159,34 +241,27 @@ function leading(
   return weights
 }
 
-/** x and y that fit the residual best, in turns; undefined where nothing is left. */
+/** What the terms so far leave of a matrix. */
+interface Residual {
+  rows: number
+  cols: number
+  /** Times a vector over the columns. */
+  times(vector: Float64Array): Float64Array
+  /** Transposed, times a vector over the rows. */
+  timesTransposed(vector: Float64Array): Float64Array
+}
+
+/** x and y that fit the residual best, in turns from `start` over the columns; undefined where nothing is left. */
 function bestTerm(
-  L: readonly Float64Array[],
-  R: readonly Float64Array[],
-  signs: readonly number[],
+  residual: Residual,
   start: Float64Array,
-  rows: number,
-  cols: number,
-): { x: Int8Array; y: Int8Array } | undefined {
-  let target = combine(R, start, cols)
-  let x = new Int8Array(rows)
-  let y = new Int8Array(cols)
+): { x: Int8Array<ArrayBuffer>; y: Int8Array<ArrayBuffer> } | undefined {
+  let target = start
+  let x = new Int8Array(residual.rows)
+  let y = new Int8Array(residual.cols)
   for (let round = 0; round < ROUNDS; round++) {
-    const nextX = bestSigns(
-      combine(
-        L,
-        R.map((row, k) => signs[k] * dot(row, target)),
-        rows,
-      ),
-    )
-    const ownX = Float64Array.from(nextX)
-    const nextY = bestSigns(
-      combine(
-        R,
-        L.map((column, k) => signs[k] * dot(column, ownX)),
-        cols,
-      ),
-    )
+    const nextX = bestSigns(residual.times(target))
+    const nextY = bestSigns(residual.timesTransposed(Float64Array.from(nextX)))
     const isSame = same(nextX, x) && same(nextY, y)
     x = nextX
     y = nextY
@@ -196,16 +271,48 @@ function bestTerm(
   return x.some((entry) => entry !== 0) && y.some((entry) => entry !== 0) ? { x, y } : undefined
 }
 
+function addTo(sum: Float64Array, vector: Float64Array, weight: number): void {
+  if (weight !== 0) for (let i = 0; i < sum.length; i++) sum[i] += weight * vector[i]
+}
+
+function matrixTimes(values: Float32Array, rows: number, vector: Float64Array): Float64Array {
+  const out = new Float64Array(rows)
+  const cols = vector.length
+  for (let row = 0, at = 0; row < rows; row++) {
+    let sum = 0
+    for (let col = 0; col < cols; col++, at++) sum += values[at] * vector[col]
+    out[row] = sum
+  }
+  return out
+}
+
+function matrixTransposedTimes(values: Float32Array, cols: number, vector: Float64Array): Float64Array {
+  const out = new Float64Array(cols)
+  for (let row = 0, at = 0; row < vector.length; row++, at += cols) {
+    const weight = vector[row]
+    if (weight !== 0) for (let col = 0; col < cols; col++) out[col] += weight * values[at + col]
+  }
+  return out
+}
+
+/** The row with the largest norm, which the leading vector is hardly orthogonal to. */
+function strongestRow(values: Float32Array, rows: number, cols: number): Float64Array {
+  let [strongest, most] = [0, -1]
+  for (let row = 0; row < rows; row++) {
+    let sum = 0
+    for (let at = row * cols; at < (row + 1) * cols; at++) sum += values[at] * values[at]
+    if (sum > most) [strongest, most] = [row, sum]
+  }
+  return Float64Array.from(values.subarray(strongest * cols, (strongest + 1) * cols))
+}
+
 function combine(
   vectors: readonly Float64Array[],
   weights: ArrayLike<number>,
   length: number,
 ): Float64Array<ArrayBuffer> {
   const sum = new Float64Array(length)
-  for (const [k, vector] of vectors.entries()) {
-    const weight = weights[k]
-    if (weight !== 0) for (let i = 0; i < length; i++) sum[i] += weight * vector[i]
-  }
+  for (const [k, vector] of vectors.entries()) addTo(sum, vector, weights[k])
   return sum
 }
 
@@ -234,27 +341,26 @@ function bestSigns(values: Float64Array): Int8Array<ArrayBuffer> {
   return Int8Array.from(values, (value) => (Math.abs(value) < threshold ? 0 : Math.sign(value)))
 }
 
-/** Scales of all terms together, and the energy that they have; undefined where they are not independent. */
-function leastSquares(
-  gramL: readonly number[][],
-  gramR: readonly number[][],
-  rank: number,
-  squares: number,
-): { scales: Float64Array; energy: number } | undefined {
-  const count = gramL.length - rank
-  const matrix = Array.from({ length: count }, (_, s) =>
-    Array.from({ length: count }, (_, t) => gramL[rank + s][rank + t] * gramR[rank + s][rank + t]),
-  )
-  const right = Array.from({ length: count }, (_, t) => {
-    let sum = 0
-    for (let k = 0; k < rank; k++) sum += gramL[rank + t][k] * gramR[rank + t][k]
-    return sum
-  })
-  const mean = matrix.reduce((sum, row, i) => sum + row[i], 0) / count
-  for (let i = 0; i < count; i++) matrix[i][i] += RIDGE * mean
-  const scales = solve(matrix, right)
-  const energy = scales.reduce((sum, scale, t) => sum + scale * right[t], 0) / squares
-  return energy > 0 && scales.every(Number.isFinite) ? { scales, energy } : undefined
+/** The scales of all terms together. */
+class LeastSquares {
+  /** xᵀ · matrix · y of each term. */
+  readonly products: number[] = []
+  readonly #vectors: { x: Float64Array; y: Float64Array }[] = []
+  /** (xᵢ · xⱼ)(yᵢ · yⱼ) */
+  readonly #gram: number[][] = []
+
+  /** The scales with one term more. */
+  with(signsX: Int8Array, signsY: Int8Array, product: number): Float64Array {
+    const [x, y] = [Float64Array.from(signsX), Float64Array.from(signsY)]
+    this.#vectors.push({ x, y })
+    this.products.push(product)
+    const own = this.#vectors.map((other) => dot(other.x, x) * dot(other.y, y))
+    for (const [i, row] of this.#gram.entries()) row.push(own[i])
+    this.#gram.push(own)
+    const mean = this.#gram.reduce((sum, row, i) => sum + row[i], 0) / this.#gram.length
+    const ridged = this.#gram.map((row, i) => row.map((value, j) => (i === j ? value + RIDGE * mean : value)))
+    return solve(ridged, this.products)
+  }
 }
 
 /** Solves a positive definite system by elimination. */

@@ -2,8 +2,23 @@ import { TritswapError } from '../errors.ts'
 import type { BaseRecord, ModuleLayout, TensorRole, TritMethod } from '../format/table.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
 import { decodeFloats, subtractFloats } from './dtypes.ts'
+import type { Matrix } from './matrices.ts'
 import { readBytes, type StoredTensor } from './safetensors.ts'
 import type { Slice } from './slices.ts'
+
+/** What a scale of rows depends on. */
+export interface RowLengths {
+  /** Target of the pair that is added. */
+  of: string
+  /** Lengths of the rows [outputs]. */
+  lengths(): Promise<Float64Array>
+  /** The weight of the base [outputs, inputs]. */
+  weight(): Promise<Matrix>
+  /** The scales with what is added before compression. */
+  scales(): Promise<Float64Array>
+  /** What is added to the bias, so that it stays as it is where the outputs are scaled with it: of a tensor for it. */
+  bias?(): Promise<Matrix>
+}
 
 /** One tensor of a task vector: tau = theta − init, where both are stored and what it means. */
 export interface TaskTensor {
@@ -22,6 +37,10 @@ export interface TaskTensor {
   theta: StoredTensor
   /** theta_init: the base tensor, 0 for LoRA factors, 1 for (IA)³ (ComPEFT section 2). */
   init: StoredTensor | 0 | 1
+  /** A scale brings what it adds up to its length again, so that none of it need make up for what is left out. */
+  isLengthened?: boolean
+  /** A scale of rows that depends on what is added to them, or what is added to their bias for it. */
+  rowLengths?: RowLengths
   /** Why it cannot be compressed; thrown unless the tensor is left out. */
   problem?: TritswapError
 }

@@ -1,5 +1,5 @@
 /**
- * LoRA pairs as ternary rank-1 terms: which factors belong together, how many terms each target gets, and its section.
+ * Changes as ternary rank-1 terms: which factors belong together, how many terms each target gets, and its section.
  *
  * @module
  */
@@ -7,28 +7,37 @@ import { TritswapError } from '../errors.ts'
 import { encodeTerms, termsBytes } from '../format/codecs/terms_code.ts'
 import { factorOf } from '../format/contributions.ts'
 import { numberedName } from '../format/numbered.ts'
+import type { ModuleLayout } from '../format/table.ts'
 import type { NewTensorWithoutBytes } from '../format/writer.ts'
 import { parseAdapterName } from './adapter_names.ts'
-import { TERMS_TRIED } from './defaults.ts'
-import type { RunJob } from './jobs.ts'
+import type { RunJob, TermsJob } from './jobs.ts'
 import { pipelined } from './pipeline.ts'
+import { changeWeights } from './report.ts'
 import { isTermsRule, type TensorRule, type TermsRule } from './rules.ts'
 import type { Decomposition } from './semidiscrete.ts'
 import type { TaskTensor } from './task_vector.ts'
 
-/** The factors of one target. */
-export interface TermsPair {
-  a: TaskTensor
-  b: TaskTensor
-  rule: TermsRule
+/** A target that is written as terms. */
+interface Named {
+  /** What it is changed by: the names of LoRA's factors, or of the tensor itself. */
+  names: readonly string[]
+  /** Of the tensor to write. */
+  name: string
+  target: string
+  layout: ModuleLayout | undefined
   /** Of the target, in the checkpoint's layout. */
   shape: readonly number[]
-  /** The target keeps its weight as [in, out]. */
-  transposed: boolean
+  isLengthened?: boolean
 }
 
-/** A pair with its terms, and how many of them are kept. */
-export interface DecomposedPair extends TermsPair {
+/** A target whose change becomes terms. */
+export interface TermsTarget extends Named {
+  change: TermsJob['change']
+  rule: TermsRule
+}
+
+/** A target with its terms, and how many of them are kept. */
+export interface DecomposedTarget extends Named {
   decomposition: Decomposition
   count: number
 }
@@ -38,39 +47,39 @@ interface Chosen<Rule extends TensorRule = TensorRule> {
   rule: Rule
 }
 
-/** Weights of factors that are decomposed at once. */
+/** Weights of changes that are decomposed at once. */
 const WEIGHTS_AHEAD = 2 ** 22
 
 /**
- * Takes the pairs out of the tensors that are compressed.
+ * Takes what becomes terms out of the tensors that are compressed: LoRA pairs, and deltas.
  * @throws {TritswapError} `input` for a factor whose other one has another rule
  */
-export function takePairs(chosen: readonly Chosen[]): {
-  pairs: TermsPair[]
+export function takeTerms(chosen: readonly Chosen[]): {
+  targets: TermsTarget[]
   others: Chosen<Exclude<TensorRule, TermsRule>>[]
 } {
   const factors = new Map<string, { a?: TaskTensor; b?: TaskTensor }>()
-  const pairs: TermsPair[] = []
+  const targets: TermsTarget[] = []
   const others: Chosen<Exclude<TensorRule, TermsRule>>[] = []
   for (const { tensor, rule } of chosen) {
-    const { target, layout } = tensor
-    const factor = factorOf(tensor)
     if (!isTermsRule(rule)) {
       others.push({ tensor, rule })
       continue
     }
+    const { name, target, layout, shape } = tensor
+    const factor = factorOf(tensor)
+    if (factor === undefined) {
+      targets.push({ names: [name], name, target, layout, shape, change: { tensor }, rule })
+      continue
+    }
     const key = `${target} ${layout === 'embedding'}`
     const pair = factors.get(key) ?? {}
-    // The rule is for factors alone.
-    pair[factor!] = tensor
+    pair[factor] = tensor
     factors.set(key, pair)
     const { a, b } = pair
     if (a === undefined || b === undefined) continue
     factors.delete(key)
-    const transposed = layout === 'conv1d' || layout === 'embedding'
-    const [inputs, outputs] = [a.shape.slice(1), b.shape[0]]
-    const shape = transposed ? [...inputs, outputs] : [outputs, ...inputs]
-    pairs.push({ a, b, rule, shape, transposed })
+    targets.push(pairTarget(a, b, rule))
   }
   for (const { a, b } of factors.values()) {
     const { name } = (a ?? b)!
@@ -80,62 +89,79 @@ export function takePairs(chosen: readonly Chosen[]): {
       { fields: { tensor: name } },
     )
   }
-  return { pairs: inFileOrder(pairs), others }
+  const of = ({ target, shape, layout }: TermsTarget) => ({ target, kind: `${shape} ${layout}` })
+  return { targets: inFileOrder(targets, of), others }
 }
 
-/** Targets whose names differ in one number follow one another, so that a table can name them together. */
-function inFileOrder(pairs: readonly TermsPair[]): TermsPair[] {
-  const groups = new Map<string, { pair: TermsPair; number: number }[]>()
-  for (const pair of pairs) {
-    const { target, layout } = pair.b
+function pairTarget(a: TaskTensor, b: TaskTensor, rule: TermsRule): TermsTarget {
+  const { layout, target, scaling = 1 } = b
+  const transposed = layout === 'conv1d' || layout === 'embedding'
+  const [inputs, outputs] = [a.shape.slice(1), b.shape[0]]
+  return {
+    names: [a.name, b.name],
+    name: `${parseAdapterName(b.name).path}.weight`,
+    target,
+    layout,
+    shape: transposed ? [...inputs, outputs] : [outputs, ...inputs],
+    isLengthened: b.isLengthened,
+    change: { a: a.theta, b: b.theta, scaling, transposed },
+    rule,
+  }
+}
+
+/**
+ * Targets whose names differ in one number follow one another, so that a table can name them together.
+ * @param of - the name of the target, and what else has to be alike
+ */
+export function inFileOrder<T>(items: readonly T[], of: (item: T) => { target: string; kind: string }): T[] {
+  const groups = new Map<string, { item: T; number: number }[]>()
+  for (const item of items) {
+    const { target, kind } = of(item)
     const numbered = numberedName(target)
-    const key = `${numbered?.pattern ?? target} ${pair.shape} ${layout}`
-    groups.set(key, [...(groups.get(key) ?? []), { pair, number: numbered?.number ?? 0 }])
+    const key = `${numbered?.pattern ?? target} ${kind}`
+    groups.set(key, [...(groups.get(key) ?? []), { item, number: numbered?.number ?? 0 }])
   }
   return [...groups.values()].flatMap((group) =>
-    group.sort((a, b) => a.number - b.number).map(({ pair }) => pair),
+    group.sort((a, b) => a.number - b.number).map(({ item }) => item),
   )
 }
 
 /**
- * Terms of all pairs: as many as the rule says, or as many as are tried for a file of some size.
- * @returns pairs that change something, and the names of the factors of the others
+ * Terms of all targets: as many as the rule says, or as many as are tried for a file of some size.
+ * @returns targets that change, and the names of the tensors of the others
  */
-export async function decomposePairs(
-  pairs: readonly TermsPair[],
+export async function decomposeTargets(
+  targets: readonly TermsTarget[],
   run: RunJob,
   signal?: AbortSignal,
-): Promise<{ found: DecomposedPair[]; unmoved: string[] }> {
-  const found: DecomposedPair[] = []
+): Promise<{ found: DecomposedTarget[]; unmoved: string[] }> {
+  const found: DecomposedTarget[] = []
   const unmoved: string[] = []
   const work = pipelined(
-    pairs,
-    ({ a, b }) => a.theta.weights + b.theta.weights,
+    targets,
+    ({ change }) => changeWeights(change),
     WEIGHTS_AHEAD,
-    ({ a, b, transposed, rule }) => {
-      const job = { a: a.theta, b: b.theta, scaling: b.scaling ?? 1, transposed }
-      return run('terms', { ...job, count: rule.terms ?? TERMS_TRIED }, signal)
-    },
+    ({ change, rule }) => run('terms', { change, count: rule.terms }, signal),
   )
-  for await (const [pair, decomposition] of work) {
+  for await (const [{ change, rule, ...target }, decomposition] of work) {
     const count = decomposition.steps.length
-    if (count === 0) unmoved.push(pair.a.name, pair.b.name)
-    else found.push({ ...pair, decomposition, count })
+    if (count === 0) unmoved.push(...target.names)
+    else found.push({ ...target, decomposition, count })
   }
   return { found, unmoved }
 }
 
 /**
- * Chooses terms over all pairs until their sections fill `budget` bytes: those first that have the most energy for their
+ * Chooses terms over all targets until their sections fill `budget` bytes: those first that have the most energy for their
  * bytes.
- * @returns the pairs that keep any
+ * @returns the targets that keep any
  */
-function chooseTerms(pairs: readonly DecomposedPair[], budget: number): DecomposedPair[] {
-  const counts = new Map<DecomposedPair, number>(pairs.map((pair) => [pair, 0]))
+function chooseTerms(pairs: readonly DecomposedTarget[], budget: number): DecomposedTarget[] {
+  const counts = new Map<DecomposedTarget, number>(pairs.map((pair) => [pair, 0]))
   const open = new Set(pairs)
   let left = budget
   while (open.size > 0) {
-    let best: { pair: DecomposedPair; gain: number; bytes: number } | undefined
+    let best: { pair: DecomposedTarget; gain: number; bytes: number } | undefined
     for (const pair of open) {
       const next = nextTerm(pair, counts.get(pair)!)
       if (next === undefined || next.bytes > left) open.delete(pair)
@@ -150,7 +176,7 @@ function chooseTerms(pairs: readonly DecomposedPair[], budget: number): Decompos
 
 /** What one term more costs, and the energy that it has for each byte. */
 function nextTerm(
-  { decomposition: { steps, squares }, shape }: DecomposedPair,
+  { decomposition: { steps, squares }, shape }: DecomposedTarget,
   count: number,
 ): { gain: number; bytes: number } | undefined {
   if (count >= steps.length) return undefined
@@ -165,10 +191,10 @@ function nextTerm(
  * @throws {TritswapError} `input` where the file is larger with any
  */
 export async function termsWithin(
-  pairs: readonly DecomposedPair[],
+  pairs: readonly DecomposedTarget[],
   bytes: number,
-  sizeOf: (kept: readonly DecomposedPair[]) => Promise<number>,
-): Promise<DecomposedPair[]> {
+  sizeOf: (kept: readonly DecomposedTarget[]) => Promise<number>,
+): Promise<DecomposedTarget[]> {
   let budget = bytes
   for (;;) {
     const kept = chooseTerms(pairs, budget)
@@ -185,21 +211,28 @@ export async function termsWithin(
 }
 
 /**
- * The tensor and the section of a pair. Its scales are those of least squares over the energy that the terms have: so the
- * projection on the product of the factors is 1, where the least squares alone fall short of it.
+ * The tensor and the section of a target. Its scales are those of least squares over the energy that the terms have: so the
+ * projection on the change is 1, where the least squares alone fall short of it.
  * @throws {TritswapError} `input` for scales that no f32 holds
  */
-export function termsTensor({ b, shape, decomposition, count }: DecomposedPair): {
+export function termsTensor({
+  name,
+  target,
+  layout,
+  shape,
+  isLengthened,
+  decomposition,
+  count,
+}: DecomposedTarget): {
   tensor: NewTensorWithoutBytes
   section: Uint8Array<ArrayBuffer>
 } {
   const { x, y, steps } = decomposition
   const { scales, energy } = steps[count - 1]
-  const { target, layout } = b
-  const unbiased = Float32Array.from(scales, (scale) => scale / energy)
+  const unbiased = Float32Array.from(scales, (scale) => (isLengthened ? scale : scale / energy))
   if (!unbiased.every(Number.isFinite))
-    throw new TritswapError('input', `Cannot compress ${b.name}: its terms are over the largest f32`, {
-      fields: { tensor: b.name },
+    throw new TritswapError('input', `Cannot compress ${name}: its terms are over the largest f32`, {
+      fields: { tensor: name },
     })
   const rows = x.length / steps.length
   const cols = y.length / steps.length
@@ -210,7 +243,7 @@ export function termsTensor({ b, shape, decomposition, count }: DecomposedPair):
   })
   return {
     tensor: {
-      name: `${parseAdapterName(b.name).path}.weight`,
+      name,
       target,
       shape,
       role: 'delta',

@@ -1,8 +1,8 @@
 import { TritswapError } from '../errors.ts'
 import { encodeBlocks } from '../format/codecs/ternary_encode.ts'
-import { FLOAT_BYTES } from '../format/dtype.ts'
 import { TritWriter } from '../format/writer.ts'
 import type { Checkpoint } from './checkpoint.ts'
+import { writeDelta } from './dense_input.ts'
 import { gatherEntries } from './entries.ts'
 import type { RunJob } from './jobs.ts'
 import { runJob } from './passes.ts'
@@ -17,7 +17,6 @@ import {
   textsOf,
 } from './report.ts'
 import { readBytes, readFloats, type StoredTensor } from './safetensors.ts'
-import { flatSlices } from './slices.ts'
 import { sha256OfSource } from './source_hash.ts'
 
 const SCALE = '.scale'
@@ -60,20 +59,7 @@ export async function packTernary(
         tensors.push({ name, weights: tensor.weights, kept: code.kept, scale })
       }
     } else {
-      const dtype = tensor.dtype === 'F16' ? 'f16' : 'f32'
-      writer.begin({ ...common, codec: 'dense', dtype }, tensor.weights * FLOAT_BYTES[dtype])
-      for (const slice of flatSlices(tensor.weights)) {
-        await run(
-          'stats',
-          { tensor: { name, shape: [tensor.weights], theta: tensor, init: 0 }, slice },
-          signal,
-        )
-        await writer.append(
-          await run('dense', { tensor: { name, shape, theta: tensor, init: 0 }, slice, dtype }, signal),
-        )
-      }
-      await writer.end()
-      written.push(common)
+      written.push(await writeDelta(writer, tensor, run, signal))
       tensors.push({ name, weights: tensor.weights, kept: tensor.weights })
     }
     done += tensor.weights

@@ -5,17 +5,15 @@
  */
 import { html, nothing, render, svg } from 'lit'
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
-import { BringYourOwn } from './bring_your_own.ts'
-import { doorOf } from './doors.ts'
+import { type BringYourOwn, defineBringYourOwn } from './bring_your_own.ts'
+import { doorOf, isOwn } from './doors.ts'
 import { Measure } from './measure.ts'
 import { heldOutTexts } from './measurement.ts'
 import { SideBySide } from './side_by_side.ts'
-import { Workbench } from './workbench.ts'
 
 customElements.define('trit-side-by-side', SideBySide)
 customElements.define('trit-measure', Measure)
-customElements.define('trit-workbench', Workbench)
-customElements.define('trit-bring-your-own', BringYourOwn)
+defineBringYourOwn()
 
 /** A small task vector: change and sign of 5 × 5 weights. */
 const DELTA = [3, -1, 1, -6, 1, 1, 7, -1, 2, -2, -2, 1, -1, 1, 6, 1, -7, 2, 1, -1, 6, 1, -1, -2, 1]
@@ -53,11 +51,19 @@ const STEPS = [
   },
   {
     title: 'Apply between two tokens',
-    text: 'The packed expert lies in VRAM; a compute shader unpacks and adds it in place. What it displaces goes to a journal: going back restores the base bit for bit.',
+    text: 'The file lies in the memory of the GPU as it came; a shader unpacks it and adds it in place. What it displaces is kept, so that taking it off restores the base bit for bit.',
     drawing: squares(
       (delta) => `fill: ${kept(delta) ? colour(delta) : 'var(--muted)'}; opacity: ${kept(delta) ? 1 : 0.35}`,
     ),
   },
+]
+
+/** Where more is; the build copies the documents beside the page. */
+const PLACES = [
+  { name: 'Documentation', href: './README.md' },
+  { name: 'Source', href: 'https://github.com/tritswap/tritswap' },
+  { name: 'Package', href: 'https://www.npmjs.com/package/tritswap' },
+  { name: 'Licence: Apache-2.0', href: './LICENSE' },
 ]
 
 const SNIPPET = `<script type="module" src="https://your.host/tritswap/element.js"></script>
@@ -108,8 +114,8 @@ function sections(switcher: ExpertSwitcher) {
         <h2 id="side-by-side">All pens, one ${mode === 'chat' ? 'question' : 'prompt'}, side by side</h2>
         <p>${
           mode === 'chat'
-            ? 'Your question, or the last one of the chat, answered by each pen in turn, in 40 tokens each.'
-            : 'The prompt above, written on by each pen in turn, 40 tokens each.'
+            ? 'Your question, or the last one of the chat, answered by each pen in turn, in some words each.'
+            : 'The prompt above, written on by each pen in turn, some words each.'
         }</p>
         <trit-side-by-side .switcher=${switcher}></trit-side-by-side>
       </section>
@@ -117,14 +123,18 @@ function sections(switcher: ExpertSwitcher) {
         <h2 id="measure">Measure</h2>
         <trit-measure .switcher=${switcher}></trit-measure>
       </section>
-      <section aria-labelledby="bring">
-        <h2 id="bring">Bring your own</h2>
-        <p>
-          A LoRA adapter or a fine-tuned model of this base becomes an expert here, in a worker of this page: choose how much
-          of it to keep, write with it, save it. Its bytes do not leave this browser.
-        </p>
-        <trit-bring-your-own .switcher=${switcher}></trit-bring-your-own>
-      </section>
+      ${
+        isOwn(location.search)
+          ? nothing
+          : html`<section aria-labelledby="bring">
+              <h2 id="bring">Bring your own</h2>
+              <p>
+                A LoRA adapter or a fine-tuned model of this base becomes a small file here, in a worker of this page: choose how
+                much of it to keep, write with it, save it. Its bytes do not leave this browser.
+              </p>
+              <trit-bring-your-own .switcher=${switcher}></trit-bring-your-own>
+            </section>`
+      }
       <section aria-labelledby="how">
         <h2 id="how">How it works</h2>
         <ol class="steps">
@@ -140,7 +150,7 @@ function sections(switcher: ExpertSwitcher) {
       </section>
       <section aria-labelledby="embed">
         <h2 id="embed">Two lines to put it on your page</h2>
-        <p><code>npm run build:lib</code> makes the folder <code>lib</code>; put it, the base and the experts on any static host.</p>
+        <p><code>npm run build:lib</code> makes the folder <code>lib</code>; put it, the base and the files on any static host.</p>
         <div class="snippet">
           <pre tabindex="0" role="region" aria-label="Two lines of HTML">${SNIPPET}</pre>
           <button @click=${copy}>Copy</button>
@@ -150,8 +160,9 @@ function sections(switcher: ExpertSwitcher) {
         ${
           door === undefined
             ? nothing
-            : html`<a href=${door.card}>About the base</a>
-              <a href=${door.setting.experts}>The registry of the experts</a>`
+            : html`<a href=${door.card}>About the model</a>
+              <a href=${door.setting.experts}>All files and their hashes</a>`
         }
+        ${PLACES.map(({ name, href }) => html`<a href=${href}>${name}</a>`)}
       </footer>`
 }

@@ -7,6 +7,14 @@ import { readHead } from '../format/head.ts'
 import { blobSource } from '../source/memory.ts'
 import type { BroughtWeights } from './compression_job.ts'
 import { type BroughtFile, filesOfDrop, filesOfInput, recognise } from './dropped_files.ts'
+import { Workbench } from './workbench.ts'
+
+/** Registers it and its parts. */
+export function defineBringYourOwn(): void {
+  if (customElements.get('trit-bring-your-own') !== undefined) return
+  customElements.define('trit-workbench', Workbench)
+  customElements.define('trit-bring-your-own', BringYourOwn)
+}
 
 /**
  * Makes pens of files that the visitor brings: of an expert as it is, of an adapter or a fine-tuning by compressing it.
@@ -58,6 +66,12 @@ export class BringYourOwn extends LitElement {
         color: var(--trit-muted);
         cursor: default;
       }
+      @media (max-width: 767px) {
+        .choices label {
+          min-height: 44px;
+          padding: 11px 14px;
+        }
+      }
       p {
         min-height: 20px;
         margin: 8px 0 0;
@@ -96,7 +110,8 @@ export class BringYourOwn extends LitElement {
   }
 
   override render() {
-    const ready = this.switcher.state.status === 'ready'
+    const { status } = this.switcher.state
+    const ready = status === 'ready' || status === 'idle' || status === 'loading'
     return html`<div
         class="zone ${this._over ? 'over' : ''}"
         @dragenter=${() => {
@@ -112,7 +127,7 @@ export class BringYourOwn extends LitElement {
                 >Drop here: a <b>.trit</b>, the folder of a <b>peft adapter</b>, or the <b>safetensors</b> of a
                 fine-tuning of this base</span
               >`
-            : 'The base must be loaded first'
+            : 'Without the base there is nothing to put a file on: see what is said of it'
         }
         <div class="choices">
           ${this.#choice('Choose files', ready, false)} ${this.#choice('Choose a folder', ready, true)}
@@ -163,7 +178,6 @@ export class BringYourOwn extends LitElement {
     this._over = false
     if (!transfer?.types.includes('Files')) return
     event.preventDefault()
-    if (this.switcher.state.status !== 'ready') return
     void filesOfDrop(transfer).then((files) => this.#take(files))
   }
 
@@ -173,11 +187,25 @@ export class BringYourOwn extends LitElement {
     this._weights = undefined
     try {
       const brought = recognise(files)
+      if (!(await this.#base())) return
+      this._message = ''
       if (brought.kind === 'expert') await this.#takeExpert(brought.file)
       else this._weights = brought
     } catch (error) {
       this._problem = (error as Error).message
     }
+  }
+
+  /** Loads the base if need be. @returns whether it is there; if not, why not is said beside it */
+  async #base(): Promise<boolean> {
+    const { state } = this.switcher
+    if (state.status !== 'ready') {
+      this._message = 'The base is loaded first.'
+      await this.switcher.load()
+    }
+    if (state.status === 'ready') return true
+    this._message = 'The base is not loaded: its place says why. Bring the files again when it is.'
+    return false
   }
 
   async #takeExpert(file: File): Promise<void> {
@@ -206,5 +234,12 @@ export class BringYourOwn extends LitElement {
     // The problem is shown here, where the file was dropped: there is no pen for a file that cannot be used.
     this._problem = pen.error
     state.removePen(pen)
+  }
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    'trit-bring-your-own': BringYourOwn
+    'trit-workbench': Workbench
   }
 }

@@ -1,26 +1,51 @@
-import { DEFAULT_DENSITY } from '../compress/defaults.ts'
+import { TERMS_TRIED } from '../compress/defaults.ts'
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
 import type { Pen } from '../element/pens.ts'
+import type { SwitcherLoader } from '../element/shared_loader.ts'
 import { isAbortError } from '../errors.ts'
-import { readHead } from '../format/head.ts'
+import { buildHead, readHead } from '../format/head.ts'
+import type { TritMethod } from '../format/table.ts'
 import type { Expert } from '../loader/index.ts'
 import { connectWorker, startWorker, type WorkerLink } from '../rpc/index.ts'
 import { blobSource } from '../source/memory.ts'
 import { folderUrl } from '../source/model_folder.ts'
 import { type Agreement, type MeasuredText, measureAgreement } from './agreement.ts'
-import type { Compressor, Made, Opened } from './compressor.ts'
+import type { Compressor, Keep, Made, Opened } from './compressor.ts'
 import type { Brought } from './dropped_files.ts'
 import { fetchText, heldOutTexts } from './measurement.ts'
+import { questionsOf } from './questions.ts'
 
 /** Fractions of the entries to choose from. */
 export const DENSITIES = [0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5]
 /** Values to choose from, densest around 1, where the fitted scale is at its best. */
 export const ALPHAS = [0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.25, 1.5, 2, 3, 4, 6, 8]
 
-export const METHODS = { full: 'fine-tuning', lora: 'LoRA adapter', ia3: '(IA)³ adapter' }
+/** Terms of each matrix of a LoRA to choose from. */
+export const TERMS = Array.from({ length: TERMS_TRIED.lora }, (_, index) => index + 1)
+
+/** What was brought, in words. */
+export function nameOfMethod(method: TritMethod): string {
+  const names: Partial<Record<TritMethod, string>> = {
+    full: 'fine-tuning',
+    lora: 'LoRA adapter',
+    ia3: '(IA)³ adapter',
+  }
+  return names[method] ?? `${method} adapter`
+}
 
 /** Files of an adapter or a fine-tuning, to be compressed. */
 export type BroughtWeights = Extract<Brought, { kind: 'weights' }>
+
+/** A question, and the answers of the compressed file and of what was brought. */
+export interface Answered {
+  question: string
+  own: string
+  uncompressed: string
+  done: boolean
+}
+
+/** Tokens of an answer that are compared. */
+const ANSWER_TOKENS = { hardware: 64, software: 12 }
 
 let jobs = 0
 
@@ -29,8 +54,10 @@ let jobs = 0
  * becomes a pen, and its agreement with the uncompressed expert is measured.
  */
 export class CompressionJob {
-  /** Index in {@link DENSITIES}. */
-  density = 0
+  /** Name of the pen, and in the file that is saved. */
+  name: string
+  /** Index in {@link DENSITIES}, or in {@link TERMS}. */
+  kept = 0
   /** Index in {@link ALPHAS}. */
   alpha = ALPHAS.indexOf(1)
   /** Set once the headers are read. */
@@ -40,6 +67,10 @@ export class CompressionJob {
   pen?: Pen
   agreement?: Agreement
   agreementProblem = ''
+  /** Of a chat: what was asked of both, and what each answered. */
+  answers: Answered[] = []
+  /** A text or questions of the visitor's, to compare on. */
+  given = ''
   problem = ''
   readonly brought: BroughtWeights
   readonly #switcher: ExpertSwitcher
@@ -55,13 +86,36 @@ export class CompressionJob {
   constructor(switcher: ExpertSwitcher, brought: BroughtWeights, changed: () => void) {
     this.#switcher = switcher
     this.brought = brought
+    this.name = brought.name
     this.#changed = changed
   }
 
-  /** The file at the chosen density and alpha; undefined while that density is being compressed. */
+  /** It is stored as terms of its factors: there is a number of them to choose, and no alpha. */
+  get isTerms(): boolean {
+    return this.opened !== undefined && 'terms' in this.opened.keep
+  }
+
+  /** How much of it the visitor wants to keep. */
+  get keep(): Keep {
+    return this.isTerms ? { terms: TERMS[this.kept]! } : { density: DENSITIES[this.kept]! }
+  }
+
+  /** The file as the visitor wants it; undefined while it is being compressed. */
   get made(): Made | undefined {
-    const made = this.#allMade?.[this.alpha]
-    return made?.density === DENSITIES[this.density] ? made : undefined
+    const made = this.#allMade?.[this.isTerms ? 0 : this.alpha]
+    return made !== undefined && sameKeep(made.keep, this.keep) ? made : undefined
+  }
+
+  /** The file, with the visitor's name in its head. */
+  async named(): Promise<Blob | undefined> {
+    return this.made && withLabel(this.made.file, this.name)
+  }
+
+  /** Gives the pen another name. */
+  async rename(name: string): Promise<void> {
+    if (name.trim() === '' || name === this.name) return
+    this.name = name.trim()
+    await this.take()
   }
 
   /** Ends all that is under way, and the worker. The pen stays. */
@@ -85,8 +139,9 @@ export class CompressionJob {
       const folder = folderUrl(this.#switcher.model, document.baseURI)
       const { name, files } = this.brought
       const opened = await this.#link.api.open(name, files, folder, signal)
-      this.density = DENSITIES.indexOf(DEFAULT_DENSITY[opened.method])
       this.opened = opened
+      const { keep } = opened
+      this.kept = 'terms' in keep ? nearest(TERMS, keep.terms) : nearest(DENSITIES, keep.density)
       await this.compress()
     } catch (error) {
       this.#failed(error)
@@ -94,7 +149,7 @@ export class CompressionJob {
     this.#changed()
   }
 
-  /** Compresses at the chosen density. */
+  /** Compresses as the visitor wants it. */
   async compress(): Promise<void> {
     const link = this.#link
     if (link === undefined || this.made !== undefined) return
@@ -106,13 +161,12 @@ export class CompressionJob {
     this.progress = 0
     this.#changed()
     try {
-      const density = DENSITIES[this.density]!
       const onProgress = (done: number, total: number) => {
         if (signal.aborted) return
         this.progress = total > 0 ? done / total : 0
         this.#changed()
       }
-      const made = await link.api.compress(density, ALPHAS, this.brought.name, signal, onProgress)
+      const made = await link.api.compress(this.keep, ALPHAS, this.name, signal, onProgress)
       signal.throwIfAborted()
       this.#allMade = made
       this.progress = undefined
@@ -134,20 +188,20 @@ export class CompressionJob {
     const signal = AbortSignal.any([this.#stop.signal, this.#stopStep.signal])
     const { state } = this.#switcher
     try {
-      const { name } = this.brought
-      const { rootHash } = await readHead(blobSource(made.file, name))
+      const { name } = this
+      const file = await withLabel(made.file, name)
+      const { rootHash } = await readHead(blobSource(file, name))
       signal.throwIfAborted()
-      const { density, alpha, bytes } = made
+      const { alpha, bytes } = made
       const f16 = Math.round(bytes * made.ratioToF16)
       const entry = {
         id: this.#id,
         label: name,
-        description: `Your ${METHODS[opened.method]}, compressed here`,
+        description: `Your ${nameOfMethod(opened.method)}, compressed here.`,
         method: opened.method,
         replaces: opened.method === 'full' ? { f16Delta: f16 } : { f16Lora: f16 },
-        file: made.file,
+        file,
         rootHash,
-        density,
         alpha,
         bytes,
       }
@@ -166,29 +220,64 @@ export class CompressionJob {
     this.#changed()
   }
 
+  /** Compares on a text of the visitor's; in a chat, on the answers to its questions. */
+  async compareOn(text: string): Promise<void> {
+    this.given = text
+    await this.take()
+  }
+
   async #agree(pen: Pen, signal: AbortSignal): Promise<void> {
-    const { loader, pens } = this.#switcher.state
+    const { loader, pens, info } = this.#switcher.state
     this.agreement = undefined
     this.agreementProblem = ''
-    const texts = this.#texts(pens)
-    if (loader === undefined || texts.length === 0) {
-      this.agreementProblem = 'not measured: no text is at hand; bring a .txt file along'
+    this.answers = []
+    const chats = this.#switcher.mode === 'chat' && info?.chat === true
+    const given = this.given.trim() === '' ? await this.brought.text?.text() : this.given
+    const questions = chats && given !== undefined ? questionsOf(given) : []
+    const texts = questions.length > 0 ? [] : this.#texts(pens)
+    if (loader === undefined || texts.length + questions.length === 0) {
+      this.agreementProblem = chats
+        ? 'not compared yet: give some questions below'
+        : 'not compared yet: give a text below'
       return
     }
     try {
       this.#uncompressed ??= this.#loadUncompressed()
       const uncompressed = await this.#uncompressed
-      const [own] = await this.#switcher.state.resident([{ pen, weight: 1 }])
+      const [resident] = await this.#switcher.state.resident([{ pen, weight: 1 }])
+      const own = resident!.expert
       const found = (agreement: Agreement) => {
         this.agreement = agreement
         this.#changed()
       }
-      await measureAgreement(loader, { uncompressed, own: own!.expert }, texts, found, signal)
+      if (texts.length > 0) await measureAgreement(loader, { uncompressed, own }, texts, found, signal)
+      for (const question of questions) await this.#answer(loader, question, { own, uncompressed }, signal)
     } catch (error) {
       if (signal.aborted || isAbortError(error)) return
       this.#uncompressed = undefined
       this.agreementProblem = `not measured: ${(error as Error).message}`
     }
+  }
+
+  /** Lets both answer, the likeliest token each time. */
+  async #answer(
+    loader: SwitcherLoader,
+    question: string,
+    experts: Record<'own' | 'uncompressed', Expert>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const answered: Answered = { question, own: '', uncompressed: '', done: false }
+    this.answers = [...this.answers, answered]
+    const maxNewTokens = ANSWER_TOKENS[loader.info.adapter.software ? 'software' : 'hardware']
+    for (const who of ['uncompressed', 'own'] as const) {
+      const options = { maxNewTokens, temperature: 0, signal, experts: [{ expert: experts[who], weight: 1 }] }
+      for await (const { text } of loader.generate([{ role: 'user', content: question }], options)) {
+        answered[who] += text
+        this.#changed()
+      }
+    }
+    answered.done = true
+    this.#changed()
   }
 
   async #loadUncompressed(): Promise<Expert> {
@@ -198,6 +287,9 @@ export class CompressionJob {
 
   #texts(pens: readonly Pen[]): MeasuredText[] {
     const { text } = this.brought
+    const { given } = this
+    if (given.trim() !== '')
+      return [{ name: 'your text', read: async (characters) => given.slice(0, characters) }]
     if (text !== undefined)
       return [{ name: text.name, read: (characters) => text.slice(0, 4 * characters).text() }]
     return heldOutTexts(pens).map(({ name, url }) => ({
@@ -216,4 +308,22 @@ export class CompressionJob {
     }
     this.#changed()
   }
+}
+
+function sameKeep(a: Keep, b: Keep): boolean {
+  return 'terms' in a ? 'terms' in b && a.terms === b.terms : 'density' in b && a.density === b.density
+}
+
+/** Index of the value that is nearest. */
+function nearest(values: readonly number[], wanted: number): number {
+  const distances = values.map((value) => Math.abs(value - wanted))
+  return distances.indexOf(Math.min(...distances))
+}
+
+/** The same expert under another name: only its head differs. */
+async function withLabel(file: Blob, label: string): Promise<Blob> {
+  const { table, headBytes, chunkBytes, payloadBytes, chunkHashes } = await readHead(blobSource(file, label))
+  if (table.label === label) return file
+  const head = buildHead({ ...table, label }, Math.log2(chunkBytes), payloadBytes, chunkHashes)
+  return new Blob([head, file.slice(headBytes)])
 }

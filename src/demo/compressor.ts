@@ -7,12 +7,14 @@
 import { adapterTaskVector } from '../compress/adapter.ts'
 import { type Checkpoint, type FileFolder, openCheckpoint } from '../compress/checkpoint.ts'
 import { compressTaskVector } from '../compress/compress.ts'
+import { DEFAULT_DENSITY, DEFAULT_EXPERT_CODEC, DEFAULT_TERMS } from '../compress/defaults.ts'
 import { fullTaskVector } from '../compress/full.ts'
 import { readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { sweep } from '../compress/sweep.ts'
 import type { TaskVector } from '../compress/task_vector.ts'
 import { TritswapError } from '../errors.ts'
 import { type BaseRecord, SKETCH_VALUES, sketchPositions, targetsOf, toHalf } from '../format/index.ts'
+import type { TritMethod } from '../format/table.ts'
 import type { PayloadSpool } from '../format/writer.ts'
 import { nameMatcher } from '../onnx/index.ts'
 import { blobSource } from '../source/memory.ts'
@@ -21,7 +23,9 @@ import { sameButForRounding } from './precision.ts'
 
 /** What was brought, as far as the headers tell. */
 export interface Opened {
-  method: 'full' | 'lora' | 'ia3'
+  method: TritMethod
+  /** How much of it is kept unless the visitor wants it otherwise. */
+  keep: Keep
   /** Tensors that may have changed. */
   tensors: number
   weights: number
@@ -29,16 +33,19 @@ export interface Opened {
   notes: string[]
 }
 
+/** How much of it to keep: a share of the entries, or so many terms of each matrix. */
+export type Keep = { density: number } | { terms: number }
+
 /** One compression of what was brought. */
 export interface Made {
   file: Blob
-  density: number
+  keep: Keep
   alpha: number
   bytes: number
   /** Bytes of the same change in f16, divided by the bytes of the file. */
   ratioToF16: number
-  /** Cosine of the angle between what is stored and tau. */
-  cosine: number
+  /** Cosine of the angle between what is stored and tau; undefined where that was not counted. */
+  cosine?: number
 }
 
 /** Relative distance of another model's weights: no fine-tuning goes so far, and independent weights are at √2. */
@@ -71,15 +78,16 @@ export class Compressor {
     this.#task = task
     const { method, tensors, notes } = task
     const weights = tensors.reduce((sum, { theta }) => sum + theta.weights, 0)
-    return { method, tensors: tensors.length, weights, notes }
+    return { method, keep: defaultKeep(method), tensors: tensors.length, weights, notes }
   }
 
   /**
-   * Compresses what was brought once, and gives a file for every alpha: the files differ only in their heads.
+   * Compresses what was brought once, and gives a file for every alpha: the files differ only in their heads. Terms have no
+   * alpha: they make one file.
    * @returns in the order of `alphas`
    */
   async compress(
-    density: number,
+    keep: Keep,
     alphas: readonly number[],
     label: string,
     signal: AbortSignal,
@@ -88,15 +96,28 @@ export class Compressor {
     const task = this.#opened()
     const { parts, spool } = blobSpool()
     const report = throttled(onProgress)
+    const context = {
+      signal,
+      onProgress: ({ done, total }: { done: number; total: number }) => report(done, total),
+    }
+    if ('terms' in keep) {
+      const { head, bytes } = await compressTaskVector(
+        task,
+        { label, terms: keep.terms },
+        { ...context, spool },
+      )
+      const weights = task.tensors.reduce((sum, { theta }) => sum + theta.weights, 0)
+      return [{ file: new Blob([head, ...parts]), keep, alpha: 1, bytes, ratioToF16: (2 * weights) / bytes }]
+    }
     const run = sweep(
       task,
       { label },
-      { densities: [density], alphas },
-      { spoolFor: () => spool, signal, onProgress: ({ done, total }) => report(done, total) },
+      { densities: [keep.density], alphas },
+      { ...context, spoolFor: () => spool },
     )
     for await (const points of run) {
-      return points.map(({ head, density, alpha, bytes, ratioToF16, cosine }) => {
-        return { file: new Blob([head, ...parts]), density, alpha, bytes, ratioToF16, cosine }
+      return points.map(({ head, alpha, bytes, ratioToF16, cosine }) => {
+        return { file: new Blob([head, ...parts]), keep, alpha, bytes, ratioToF16, cosine }
       })
     }
     throw new TritswapError('input', 'Cannot compress: no density was given')
@@ -113,6 +134,13 @@ export class Compressor {
     if (this.#task === undefined) throw new TritswapError('input', 'Cannot compress: nothing was brought')
     return this.#task
   }
+}
+
+/** As the command line has it. */
+function defaultKeep(method: TritMethod): Keep {
+  return DEFAULT_EXPERT_CODEC[method] === 'terms'
+    ? { terms: DEFAULT_TERMS[method] }
+    : { density: DEFAULT_DENSITY[method] }
 }
 
 function folderOf(folder: string, files: readonly File[]): FileFolder {

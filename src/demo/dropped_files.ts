@@ -12,7 +12,7 @@ export interface BroughtFile {
 /** What a set of files is that a visitor brought. */
 export type Brought =
   | { kind: 'expert'; file: File }
-  /** Files of an adapter or of a checkpoint, to be compressed, and a text to measure it on. */
+  /** Files of an adapter or of a checkpoint, to be compressed, and a text or chats to compare it on. */
   | { kind: 'weights'; name: string; files: File[]; text?: File }
 
 const WEIGHTS = /\.(safetensors|bin|pt|pth|ckpt|pkl)$|^adapter_config\.json$|\.safetensors\.index\.json$/
@@ -50,7 +50,7 @@ export function recognise(brought: readonly BroughtFile[]): Brought {
     name:
       folder.split('/').at(-1) || (adapter === undefined ? files[0].name.replace(WEIGHTS, '') : 'adapter'),
     files,
-    text: inFolder.find(({ name }) => /\.txt$/i.test(name)),
+    text: inFolder.find(({ name }) => /\.(txt|jsonl)$/i.test(name)),
   }
 }
 

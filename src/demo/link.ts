@@ -1,4 +1,5 @@
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
+import { MAX_STRENGTH } from '../element/mix.ts'
 
 /** The address is updated after this long without a change. */
 const SETTLE_MS = 300
@@ -6,9 +7,10 @@ const SETTLE_MS = 300
 /**
  * Writes prompt, experts and weights to the hash of the address, and reads them from it:
  * `#prompt=Once&pens=bard:0.75,css:0.25`. Where chance chooses, `&seed=…` makes it choose the same text again; each text
- * after that has a seed of its own.
+ * after that has a seed of its own. Pens that are not here are left out.
+ * @param say - is told which pens were left out; `''` if none
  */
-export function linkAddress(switcher: ExpertSwitcher): void {
+export function linkAddress(switcher: ExpertSwitcher, say: (notice: string) => void): void {
   let written = location.hash
   /** Of the text that is shown. */
   let shownSeed: number | undefined
@@ -17,8 +19,25 @@ export function linkAddress(switcher: ExpertSwitcher): void {
     const { prompt, pens, seed = drawSeed() } = parseLink(location.hash)
     if (prompt !== undefined) switcher.prompt = prompt
     if (isLeftToChance(switcher)) switcher.seed = seed
-    if (pens === undefined) return
-    switcher.activate(pens).catch((error: Error) => switcher.state.registryFailed(error))
+    asked = pens
+    takeAsked()
+  }
+  /** What the address asks for; undefined once it is done. */
+  let asked: ReturnType<typeof parseLink>['pens']
+  const takeAsked = () => {
+    const { state } = switcher
+    if (asked === undefined || (asked.length > 0 && !state.registryRead && state.registryProblem === ''))
+      return
+    const ids = new Set(state.pens.flatMap((pen) => (pen.variants ?? [pen]).map(({ id }) => id)))
+    const known = asked.filter(({ id }) => ids.has(id))
+    const unknown = asked.filter(({ id }) => !ids.has(id)).map(({ id }) => id)
+    asked = undefined
+    say(
+      unknown.length === 0
+        ? ''
+        : `This link names pens that are not here: ${unknown.join(', ')}. ${unknown.length === 1 ? 'It was' : 'They were'} left out.`,
+    )
+    switcher.activate(withinStrength(known)).catch((error: Error) => switcher.state.registryFailed(error))
   }
   let timer: ReturnType<typeof setTimeout> | undefined
   const write = () => {
@@ -33,6 +52,7 @@ export function linkAddress(switcher: ExpertSwitcher): void {
     history.replaceState(history.state, '', hash)
   }
   restore()
+  switcher.addEventListener('change', takeAsked)
   window.addEventListener('hashchange', () => {
     written = location.hash
     shownSeed = undefined
@@ -50,12 +70,12 @@ export function linkAddress(switcher: ExpertSwitcher): void {
   })
 }
 
-/** A link may come from anywhere: what it may ask for is bounded. */
+/** A link may come from anywhere: what it may ask for is bounded, as the controls of the page are. */
 const MAX_PENS = 64
-const MAX_WEIGHT = 1000
 const MAX_PROMPT_LENGTH = 16_384
+const MAX_SEED = 999_999_999
 
-/** What the hash of an address asks for. */
+/** What the hash of an address asks for. What is out of range is clamped; what is no number is as if it were not there. */
 export function parseLink(hash: string): {
   prompt?: string
   pens?: { id: string; weight: number }[]
@@ -75,18 +95,26 @@ function isLeftToChance({ temperature = 0 }: ExpertSwitcher): boolean {
 }
 
 function parseSeed(text: string | null): number | undefined {
-  return text !== null && /^\d{1,9}$/.test(text) ? Number(text) : undefined
+  if (text === null || !/^[+-]?\d+$/.test(text)) return undefined
+  return Math.min(MAX_SEED, Math.max(0, Number(text)))
+}
+
+/** Together they are as strong as the page lets them be, at most. */
+function withinStrength(pens: { id: string; weight: number }[]): { id: string; weight: number }[] {
+  const total = pens.reduce((sum, { weight }) => sum + weight, 0)
+  if (total <= MAX_STRENGTH) return pens
+  return pens.map(({ id, weight }) => ({ id, weight: +((weight * MAX_STRENGTH) / total).toFixed(4) }))
 }
 
 /** Short enough for an address. */
 function drawSeed(): number {
-  return Math.floor(Math.random() * 1e9)
+  return Math.floor(Math.random() * (MAX_SEED + 1))
 }
 
 function parsePen(text: string): { id: string; weight: number } {
   const [id = '', weight = '1'] = text.split(':')
   const value = Number(weight)
-  return { id: decodeId(id), weight: Math.abs(value) <= MAX_WEIGHT ? value : 1 }
+  return { id: decodeId(id), weight: Number.isNaN(value) ? 1 : Math.min(MAX_STRENGTH, Math.max(0, value)) }
 }
 
 /** Half a surrogate pair has no encoding. */

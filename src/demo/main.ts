@@ -1,6 +1,8 @@
 import '../element/define.ts'
 import { formatBytes } from '../element/units.ts'
-import { openDoor, showDoors } from './doors.ts'
+import { doorOf, isOwn, openDoor, showDoors } from './doors.ts'
+import { showRecordedRun } from './first_screen.ts'
+import { showKept } from './kept.ts'
 import { linkAddress } from './link.ts'
 
 const switcher = document.querySelector('expert-switcher')!
@@ -23,8 +25,8 @@ switcher.addEventListener('change', () => {
 function showVram({ base, experts, journal }: { base: number; experts: number; journal: number }): void {
   const parts = [
     ['base', base],
-    ['experts, packed', experts],
-    ['journal', journal],
+    ['files of pens', experts],
+    ['to go back', journal],
   ] as const
   const rows = parts.map(([name, bytes]) => {
     const row = document.createElement('div')
@@ -42,9 +44,28 @@ function showVram({ base, experts, journal }: { base: number; experts: number; j
   vram.replaceChildren(...rows)
 }
 
-openDoor(switcher, location.search)
-showDoors(document.querySelector<HTMLElement>('#doors')!, location.search)
-linkAddress(switcher)
+const { search } = location
+openDoor(switcher, search)
+showDoors(document.querySelector<HTMLElement>('#doors')!, search)
+const recording = doorOf(search)?.recording
+if (recording !== undefined) void showRecordedRun(switcher, recording)
+const notice = document.querySelector('#notice')!
+linkAddress(switcher, (text) => {
+  notice.textContent = text
+})
+if (isOwn(search)) {
+  const own = document.querySelector<HTMLElement>('#own')!
+  void import('./own_door.ts').then(({ showOwn }) => showOwn(own, switcher))
+}
+
+// What is missing is said at once; it takes no request to find out.
+if (!('gpu' in navigator)) void switcher.load()
+
+const drawKept = showKept(
+  document.querySelector<HTMLElement>('#kept')!,
+  () => void switcher.state.forgotten(),
+)
+chip.parentElement!.addEventListener('toggle', () => void drawKept())
 
 new IntersectionObserver(
   async ([entry], observer) => {

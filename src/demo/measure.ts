@@ -1,6 +1,7 @@
 import { css, html, LitElement, nothing } from 'lit'
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
 import { base, theme } from '../element/theme.ts'
+import { formatWait } from '../element/units.ts'
 import { isAbortError } from '../errors.ts'
 import { emptyMeasurement, type Measurement, measure, measurementJson } from './measurement.ts'
 
@@ -78,6 +79,10 @@ export class Measure extends LitElement {
       td.shaded {
         background: color-mix(in srgb, var(--shade) var(--depth), var(--trit-paper));
       }
+      td.coarse {
+        font-style: italic;
+        color: var(--trit-muted);
+      }
       td.best {
         font-weight: 700;
       }
@@ -85,6 +90,12 @@ export class Measure extends LitElement {
         margin: 8px 0 0;
         font-size: 13px;
         color: var(--trit-muted);
+      }
+      @media (max-width: 767px) {
+        button,
+        select {
+          min-height: 44px;
+        }
       }
       .problem {
         margin-top: 8px;
@@ -113,8 +124,8 @@ export class Measure extends LitElement {
 
   override render() {
     const { state } = this.switcher
-    const shown = this._measurement ?? emptyMeasurement(state.pens, this.windows)
-    const total = shown.pens.length * shown.texts.length
+    const shown = this._measurement ?? emptyMeasurement(state.pens, this.windows, this.#isSlow)
+    const { total, leftMs } = shown
     const running = this.#running !== undefined
     return html`<div class="controls">
         ${
@@ -140,6 +151,11 @@ export class Measure extends LitElement {
         >
         <progress aria-label="Measured" max=${Math.max(1, total)} .value=${shown.done}></progress>
         <span class="figure">${shown.done} of ${total}</span>
+        ${
+          running && leftMs !== undefined && leftMs > 1000
+            ? html`<span class="figure left">${shown.done < total / 2 && this.#isSlow ? 'coarsely: ' : ''}about ${formatWait(leftMs)} left</span>`
+            : nothing
+        }
         <button ?disabled=${running || shown.done === 0} @click=${() => this.#save()}>Save as JSON</button>
       </div>
       ${this._problem === '' ? nothing : html`<div class="problem" role="alert">${this._problem}</div>`}
@@ -164,11 +180,17 @@ export class Measure extends LitElement {
       </div>
       <p>
         Bits per byte of held-out text: how much the model has left to guess. Blue: fewer than the base needs, red: more;
-        bold: the fewest. Measured here, on windows of 256 tokens from the start of each text.
+        bold: the fewest. Measured here, on windows of 256 tokens from the start of each text; grey figures are a first look at 32
+        tokens.
       </p>`
   }
 
-  #cell({ cells }: Measurement, row: number, column: number) {
+  /** A window takes long: every cell gets a coarse figure first. */
+  get #isSlow(): boolean {
+    return this.switcher.state.info?.adapter.software === true
+  }
+
+  #cell({ cells, coarse }: Measurement, row: number, column: number) {
     const value = cells[row]![column]
     if (value === undefined) return html`<td></td>`
     const base = cells[0]![column] ?? value
@@ -177,7 +199,7 @@ export class Measure extends LitElement {
     const best = measured.length === cells.length && value === Math.min(...measured)
     const depth = Math.min(DEEPEST, Math.abs(gain) * 100 * 1.5)
     return html`<td
-      class="shaded ${best ? 'best' : ''}"
+      class="shaded ${best ? 'best' : ''} ${coarse[row]![column] ? 'coarse' : ''}"
       .style=${`--shade: var(--ink-${gain >= 0 ? 1 : 2}); --depth: ${depth}%`}
       >${value.toFixed(3)}</td
     >`
@@ -190,7 +212,7 @@ export class Measure extends LitElement {
     const controller = new AbortController()
     this.#running = controller
     this._problem = ''
-    const measurement = emptyMeasurement(state.pens, this.windows)
+    const measurement = emptyMeasurement(state.pens, this.windows, this.#isSlow)
     this._measurement = measurement
     try {
       await measure(measurement, loader, state, () => this.requestUpdate(), controller.signal)

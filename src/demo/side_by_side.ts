@@ -2,6 +2,7 @@ import { css, html, LitElement, nothing } from 'lit'
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
 import type { Pen } from '../element/pens.ts'
 import { base, theme } from '../element/theme.ts'
+import { formatWait } from '../element/units.ts'
 import { isAbortError } from '../errors.ts'
 
 interface Column {
@@ -10,7 +11,8 @@ interface Column {
   problem?: string
 }
 
-const TOKENS = 40
+/** Tokens of each text: fewer where one takes seconds. */
+const TOKENS = { hardware: 40, software: 12 }
 
 /** Continues one prompt, or answers one question, with every pen in turn. Each call is bound to its expert, so the manuscript is not disturbed. */
 export class SideBySide extends LitElement {
@@ -49,6 +51,16 @@ export class SideBySide extends LitElement {
       .written {
         color: var(--ink);
       }
+      .left {
+        margin-left: 8px;
+        color: var(--trit-muted);
+        font-variant-numeric: tabular-nums;
+      }
+      @media (max-width: 767px) {
+        button {
+          min-height: 44px;
+        }
+      }
       .problem {
         color: var(--trit-error);
       }
@@ -75,7 +87,7 @@ export class SideBySide extends LitElement {
     const columns = this._columns.length > 0 ? this._columns : state.pens.map((pen) => ({ pen, text: '' }))
     return html`${
       running
-        ? html`<button @click=${() => this.#running?.abort()}>Stop all</button>`
+        ? html`<button @click=${() => this.#running?.abort()}>Stop all</button> <span class="left">${this.#left()}</span>`
         : html`<button
             class="primary"
             ?disabled=${state.status !== 'ready' || this.#given() === ''}
@@ -93,6 +105,25 @@ export class SideBySide extends LitElement {
             </section>`,
         )}
       </div>`
+  }
+
+  get #tokens(): number {
+    return TOKENS[this.switcher.state.info?.adapter.software ? 'software' : 'hardware']
+  }
+
+  /** Tokens so far and the ms that they took, for what is left to be told. */
+  #written = 0
+  #ms = 0
+
+  #count(ms: number): void {
+    this.#written += 1
+    this.#ms += ms
+  }
+
+  #left(): string {
+    const left = this._columns.length * this.#tokens - this.#written
+    const ms = (left * this.#ms) / Math.max(1, this.#written)
+    return ms > 1000 ? `up to ${formatWait(ms)} left` : ''
   }
 
   /** What the pens are given: the prompt; of a chat where nothing is typed, the last question. */
@@ -116,21 +147,23 @@ export class SideBySide extends LitElement {
     this.#prompt = mode === 'chat' ? '' : given
     const prompt = mode === 'chat' ? [{ role: 'user' as const, content: given }] : given
     this._columns = state.pens.map((pen) => ({ pen, text: '' }))
+    this.#written = this.#ms = 0
     for (const column of this._columns) {
       const { pen } = column
       try {
         const experts = await state.resident(pen.ink === 0 ? [] : [{ pen, weight: 1 }])
         signal.throwIfAborted()
         const options = {
-          maxNewTokens: TOKENS,
+          maxNewTokens: this.#tokens,
           truncate: 'start',
           temperature,
           topK,
           experts,
           signal,
         } as const
-        for await (const { text } of loader.generate(prompt, options)) {
+        for await (const { text, ms } of loader.generate(prompt, options)) {
           column.text += text
+          this.#count(ms)
           this.requestUpdate()
         }
       } catch (error) {

@@ -3,8 +3,15 @@ import { ternaryEntropy } from '../compress/inspect.ts'
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
 import { base, theme } from '../element/theme.ts'
 import { formatBytes } from '../element/units.ts'
-import { ALPHAS, type BroughtWeights, CompressionJob, DENSITIES, METHODS } from './compression_job.ts'
-import type { Made, Opened } from './compressor.ts'
+import {
+  ALPHAS,
+  type BroughtWeights,
+  CompressionJob,
+  DENSITIES,
+  nameOfMethod,
+  TERMS,
+} from './compression_job.ts'
+import type { Keep, Made, Opened } from './compressor.ts'
 import { workbenchStyles } from './workbench_styles.ts'
 
 /**
@@ -37,10 +44,18 @@ export class Workbench extends LitElement {
   }
 
   override render() {
-    const { opened, pen, problem } = this.#job
+    const { opened, pen, problem, name } = this.#job
     return html`<section data-ink=${pen?.ink ?? 0} aria-label="Compressing ${this.brought.name}">
       <h3>
-        ${this.brought.name}
+        <label for="name">Name</label>
+        <input
+          id="name"
+          class="name"
+          maxlength="80"
+          autocomplete="off"
+          .value=${name}
+          @change=${(event: Event) => this.#job.rename((event.target as HTMLInputElement).value)}
+        />
         <button @click=${() => this.dispatchEvent(new CustomEvent('close'))}>Done</button>
       </h3>
       <p>${opened === undefined ? (problem === '' ? 'Reading it' : nothing) : aboutOf(opened)}</p>
@@ -52,57 +67,31 @@ export class Workbench extends LitElement {
   #bench(opened: Opened) {
     const job = this.#job
     const { made, pen } = job
-    const density = DENSITIES[job.density]!
-    const alpha = ALPHAS[job.alpha]!
     return html`<div class="bench">
         <div class="sliders figure">
-          <label for="density">Density</label>
-          <input
-            id="density"
-            type="range"
-            min="0"
-            max=${DENSITIES.length - 1}
-            .value=${String(job.density)}
-            aria-valuetext="${percent(density)} of the entries are kept"
-            @input=${(event: Event) => {
-              job.density = positionOf(event)
-              this.requestUpdate()
-            }}
-            @change=${() => job.compress()}
-          />
-          <output for="density">${percent(density)}</output>
-          <label for="alpha">Alpha</label>
-          <input
-            id="alpha"
-            type="range"
-            min="0"
-            max=${ALPHAS.length - 1}
-            .value=${String(job.alpha)}
-            aria-valuetext="× ${alpha}"
-            @input=${(event: Event) => {
-              job.alpha = positionOf(event)
-              this.requestUpdate()
-            }}
-            @change=${() => job.take()}
-          />
-          <output for="alpha">× ${alpha}</output>
+          ${this.#keepSlider()} ${job.isTerms ? nothing : this.#alphaSlider()}
           <div class="bar" role="progressbar" aria-label="Compressing" aria-valuemin="0" aria-valuemax="100"
             aria-valuenow=${Math.round(100 * (job.progress ?? 1))}
             ><i .style=${`--share: ${job.progress ?? 0}`}></i></div>
         </div>
         <dl class="figure">
           <dt>Size</dt>
-          <dd class="size">${made === undefined ? estimateOf(opened, density) : sizeOf(made)}</dd>
-          <dt>Weights</dt>
-          <dd class="fit">${
-            made === undefined
-              ? '…'
-              : html`cosine ${made.cosine.toFixed(2)} <span>between what is kept and the whole change</span>`
-          }</dd>
+          <dd class="size">${made === undefined ? estimateOf(opened, job.keep) : sizeOf(made)}</dd>
+          ${
+            made !== undefined && made.cosine === undefined
+              ? nothing
+              : html`<dt>Weights</dt>
+                  <dd class="fit">${
+                    made?.cosine === undefined
+                      ? '…'
+                      : html`cosine ${made.cosine.toFixed(2)} <span>between what is kept and the whole change</span>`
+                  }</dd>`
+          }
           <dt>Agreement</dt>
           <dd class="agreement" aria-live="polite">${this.#agreementText()}</dd>
         </dl>
       </div>
+      ${this.#compare()}
       <div class="actions">
         <button
           class="primary"
@@ -115,9 +104,91 @@ export class Workbench extends LitElement {
       ${opened.notes.slice(0, 3).map((note) => html`<p>${note}</p>`)}`
   }
 
+  #keepSlider() {
+    const job = this.#job
+    const { keep } = job
+    const text =
+      'terms' in keep ? `${keep.terms} ${keep.terms === 1 ? 'term' : 'terms'}` : percent(keep.density)
+    return html`<label for="keep">How much to keep</label>
+      <input
+        id="keep"
+        type="range"
+        min="0"
+        max=${('terms' in keep ? TERMS : DENSITIES).length - 1}
+        .value=${String(job.kept)}
+        aria-valuetext=${'terms' in keep ? `${text} of each matrix` : `${text} of the entries`}
+        @input=${(event: Event) => {
+          job.kept = positionOf(event)
+          this.requestUpdate()
+        }}
+        @change=${() => job.compress()}
+      />
+      <output for="keep">${text}</output>`
+  }
+
+  #alphaSlider() {
+    const job = this.#job
+    const alpha = ALPHAS[job.alpha]!
+    return html`<label for="alpha">How strong</label>
+      <input
+        id="alpha"
+        type="range"
+        min="0"
+        max=${ALPHAS.length - 1}
+        .value=${String(job.alpha)}
+        aria-valuetext="× ${alpha}"
+        @input=${(event: Event) => {
+          job.alpha = positionOf(event)
+          this.requestUpdate()
+        }}
+        @change=${() => job.take()}
+      />
+      <output for="alpha">× ${alpha}</output>`
+  }
+
+  /** A text or questions of the visitor's, and of questions what both answered. */
+  #compare() {
+    const { answers, pen } = this.#job
+    const chat = this.switcher.mode === 'chat'
+    const onSubmit = (event: Event) => {
+      event.preventDefault()
+      const given = new FormData(event.target as HTMLFormElement).get('given')
+      void this.#job.compareOn(String(given ?? ''))
+    }
+    return html`<form class="compare" @submit=${onSubmit}>
+        <label for="given">Compare with what you brought on ${chat ? 'questions of yours, one a line' : 'a text of yours'}</label>
+        <textarea id="given" name="given" rows="3" spellcheck="false"></textarea>
+        <button ?disabled=${pen === undefined}>Compare</button>
+      </form>
+      ${
+        answers.length === 0
+          ? nothing
+          : html`<table class="answers">
+              <thead>
+                <tr><th scope="col">Asked</th><th scope="col">What you brought</th><th scope="col">The small file</th></tr>
+              </thead>
+              <tbody>
+                ${answers.map(
+                  ({ question, own, uncompressed, done }) =>
+                    html`<tr>
+                      <th scope="row">${question}</th>
+                      <td>${uncompressed}</td>
+                      <td>${own} ${done ? html`<b>${own === uncompressed ? 'The same.' : 'Another answer.'}</b>` : nothing}</td>
+                    </tr>`,
+                )}
+              </tbody>
+            </table>`
+      }`
+  }
+
   #agreementText() {
-    const { agreement, agreementProblem } = this.#job
+    const { agreement, agreementProblem, answers } = this.#job
     if (agreementProblem !== '') return html`<span class="problem">${agreementProblem}</span>`
+    if (answers.length > 0) {
+      const done = answers.filter((each) => each.done)
+      const same = done.filter(({ own, uncompressed }) => own === uncompressed).length
+      return html`${same} of ${done.length} answers are the same to the letter`
+    }
     if (agreement === undefined) return '…'
     const { positions, own, base: ofBase, klBits } = agreement
     return html`${percent(own / positions)} of next tokens as the uncompressed one
@@ -127,23 +198,23 @@ export class Workbench extends LitElement {
       >`
   }
 
-  #save(): void {
-    const { made } = this.#job
-    if (made === undefined) return
+  async #save(): Promise<void> {
+    const file = await this.#job.named()
+    if (file === undefined) return
     const link = document.createElement('a')
-    link.href = URL.createObjectURL(made.file)
-    link.download = `${this.brought.name.replace(/\.safetensors$/, '').replace(/[^\w.-]+/g, '-')}.trit`
+    link.href = URL.createObjectURL(file)
+    link.download = `${this.#job.name.replace(/\.safetensors$/, '').replace(/[^\w.-]+/g, '-')}.trit`
     link.click()
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000)
   }
 }
 
 function aboutOf({ method, tensors, weights }: Opened): string {
-  return `A ${METHODS[method]}: ${tensors} tensors, ${formatBytes(2 * weights)} in f16. It is read and compressed in this page and goes nowhere else.`
+  return `A ${nameOfMethod(method)}: ${tensors} tensors, ${formatBytes(2 * weights)} in f16. It is read and compressed in this page and goes nowhere else.`
 }
 
-function estimateOf({ weights }: Opened, density: number): string {
-  return `about ${formatBytes((weights * ternaryEntropy(density)) / 8)}`
+function estimateOf({ weights }: Opened, keep: Keep): string {
+  return 'terms' in keep ? '…' : `about ${formatBytes((weights * ternaryEntropy(keep.density)) / 8)}`
 }
 
 function sizeOf({ bytes, ratioToF16 }: Made) {

@@ -16,6 +16,60 @@ export const workbenchStyles = css`
     color: var(--ink);
     overflow-wrap: anywhere;
   }
+  h3 label {
+    font-size: 13px;
+    font-weight: 400;
+    color: var(--trit-muted);
+  }
+  .name {
+    flex: 0 1 320px;
+    min-width: 0;
+    padding: 3px 8px;
+    font: 600 16px/22px var(--trit-sans);
+    color: inherit;
+    background: transparent;
+    border: 1px solid var(--trit-hairline);
+    border-radius: var(--trit-radius);
+  }
+  .compare {
+    display: grid;
+    grid-template-columns: minmax(0, 1fr) auto;
+    gap: 4px 8px;
+    align-items: start;
+    margin-top: 12px;
+  }
+  .compare label {
+    grid-column: 1 / -1;
+    color: var(--trit-muted);
+  }
+  .compare textarea {
+    padding: 6px 10px;
+    font: inherit;
+    color: inherit;
+    background: transparent;
+    border: 1px solid var(--trit-hairline);
+    border-radius: var(--trit-radius);
+    resize: vertical;
+  }
+  .answers {
+    width: 100%;
+    margin-top: 8px;
+    border-collapse: collapse;
+    table-layout: fixed;
+  }
+  .answers th,
+  .answers td {
+    padding: 4px 12px 4px 0;
+    text-align: left;
+    vertical-align: top;
+    font-weight: 400;
+    overflow-wrap: anywhere;
+    white-space: pre-wrap;
+    border-bottom: 1px solid var(--trit-hairline);
+  }
+  .answers thead th {
+    color: var(--trit-muted);
+  }
   h3 button {
     margin-left: auto;
     font-size: 12px;
@@ -86,6 +140,10 @@ export const workbenchStyles = css`
   @media (max-width: 767px) {
     .bench {
       grid-template-columns: minmax(0, 1fr);
+    }
+    button,
+    input {
+      min-height: 44px;
     }
   }
 `

@@ -1,5 +1,5 @@
 import { html, nothing, type TemplateResult } from 'lit'
-import { downloadText } from './download_size.ts'
+import { downloadText, engineText } from './download_size.ts'
 import type { SwitcherState } from './switcher_state.ts'
 import { formatBytes } from './units.ts'
 import { howToGetWebGpu } from './webgpu_help.ts'
@@ -10,10 +10,14 @@ export interface BaseActions {
   startAgain(): void
 }
 
-/** What stands in place of the manuscript while the base is not ready. */
+/**
+ * What stands in place of the manuscript while the base is not ready.
+ * @param preceded - something stands above it that says what this is about
+ */
 export function baseState(
   state: SwitcherState,
   { load, stop, startAgain }: BaseActions,
+  preceded = false,
 ): TemplateResult | typeof nothing {
   switch (state.status) {
     case 'ready':
@@ -26,7 +30,7 @@ export function baseState(
         <button @click=${stop}>Stop</button>
       </div>`
     case 'idle':
-      return html`<div class="state" part="state">
+      return html`<div class="state idle" part="state">
         ${
           state.total > 0 && state.loaded < state.total
             ? html`<h2>The base is partly here</h2>
@@ -36,11 +40,10 @@ export function baseState(
                   fetched again.
                 </p>
                 <button class="primary" @click=${load}>Go on loading</button>`
-            : html`<h2>The base is not loaded</h2>
-                <p class="figure">${state.download === undefined ? nothing : downloadText(state.download)}</p>
-                <p>
-                  The model is kept in this browser for the next visit; a download that is stopped goes on where it was. Nothing
-                  you type leaves the browser.
+            : html`${preceded ? nothing : html`<h2>The base is not loaded</h2>`}
+                <p class="figure">
+                  ${state.download === undefined ? nothing : downloadText(state.download)} The model is kept in this browser for
+                  the next visit; a download that is stopped goes on where it was. Nothing you type leaves the browser.
                 </p>
                 <button class="primary" @click=${load}>Load the base</button>`
         }
@@ -91,7 +94,10 @@ function line(state: SwitcherState) {
   ><i .style=${`--share: ${share}`}></i></div>`
 }
 
-function loadingText({ loaded, total }: SwitcherState): string {
-  if (total > 0 && loaded >= total) return `${formatBytes(loaded)} are here; preparing the graphics device`
-  return total > 0 ? `${formatBytes(loaded)} of ${formatBytes(total)}` : 'Waiting for the server'
+function loadingText({ loaded, total, download }: SwitcherState): string {
+  const rest = download === undefined ? '' : engineText(download)
+  const besides = rest === '' ? '' : `; with the model come ${rest}`
+  if (total > 0 && loaded >= total)
+    return `${formatBytes(loaded)} are here; preparing the graphics device${besides}`
+  return `${total > 0 ? `${formatBytes(loaded)} of ${formatBytes(total)}` : 'Waiting for the server'}${besides}`
 }

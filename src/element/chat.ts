@@ -1,12 +1,10 @@
 import { html, LitElement, nothing } from 'lit'
 import type { Exchange } from './chat_session.ts'
 import { chatStyles } from './chat_styles.ts'
+import { COPIED_MS, copyText } from './copy_text.ts'
 import type { WeightedPen } from './pens.ts'
 import { labelsOf, type Run, runsOf, textOf } from './runs.ts'
 import { base } from './theme.ts'
-
-/** How long a button says that it has copied, in ms. */
-const COPIED_MS = 2000
 
 /**
  * Questions and answers, each answer in the ink and under the name of the pens that wrote it. All of it is plain text.
@@ -32,7 +30,7 @@ export class Chat extends LitElement {
   declare disabled: boolean
   /** A line about the answer that is written. */
   declare detail: string
-  declare _copied: { exchange: Exchange; done: boolean } | undefined
+  declare _copied: { exchange: Exchange; said: string } | undefined
 
   constructor() {
     super()
@@ -128,20 +126,20 @@ export class Chat extends LitElement {
   }
 
   #copyLabel(exchange: Exchange): string {
-    if (this._copied?.exchange !== exchange) return 'Copy'
-    return this._copied.done ? 'Copied' : 'Select it and copy'
+    return this._copied?.exchange === exchange ? this._copied.said : 'Copy'
   }
 
   async #copy(exchange: Exchange): Promise<void> {
-    const done = await navigator.clipboard.writeText(textOf(exchange.answer)).then(
-      () => true,
-      () => false,
-    )
-    const copied = { exchange, done }
+    const copied = { exchange, said: await copyText(textOf(exchange.answer)) }
     this._copied = copied
     setTimeout(() => {
       if (this._copied === copied) this._copied = undefined
     }, COPIED_MS)
+  }
+
+  /** Keys that are pressed from now on are for the pens, not for the prompt. */
+  focusSheet(): void {
+    this.renderRoot.querySelector<HTMLElement>('.sheet')?.focus({ preventScroll: true })
   }
 
   /** The end of the chat is in view, or a question was asked: what comes is kept in view. */

@@ -12,6 +12,7 @@ ExpertSwitcher.createLoader = (options) => ExpertLoader.create(options)
 
 defineElements()
 
+export type { FetchProgress, GeneratedToken, ModelInfo } from '../loader/index.ts'
 export type { ExpertSwitcherEvents, SwitcherMode } from './expert_switcher.ts'
 export type { Pen, WeightedId, WeightedPen } from './pens.ts'
 export type { MeasuredSwitch, SwitcherEvents } from './switcher_state.ts'

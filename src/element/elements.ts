@@ -23,7 +23,6 @@ export function defineElements(): void {
 
 declare global {
   interface HTMLElementTagNameMap {
-    'expert-switcher': ExpertSwitcher
     'trit-chat': Chat
     'trit-manuscript': Manuscript
     'trit-mix': Mix

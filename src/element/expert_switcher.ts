@@ -1,10 +1,12 @@
 import { html, LitElement, type PropertyValues } from 'lit'
-import type { GenerateOptions } from '../loader/index.ts'
+import type { AssetOptions, GenerateOptions } from '../loader/index.ts'
 import { readRegistry } from '../source/registry.ts'
 import { readNumber, readStopStrings, readText } from './attributes.ts'
 import { baseState, noTemplate } from './base_state.ts'
+import type { Chat } from './chat.ts'
 import type { AskOptions } from './chat_session.ts'
 import { switcherStyles } from './expert_switcher_styles.ts'
+import type { Manuscript } from './manuscript.ts'
 import type { Blend } from './mix.ts'
 import { paceOf } from './pace.ts'
 import { KEYS } from './pen_choice.ts'
@@ -19,9 +21,43 @@ import type { WrittenToken } from './token_writer.ts'
 /** The switchers on the page, in order. When none has the focus, number keys go to the first. */
 const connected: ExpertSwitcher[] = []
 
-/** The details of the events of `<expert-switcher>`, by name. */
+/** The events of `<expert-switcher>`, by name. */
 export type ExpertSwitcherEvents = { [K in keyof SwitcherEvents]: CustomEvent<SwitcherEvents[K]> } & {
   change: CustomEvent<null>
+}
+
+/** What listens to events of `<expert-switcher>`: to its own by their details, to those of all elements as ever. */
+export interface ExpertSwitcher {
+  addEventListener<K extends keyof ExpertSwitcherEvents>(
+    type: K,
+    listener: (this: ExpertSwitcher, event: ExpertSwitcherEvents[K]) => unknown,
+    options?: boolean | AddEventListenerOptions,
+  ): void
+  addEventListener<K extends keyof HTMLElementEventMap>(
+    type: K,
+    listener: (this: HTMLElement, event: HTMLElementEventMap[K]) => unknown,
+    options?: boolean | AddEventListenerOptions,
+  ): void
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject,
+    options?: boolean | AddEventListenerOptions,
+  ): void
+  removeEventListener<K extends keyof ExpertSwitcherEvents>(
+    type: K,
+    listener: (this: ExpertSwitcher, event: ExpertSwitcherEvents[K]) => unknown,
+    options?: boolean | EventListenerOptions,
+  ): void
+  removeEventListener<K extends keyof HTMLElementEventMap>(
+    type: K,
+    listener: (this: HTMLElement, event: HTMLElementEventMap[K]) => unknown,
+    options?: boolean | EventListenerOptions,
+  ): void
+  removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject,
+    options?: boolean | EventListenerOptions,
+  ): void
 }
 
 /** What the model is used for: to go on from a text, or to answer. */
@@ -30,17 +66,21 @@ export type SwitcherMode = 'manuscript' | 'chat'
 /** Of the likeliest tokens, so many are chosen from where a page sets a temperature and nothing else. */
 const TOP_K = 40
 
+/** Tokens at once where a page sets no number: fewer where a token takes seconds. */
+const TOKENS = { hardware: 120, software: 32 }
+
 /**
  * A base model, its experts as pens, and the manuscript or the chat that they write. Several with the same `model` on a
  * page share one engine; each writes with its own experts.
  *
- * @fires ready {CustomEvent<ModelInfo>} The base is in VRAM.
- * @fires progress {CustomEvent<FetchProgress>} Bytes of the base or of an expert arrived.
- * @fires switch {CustomEvent<MeasuredSwitch>} Another pen is in hand.
- * @fires token {CustomEvent<GeneratedToken>} A token was written.
- * @fires error {CustomEvent<Error>} The base, an expert or the writing failed; the element shows it as well.
- * @fires change {CustomEvent<null>} Anything that is shown changed.
+ * @fires {CustomEvent<ModelInfo>} ready - The base is in VRAM.
+ * @fires {CustomEvent<FetchProgress>} progress - Bytes of the base or of an expert arrived.
+ * @fires {CustomEvent<MeasuredSwitch>} switch - Another pen is in hand.
+ * @fires {CustomEvent<GeneratedToken>} token - A token was written.
+ * @fires {CustomEvent<Error>} error - The base, an expert or the writing failed; the element shows it as well.
+ * @fires {CustomEvent<null>} change - Anything that is shown changed.
  *
+ * @slot before - shown while there is no base, above what the element says then
  * @slot empty - shown in the manuscript or the chat before anything is written
  * @slot unsupported - what to do without WebGPU, in place of the list of browsers
  *
@@ -65,17 +105,19 @@ const TOP_K = 40
  * @cssprop --trit-margin - width of the margin with the names of the pens
  * @cssprop --ink-0 - ink of the base; `--ink-1` to `--ink-9` are those of the experts
  */
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: the interface only gives types to what HTMLElement implements
 export class ExpertSwitcher extends LitElement {
   /** @internal */
   static override properties = {
     model: {},
     experts: {},
-    ort: {},
+    assets: {},
+    blobWorkers: { attribute: 'blob-workers', type: Boolean },
     mode: {},
     prompt: {},
     system: { converter: readText },
     stopStrings: { attribute: 'stop', converter: readStopStrings },
-    maxNewTokens: { attribute: 'max-new-tokens', type: Number },
+    maxNewTokens: { attribute: 'max-new-tokens', converter: readNumber },
     temperature: { converter: readNumber },
     topK: { attribute: 'top-k', converter: readNumber },
     topP: { attribute: 'top-p', converter: readNumber },
@@ -104,10 +146,16 @@ export class ExpertSwitcher extends LitElement {
    */
   declare experts: string
   /**
-   * Folder of onnxruntime-web's files. Only needed where a bundler separated the library from them.
-   * @attr ort
+   * Folder that `tritswap assets` copied the workers and onnxruntime-web's files to. Only needed where a bundler separated
+   * the library from them.
+   * @attr assets
    */
-  declare ort: string
+  declare assets: string
+  /**
+   * Start workers from `blob:` addresses, for pages whose content security policy allows no others.
+   * @attr blob-workers
+   */
+  declare blobWorkers: boolean
   /**
    * `manuscript` goes on from a text, `chat` answers; a chat needs a base whose tokenizer has a chat template.
    * @attr mode
@@ -129,10 +177,10 @@ export class ExpertSwitcher extends LitElement {
    */
   declare stopStrings: string | readonly string[] | undefined
   /**
-   * Tokens that are written at once, at most; an end token ends the text earlier.
+   * Tokens that are written at once, at most; an end token ends the text earlier. Unset, 120, and 32 on a software adapter.
    * @attr max-new-tokens
    */
-  declare maxNewTokens: number
+  declare maxNewTokens: number | undefined
   /**
    * 0 takes the likeliest token each time; above 0, chance chooses. Unset, what the expert or the base say, else 0.
    * @attr temperature
@@ -179,10 +227,10 @@ export class ExpertSwitcher extends LitElement {
     super()
     this.model = ''
     this.experts = ''
-    this.ort = ''
+    this.assets = ''
+    this.blobWorkers = false
     this.mode = 'manuscript'
     this.prompt = ''
-    this.maxNewTokens = 120
     this.autoload = false
     this.state = new SwitcherState(
       () => (this.constructor as typeof ExpertSwitcher).createLoader,
@@ -256,7 +304,7 @@ export class ExpertSwitcher extends LitElement {
 
   /** Loads the base. Never rejects: `state` and the events `ready` and `error` tell how it went. */
   load(): Promise<void> {
-    return this.state.open(this.model, this.ort || undefined)
+    return this.state.open(this.model, this.#assets())
   }
 
   /**
@@ -267,6 +315,16 @@ export class ExpertSwitcher extends LitElement {
     await this.#loaded()
     if (this.mode === 'chat') return this.ask(this.prompt)
     return this.state.write(this.prompt, this.#options())
+  }
+
+  /** Goes on from the end of the manuscript, with the pens in hand; resolves when the text has ended or was stopped. */
+  continueText(): Promise<void> {
+    return this.state.continueText(this.#options())
+  }
+
+  /** Brings back the manuscript as it was before the last text was begun or continued. */
+  undo(): void {
+    this.state.undo()
   }
 
   /**
@@ -295,13 +353,27 @@ export class ExpertSwitcher extends LitElement {
     this.state.stop()
   }
 
+  #assets(): AssetOptions {
+    return { assets: this.assets || undefined, blobWorkers: this.blobWorkers }
+  }
+
   async #loaded(): Promise<void> {
-    if (this.state.status === 'idle' || this.state.status === 'loading') await this.load()
+    const { status } = this.state
+    if (status !== 'idle' && status !== 'loading') return
+    await this.load()
+    // Else the base would write the first words for the pens that are on their way.
+    await this.state.applied
+  }
+
+  /** Tokens at once, at most. */
+  get #limit(): number {
+    return this.maxNewTokens ?? TOKENS[this.state.info?.adapter.software ? 'software' : 'hardware']
   }
 
   /** What the page set; the rest is left to the expert, the base and the loader. */
   #options(): GenerateOptions {
-    const { maxNewTokens, temperature, topP, minP, repetitionPenalty, seed, stopStrings, system } = this
+    const { temperature, topP, minP, repetitionPenalty, seed, stopStrings, system } = this
+    const maxNewTokens = this.#limit
     const topK =
       this.topK ?? (temperature !== undefined && topP === undefined && minP === undefined ? TOP_K : undefined)
     const set = { maxNewTokens, temperature, topK, topP, minP, repetitionPenalty, seed, stop: stopStrings }
@@ -311,10 +383,12 @@ export class ExpertSwitcher extends LitElement {
 
   protected override willUpdate(changed: PropertyValues<this>): void {
     if (changed.has('experts') && this.experts !== '') void this.#readRegistry(this.experts)
-    if (changed.has('model') && this.model !== '' && !this.autoload && this.state.status === 'idle')
-      void this.state.measureDownload(this.model, this.ort || undefined)
+    const other =
+      changed.has('model') && changed.get('model') !== undefined && changed.get('model') !== this.model
+    if (changed.has('model') && this.model !== '') void this.state.measureDownload(this.model, this.#assets())
+    if (other && this.state.status !== 'idle') void this.#loadOther()
     // An element that was removed before its first update has nothing to load for.
-    if (changed.has('autoload') && this.autoload && this.isConnected) void this.load()
+    else if ((changed.has('autoload') || other) && this.autoload && this.isConnected) void this.load()
   }
 
   protected override updated(changed: PropertyValues<this>): void {
@@ -334,8 +408,8 @@ export class ExpertSwitcher extends LitElement {
           .problem=${state.registryProblem}
           ?offline=${!state.online}
           ?empty=${state.registryRead && state.pens.length === 1}
-          ?disabled=${state.status !== 'ready'}
-          @choose=${(event: CustomEvent<Pen>) => state.choose(event.detail)}
+          ?disabled=${state.status !== 'ready' && state.status !== 'idle' && state.status !== 'loading'}
+          @choose=${(event: CustomEvent<Pen>) => this.#take(event.detail)}
           @choose-variant=${({ detail }: CustomEvent<{ pen: Pen; variant: Pen }>) =>
             state.chooseVariant(detail.pen, detail.variant)}
           @read-again=${() => this.#readRegistry(this.experts)}
@@ -363,11 +437,16 @@ export class ExpertSwitcher extends LitElement {
   #sheet() {
     const { state } = this
     if (state.status !== 'ready') {
-      return baseState(state, {
+      const preceded = this.querySelector(':scope > [slot=before]') !== null
+      const actions = {
         load: () => void this.load(),
         stop: () => state.close(),
         startAgain: () => void this.#startAgain(),
-      })
+      }
+      return html`<div class="waiting ${preceded ? 'preceded' : ''}">
+        <slot name="before"></slot>
+        ${baseState(state, actions, preceded)}
+      </div>`
     }
     return this.mode === 'chat' ? this.#chat() : this.#manuscript()
   }
@@ -380,6 +459,9 @@ export class ExpertSwitcher extends LitElement {
       .tokens=${state.tokens}
       .pace=${this.#pace(state.tokens)}
       ?writing=${state.writing}
+      ?undoable=${state.canUndo}
+      @continue=${() => this.continueText()}
+      @undo=${() => this.undo()}
       ><slot name="empty" slot="empty">Ready. Choose a pen, give it a beginning, and let it write.</slot></trit-manuscript
     >`
   }
@@ -407,7 +489,7 @@ export class ExpertSwitcher extends LitElement {
   /** How long it takes, where that is long. */
   #pace(tokens: readonly WrittenToken[]): string {
     const { info, writing } = this.state
-    return info?.adapter.software ? paceOf(tokens, this.maxNewTokens, writing) : ''
+    return info?.adapter.software ? paceOf(tokens, this.#limit, writing) : ''
   }
 
   #form() {
@@ -415,13 +497,38 @@ export class ExpertSwitcher extends LitElement {
       input: (text) => {
         this.prompt = text
       },
-      submit: () => void this.generate(),
+      submit: () => void this.#leavingPrompt(() => this.generate()),
       stop: () => this.stop(),
-      sample: ({ pen, text }) => {
-        if (this.mode === 'chat') void this.#askPen(pen, text)
-        else this.prompt = text
-      },
+      sample: (sample) => void this.#leavingPrompt(() => this.#writeSample(sample)),
     })
+  }
+
+  /** Whether the base can be loaded, if it is not here yet. */
+  get #loadable(): boolean {
+    return this.state.status === 'ready' || this.state.status === 'idle'
+  }
+
+  /** Takes a pen in hand; before there is a base, this is what it is loaded for. */
+  async #take(pen: Pen): Promise<void> {
+    const chosen = this.state.choose(pen)
+    if (this.state.status !== 'idle') return chosen
+    await this.load()
+    await this.state.applied
+  }
+
+  /**
+   * Lets the prompt go while something is written: number keys are for the pens then. A chat gets the focus back when the
+   * answer has ended, unless it is somewhere else by then.
+   */
+  async #leavingPrompt(write: () => Promise<void>): Promise<void> {
+    const root = this.renderRoot as ShadowRoot
+    const sheet = () => root.querySelector<Manuscript | Chat>('trit-manuscript, trit-chat')
+    const inPrompt = root.activeElement?.localName === 'textarea'
+    if (inPrompt) (root.activeElement as HTMLElement).blur()
+    if (inPrompt) sheet()?.focusSheet()
+    await write()
+    if (inPrompt && this.mode === 'chat' && root.activeElement === sheet())
+      root.querySelector('textarea')?.focus()
   }
 
   #beginning(): FormPurpose {
@@ -429,10 +536,9 @@ export class ExpertSwitcher extends LitElement {
       label: 'Prompt',
       placeholder: 'A beginning',
       action: 'Write',
-      samplesLabel: 'Sample prompts',
-      sampleTitle: 'A beginning for',
-      possible: true,
-      samplesAct: false,
+      samplesLabel: 'Sample beginnings',
+      sampleTitle: 'Takes the pen and writes.',
+      possible: this.#loadable,
       samples: this.#samples(({ prompt }) => [prompt ?? '']),
     }
   }
@@ -443,9 +549,8 @@ export class ExpertSwitcher extends LitElement {
       placeholder: 'Ask something',
       action: 'Send',
       samplesLabel: 'Sample requests',
-      sampleTitle: 'Ask this of',
-      possible: this.state.info?.chat === true,
-      samplesAct: true,
+      sampleTitle: 'Takes the skill and asks.',
+      possible: this.#loadable && this.state.info?.chat !== false,
       samples: this.#samples(({ samples, prompt }) => samples ?? [prompt ?? '']),
     }
   }
@@ -460,10 +565,16 @@ export class ExpertSwitcher extends LitElement {
     return [...samples].map(([text, pen]) => ({ text, pen }))
   }
 
-  /** Takes a pen in hand and asks it. What was said before has nothing to do with the sample: it begins a new chat. */
-  async #askPen(pen: Pen, question: string): Promise<void> {
-    if (pen !== this.state.chosen) await this.state.choose(pen)
-    if (pen === this.state.chosen && pen.error === undefined) await this.ask(question, { fresh: true })
+  /**
+   * Takes a pen in hand, and gives it its sample. What was said in a chat before has nothing to do with it: it begins a new
+   * chat.
+   */
+  async #writeSample({ pen, text }: Sample): Promise<void> {
+    if (this.mode !== 'chat') this.prompt = text
+    if (pen !== this.state.chosen) await this.#take(pen)
+    if (pen !== this.state.chosen || pen.error !== undefined) return
+    if (this.mode === 'chat') await this.ask(text, { fresh: true })
+    else await this.generate()
   }
 
   /** For screen readers: the text up to its last whole sentence, so that not every token interrupts them. */
@@ -472,6 +583,12 @@ export class ExpertSwitcher extends LitElement {
     const text = textOf(this.mode === 'chat' ? (state.exchanges.at(-1)?.answer ?? []) : state.tokens)
     if (!state.writing) return text
     return text.slice(0, Math.max(...['.', '!', '?', '\n', ';'].map((end) => text.lastIndexOf(end))) + 1)
+  }
+
+  /** Another base: what belongs to the one before goes with it. */
+  async #loadOther(): Promise<void> {
+    await this.state.leave()
+    await this.load()
   }
 
   async #startAgain(): Promise<void> {
@@ -508,8 +625,14 @@ export class ExpertSwitcher extends LitElement {
     if (!inside && (target !== document.body || connected[0] !== this)) return
     const index = Number(event.key) - 1
     const pen = Number.isInteger(index) && index >= 0 && index < KEYS ? this.state.pens[index] : undefined
-    if (pen === undefined || this.state.status !== 'ready') return
+    if (pen === undefined || !this.#loadable) return
     event.preventDefault()
-    void this.state.choose(pen)
+    void this.#take(pen)
+  }
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    'expert-switcher': ExpertSwitcher
   }
 }

@@ -14,15 +14,29 @@ export const switcherStyles = css`
   }
   trit-manuscript,
   trit-chat,
-  .state {
+  .waiting {
     grid-area: sheet;
     min-height: 0;
   }
-  .pens {
-    grid-area: pens;
-    min-height: 0;
+  .waiting {
     overflow-y: auto;
     scrollbar-width: thin;
+  }
+  /* The strength stays in view below the pens, however many there are. */
+  .pens {
+    grid-area: pens;
+    display: flex;
+    flex-direction: column;
+    min-height: 0;
+  }
+  trit-pen-choice {
+    flex: 0 1 auto;
+    min-height: 120px;
+    overflow-y: auto;
+    scrollbar-width: thin;
+  }
+  trit-mix {
+    flex: none;
   }
   trit-switch-bar {
     grid-area: bar;
@@ -40,10 +54,29 @@ export const switcherStyles = css`
     background: linear-gradient(var(--trit-hairline), var(--trit-hairline)) no-repeat
       calc(var(--trit-margin, 120px) - 16px) 0 / 1px 100%;
   }
-  /* A chat has no margin with names. */
-  .chat .state {
+  .waiting:not(.preceded) .state {
+    min-height: 100%;
+  }
+  /* A chat has no margin with names, nor has what stands below something else. */
+  .chat .state,
+  .preceded .state {
     padding-left: 2px;
     background: none;
+  }
+  .preceded .state {
+    gap: 8px 16px;
+    padding: 0 0 8px;
+    margin-top: 8px;
+  }
+  .preceded .idle {
+    flex-direction: row-reverse;
+    align-items: center;
+    justify-content: flex-end;
+    font-size: 12px;
+    line-height: 16px;
+  }
+  .preceded .idle button {
+    flex: none;
   }
   .state > * {
     max-width: 560px;
@@ -115,14 +148,11 @@ export const switcherStyles = css`
   }
   .samples button {
     flex: none;
-    max-width: 260px;
     width: auto;
     padding: 1px 10px;
     font: italic 14px/22px var(--trit-serif);
     border-radius: 13px;
     height: 26px;
-    overflow: hidden;
-    text-overflow: ellipsis;
     white-space: nowrap;
     color: var(--ink);
     border-color: color-mix(in srgb, var(--ink) 35%, transparent);
@@ -145,20 +175,28 @@ export const switcherStyles = css`
       height: auto;
     }
     trit-manuscript,
-    trit-chat,
-    .state {
-      height: 280px;
-      overflow-y: auto;
+    trit-chat {
+      height: 320px;
       --trit-margin: 0px;
-      background: none;
     }
     trit-chat {
       height: 420px;
     }
     /* Nothing streams there: it may take the room that it needs. */
-    .state {
-      height: auto;
+    .waiting {
       min-height: 280px;
+      overflow: visible;
+      --trit-margin: 0px;
+    }
+    .state {
+      background: none;
+    }
+    .state button {
+      min-height: 44px;
+    }
+    .preceded .idle {
+      flex-direction: column-reverse;
+      align-items: stretch;
     }
     .pens {
       margin: 8px 0 12px;

@@ -1,5 +1,6 @@
 import { css, html, LitElement, nothing, type PropertyValues } from 'lit'
-import { labelsOf, type Run, runsOf } from './runs.ts'
+import { COPIED_MS, copyText } from './copy_text.ts'
+import { partsOf, type Run, runsOf, textOf } from './runs.ts'
 import { base } from './theme.ts'
 import type { WrittenToken } from './token_writer.ts'
 import { formatMs } from './units.ts'
@@ -7,6 +8,9 @@ import { formatMs } from './units.ts'
 /**
  * The generated text, each token in the ink of the pen that wrote it, with a nib mark in the margin where the
  * pen changed. Hovering over a token, or moving to it with the arrow keys, shows who wrote it and how long it took.
+ *
+ * @fires continue - the visitor wants more of the text
+ * @fires undo - the visitor wants the text that was there before
  */
 export class Manuscript extends LitElement {
   static override properties = {
@@ -14,6 +18,8 @@ export class Manuscript extends LitElement {
     tokens: { hasChanged: () => true },
     pace: {},
     writing: { type: Boolean },
+    undoable: { type: Boolean },
+    _copied: { state: true },
     _pointed: { state: true },
   }
 
@@ -64,13 +70,23 @@ export class Manuscript extends LitElement {
         position: absolute;
         left: 0;
         width: calc(var(--trit-margin, 120px) - 26px);
-        font: 600 12px / 31px var(--trit-sans);
+        font: 600 12px / 16px var(--trit-sans);
         color: var(--ink);
         text-align: right;
-        overflow: hidden;
-        text-overflow: ellipsis;
-        white-space: nowrap;
+        overflow-wrap: anywhere;
+        white-space: normal;
         user-select: none;
+      }
+      /* A blend has a line for each of its pens. */
+      .mark span {
+        display: block;
+        line-height: 16px;
+      }
+      .mark span:first-child {
+        margin-top: 8px;
+      }
+      .mark i {
+        display: none;
       }
       .nib {
         width: 9px;
@@ -101,13 +117,24 @@ export class Manuscript extends LitElement {
         color: var(--trit-muted);
       }
       .detail {
-        height: 28px;
+        display: flex;
+        flex-wrap: wrap;
+        gap: 4px 6px;
+        align-items: center;
+        min-height: 36px;
         padding: 4px 16px 4px var(--trit-margin, 120px);
         font-size: 12px;
+        line-height: 16px;
         color: var(--trit-muted);
-        white-space: nowrap;
-        overflow: hidden;
-        text-overflow: ellipsis;
+      }
+      .detail > span {
+        flex: 1 1 200px;
+        overflow-wrap: anywhere;
+      }
+      .detail button {
+        flex: none;
+        padding: 2px 10px;
+        color: var(--trit-text);
       }
       .swatch {
         display: inline-block;
@@ -133,9 +160,27 @@ export class Manuscript extends LitElement {
           border-radius: 9px;
           vertical-align: 2px;
         }
+        .mark span {
+          display: inline;
+          line-height: 18px;
+        }
+        .mark i {
+          display: inline;
+          font-style: normal;
+        }
         .sheet {
           padding-right: 4px;
           background: none;
+        }
+        /* There is nothing to point with. */
+        .hint {
+          display: none;
+        }
+        .detail button {
+          min-width: 44px;
+          min-height: 44px;
+          padding: 2px 14px;
+          font-size: 13px;
         }
       }
     `,
@@ -146,13 +191,16 @@ export class Manuscript extends LitElement {
   /** How long a token takes, where that is long. */
   declare pace: string
   declare writing: boolean
+  /** There is an earlier text to go back to. */
+  declare undoable: boolean
+  declare _copied: string | undefined
   declare _pointed: number | undefined
 
   constructor() {
     super()
     this.prompt = this.pace = ''
     this.tokens = []
-    this.writing = false
+    this.writing = this.undoable = false
   }
 
   override render() {
@@ -176,17 +224,46 @@ export class Manuscript extends LitElement {
           this.writing ? html`<span class="caret" data-ink=${ink}></span>` : nothing
         }</p>
       </div>
-      <div class="detail figure">${this.#detail()}</div>`
+      <div class="detail figure"><span>${this.#detail()}</span>${this.#actions()}</div>`
+  }
+
+  #actions() {
+    if (this.writing) return nothing
+    const written = this.tokens.length > 0
+    return html`${
+      written
+        ? html`<button @click=${() => this.#fire('continue')}>Continue</button
+            ><button @click=${this.#copy}>${this._copied ?? 'Copy'}</button>`
+        : nothing
+    }${this.undoable ? html`<button @click=${() => this.#fire('undo')}>Undo</button>` : nothing}`
+  }
+
+  #fire(type: 'continue' | 'undo'): void {
+    this.dispatchEvent(new CustomEvent(type))
+  }
+
+  #copy = async (): Promise<void> => {
+    const said = await copyText(this.prompt + textOf(this.tokens))
+    this._copied = said
+    setTimeout(() => {
+      this._copied = undefined
+    }, COPIED_MS)
+  }
+
+  /** Keys that are pressed from now on are for the pens, not for the prompt. */
+  focusSheet(): void {
+    this.renderRoot.querySelector<HTMLElement>('.sheet')?.focus({ preventScroll: true })
   }
 
   #run({ start, pens, tokens }: Run) {
     const [first, second] = pens
-    const names = labelsOf(pens)
     return html`<span
       class="run ${second ? 'blend' : ''}"
       data-ink=${first?.pen.ink ?? 0}
       .style=${second ? `--ink-under: var(--ink-${second.pen.ink})` : ''}
-      ><span class="mark" title=${names}>${names}</span
+      ><span class="mark">${partsOf(pens).map(
+        (name, index) => html`${index === 0 ? nothing : html`<i> + </i>`}<span>${name}</span>`,
+      )}</span
       ><svg
         class="nib ${/^\s/.test(tokens[0]!.text) ? 'after-word' : ''}"
         viewBox="0 0 9 16"
@@ -205,10 +282,12 @@ export class Manuscript extends LitElement {
     const token = this._pointed === undefined ? undefined : this.tokens[this._pointed]
     if (token === undefined) {
       if (this.writing && this.pace !== '') return this.pace
-      if (this.tokens.length === 0) return nothing
-      const ms =
-        this.tokens.slice(1).reduce((sum, { ms }) => sum + ms, 0) / Math.max(1, this.tokens.length - 1)
-      return `${this.tokens.length} tokens, ${formatMs(ms)} each; point at a word to see who wrote it`
+      const [first, ...rest] = this.tokens
+      if (first === undefined) return nothing
+      const ms = rest.length === 0 ? first.ms : rest.reduce((sum, { ms }) => sum + ms, 0) / rest.length
+      const figures =
+        rest.length === 0 ? `1 token, ${formatMs(ms)}` : `${rest.length + 1} tokens, ${formatMs(ms)} each`
+      return html`${figures}<span class="hint">; point at a word to see who wrote it</span>`
     }
     return html`<span class="swatch" data-ink=${token.pens[0]?.pen.ink ?? 0}></span>“${token.text.trim()}”
       ${token.pens.map(({ pen, weight }) => (pen.ink === 0 ? pen.label : `${pen.label} × ${weight}`)).join(' + ')},
@@ -238,7 +317,8 @@ export class Manuscript extends LitElement {
       const top = mark.offsetTop
       const moved = Math.max(0, free - top)
       if (moved > 0) mark.style.translate = `0 ${moved}px`
-      free = top + moved + 16
+      // Less the air above the first name.
+      free = top + moved + mark.offsetHeight - 8
     }
   }
 

@@ -10,7 +10,7 @@ export interface Blend {
 }
 
 /** Above this, experts of the demo write nonsense. */
-const MAX_STRENGTH = 2
+export const MAX_STRENGTH = 2
 
 /**
  * Strength of what is in hand, and a second pen that writes with the first. Every move of a slider is a switch: the next
@@ -30,6 +30,9 @@ export class Mix extends LitElement {
   static override styles = [
     base,
     css`
+      details {
+        border-top: 1px solid var(--trit-hairline);
+      }
       summary {
         padding: 8px 10px;
         font-weight: 600;
@@ -68,6 +71,16 @@ export class Mix extends LitElement {
       output {
         text-align: right;
       }
+      @container switcher (max-width: 720px) {
+        summary,
+        select,
+        input {
+          min-height: 44px;
+        }
+        summary {
+          padding: 12px 10px;
+        }
+      }
     `,
   ]
 
@@ -88,12 +101,12 @@ export class Mix extends LitElement {
     const [first, second] = this.hand
     const none = first === undefined
     const others = this.pens.filter((pen) => pen.ink !== 0 && pen !== first?.pen)
-    return html`<details part="mix" @toggle=${this.#onToggle}>
+    return html`<details part="mix">
       <summary>
-        Mix <span>${none ? 'choose an expert first' : 'strength, and a second pen'}</span>
+        How strong <span>${none ? 'choose a pen first' : 'and a second pen'}</span>
       </summary>
       <fieldset ?disabled=${this.disabled || none} data-ink=${first?.pen.ink ?? 0}>
-        <label for="strength">Strength</label>
+        <label for="strength">How strong</label>
         <input
           id="strength"
           type="range"
@@ -139,12 +152,6 @@ export class Mix extends LitElement {
   /** Opens the controls for a blend that was not made here, e.g. by a link. */
   protected override updated(changed: PropertyValues<this>): void {
     if (changed.has('hand') && this.hand.length > 1) this.renderRoot.querySelector('details')!.open = true
-  }
-
-  /** Scrolls the opened controls into view: below many pens they are out of sight. */
-  #onToggle = (event: Event): void => {
-    const details = event.target as HTMLDetailsElement
-    if (details.open) details.scrollIntoView({ block: 'nearest' })
   }
 
   #fire(type: 'strength' | 'blend', detail: number | Blend): void {

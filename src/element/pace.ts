@@ -17,7 +17,8 @@ export function paceOf(tokens: readonly WrittenToken[], limit: number, writing: 
       ? `The first token took ${formatWait(ms)}, the reading of your text included`
       : `A token takes ${formatWait(ms)}`
   const left = Math.max(0, limit - tokens.length)
-  if (!writing) return `${tokens.length} tokens. ${each} on this software adapter.`
+  if (!writing)
+    return `${tokens.length} ${tokens.length === 1 ? 'token' : 'tokens'}. ${each} on this software adapter.`
   const rate = `${each}, on a software adapter.`
   return left === 0 ? rate : `${rate} Up to ${left} more: ${formatWait(left * ms)} at most.`
 }

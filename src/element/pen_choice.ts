@@ -58,7 +58,7 @@ export class PenChoice extends LitElement {
     return html`${
       this.offline
         ? html`<p class="notice" role="status">
-            <b>Offline.</b> Pens that are in VRAM or on this device still write; the others wait for the network.
+            <b>Offline.</b> Pens whose files are on this device still write; the others wait for the network.
           </p>`
         : nothing
     }<fieldset part="pens" ?disabled=${this.disabled}>
@@ -68,13 +68,13 @@ export class PenChoice extends LitElement {
       </fieldset>
       ${
         this.empty
-          ? html`<p class="notice"><b>No experts are listed here yet.</b> The base writes alone.</p>`
+          ? html`<p class="notice"><b>No pens are listed here yet.</b> The base writes alone.</p>`
           : nothing
       }
       ${
-        this.pens.some((pen) => pen.replaces?.f16Delta)
+        this.pens.some((pen) => wholeOf(pen) > 0)
           ? html`<p class="note">
-              Bar: share of the 16-bit weights that it replaces. Tick: a 16-bit LoRA, rank 8.
+              Bars: each file to scale against the weights that it stands for.
             </p>`
           : nothing
       }
@@ -89,8 +89,14 @@ export class PenChoice extends LitElement {
   }
 
   #card(pen: Pen, index: number) {
-    const states = [pen === this.chosen && 'chosen', this.#holds(pen) && 'held'].filter(Boolean).join(' ')
-    return html`<div class="pen ${states}" data-ink=${pen.ink} part="pen">
+    const states = [
+      pen === this.chosen && 'chosen',
+      this.#holds(pen) && 'held',
+      pen.variants !== undefined && 'varied',
+    ]
+      .filter(Boolean)
+      .join(' ')
+    return html`<div class="pen ${states}" data-ink=${pen.ink} part="pen" title=${titleOf(pen)}>
       <label>
         <input
           type="radio"
@@ -98,24 +104,31 @@ export class PenChoice extends LitElement {
           .checked=${pen === this.chosen}
           @change=${() => this.#fire('choose', pen)}
           aria-label=${pen.label}
-          aria-describedby="about-${index} place-${index} size-${index} facts-${index} error-${index}"
+          aria-describedby="about-${index} place-${index} size-${index} error-${index}"
         />
         <svg class="nib" viewBox="0 0 20 20" aria-hidden="true">
           <path d="M10 1.5 15 10.5 12.4 18.5H7.6L5 10.5z" />
           <path class="slit" d="M10 3v8" />
         </svg>
         <b class="name">${pen.label}</b>
+        <span class="size figure" id="size-${index}">${sizeText(pen)}</span>
         <span class="place figure" id="place-${index}">${this.#place(pen)}</span>
         ${index < KEYS ? html`<kbd aria-hidden="true">${index + 1}</kbd>` : html`<span></span>`}
-        <span class="about" id="about-${index}" title=${pen.description ?? ''}>${pen.description ?? ''}</span>
-        <span class="size figure" id="size-${index}">${this.#size(pen)}</span>
-        <span class="facts figure" id="facts-${index}">${factsOf(pen).join(' · ')}</span>
+        <span class="about" id="about-${index}"
+          >${pen.description ?? ''} <span class="facts figure">${factsOf(pen)}</span></span
+        >
+        ${this.#scale(pen)}
       </label>
       ${this.#variants(pen)}
       ${
         pen.place === 'fetching'
           ? html`<i class="fill" .style=${`--share: ${share(pen.loaded, pen.bytes)}`}></i>
-              <button class="stop" @click=${() => this.#fire('stop-fetching', pen)}>Stop</button>`
+              ${
+                // Loading the base has a Stop of its own.
+                pen.ink === 0
+                  ? nothing
+                  : html`<button class="stop" @click=${() => this.#fire('stop-fetching', pen)}>Stop</button>`
+              }`
           : nothing
       }
       ${
@@ -150,25 +163,16 @@ export class PenChoice extends LitElement {
     if (pen === this.chosen && pen.place === 'vram') return 'switching'
     if (pen.place === 'network' && pen.cached) return 'on this device'
     if (pen.place === 'network' && this.offline && pen.file === undefined) return 'offline'
-    return { network: pen.file === undefined ? 'network' : 'your file', fetching: '', vram: 'in VRAM' }[
+    return { network: pen.file === undefined ? 'to fetch' : 'your file', fetching: '', vram: 'ready' }[
       pen.place
     ]
   }
 
-  #size(pen: Pen) {
-    const { f16Delta, f16Lora } = pen.replaces ?? {}
-    const whole = f16Delta ?? f16Lora
-    if (whole === undefined || whole <= 0) {
-      return html`<span></span><span>${pen.bytes > 0 ? formatBytes(pen.bytes) : ''}</span>`
-    }
-    return html`<span class="scale"
-        ><i .style=${`--share: ${share(pen.bytes, whole)}`}></i
-        >${
-          f16Delta === undefined || f16Lora === undefined
-            ? nothing
-            : html`<s .style=${`--share: ${share(f16Lora, whole)}`}></s>`
-        }</span
-      ><span>${formatBytes(pen.bytes)} <span class="of">instead of</span> ${formatBytes(whole)}</span>`
+  #scale(pen: Pen) {
+    const whole = wholeOf(pen)
+    return whole === 0
+      ? nothing
+      : html`<span class="scale"><i .style=${`--share: ${share(pen.bytes, whole)}`}></i></span>`
   }
 
   #variants(pen: Pen) {
@@ -177,7 +181,7 @@ export class PenChoice extends LitElement {
     if (!variants.includes(pen)) variants.push(pen)
     return html`<select
       class="variants figure"
-      title="Size, and the share of the weights that it changes"
+      title="A smaller file is less exact"
       aria-label="Size of ${pen.label}"
       ?disabled=${this.disabled}
       @change=${(event: Event) => {
@@ -185,7 +189,7 @@ export class PenChoice extends LitElement {
         this.dispatchEvent(new CustomEvent('choose-variant', { detail: { pen, variant } }))
       }}
     >
-      ${variants.map((variant) => html`<option .selected=${variant === pen}>${sizeOf(variant)}</option>`)}
+      ${variants.map((variant) => html`<option .selected=${variant === pen}>${formatBytes(variant.bytes)}</option>`)}
     </select>`
   }
 
@@ -198,26 +202,26 @@ export class PenChoice extends LitElement {
   }
 }
 
-/** Facts about an expert besides its size. */
-function factsOf({ replaces, density, licence, scores }: Pen): string[] {
-  if (scores !== undefined) {
-    const { expert, base, n } = scores
-    return [`${Math.round(100 * expert)} % of ${n} answers exact, base ${Math.round(100 * base)} %`]
-  }
-  const facts: string[] = []
-  if (density !== undefined) facts.push(`keeps ${round(100 * density)} %`)
-  if (replaces?.f16Delta !== undefined && replaces.f16Lora !== undefined)
-    facts.push(`LoRA: ${formatBytes(replaces.f16Lora)}`)
-  if (licence !== undefined) facts.push(licence)
-  return facts
+/** Bytes of the 16-bit weights that a file stands for; 0 if its registry does not say. */
+function wholeOf({ replaces }: Pen): number {
+  return replaces?.f16Delta ?? replaces?.f16Lora ?? 0
 }
 
-function sizeOf({ bytes, density }: Pen): string {
-  return density === undefined ? formatBytes(bytes) : `${formatBytes(bytes)} · ${round(100 * density)} %`
+function sizeText(pen: Pen): string {
+  if (pen.bytes <= 0) return ''
+  const whole = wholeOf(pen)
+  return whole > 0 ? `${formatBytes(pen.bytes)} instead of ${formatBytes(whole)}` : formatBytes(pen.bytes)
 }
 
-function round(percent: number): number {
-  return Math.round(percent * 10) / 10
+/** What was measured of a skill. */
+function factsOf({ scores }: Pen): string {
+  if (scores === undefined) return ''
+  const { expert, base, n } = scores
+  return `${Math.round(100 * expert)} % of ${n} answers exact, base ${Math.round(100 * base)} %.`
+}
+
+function titleOf({ licence }: Pen): string | typeof nothing {
+  return licence === undefined ? nothing : `Licence: ${licence}`
 }
 
 function share(part: number, whole: number): number {

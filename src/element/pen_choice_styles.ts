@@ -18,7 +18,7 @@ export const penChoiceStyles = css`
   label {
     position: relative;
     display: grid;
-    grid-template-columns: 22px minmax(0, 1fr) auto 22px;
+    grid-template-columns: 22px minmax(0, 1fr) auto auto 22px;
     column-gap: 8px;
     align-items: center;
     padding: 5px 8px 6px 10px;
@@ -75,25 +75,18 @@ export const penChoiceStyles = css`
     stroke: var(--trit-paper);
   }
   .name {
-    overflow: hidden;
-    text-overflow: ellipsis;
-    white-space: nowrap;
-  }
-  .name {
     font-weight: 600;
+    overflow-wrap: anywhere;
   }
   .held .name {
     color: var(--ink);
   }
   .about {
     grid-column: 2 / -1;
-    height: 18px;
     font-size: 13px;
     line-height: 18px;
     color: var(--trit-muted);
-    overflow: hidden;
-    text-overflow: ellipsis;
-    white-space: nowrap;
+    overflow-wrap: anywhere;
   }
   .place {
     font-size: 12px;
@@ -114,49 +107,17 @@ export const penChoiceStyles = css`
     border-radius: 4px;
   }
   .size {
-    grid-area: 3 / 2 / auto / -1;
-    display: grid;
-    grid-template-columns: minmax(0, 1fr);
-    gap: 3px;
-    justify-items: end;
-    min-height: 16px;
     font-size: 12px;
-    line-height: 16px;
     color: var(--trit-muted);
-  }
-  .size > :empty {
-    display: none;
+    white-space: nowrap;
   }
   .scale {
-    order: 1;
-    width: 100%;
-    position: relative;
+    grid-column: 2 / -1;
     height: 4px;
+    margin-top: 3px;
     border-radius: 1px;
     background: var(--trit-hairline);
     overflow: hidden;
-  }
-  .scale s {
-    position: absolute;
-    inset: 0 auto 0 calc(100% * var(--share));
-    width: 1px;
-    background: var(--trit-text);
-  }
-  /* In the line of the size, which is short and at its end. */
-  .facts {
-    grid-area: 3 / 2 / auto / -1;
-    align-self: start;
-    max-width: calc(100% - 168px);
-    height: 16px;
-    font-size: 12px;
-    line-height: 16px;
-    color: var(--trit-muted);
-    overflow: hidden;
-    text-overflow: ellipsis;
-    white-space: nowrap;
-  }
-  .facts:empty {
-    display: none;
   }
   .scale i {
     display: block;
@@ -164,6 +125,10 @@ export const penChoiceStyles = css`
     min-width: 2px;
     width: calc(100% * var(--share));
     background: var(--ink);
+  }
+  .varied .about {
+    min-height: 22px;
+    padding: 4px 84px 0 0;
   }
   .fill {
     position: absolute;
@@ -173,11 +138,11 @@ export const penChoiceStyles = css`
     transform-origin: left;
     scale: var(--share) 1;
   }
-  /* Over the card, in the line of its name. */
+  /* Over the card, beside what it says of the pen. */
   .variants {
     position: absolute;
-    top: 6px;
-    right: 136px;
+    right: 8px;
+    bottom: 14px;
     padding: 0 2px;
     font-family: inherit;
     font-size: 12px;
@@ -238,40 +203,31 @@ export const penChoiceStyles = css`
   }
   @container switcher (max-width: 720px) {
     label {
-      grid-template-columns: 20px minmax(0, 1fr) auto 52px;
+      grid-template-columns: 20px minmax(0, 1fr) auto auto;
+      min-height: 44px;
       padding: 6px 6px 9px 8px;
     }
-    .about,
-    .facts,
-    kbd {
+    kbd,
+    label > span:empty {
       display: none;
     }
-    .size {
-      grid-area: 1 / 3 / auto / auto;
-      display: flex;
-      height: auto;
-      line-height: 20px;
-    }
-    .scale {
-      position: absolute;
-      inset: auto 0 0 0;
-      height: 3px;
-    }
-    .of {
-      font-size: 0;
-      line-height: 0;
-    }
-    .of::before {
-      content: '/';
-      font-size: 12px;
-    }
     .variants {
-      position: static;
-      margin: 0 0 8px 36px;
+      height: 44px;
+      width: 76px;
+    }
+    .varied label {
+      min-height: 84px;
+    }
+    .stop,
+    .error button,
+    .problem button,
+    .more {
+      min-width: 44px;
+      min-height: 44px;
     }
     .stop {
       right: 6px;
-      top: 4px;
+      top: 2px;
     }
   }
 `

@@ -42,7 +42,7 @@ export interface WeightedId {
 
 export function basePen(): Pen {
   return newPen(
-    { id: '', label: 'Base', description: 'No expert: the model as it was trained, bit for bit.', bytes: 0 },
+    { id: '', label: 'Base', description: 'No file: the model as it was trained, bit for bit.', bytes: 0 },
     0,
   )
 }
@@ -66,7 +66,9 @@ export function pensOfRegistry(entries: readonly RegistryEntry[]): Pen[] {
   for (const entry of entries) if (originals.get(entry.id) === entry.id) groups.set(entry.id, [entry])
   for (const entry of entries) if (!groups.has(entry.id)) groups.get(originals.get(entry.id)!)!.push(entry)
   return [...groups.values()].map((group, index) => {
-    const pens = group.map((entry) => newPen(entry, inkAt(index)))
+    // All of them are one pen, whose size can be chosen.
+    const { label, description } = group[0]!
+    const pens = group.map((entry) => newPen({ ...entry, label, description }, inkAt(index)))
     if (pens.length > 1) for (const pen of pens) pen.variants = pens
     return pens[0]!
   })

@@ -16,12 +16,10 @@ export interface FormPurpose {
   action: string
   samples: readonly Sample[]
   samplesLabel: string
-  /** What a sample is good for, before the name of its pen. */
+  /** What choosing a sample does. */
   sampleTitle: string
-  /** Whether the base that is there can do it. */
+  /** Whether the base can do it that is there, or can be loaded. */
   possible: boolean
-  /** Samples are asked at once, instead of being put into the prompt. */
-  samplesAct: boolean
 }
 
 export interface FormActions {
@@ -38,7 +36,7 @@ export function promptForm(
   purpose: FormPurpose,
   { input, submit, stop, sample }: FormActions,
 ): TemplateResult {
-  const ready = state.status === 'ready' && purpose.possible
+  const ready = purpose.possible
   const onSubmit = (event: Event) => {
     event.preventDefault()
     if (ready) submit()
@@ -72,23 +70,29 @@ export function promptForm(
         ? nothing
         : html`<div class="problem-line" role="alert">${state.writingProblem}</div>`
     }
-    <div class="samples" role="group" aria-label=${purpose.samplesLabel}>
+    <div
+      class="samples"
+      role="group"
+      aria-label=${purpose.samplesLabel}
+      tabindex=${ready && !state.writing ? nothing : 0}
+    >
       ${purpose.samples.map(
         (each) =>
           html`<button
             type="button"
             data-ink=${each.pen.ink}
             title="${purpose.sampleTitle} ${each.pen.label}: ${each.text}"
-            ?disabled=${purpose.samplesAct && (!ready || state.writing)}
+            ?disabled=${!ready || state.writing}
             @click=${() => sample(each)}
-            >${purpose.samplesAct ? html`<b>${each.pen.label}</b> ${lastLine(each.text)}` : each.text}</button
+            ><b>${each.pen.label}</b> ${oneLine(each.text)}</button
           >`,
       )}
     </div>
   </form>`
 }
 
-/** Of a request that begins with its material, the wish. */
-function lastLine(text: string): string {
-  return text.trimEnd().split('\n').at(-1)!
+/** Of a request that begins with its material, the wish; of a beginning in lines, the lines beside each other. */
+function oneLine(text: string): string {
+  const lines = text.trim().split('\n')
+  return lines.at(-1)!
 }

@@ -20,7 +20,14 @@ export function runsOf(tokens: readonly WrittenToken[]): Run[] {
 }
 
 export function labelsOf(pens: readonly WeightedPen[]): string {
-  return pens.map(({ pen }) => pen.label).join(' + ')
+  return partsOf(pens).join(' + ')
+}
+
+/** The names of pens that write together, each with its part of the whole. */
+export function partsOf(pens: readonly WeightedPen[]): string[] {
+  if (pens.length < 2) return pens.map(({ pen }) => pen.label)
+  const whole = pens.reduce((sum, { weight }) => sum + Math.abs(weight), 0)
+  return pens.map(({ pen, weight }) => `${pen.label} ${Math.round((100 * Math.abs(weight)) / whole)} %`)
 }
 
 export function textOf(tokens: readonly WrittenToken[]): string {

@@ -1,6 +1,12 @@
 import { abortable } from '../async/abortable.ts'
 import { SerialQueue } from '../async/serial_queue.ts'
-import type { ExpertLoader, FetchProgress, LoaderOptions, ProgressCallback } from '../loader/index.ts'
+import type {
+  AssetOptions,
+  ExpertLoader,
+  FetchProgress,
+  LoaderOptions,
+  ProgressCallback,
+} from '../loader/index.ts'
 
 /** The part of an {@link ExpertLoader} that the switcher drives. */
 export type SwitcherLoader = Pick<
@@ -49,7 +55,7 @@ export interface Lease {
   retire(): void
 }
 
-export interface LeaseOptions extends Pick<LoaderOptions, 'ort' | 'signal'>, User {}
+export interface LeaseOptions extends AssetOptions, Pick<LoaderOptions, 'signal'>, User {}
 
 const loaders = new WeakMap<CreateLoader, Map<string, Shared>>()
 
@@ -61,13 +67,13 @@ const loaders = new WeakMap<CreateLoader, Map<string, Shared>>()
 export async function leaseLoader(
   create: CreateLoader,
   model: string,
-  { signal, ort, ...user }: LeaseOptions,
+  { signal, assets, blobWorkers, ...user }: LeaseOptions,
 ): Promise<Lease> {
   signal?.throwIfAborted()
   const key = new URL(model, document.baseURI).href
   const ofCreate = loaders.get(create) ?? new Map<string, Shared>()
   loaders.set(create, ofCreate)
-  const shared = ofCreate.get(key) ?? start(create, { model, ort })
+  const shared = ofCreate.get(key) ?? start(create, { model, assets, blobWorkers })
   ofCreate.set(key, shared)
   const retire = () => {
     if (ofCreate.get(key) === shared) ofCreate.delete(key)
@@ -113,7 +119,7 @@ function welcome({ users }: Shared, user: User): void {
   users.add(user)
 }
 
-function start(create: CreateLoader, options: Pick<LoaderOptions, 'model' | 'ort'>): Shared {
+function start(create: CreateLoader, options: Pick<LoaderOptions, 'model' | keyof AssetOptions>): Shared {
   const opening = new AbortController()
   const users = new Set<User>()
   const progress = new Map<string, FetchProgress>()

@@ -1,12 +1,12 @@
-import { css, html, LitElement, nothing } from 'lit'
+import { css, html, LitElement } from 'lit'
 import { nameOfHand } from './pens.ts'
 import type { MeasuredSwitch } from './switcher_state.ts'
 import { base } from './theme.ts'
 import { formatMs } from './units.ts'
 
 /**
- * The last switch, phase by phase, and below it the same switch on the scale of loading a whole model on this device,
- * which is what it would take without experts.
+ * What the last switch cost: putting on and taking off, on the scale of loading a whole model on this device, which is what
+ * it would take without experts; then all that happened besides, phase by phase.
  */
 export class SwitchBar extends LitElement {
   static override properties = {
@@ -17,42 +17,22 @@ export class SwitchBar extends LitElement {
   static override styles = [
     base,
     css`
-      .head {
-        display: flex;
-        justify-content: space-between;
-        gap: 16px;
-        height: 20px;
-        white-space: nowrap;
-      }
-      .head > * {
-        overflow: hidden;
-        text-overflow: ellipsis;
-      }
-      h2:not(:only-child) {
-        flex: none;
-      }
       h2 {
         margin: 0;
         font-size: 14px;
         font-weight: 600;
+        line-height: 20px;
+        overflow-wrap: anywhere;
+      }
+      p {
+        margin: 0;
+      }
+      section {
+        min-height: 66px;
       }
       .muted {
         color: var(--trit-muted);
         font-size: 12px;
-      }
-      .bar {
-        display: flex;
-        gap: 1px;
-        height: 12px;
-        margin-top: 4px;
-        border-radius: 2px;
-        overflow: hidden;
-        background: var(--trit-wash);
-      }
-      .bar i {
-        flex: var(--share) 1 0;
-        min-width: 2px;
-        background: var(--ink);
       }
       .wait {
         opacity: 0.15;
@@ -61,10 +41,6 @@ export class SwitchBar extends LitElement {
       .verify { opacity: 0.5; }
       .upload { opacity: 0.65; }
       .apply { opacity: 1; }
-      .bar .first {
-        background: repeating-linear-gradient(135deg, var(--ink) 0 2px, transparent 2px 5px);
-        opacity: 0.8;
-      }
       dl {
         display: flex;
         flex-wrap: wrap;
@@ -99,12 +75,12 @@ export class SwitchBar extends LitElement {
         display: flex;
         gap: 12px;
         align-items: center;
-        height: 18px;
+        min-height: 18px;
         margin-top: 2px;
       }
       .track {
         flex: 1;
-        height: 4px;
+        height: 8px;
         border-radius: 2px;
         background: var(--trit-hairline);
         overflow: hidden;
@@ -145,50 +121,54 @@ export class SwitchBar extends LitElement {
     // The rest is the wait for the token that was being written.
     const wait = Math.max(0, total - phases.fetch - phases.verify - phases.upload - phases.apply)
     const rows: { key: string; name: string; ms: number | undefined }[] = [
+      { key: 'apply', name: last.to.length === 0 ? 'take off' : 'unpack and put on', ms: phases.apply },
       { key: 'fetch', name: 'fetch', ms: phases.fetch },
-      { key: 'verify', name: 'verify', ms: phases.verify },
-      { key: 'upload', name: 'upload', ms: phases.upload },
-      { key: 'wait', name: 'token in progress', ms: wait },
-      { key: 'apply', name: last.to.length === 0 ? 'revert' : 'decode + apply', ms: phases.apply },
-      { key: 'first', name: 'first token', ms: last.firstToken },
+      { key: 'verify', name: 'check', ms: phases.verify },
+      { key: 'upload', name: 'to the GPU', ms: phases.upload },
+      { key: 'wait', name: 'wait for the word in progress', ms: wait },
+      { key: 'first', name: 'next word', ms: last.firstToken },
     ]
     return html`<section data-ink=${last.to[0]?.pen.ink ?? 0} aria-label="Last switch" part="last-switch">
-      <div class="head">
-        <h2>${nameOfHand(last.from)} → ${nameOfHand(last.to)}: <span class="figure">${formatMs(total)}</span></h2>
-      </div>
-      <div class="bar" aria-hidden="true">
-        ${rows.map(({ key, ms }) =>
-          ms === undefined || ms < 0.05 ? nothing : html`<i class=${key} .style=${`--share: ${ms}`}></i>`,
-        )}
-      </div>
+      <h2>${switchOf(last)} in <span class="figure">${formatMs(phases.apply)}</span></h2>
+      ${this.#whole(phases.apply)}
       <dl class="figure">
         ${rows.map(
           ({ key, name, ms }) =>
-            html`<div><dt><i class=${key}></i>${name}</dt><dd>${ms === undefined ? 'with the next word' : formatMs(ms)}</dd></div>`,
+            html`<div><dt><i class=${key}></i>${name}</dt><dd>${ms === undefined ? 'not written yet' : formatMs(ms)}</dd></div>`,
         )}
       </dl>
-      ${this.#whole(total)}
     </section>`
   }
 
   #empty() {
     return html`<section data-ink="0" aria-label="Last switch" part="last-switch">
-      <div class="head">
-        <h2>Last switch</h2>
-        <span class="muted">none yet; choose another pen, also in the middle of a sentence</span>
-      </div>
-      <div class="bar"></div>
-      <dl></dl>
-      <div class="whole"></div>
+      <h2>No pen was changed yet</h2>
+      <p class="muted">
+        Choose another one, also in the middle of a sentence: here stands how long that took, beside loading a whole model.
+      </p>
     </section>`
   }
 
-  #whole(total: number) {
+  /** The switch on the scale of what it replaces. */
+  #whole(ms: number) {
     const whole = this.baseLoadMs
     if (whole === undefined) return html`<div class="whole"></div>`
+    const times = Math.round(whole / Math.max(ms, 0.1))
     return html`<div class="whole">
-      <span class="track"><i .style=${`--share: ${Math.min(1, total / whole)}`}></i></span>
-      <span class="muted figure">on the scale of loading the whole base here: ${formatMs(whole)}</span>
+      <span class="track" aria-hidden="true"><i .style=${`--share: ${Math.min(1, ms / whole)}`}></i></span>
+      <span class="muted figure"
+        >Loading a whole fine-tuned model instead: ${formatMs(whole)}, as measured here with the base${
+          times >= 2 ? `; ${times.toLocaleString('en')} times as long` : ''
+        }</span
+      >
     </div>`
   }
+}
+
+/** What happened, in words. */
+function switchOf({ from, to }: MeasuredSwitch): string {
+  const off = from.filter(({ pen }) => !to.some((each) => each.pen === pen))
+  if (to.length === 0) return `${nameOfHand(from)} taken off`
+  if (off.length === 0) return `${nameOfHand(to)} put on`
+  return `${nameOfHand(off)} taken off, ${nameOfHand(to)} put on`
 }

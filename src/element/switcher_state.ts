@@ -1,5 +1,7 @@
 import { isAbortError, isTritswapError, TritswapError, toError } from '../errors.ts'
+import { type DownloadSize, downloadSize } from '../loader/download_size.ts'
 import type {
+  AssetOptions,
   EngineStats,
   Expert,
   FetchProgress,
@@ -12,7 +14,6 @@ import { INSECURE } from '../secure_context.ts'
 import type { RegistryEntry } from '../source/registry.ts'
 import { type AskOptions, ChatSession, type Exchange } from './chat_session.ts'
 import { DeviceRestarts } from './device_restarts.ts'
-import { type DownloadSize, downloadSize } from './download_size.ts'
 import { ManuscriptText } from './manuscript_text.ts'
 import {
   basePen,
@@ -97,6 +98,9 @@ export class SwitcherState {
   #opening?: AbortController
   /** The last {@link open}. */
   #opened: Promise<void> = Promise.resolve()
+  /** What {@link measureDownload} was asked last. */
+  #measured?: [model: string, assets: AssetOptions]
+  #applied: Promise<void> = Promise.resolve()
   /** Counts choices, so that one that was overtaken by a later one changes nothing. */
   #choice = 0
   /** Experts asked for before the registry that lists them was read. */
@@ -218,6 +222,12 @@ export class SwitcherState {
     this.#changed()
   }
 
+  /** What the browser kept of files was deleted: pens and sizes are looked at again. */
+  async forgotten(): Promise<void> {
+    await this.#noteCached()
+    if (this.#measured !== undefined) await this.measureDownload(...this.#measured)
+  }
+
   /** Notes why there are no experts; the base works without. */
   registryFailed(error: unknown): void {
     this.registryProblem = toError(error).message
@@ -225,22 +235,26 @@ export class SwitcherState {
   }
 
   /** Finds out what loading a base would fetch. */
-  async measureDownload(model: string, ort?: string): Promise<void> {
-    this.download = await downloadSize(model, ort)
+  async measureDownload(model: string, assets: AssetOptions = {}): Promise<void> {
+    this.#measured = [model, assets]
+    const size = await downloadSize({ model, ...assets })
+    // Unless another base was asked about meanwhile.
+    if (this.#measured[0] !== model) return
+    this.download = size
     this.#changed()
   }
 
   /**
    * Loads the base. Resolves when it is ready or has failed; `status` says which.
-   * @param ort - folder of onnxruntime-web's files, if they are not beside the library
+   * @param assets - where the workers and onnxruntime-web's files are, if not beside the library
    */
-  open(model: string, ort?: string): Promise<void> {
+  open(model: string, assets: AssetOptions = {}): Promise<void> {
     if (this.status === 'ready') return Promise.resolve()
-    if (this.status !== 'loading') this.#opened = this.#open(model, ort)
+    if (this.status !== 'loading') this.#opened = this.#open(model, assets)
     return this.#opened
   }
 
-  async #open(model: string, ort?: string): Promise<void> {
+  async #open(model: string, assets: AssetOptions = {}): Promise<void> {
     if (globalThis.isSecureContext === false)
       return this.#fail('unsupported', `Cannot load the base: ${INSECURE}`)
     if (!('gpu' in navigator)) return this.#fail('unsupported', 'This browser has no WebGPU')
@@ -263,7 +277,7 @@ export class SwitcherState {
     }
     try {
       const lease = await leaseLoader(this.#createLoader(), model, {
-        ort,
+        ...assets,
         onProgress,
         onShared: () => this.#rebind(),
         signal: controller.signal,
@@ -315,9 +329,11 @@ export class SwitcherState {
     await lease?.release().catch(() => {})
   }
 
-  /** Takes a pen in hand, also while text is being written. The last of several quick choices wins. */
+  /**
+   * Takes a pen in hand, also while text is being written. The last of several quick choices wins; before the base is loaded,
+   * it is applied as soon as it is.
+   */
   async choose(pen: Pen): Promise<void> {
-    if (this.#lease === undefined) return
     await this.#apply(pen.ink === 0 ? [] : [{ pen, share: 1 }])
   }
 
@@ -382,7 +398,18 @@ export class SwitcherState {
     this.#changed()
   }
 
-  async #apply(hand: SwitcherState['hand'], again = false): Promise<void> {
+  /** Resolves when the last choice of pens has been applied, or has failed. */
+  get applied(): Promise<void> {
+    return this.#applied
+  }
+
+  #apply(hand: SwitcherState['hand'], again = false): Promise<void> {
+    const applied = this.#applyHand(hand, again)
+    this.#applied = applied
+    return applied
+  }
+
+  async #applyHand(hand: SwitcherState['hand'], again: boolean): Promise<void> {
     const choice = ++this.#choice
     const lease = this.#lease
     this.hand = hand
@@ -413,7 +440,7 @@ export class SwitcherState {
     } catch (error) {
       // An abort is no fault of the pen: a later choice overtook this one, or the visitor stopped the download.
       if (!isAbortError(error)) {
-        if (!again && !overtaken() && (await this.#recover(lease, error))) return this.#apply(hand, true)
+        if (!again && !overtaken() && (await this.#recover(lease, error))) return this.#applyHand(hand, true)
         const absent = to.map(({ pen }) => pen).filter(({ place }) => place !== 'vram')
         const faulty = absent.length > 0 ? absent : [to[0]?.pen ?? this.pens[0]!]
         for (const pen of faulty) pen.error = toError(error).message
@@ -435,6 +462,22 @@ export class SwitcherState {
   /** Writes on from a prompt until the token limit, an end token or {@link stop}. */
   async write(prompt: string, options: GenerateOptions): Promise<void> {
     if (this.#lease !== undefined && !this.writing) await this.#manuscript.write(this.#lease, prompt, options)
+  }
+
+  /** Goes on from the end of the manuscript, with the pens in hand. */
+  async continueText(options: GenerateOptions): Promise<void> {
+    if (this.#lease !== undefined && !this.writing) await this.#manuscript.goOn(this.#lease, options)
+  }
+
+  /** Whether there is an earlier state of the manuscript to {@link undo} to. */
+  get canUndo(): boolean {
+    return !this.writing && this.#manuscript.canUndo
+  }
+
+  /** Brings back the manuscript as it was before the last text was begun or continued. */
+  undo(): void {
+    if (this.canUndo) this.#manuscript.undo()
+    this.#changed()
   }
 
   /** Asks the model something in the chat; resolves when the answer has ended or was stopped. */
@@ -474,6 +517,17 @@ export class SwitcherState {
   stop(): void {
     this.#manuscript.stop()
     this.#chat.stop()
+  }
+
+  /** Leaves the engine for that of another base. The text and the pens stay; the pens in hand are applied to the next base. */
+  async leave(): Promise<void> {
+    const left = this.dispose()
+    for (const pen of this.#allPens()) pen.place = 'network'
+    this.held = []
+    this.loaded = this.total = 0
+    this.info = this.stats = this.lastSwitch = this.baseLoadMs = undefined
+    this.#changed()
+    await left
   }
 
   /** Leaves the engine. The last switcher that uses it frees its worker and its VRAM. */

@@ -6,6 +6,7 @@
  */
 import { TritswapError } from '../errors.ts'
 import type { FetchProgress } from '../fetcher/protocol.ts'
+import type { ExampleBits } from '../model/compose.ts'
 import type { BindingChoice } from '../model/expert_bindings.ts'
 import type { ExpertHost } from '../model/expert_host.ts'
 import type { PassContext, Switched } from '../model/expert_runtime.ts'
@@ -13,7 +14,7 @@ import type { LoadedInfo } from '../model/loaded_experts.ts'
 import { type Closeness, closeness, scoreWindow, type WindowLogits } from '../model/score.ts'
 import type { KvCache } from './kv_cache.ts'
 import type { OpenModel, OpenRequest, OpenUnpreparedRequest } from './open_model.ts'
-import type { ActiveExpert, ModelInfo, Prompt, TextScore, TurnRequest } from './protocol.ts'
+import type { ActiveExpert, ModelInfo, Prompt, ScoredExample, TextScore, TurnRequest } from './protocol.ts'
 import {
   type GenerationEvent,
   type NaturalEnd,
@@ -135,6 +136,36 @@ export class Engine {
       const bytes = new TextEncoder().encode(text.decode(tokens.slice(1))).length
       return { bits, bytes, tokens: tokens.length - 1 }
     })
+  }
+
+  /**
+   * Bits that the model needs for the answers of chats, and for all but the first token of texts.
+   * @param system - for chats that have no system message of their own
+   * @throws {TritswapError} `input` for an example with nothing to predict or longer than the context, `unsupported` for
+   * chats where the tokenizer has no template
+   */
+  async scoreExamples(
+    examples: readonly ScoredExample[],
+    system: string | undefined,
+    experts: readonly ActiveExpert[],
+    signal: AbortSignal,
+  ): Promise<ExampleBits[]> {
+    const { host, text } = this.#model()
+    const encoded = examples.map((example) => text.example(example, system))
+    const context = host.runtime.passContext(host.loaded.set(experts))
+    try {
+      const sessions = host.runtime.sessions(text.sessions, context)
+      const scores: ExampleBits[] = []
+      for (const { ids, first } of encoded) {
+        signal.throwIfAborted()
+        const { data, vocabulary } = await text.logits(ids, sessions)
+        const predicted = data.subarray((first - 1) * vocabulary)
+        scores.push(scoreWindow(predicted, vocabulary, ids.slice(first - 1)))
+      }
+      return scores
+    } finally {
+      context.end()
+    }
   }
 
   /**

@@ -65,6 +65,9 @@ export interface GenerateOptions extends GenerationSettings {
 
 export type TruncatedEnd = 'start' | 'end'
 
+/** A chat that ends with the answer that is wanted, or a text. */
+export type ScoredExample = readonly ChatMessage[] | string
+
 /** What a generation came to. */
 export interface GenerationResult {
   /** All text that was generated. */

@@ -13,14 +13,15 @@ import {
   Tensor,
 } from '@xenova/transformers'
 import { abortError, TritswapError } from '../errors.ts'
-import { GRAPH_FOLDER } from '../model/graph_files.ts'
+import { GRAPH_FOLDER } from '../model/graph_path.ts'
 import type { OrtSession } from '../model/hoisted_session.ts'
 import { stopsOf } from '../source/generation_settings.ts'
+import { chatExample, type Example } from './answered_example.ts'
 import { checkOptions, type GenerationConfig, settingsOf } from './call_settings.ts'
 import { ChatTemplate, type Room } from './chat_template.ts'
 import { GeneratedText } from './generated_text.ts'
 import { KvCache } from './kv_cache.ts'
-import type { EncodedPrompt, GenerateOptions, Prompt } from './protocol.ts'
+import type { EncodedPrompt, GenerateOptions, Prompt, ScoredExample } from './protocol.ts'
 import { samplers } from './sampling.ts'
 
 /** Reads a file of the model folder; `undefined` where there is none. */
@@ -136,6 +137,17 @@ export class TextModel {
 
   encode(text: string): number[] {
     return this.#tokenizer.encode(text)
+  }
+
+  /** @throws {TritswapError} `input` for a text of one token, and as {@link chatExample} */
+  example(example: ScoredExample, system?: string): Example {
+    if (typeof example !== 'string') return chatExample(example, this.chat, system)
+    const ids = this.encode(example)
+    if (ids.length > 1) return { ids, first: 1 }
+    throw new TritswapError(
+      'input',
+      `Cannot score the text ${JSON.stringify(example)}: expected 2 tokens or more, found ${ids.length}`,
+    )
   }
 
   decode(tokens: number[]): string {

@@ -14,6 +14,16 @@ export const WORK_LIMIT = 2 ** 27
 /** Invocations of a kernel that strides over all words of a buffer, at most. */
 export const STRIDING_INVOCATIONS = 65_536
 
+/** A kernel with all that it is bound to. */
+export interface BoundDispatch {
+  kernel: Kernel
+  bindGroups: readonly GPUBindGroup[]
+  /** Workgroups. */
+  groups: number
+  /** Units towards the limit of a submission. */
+  work: number
+}
+
 interface BatchOptions {
   workLimit?: number
   timer?: GpuTimer
@@ -34,7 +44,10 @@ export class Batch {
   #recorded: GPUCommandBuffer[] = []
   #encoder: GPUCommandEncoder | undefined
   #pass: GPUComputePassEncoder | undefined
+  /** Of the pass. */
+  #pipeline: GPUComputePipeline | undefined
   #work = 0
+  #dispatches = 0
   #pages: { buffer: GPUBuffer; bytes: ArrayBuffer; used: number }[] = []
 
   constructor(gpu: Gpu, { workLimit = WORK_LIMIT, timer, witness }: BatchOptions = {}) {
@@ -42,6 +55,10 @@ export class Batch {
     this.#workLimit = workLimit
     this.#timer = timer
     this.#witness = witness
+  }
+
+  get dispatches(): number {
+    return this.#dispatches
   }
 
   /** Submissions that `submit` makes, once `end` was called. */
@@ -67,13 +84,23 @@ export class Batch {
   /** Runs `kernel` with at least `groups` workgroups. */
   dispatchGroups(kernel: Kernel, bindings: Bindings, params: Params, groups: number, work: number): void {
     if (groups === 0) return
+    const all =
+      kernel.paramsBytes === 0
+        ? bindings
+        : { ...bindings, [kernel.paramsName]: this.#uniform(kernel, params) }
+    const bindGroups = Array.from({ length: kernel.groups }, (_, group) => kernel.bind(all, group))
+    this.run({ kernel, bindGroups, groups, work })
+  }
+
+  /** Runs what was bound before. */
+  run({ kernel, bindGroups, groups, work }: BoundDispatch): void {
     if (this.#work > 0 && this.#work + work > this.#workLimit) this.#close()
     this.#work += work
-    const all = kernel.paramsBytes === 0 ? bindings : { ...bindings, params: this.#uniform(kernel, params) }
-    const group = kernel.bind(all)
+    this.#dispatches++
     const pass = this.#compute()
-    pass.setPipeline(kernel.pipeline)
-    pass.setBindGroup(0, group)
+    if (this.#pipeline !== kernel.pipeline) pass.setPipeline(kernel.pipeline)
+    this.#pipeline = kernel.pipeline
+    for (const [i, bindGroup] of bindGroups.entries()) pass.setBindGroup(i, bindGroup)
     const rows = Math.ceil(groups / MAX_GROUPS)
     pass.dispatchWorkgroups(Math.ceil(groups / rows), rows)
   }
@@ -154,6 +181,7 @@ export class Batch {
   #endPass(): void {
     this.#pass?.end()
     this.#pass = undefined
+    this.#pipeline = undefined
   }
 
   #uniform(kernel: Kernel, params: Params): GPUBufferBinding {

@@ -1,5 +1,6 @@
 import { TritswapError } from '../errors.ts'
-import { checkSecureContext } from '../secure_context.ts'
+import { requestAdapter } from './adapter.ts'
+import type { Tuning } from './tuning.ts'
 
 /** What is known of the adapter of a device; the browser may hide it, then the texts are empty. */
 export interface AdapterFacts {
@@ -18,6 +19,8 @@ export interface Gpu {
   readonly features: { readonly timestamps: boolean; readonly f16: boolean }
   /** Aborts when the device is lost, `device.destroy()` included; its reason is a `device-lost` error. */
   readonly lost: AbortSignal
+  /** Takes the place of what the class of the adapter suggests. */
+  readonly tuning?: Partial<Tuning>
 }
 
 export interface GpuOptions {
@@ -52,23 +55,7 @@ export async function requestGpu({
   powerPreference = 'high-performance',
   onLost,
 }: GpuOptions = {}): Promise<Gpu> {
-  checkSecureContext('Cannot use the GPU')
-  const gpu = globalThis.navigator?.gpu
-  if (gpu === undefined) {
-    throw new TritswapError(
-      'webgpu',
-      'Cannot use the GPU: WebGPU is missing here; use a current Chrome, Edge, Safari or Firefox',
-      { fields: { missing: 'navigator.gpu' } },
-    )
-  }
-  const adapter = await gpu.requestAdapter({ powerPreference })
-  if (adapter === null) {
-    throw new TritswapError(
-      'webgpu',
-      'Cannot use the GPU: the browser has WebGPU but found no adapter; update the graphics driver, or turn on hardware acceleration',
-      { fields: { missing: 'adapter' } },
-    )
-  }
+  const adapter = await requestAdapter(powerPreference)
   const requiredLimits: Record<string, number> = {}
   for (const limit of WANTED_LIMITS) requiredLimits[limit] = adapter.limits[limit]
   let device: GPUDevice

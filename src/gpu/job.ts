@@ -55,12 +55,8 @@ export interface MergeJob {
   applied: readonly Params[]
 }
 
-/** `Job` of shaders/shared/job.wgsl for the blocks `[firstBlock, endBlock)`. */
-function jobParams(
-  { shape, placement, reverted, applied }: MergeJob,
-  firstBlock: number,
-  endBlock: number,
-): Params {
+/** What the jobs of shaders/shared/jobs.wgsl and job_list.wgsl say of a tensor. */
+export function jobHeader({ shape, placement }: Pick<MergeJob, 'shape' | 'placement'>) {
   const { rows, cols, tileRows, tileCols, across } = tilingOf(shape)
   return {
     rows,
@@ -68,14 +64,9 @@ function jobParams(
     tile_rows: tileRows,
     tile_cols: tileCols,
     across,
-    first_block: firstBlock,
-    end_block: endBlock,
     offset: placement.offset,
     row_stride: placement.rowStride,
     col_stride: placement.colStride,
-    reverted: reverted.length,
-    applied: applied.length,
-    streams: [...reverted, ...applied],
   }
 }
 
@@ -95,7 +86,14 @@ export function dispatchJob(
   for (let first = 0; first < blocks; first += BLOCKS_PER_DISPATCH) {
     const end = Math.min(blocks, first + BLOCKS_PER_DISPATCH)
     const count = end - first
-    const params = jobParams(job, first, end)
+    const params = {
+      ...jobHeader(job),
+      first_block: first,
+      end_block: end,
+      reverted: job.reverted.length,
+      applied: job.applied.length,
+      streams: [...job.reverted, ...job.applied],
+    }
     batch.dispatch(kernel, bindings, params, count * invocations, count * BLOCK_WEIGHTS * work)
   }
 }

@@ -1,15 +1,11 @@
-import {
-  type ArrayDefinition,
-  makeShaderDataDefinitions,
-  type ShaderDataDefinitions,
-  setStructuredValues,
-  setTypedValues,
-} from 'webgpu-utils'
+import { type ArrayDefinition, makeShaderDataDefinitions, type ShaderDataDefinitions } from 'webgpu-utils'
 import { TritswapError } from '../errors.ts'
 import type { Gpu } from './device.ts'
 import { constantsIn } from './shader_constants.ts'
 import { assemble, type ShaderSources, SOURCES } from './shaders.ts'
-import { TARGET_MODULES, type TargetDtype } from './target.ts'
+import { type Write, writerOf } from './struct_writer.ts'
+import { LIST_MODULES, TARGET_MODULES, type TargetDtype } from './target.ts'
+import { tuningOf } from './tuning.ts'
 
 /** Values of a WGSL struct by field name. */
 export interface Params {
@@ -19,19 +15,14 @@ export interface Params {
 /** What a kernel is bound to, by the names of its WGSL variables. */
 export type Bindings = Readonly<Record<string, GPUBufferBinding>>
 
-/** Which workgroups the kernels have in which an invocation walks a block; each module says why. */
-function workgroupModule({ adapter: { software, architecture } }: Gpu): string {
-  if (!software) return 'workgroup_64'
-  return architecture === 'swiftshader' ? 'workgroup_4' : 'workgroup_8'
-}
-
 function codeOf(
   gpu: Gpu,
   name: string,
   aliases: Readonly<Record<string, string>> = {},
   sources: ShaderSources = SOURCES,
 ): string {
-  return assemble(name, { workgroup: workgroupModule(gpu), ...aliases }, sources)
+  const { workgroup, codes, slots } = tuningOf(gpu)
+  return assemble(name, { workgroup, codes, ...aliases }, sources, slots)
 }
 
 /** Invocations in a workgroup; a size may be the name of a constant. */
@@ -41,20 +32,59 @@ function groupSizeOf(code: string): number {
   return sizes.reduce((product, size) => product * (constants.get(size) ?? Number(size)), 1)
 }
 
+/** A variable that is bound. */
+interface Slot {
+  name: string
+  group: number
+  binding: number
+  type: GPUBufferBindingType
+}
+
+const VARIABLE = /@group\((\d+)\) *@binding\((\d+)\) *var<(?:(uniform)|storage, *(read|read_write))> +(\w+)/g
+const BINDING_TYPES = { read: 'read-only-storage', read_write: 'storage' } as const
+
+function slotsOf(code: string): Slot[] {
+  return Array.from(code.matchAll(VARIABLE), ([, group, binding, uniform, access, name]) => ({
+    name,
+    group: Number(group),
+    binding: Number(binding),
+    type: uniform ? 'uniform' : BINDING_TYPES[access as keyof typeof BINDING_TYPES],
+  }))
+}
+
+/**
+ * The layouts of the bind groups, written out: those that a device makes up belong to one pipeline, and then no two
+ * kernels can share a bind group.
+ */
+function layoutsOf(device: GPUDevice, label: string, slots: readonly Slot[]): GPUBindGroupLayout[] {
+  const groups = Math.max(0, ...slots.map(({ group }) => group + 1))
+  return Array.from({ length: groups }, (_, group) =>
+    device.createBindGroupLayout({
+      label,
+      entries: slots
+        .filter((slot) => slot.group === group)
+        .map(({ binding, type }) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer: { type } })),
+    }),
+  )
+}
+
 /**
  * One compute pipeline. Bindings, struct layouts and workgroup size are read from its WGSL; its one uniform, if it
- * has one, is called `params`.
+ * has one, is called `params`, or `list` where it takes a list of jobs.
  */
 export class Kernel {
   readonly pipeline: GPUComputePipeline
   /** Invocations in a workgroup. */
   readonly groupSize: number
-  /** Bytes of `params`, 0 without. */
+  /** Name of the uniform. */
+  readonly paramsName: string
+  /** Bytes of the uniform, 0 without. */
   readonly paramsBytes: number
   readonly #device: GPUDevice
-  readonly #layout: GPUBindGroupLayout
-  readonly #slots: ReadonlyMap<string, number>
+  readonly #layouts: readonly GPUBindGroupLayout[]
+  readonly #slots: readonly Slot[]
   readonly #definitions: ShaderDataDefinitions
+  readonly #writeParams: Write | undefined
 
   /** @throws {TritswapError} `webgpu` for sources that do not fit together or do not compile */
   static async create(
@@ -69,11 +99,13 @@ export class Kernel {
   /** @throws {TritswapError} `webgpu` for code that does not compile */
   static async compile({ device }: Gpu, name: string, code: string): Promise<Kernel> {
     const definitions = makeShaderDataDefinitions(code)
+    const slots = slotsOf(code)
+    const layouts = layoutsOf(device, name, slots)
     const module = device.createShaderModule({ label: name, code })
     const pipeline = await device
       .createComputePipelineAsync({
         label: name,
-        layout: 'auto',
+        layout: device.createPipelineLayout({ label: name, bindGroupLayouts: layouts }),
         compute: { module, entryPoint: name },
       })
       .catch(async (cause: unknown) => {
@@ -88,36 +120,37 @@ export class Kernel {
           },
         )
       })
-    // `makeBindGroupLayoutDescriptors` would overlook variables that only a called function uses.
-    const slots = new Map(
-      Object.entries({ ...definitions.uniforms, ...definitions.storages }).map(([name, { binding }]) => [
-        name,
-        binding,
-      ]),
-    )
-    return new Kernel(device, pipeline, slots, definitions, groupSizeOf(code))
+    return new Kernel(device, pipeline, layouts, slots, definitions, groupSizeOf(code))
   }
 
   private constructor(
     device: GPUDevice,
     pipeline: GPUComputePipeline,
-    slots: ReadonlyMap<string, number>,
+    layouts: readonly GPUBindGroupLayout[],
+    slots: readonly Slot[],
     definitions: ShaderDataDefinitions,
     groupSize: number,
   ) {
     this.pipeline = pipeline
     this.groupSize = groupSize
-    this.paramsBytes = definitions.uniforms.params?.size ?? 0
+    const [[paramsName, params] = ['params', undefined]] = Object.entries(definitions.uniforms)
+    this.paramsName = paramsName
+    this.paramsBytes = params?.size ?? 0
+    this.#writeParams = params && writerOf(params.typeDefinition)
     this.#device = device
-    this.#layout = pipeline.getBindGroupLayout(0)
+    this.#layouts = layouts
     this.#slots = slots
     this.#definitions = definitions
   }
 
-  /** Writes `params` as the WGSL struct lays it out. */
+  /** Number of bind groups. */
+  get groups(): number {
+    return this.#layouts.length
+  }
+
+  /** Writes the uniform as the WGSL struct lays it out. */
   writeParams(values: Params, into: ArrayBuffer, offset: number): void {
-    const { params } = this.#definitions.uniforms
-    if (params !== undefined) setStructuredValues(params, values, into, offset)
+    this.#writeParams?.(values, new DataView(into), offset)
   }
 
   /** Bytes of the storage variable `name`; of one element, if it is an array of any length. */
@@ -130,29 +163,37 @@ export class Kernel {
   packArray(name: string, items: readonly Params[]): ArrayBuffer {
     const { elementType } = this.#definitions.storages[name].typeDefinition as ArrayDefinition
     const packed = new ArrayBuffer(items.length * elementType.size)
-    for (const [i, item] of items.entries()) setTypedValues(elementType, item, packed, i * elementType.size)
+    const write = writerOf(elementType)
+    const view = new DataView(packed)
+    for (const [i, item] of items.entries()) write(item, view, i * elementType.size)
     return packed
   }
 
-  bind(bindings: Bindings): GPUBindGroup {
+  /** @param bindings - at least those of the group */
+  bind(bindings: Bindings, group = 0): GPUBindGroup {
     return this.#device.createBindGroup({
       label: this.pipeline.label,
-      layout: this.#layout,
-      entries: Array.from(this.#slots, ([name, binding]) => ({ binding, resource: bindings[name] })),
+      layout: this.#layouts[group],
+      entries: this.#slots
+        .filter((slot) => slot.group === group)
+        .map(({ name, binding }) => ({ binding, resource: bindings[name] })),
     })
   }
 }
 
 const compiled = new WeakMap<GPUDevice, Map<string, Promise<Kernel>>>()
 
-/** The kernel of a WGSL file, compiled once for each device and variant of its code. */
-export function kernelOf(gpu: Gpu, name: string, target?: TargetDtype): Promise<Kernel> {
+/**
+ * The kernel of a WGSL file, compiled once for each device and variant of its code.
+ * @param list - whether it takes a list of jobs
+ */
+export function kernelOf(gpu: Gpu, name: string, target?: TargetDtype, list = false): Promise<Kernel> {
   let kernels = compiled.get(gpu.device)
   if (kernels === undefined) {
     kernels = new Map()
     compiled.set(gpu.device, kernels)
   }
-  const code = codeOf(gpu, name, target && TARGET_MODULES[target])
+  const code = codeOf(gpu, name, { ...(target && TARGET_MODULES[target]), ...(list && LIST_MODULES) })
   let kernel = kernels.get(code)
   if (kernel === undefined) {
     kernel = Kernel.compile(gpu, name, code)
@@ -170,9 +211,13 @@ export async function targetKernels<const Name extends string>(
   gpu: Gpu,
   names: readonly Name[],
   dtypes: ReadonlySet<TargetDtype>,
+  list = false,
 ): Promise<Record<Name, Record<TargetDtype, Kernel>>> {
   const compiled = names.map(async (name) => {
-    const pairs = Array.from(dtypes, async (dtype) => [dtype, await kernelOf(gpu, name, dtype)] as const)
+    const pairs = Array.from(
+      dtypes,
+      async (dtype) => [dtype, await kernelOf(gpu, name, dtype, list)] as const,
+    )
     return [name, Object.fromEntries(await Promise.all(pairs))] as const
   })
   return Object.fromEntries(await Promise.all(compiled)) as Record<Name, Record<TargetDtype, Kernel>>

@@ -15,15 +15,18 @@ export const SOURCES: ShaderSources = named(
 /**
  * A kernel with its imports pasted in. A line `#import name` stands for the module of that name, once however often
  * it is imported. A line `#requires name, other` says that a module uses declarations that it does not import, because
- * they differ between its importers: a variable with another binding, for example.
+ * they differ between its importers: a variable with another binding, for example. A line `#slot text` stands for that
+ * text once for each slot, with its number in the place of `SLOT`.
  *
  * @param aliases - modules that go by another name in this variant, e.g. `{ target: 'target_f16' }`
+ * @param slots - buffers of weights that are bound at once
  * @throws {TritswapError} `webgpu` for an import that does not exist, or a requirement that nothing declares
  */
 export function assemble(
   kernel: string,
   aliases: Readonly<Record<string, string>> = {},
   sources: ShaderSources = SOURCES,
+  slots = 1,
 ): string {
   const seen = new Set<string>()
   const required: { module: string; name: string }[] = []
@@ -44,6 +47,9 @@ export function assemble(
         for (const name of names.split(/, */)) required.push({ module: actual, name })
         return ''
       })
+      .replace(/^#slot (.*\n)/gm, (_, line: string) =>
+        Array.from({ length: slots }, (_, slot) => line.replaceAll('SLOT', String(slot))).join(''),
+      )
       .replace(/^#import +(\w+) *$/gm, (_, imported: string) => paste(imported, actual))
   }
   const code = paste(kernel, 'the program')

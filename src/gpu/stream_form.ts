@@ -11,8 +11,16 @@ export function isDecoded(tensor: TritTensor): boolean {
   return kind !== 'golomb' && kind !== 'dense'
 }
 
+/** Of tensors in use: a switch asks for the form of each of them several times. */
+const forms = new WeakMap<TritTensor, StreamForm>()
+
 /** The form of a tensor of an expert in the arena. */
 export function streamForm(tensor: TritTensor): StreamForm {
-  const form = formOf(tensor)
-  return form.kind === 'opaque' || form.kind === 'nbits' ? { kind: 'dense', dtype: 'f32' } : form
+  let form = forms.get(tensor)
+  if (form === undefined) {
+    const stored = formOf(tensor)
+    form = stored.kind === 'opaque' || stored.kind === 'nbits' ? { kind: 'dense', dtype: 'f32' } : stored
+    forms.set(tensor, form)
+  }
+  return form
 }

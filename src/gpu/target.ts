@@ -20,6 +20,13 @@ export const TARGET_MODULES = {
   },
 } as const
 
+/** What differs again in a kernel that takes a list of jobs. */
+export const LIST_MODULES = {
+  jobs: 'job_list',
+  weights_f32: 'weights_list_f32',
+  weights_f16: 'weights_list_f16',
+} as const
+
 /** Elements in a word of a buffer or journal. */
 export const PER_WORD: Readonly<Record<TargetDtype, number>> = {
   float32: shaderConstants(TARGET_MODULES.float32.target, ['PER_WORD']).PER_WORD,

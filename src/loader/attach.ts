@@ -23,7 +23,7 @@ import type { AdapterInfo, EngineStats, SwitchReport } from '../model/expert_inf
 import type { FilledBase } from '../model/filled_base.ts'
 import type { OrtSession } from '../model/hoisted_session.ts'
 import type { LoadedExperts } from '../model/loaded_experts.ts'
-import { type AttachOptions, baseUrl, openBase } from './attached_base.ts'
+import { type AttachOptions, openBase } from './attached_base.ts'
 import {
   activeOf,
   type Expert,
@@ -33,6 +33,7 @@ import {
   type LoadOptions,
 } from './expert_library.ts'
 import { DEFAULT_EXPERT_BUDGET } from './open_model.ts'
+import { pageUrl } from './page_url.ts'
 
 export type { AttachOptions, GraphSpec } from './attached_base.ts'
 
@@ -82,9 +83,9 @@ export async function attachExperts(
         createWorker: options.createFetchWorker,
         settings: options.fetch,
         onWarning: options.onWarning,
-        baseUrl: baseUrl(),
+        baseUrl: pageUrl(),
       })
-    : new LocalFetches(options.fetch, options.onWarning, baseUrl())
+    : new LocalFetches(options.fetch, options.onWarning, pageUrl())
   const gpu = options.device ? wrapDevice(options.device) : await requestGpu()
   const created: Record<string, ConfiguredSession> = {}
   let base: FilledBase | undefined

@@ -13,15 +13,20 @@ import { receiveFile } from '../fetcher/receive.ts'
 import { checkDtype, type Gpu } from '../gpu/index.ts'
 import type { ConfiguredSession } from '../model/create_session.ts'
 import { type FilledBase, hoistIntoVram, readIntoVram } from '../model/filled_base.ts'
-import { externalFiles, fetchGraph, graphPath, modelTypeOf } from '../model/graph_files.ts'
+import { externalFiles, fetchGraph, modelTypeOf } from '../model/graph_files.ts'
+import { graphPath } from '../model/graph_path.ts'
 import { isGraphOf, modulesOf } from '../model/session_graph.ts'
 import { type GraphFile, OnnxGraph, type QuantizedChoice } from '../onnx/index.ts'
 import { isAbsence } from '../source/http_request.ts'
 import { folderName, folderUrl } from '../source/model_folder.ts'
 import type { ByteSource } from '../source/source.ts'
+import { pageUrl } from './page_url.ts'
 
 /** An ONNX file: where it is, or its bytes. */
 export type GraphSpec = string | URL | Uint8Array<ArrayBuffer> | ByteSource
+
+/** `GPUDevice`; any object where the project has no declarations of WebGPU, which TypeScript's own libraries may lack. */
+export type OwnDevice = typeof globalThis extends { GPUDevice: { prototype: infer Device } } ? Device : object
 
 export interface AttachOptions {
   /**
@@ -54,7 +59,7 @@ export interface AttachOptions {
   /** External data of graphs that are given as bytes, by the name that the graph calls it. */
   external?: (location: string) => ByteSource
   /** To run on; by default a new one. Sessions that get GPU tensors from elsewhere need the device of those. */
-  device?: GPUDevice
+  device?: OwnDevice
   /** Added to what the sessions are created anew with. */
   sessionOptions?: Readonly<Record<string, unknown>>
   /** For messages. */
@@ -93,7 +98,7 @@ export async function openBase(
 ): Promise<OpenedBase> {
   const { signal, graphs = {}, subfolder } = options
   const folder =
-    options.model === undefined ? undefined : folderUrl(options.model, baseUrl(), options.fetch?.hub)
+    options.model === undefined ? undefined : folderUrl(options.model, pageUrl(), options.fetch?.hub)
   const name = options.name ?? (folder === undefined ? 'the model' : folderName(folder))
   const manifest = folder === undefined ? undefined : await readModelManifest(folder, signal)
   const prepared = manifest && dtypeIn(manifest, options.dtype)
@@ -208,7 +213,7 @@ async function givenGraph(session: string, given: GraphSpec, options: AttachOpti
   if (given instanceof Uint8Array)
     return { graph: new OnnxGraph(file, given), external: options.external ?? unknown }
   if (typeof given === 'string' || given instanceof URL) {
-    const url = new URL(given, baseUrl())
+    const url = new URL(given, pageUrl())
     const { graph } = await fetchGraph(url.href, url.href, {
       signal: options.signal,
       onBytes: reporter(options.name ?? session, file, options),
@@ -221,9 +226,4 @@ async function givenGraph(session: string, given: GraphSpec, options: AttachOpti
   }
   const bytes = await given.read(0, size, options)
   return { graph: new OnnxGraph(file, bytes), external: options.external ?? unknown }
-}
-
-/** What relative addresses are relative to: the page's base URL; in a worker, its script. Undefined in Node. */
-export function baseUrl(): string | undefined {
-  return globalThis.document?.baseURI ?? globalThis.location?.href
 }

@@ -20,16 +20,21 @@ import type {
   GenerateOptions,
   ModelInfo,
   Prompt,
+  ScoredExample,
   SwitchReport,
   TextScore,
 } from '../engine/protocol.ts'
 import { TritswapError } from '../errors.ts'
 import { FetchPool } from '../fetcher/pool.ts'
 import type { SourceSpec } from '../fetcher/protocol.ts'
+import { type Composition, composeWeights, type SearchOptions } from '../model/compose.ts'
 import type { Closeness } from '../model/score.ts'
-import { startWorker } from '../rpc/index.ts'
+import { folderUrl } from '../source/model_folder.ts'
+import { Assets } from './assets.ts'
 import type { AttachedExperts, AttachOptions, AttachTarget } from './attach.ts'
+import type { Availability } from './availability.ts'
 import { Conversation, type ConversationHost, type ConversationOptions } from './conversation.ts'
+import type { DownloadOptions } from './download_size.ts'
 import {
   activeOf,
   type Expert,
@@ -40,13 +45,17 @@ import {
   requestOf,
 } from './expert_library.ts'
 import { type EventStream, type Generation, StreamedGeneration } from './generation.ts'
+import { NotedLoad } from './loads.ts'
 import { type LoaderOptions, openModel } from './open_model.ts'
+import { checkBrowser } from './page_url.ts'
 import { type EngineApi, RunningEngine } from './running_engine.ts'
 
 export type * from '../engine/protocol.ts'
 export { type ErrorTag, isAbortError, isTritswapError, TritswapError } from '../errors.ts'
 export type { FetchProgress, FetchSettings, SourceSpec } from '../fetcher/protocol.ts'
+export type { Candidate, CandidateName, Composition, SearchOptions } from '../model/compose.ts'
 export type { Closeness } from '../model/score.ts'
+export type { AssetOptions } from './assets.ts'
 export type {
   AttachedChoice,
   AttachedExpert,
@@ -56,7 +65,9 @@ export type {
   AttachTarget,
   GraphSpec,
 } from './attach.ts'
+export type { Availability } from './availability.ts'
 export type { Conversation, ConversationOptions, TurnOptions } from './conversation.ts'
+export type { DownloadOptions } from './download_size.ts'
 export type { Expert, ExpertChoice, ExpertRequest, LoadOptions, ProgressCallback } from './expert_library.ts'
 export type { Generation } from './generation.ts'
 export type { LoaderOptions } from './open_model.ts'
@@ -83,23 +94,26 @@ export class ExpertLoader {
   readonly #pool: FetchPool
   readonly #engine: RunningEngine
   readonly #library: ExpertLibrary<EngineApi>
+  readonly #noted: NotedLoad
 
   private constructor(options: LoaderOptions) {
+    const baseUrl = checkBrowser('Cannot load a base')
+    const assets = new Assets(options, baseUrl)
+    this.#noted = new NotedLoad(folderUrl(options.model, baseUrl, options.fetch?.hub))
     this.#pool = new FetchPool({
-      createWorker: () =>
-        startWorker(
-          (Worker) => new Worker(new URL('../fetcher/worker.ts', import.meta.url), { type: 'module' }),
-        ),
+      createWorker: () => assets.start('fetcher'),
       settings: options.fetch,
       onWarning: options.onWarning,
-      baseUrl: document.baseURI,
+      baseUrl,
     })
     this.#library = new ExpertLibrary(this.#pool, () => this.#engine.api(), {
       fingerprint: () => this.#engine.info.fingerprint,
       onWarning: options.onWarning,
     })
     this.#engine = new RunningEngine({
-      open: (link, signal) => openModel(link, this.#pool, options, signal),
+      createWorker: () => assets.start('engine'),
+      open: (link, signal) => assets.guard(openModel(link, this.#pool, assets, options, signal)),
+      explain: () => assets.check(),
       restore: (api) => this.#library.restore(api),
       onWarning: options.onWarning,
     })
@@ -107,17 +121,29 @@ export class ExpertLoader {
 
   /**
    * Loads the base into VRAM.
-   * @throws {TritswapError} `webgpu`, `network`, `integrity`, `format`, `memory`; or the signal's `AbortError`
+   * @throws {TritswapError} `webgpu`, `network`, `integrity`, `format`, `memory`, `unsupported` on a server; or the
+   * signal's `AbortError`
    */
   static async create(options: LoaderOptions): Promise<ExpertLoader> {
     const loader = new ExpertLoader(options)
     try {
       await loader.#engine.start(options.signal)
+      loader.#noted.loaded()
       return loader
     } catch (error) {
       await loader.dispose()
       throw error
     }
+  }
+
+  /**
+   * Tells whether a base can be loaded here and how much that fetches, before anything of it is fetched; anywhere, also
+   * on a server, where it is `unavailable`.
+   * @param options - as `create` takes them
+   */
+  static async availability(options: DownloadOptions): Promise<Availability> {
+    const { availability } = await import('./availability.ts')
+    return availability(options)
   }
 
   get info(): ModelInfo {
@@ -238,6 +264,32 @@ export class ExpertLoader {
     return this.#library.run([expected, ...rest], (api) => api.compare(tokens, expected, rest))
   }
 
+  /**
+   * Searches weights for experts that together do best on a few examples, and says whether that beats the best of them
+   * alone: often it does not. Nothing becomes active; `activate(composed.choice)` does that.
+   * @param examples - five or more chats that end with the wanted answer, or texts
+   * @throws {TritswapError} `input` for more than 16 experts or examples with nothing to predict, `unsupported` for chats
+   * where the tokenizer has no template; or the signal's reason
+   */
+  async compose(
+    experts: readonly Expert[],
+    examples: readonly ScoredExample[],
+    { system, ...options }: ComposeOptions = {},
+  ): Promise<Composed> {
+    const signal = options.signal ?? new AbortController().signal
+    const choiceOf = (weights: readonly number[]) =>
+      experts.flatMap((expert, i) => (weights[i] === 0 ? [] : [{ expert, weight: weights[i] }]))
+    const composition = await composeWeights(
+      experts.length,
+      (weights) => {
+        const active = activeOf(choiceOf(weights))
+        return this.#library.run([active], (api) => api.scoreExamples(examples, system, active, signal))
+      },
+      options,
+    )
+    return { ...composition, choice: choiceOf(composition.weights) }
+  }
+
   async stats(): Promise<EngineStats> {
     const stats = await (await this.#engine.api()).stats()
     return { ...stats, lastSwitch: this.#library.lastSwitch }
@@ -255,9 +307,22 @@ export class ExpertLoader {
 
   /** Frees everything: VRAM, workers, pending calls. */
   async dispose(): Promise<void> {
+    this.#noted.gone()
     this.#pool.dispose()
     await this.#engine.dispose()
   }
+}
+
+/** How {@link ExpertLoader.compose} searches. */
+export interface ComposeOptions extends SearchOptions {
+  /** System message of chats that have none. */
+  system?: string
+}
+
+/** What {@link ExpertLoader.compose} found. */
+export interface Composed extends Composition {
+  /** What won, for `activate` and for calls: the base where it is empty. */
+  choice: { expert: Expert; weight: number }[]
 }
 
 /**

@@ -15,10 +15,11 @@ import { checkAdapterFor } from '../gpu/f16.ts'
 import { transfer, type WorkerLink } from '../rpc/index.ts'
 import { checkSecureContext } from '../secure_context.ts'
 import { folderName, folderUrl } from '../source/model_folder.ts'
+import type { AssetOptions, Assets } from './assets.ts'
 import type { LoadOptions, ProgressCallback } from './expert_library.ts'
-import { ortFolder } from './ort_folder.ts'
+import { pageUrl } from './page_url.ts'
 
-export interface LoaderOptions {
+export interface LoaderOptions extends AssetOptions {
   /**
    * Folder of the base: a URL, absolute or relative to the page, or `hf:owner/name@revision`. What `tritswap prepare`
    * wrote is loaded as it is; any other ONNX folder as transformers.js takes it is rewritten on the way.
@@ -39,11 +40,6 @@ export interface LoaderOptions {
   quantized?: 'float' | 'keep'
   onProgress?: ProgressCallback
   signal?: AbortSignal
-  /**
-   * Folder with onnxruntime-web's wasm and glue, relative to the page; by default the `ort/` that comes with this
-   * library, beside its script. Needed where a bundler moved the script away from it.
-   */
-  ort?: string | URL
   /** VRAM for compressed experts, in bytes; the least recently used go first. */
   expertBudget?: number
   fetch?: FetchSettings
@@ -61,22 +57,18 @@ export const DEFAULT_EXPERT_BUDGET = 256 << 20
 export async function openModel(
   link: WorkerLink<Engine>,
   pool: FetchPool,
+  { urls }: Assets,
   options: LoaderOptions,
   signal: AbortSignal,
 ): Promise<ModelInfo> {
   checkSecureContext('Cannot load a base')
   pool.warm()
-  const base = document.baseURI
   const { fetch: settings, onProgress } = options
-  const modelUrl = folderUrl(options.model, base, settings?.hub)
-  const ort = ortFolder(options.ort, base)
+  const modelUrl = folderUrl(options.model, pageUrl(), settings?.hub)
   const common: CommonRequest = {
     modelUrl,
     name: folderName(modelUrl),
-    ort: {
-      mjs: `${ort}ort-wasm-simd-threaded.asyncify.mjs`,
-      wasm: `${ort}ort-wasm-simd-threaded.asyncify.wasm`,
-    },
+    ort: { mjs: urls.glue, wasm: urls.wasm },
     expertBudget: options.expertBudget ?? DEFAULT_EXPERT_BUDGET,
   }
   const lost = (message: string) =>

@@ -2,11 +2,14 @@ import { abortable } from '../async/abortable.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { ModelInfo } from '../engine/protocol.ts'
 import { isTritswapError, TritswapError } from '../errors.ts'
-import { connectWorker, type RemoteApi, startWorker, type WorkerLink } from '../rpc/index.ts'
+import { connectWorker, type RemoteApi, type WorkerLink } from '../rpc/index.ts'
 
 export type EngineApi = RemoteApi<Engine>
 
 export interface EngineParts {
+  createWorker: () => Worker
+  /** Rejects with the reason of a failed start where it knows a better one than the start's own. */
+  explain: () => Promise<unknown>
   /** Opens the model in a worker that was just started. */
   open: (link: WorkerLink<Engine>, signal: AbortSignal) => Promise<ModelInfo>
   /** Brings a new engine to where the one before it was. */
@@ -74,10 +77,7 @@ export class RunningEngine {
   ): Promise<WorkerLink<Engine>> {
     const ended = AbortSignal.any([this.#ended.signal, ...(signal ? [signal] : [])])
     ended.throwIfAborted()
-    const worker = startWorker(
-      (Worker) => new Worker(new URL('../engine/worker.ts', import.meta.url), { type: 'module' }),
-    )
-    const link = connectWorker<Engine>(worker, 'engine worker', {
+    const link = connectWorker<Engine>(this.#parts.createWorker(), 'engine worker', {
       isFatal: (error) => isTritswapError(error, 'device-lost'),
     })
     const stop = () => link.terminate(ended.reason as Error)
@@ -92,6 +92,7 @@ export class RunningEngine {
       return link
     } catch (error) {
       link.terminate(error as Error)
+      if (!ended.aborted) await this.#parts.explain()
       throw error
     } finally {
       ended.removeEventListener('abort', stop)

@@ -140,7 +140,7 @@ export class ExpertHost {
       base: this.#weights.bytes,
       experts: store.arenaBytes,
       own: this.#weights.ownFormBytes,
-      journal: this.#switcher.journalBytes,
+      journal: this.#switcher.journalBytes + this.#switcher.spareBytes,
       copies: this.#switcher.copyBytes,
       beside: this.runtime.bypassBytes,
     }

@@ -9,9 +9,9 @@ import { SerialQueue } from '../async/serial_queue.ts'
 import { abortError } from '../errors.ts'
 import type { Switcher, WeightStore } from '../gpu/index.ts'
 import { BASE_SET, type BoundEntry, bypassPart, checkWeights, type ExpertSet } from './expert_set.ts'
-import { type GpuTensor, hoistedSession, type OrtSession } from './hoisted_session.ts'
+import { type GpuTensor, hoistedSession, type OrtSession, type RunSession } from './hoisted_session.ts'
 import { withMergedScales } from './merged_scales.ts'
-import { MergedWeights } from './merged_weights.ts'
+import { MergedWeights, type Merging } from './merged_weights.ts'
 import { overtaken } from './overtaken.ts'
 import { type BypassParts, SetsInUse } from './sets_in_use.ts'
 
@@ -57,6 +57,8 @@ export class ExpertRuntime {
   #lastSet = 0
   #tickets = 0
   #switches = 0
+  /** Resolves once it is clear whether the last switch of the default stays. */
+  #settled: Promise<void> = Promise.resolve()
 
   constructor({ weights, switcher, bypass }: RuntimeParts) {
     this.#merged = new MergedWeights(switcher)
@@ -121,14 +123,7 @@ export class ExpertRuntime {
       Object.entries(sessions).map(([name, session]) => {
         this.#sessions.set(name, session)
         const proxy = hoistedSession(session, this.#feeds, (run) => {
-          const pass = () =>
-            this.#queue.run(async () => {
-              const set = state.own ?? this.#default
-              if (await this.#merged.bring(set)) this.#switches++
-              const variant = await this.#sets.variantOf(set, name, session)
-              state.ran = set
-              return run(variant)
-            })
+          const pass = () => this.#queue.run(() => this.#pass(state, name, session, run))
           // Not awaited where there is nothing to wait for: the call itself takes its place in the queue.
           return state.ready === undefined ? pass() : state.ready().then(pass)
         })
@@ -152,33 +147,82 @@ export class ExpertRuntime {
   }
 
   /**
-   * Makes a set the default, between two forward passes. Resolves once the GPU has done it.
+   * One forward pass, queued right behind the switch to its set. Its results are handed out once the device has accepted that
+   * switch; where an earlier call's switch was refused, the pass runs again with the set that is back.
+   */
+  async #pass(
+    state: ContextState,
+    name: string,
+    session: OrtSession,
+    run: RunSession,
+  ): Promise<Record<string, unknown>> {
+    for (;;) {
+      const set = state.own ?? this.#default
+      const { changed, accepted } = await this.#merged.bring(set)
+      const variant = await this.#sets.variantOf(set, name, session)
+      state.ran = set
+      const outputs = await run(variant)
+      try {
+        await accepted
+      } catch (error) {
+        for (const output of Object.values(outputs)) (output as { dispose?(): void }).dispose?.()
+        if (changed) throw error
+        await this.#settled
+        continue
+      }
+      if (changed) this.#switches++
+      return outputs
+    }
+  }
+
+  /**
+   * Makes a set the default, between two forward passes. Resolves once the device has accepted the switch: what runs from then on
+   * runs on the set.
    * @throws {DOMException} `AbortError` if a later call overtook this one, or the signal was aborted before its turn
    */
   async activate(set: ExpertSet, signal?: AbortSignal): Promise<Switched> {
     signal?.throwIfAborted()
     const called = performance.now()
     const ticket = ++this.#tickets
-    return this.#queue.run(async () => {
+    const { start, accepted } = await this.#queue.run(async () => {
       if (signal?.aborted) throw abortError(signal)
       if (ticket !== this.#tickets) throw overtaken()
+      await this.#settled
       const start = performance.now()
-      const before = this.#default
-      this.#sets.hold(set)
-      let changed: boolean
-      try {
-        for (const [name, session] of this.#sessions) await this.#sets.variantOf(set, name, session)
-        changed = await this.#merged.bring(set)
-      } catch (error) {
-        this.#sets.release(set)
-        throw error
-      }
-      this.#default = set
-      this.#sets.release(before)
-      if (changed || set !== before) this.#switches++
-      const now = performance.now()
-      return { set: set.id, apply: now - start, total: now - called }
+      return { start, ...(await this.#makeDefault(set)) }
     })
+    await accepted
+    const now = performance.now()
+    return { set: set.id, apply: now - start, total: now - called }
+  }
+
+  /** Submits the switch to a set and makes it the default, which the set before is again if the device refuses it. */
+  async #makeDefault(set: ExpertSet): Promise<{ accepted: Promise<void> }> {
+    const before = this.#default
+    this.#sets.hold(set)
+    let merging: Merging
+    try {
+      for (const [name, session] of this.#sessions) await this.#sets.variantOf(set, name, session)
+      merging = await this.#merged.bring(set)
+    } catch (error) {
+      this.#sets.release(set)
+      throw error
+    }
+    this.#default = set
+    const accepted = merging.accepted.then(
+      () => {
+        this.#sets.release(before)
+        if (merging.changed || set !== before) this.#switches++
+      },
+      (error) => {
+        this.#default = before
+        // A pass may run with what the set has beside the weights.
+        void this.#queue.run(() => this.#sets.release(set))
+        throw error
+      },
+    )
+    this.#settled = accepted.catch(() => {})
+    return { accepted }
   }
 
   /** Runs a task while no forward pass and no switch runs. */
@@ -193,7 +237,7 @@ export class ExpertRuntime {
 
   /** Merges the default set now, so that the experts of a context that has ended need not wait in VRAM for the next pass. */
   settle(): Promise<unknown> {
-    return this.#queue.run(() => this.#merged.bring(this.#default))
+    return this.#queue.run(async () => (await this.#merged.bring(this.#default)).accepted)
   }
 
   /** Gives back the sessions that experts beside the weights run in. Nothing may run any more. */

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { isTritswapError, TritswapError } from '../errors.ts'
-import { DTYPE_SUFFIX, isModelDtype } from '../format/dtype.ts'
+import { isTritswapError } from '../errors.ts'
 import { type GraphFile, OnnxGraph } from '../onnx/index.ts'
 import { httpSource, type Meter } from '../source/http.ts'
 import { memorySource } from '../source/memory.ts'
@@ -12,21 +11,7 @@ import { shortOrMistaken, TELLING_BYTES } from '../source/mistaken_file.ts'
 import { fileWithCopy, type UseOfCopies } from '../source/offline_copy.ts'
 import { withRetry } from '../source/retry.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
-
-/** Where transformers.js looks for graphs. */
-export const GRAPH_FOLDER = 'onnx'
-/** Path of a graph in its folder, as transformers.js builds it. @throws {TritswapError} `input` for an unknown dtype */
-export function graphPath(module: string, dtype: string, subfolder = GRAPH_FOLDER): string {
-  if (!isModelDtype(dtype)) {
-    throw new TritswapError(
-      'input',
-      `Cannot find graphs of dtype ${dtype}: expected one of ${Object.keys(DTYPE_SUFFIX).join(', ')}`,
-      { fields: { dtype } },
-    )
-  }
-  const file = `${module}${DTYPE_SUFFIX[dtype]}.onnx`
-  return subfolder === '' ? file : `${subfolder}/${file}`
-}
+import { graphPath } from './graph_path.ts'
 
 /**
  * Where a graph of a prepared folder lies, and in which folder of it.

@@ -1,26 +1,66 @@
-import type { SetEntry, Switcher } from '../gpu/index.ts'
+import { isSameSet, type SetEntry, type Switcher } from '../gpu/index.ts'
 import { type ExpertSet, mergedPart } from './expert_set.ts'
+
+/** A change of the weights that is on the GPU's queue, or none. */
+export interface Merging {
+  /** Whether any weight had to change. */
+  changed: boolean
+  /**
+   * Resolves once the device has accepted all that is on its queue. What ran since then on the set was right if it does, and on
+   * the set before if it rejects.
+   */
+  accepted: Promise<void>
+}
 
 /** Keeps track of which experts are merged into the weights in VRAM. Callers take turns: see `ExpertRuntime`. */
 export class MergedWeights {
   readonly #switcher: Switcher
   #current: readonly SetEntry[] = []
+  /** Of the last switch. */
+  #accepted: Promise<void> = Promise.resolve()
 
   constructor(switcher: Switcher) {
     this.#switcher = switcher
   }
 
-  /** Merges what a set wants merged, and nothing else. @returns whether any weight had to change */
-  async bring(set: ExpertSet): Promise<boolean> {
+  /**
+   * Merges what a set wants merged, and nothing else. Resolves once that is on the GPU's queue: the queue keeps the order, so
+   * nothing waits for the GPU.
+   * @throws {TritswapError} as `Switcher.apply`, for what fails before
+   */
+  async bring(set: ExpertSet): Promise<Merging> {
     const wanted = mergedPart(set)
-    if (isSame(wanted, this.#current)) return false
-    await this.#switcher.apply(wanted)
+    if (!isSameSet(wanted, this.#current)) await this.settled()
+    if (isSameSet(wanted, this.#current)) return { changed: false, accepted: this.#accepted }
+    const before = this.#current
+    let submitted = () => {}
+    const onQueue = new Promise<void>((resolve) => {
+      submitted = resolve
+    })
+    const switched = this.#switcher.apply(wanted, { onSubmitted: submitted })
+    await Promise.race([onQueue, switched])
     this.#current = wanted
-    return true
+    this.#accepted = switched.then(
+      () => {},
+      (error) => {
+        // What is on the weights now was accepted before.
+        this.#current = before
+        this.#accepted = Promise.resolve()
+        throw error
+      },
+    )
+    this.#accepted.catch(() => {})
+    return { changed: true, accepted: this.#accepted }
+  }
+
+  /** Waits until the device has accepted or refused the last switch. */
+  async settled(): Promise<void> {
+    await this.#accepted.catch(() => {})
   }
 
   /** Runs a task on the weights of the base, then merges again what was merged before. */
   async withBase<T>(task: () => Promise<T>): Promise<T> {
+    await this.settled()
     const before = this.#current
     if (before.length === 0) return task()
     await this.#switcher.apply([])
@@ -32,18 +72,4 @@ export class MergedWeights {
       this.#current = before
     }
   }
-}
-
-function isSame(a: readonly SetEntry[], b: readonly SetEntry[]): boolean {
-  return (
-    a.length === b.length &&
-    a.every(
-      ({ expert, weight, only }, i) =>
-        expert === b[i].expert && weight === b[i].weight && isEqual(only, b[i].only),
-    )
-  )
-}
-
-function isEqual(a: ReadonlySet<number> | undefined, b: ReadonlySet<number> | undefined): boolean {
-  return a === b || (a !== undefined && b !== undefined && a.size === b.size && [...a].every((i) => b.has(i)))
 }

@@ -33,7 +33,7 @@ function trusted(url: string): string {
   return policy === undefined ? url : policy.createScriptURL(url)
 }
 
-/** Addresses of importers of the scripts that lie on other origins. */
+/** Addresses of the scripts made here, by the script that each imports. */
 const importers = new Map<string, string>()
 
 /**
@@ -43,16 +43,22 @@ const importers = new Map<string, string>()
  *
  * @param start - takes the constructor and makes the worker in the form that bundlers look for:
  * `(Worker) => new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' })`
+ * @param options - `script` is taken in place of the address there; `fromBlob` makes a script here for one of this origin,
+ * too
  */
-export function startWorker(start: (Constructor: typeof Worker) => Worker): Worker {
+export function startWorker(
+  start: (Constructor: typeof Worker) => Worker,
+  options: { script?: string; fromBlob?: boolean } = {},
+): Worker {
   return start(
     new Proxy(Worker, {
-      construct(Constructor, [script, options]: ConstructorParameters<typeof Worker>) {
+      construct(Constructor, [address, init]: ConstructorParameters<typeof Worker>) {
         // Bundlers turn the URL into a string.
-        const { origin, href } = new URL(script, globalThis.location.href)
+        const { origin, href } = new URL(options.script ?? address, globalThis.location.href)
         // In a sandboxed frame `location` has the origin of the address, but the frame's own is another: `null`.
         const own = globalThis.origin ?? globalThis.location.origin
-        return new Constructor(trusted(origin === own ? href : importerOf(href)), options)
+        const isDirect = origin === own && !options.fromBlob
+        return new Constructor(trusted(isDirect ? href : importerOf(href)), init)
       },
     }),
   )

@@ -2,8 +2,8 @@ import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { help } from '../../src/cli/check.ts'
 import { safetensors } from '../compress/checkpoints.ts'
+
 import { tritswap } from './in_process.ts'
 
 const ZOO = '../shared/onnx-zoo'
@@ -109,17 +109,6 @@ describe('an expert gives torch’s outputs', () => {
     expect(report.results.map(({ name }: { name: string }) => name)).toEqual(['base', 'lora'])
     expect(report.experts.map(({ weight }: { weight: number }) => weight)).toEqual([0.25, 0.75])
     expect(report.moved).toBeGreaterThan(0.1)
-  })
-
-  test('the example of the help', async () => {
-    const [, example] = /Example\n {2}tritswap (.+)/.exec(help)!
-    const files: Record<string, string> = {
-      'onnx-model': `${ZOO}/llama-tiny`,
-      'expected.safetensors': `${ZOO}/llama-tiny/expected.safetensors`,
-      'expert.trit': await expertOf('llama-tiny', 'lora'),
-    }
-    const argv = example.split(' ').map((word) => files[word] ?? word)
-    expect(await tritswap(...argv)).toMatchObject({ code: 0, out: expect.stringMatching(/^lora /m) })
   })
 })
 

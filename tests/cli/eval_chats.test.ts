@@ -2,9 +2,10 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { commonPrefix, parseChats } from '../../src/cli/chats.ts'
+import { parseChats } from '../../src/cli/chats.ts'
 import type { AnswersReport } from '../../src/cli/eval_chats.ts'
 import { exactDifference, exactMatch, ratio } from '../../src/cli/scores.ts'
+import { commonPrefix } from '../../src/engine/answered_example.ts'
 import { tritswap } from './in_process.ts'
 
 const PUBLIC = join(import.meta.dirname, '../../public')

@@ -116,10 +116,4 @@ describe('tritswap compare', () => {
     expect((await tritswap('compare', at('a.trit'), at('bad.txt'))).code).toBe(1)
     await rm(at('bad.txt'))
   })
-
-  test.each(['merge', 'compare'])('%s explains itself', async (command) => {
-    const { code, out } = await tritswap(command, '--help')
-    expect(code).toBe(0)
-    expect(out).toMatch(/^Examples$/m)
-  })
 })

@@ -1,18 +1,17 @@
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { buildRegistry, run } from '../../src/cli/registry.ts'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { buildRegistry } from '../../src/cli/registry.ts'
 import { parseRegistry } from '../../src/source/registry.ts'
 import { tritFile } from '../fetcher/trit_file.ts'
+import { tritswap } from './in_process.ts'
 
 let folder: string
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'tritswap-registry-'))
-  vi.spyOn(process.stdout, 'write').mockReturnValue(true)
 })
 afterEach(async () => {
-  vi.restoreAllMocks()
   await rm(folder, { recursive: true })
 })
 
@@ -27,7 +26,7 @@ describe('tritswap registry build', () => {
     await writeFile(join(folder, 'more/two.trit'), two.bytes)
     await writeFile(join(folder, 'base.trit'), (await tritFile({ kind: 'base' })).bytes)
     await writeFile(join(folder, 'notes.txt'), 'nothing')
-    expect(await run(['build', folder])).toBe(0)
+    expect(await tritswap('registry', 'build', folder)).toMatchObject({ code: 0, err: '' })
     const { base, experts } = parseRegistry(await out())
     expect(base).toBeUndefined()
     expect(
@@ -62,7 +61,7 @@ describe('tritswap registry build', () => {
   test('keeps what was written by hand, but no figures of another file', async () => {
     await writeFile(join(folder, 'a.trit'), (await tritFile()).bytes)
     await writeFile(join(folder, 'z.trit'), (await tritFile({ seed: 2 })).bytes)
-    await run(['build', folder])
+    await tritswap('registry', 'build', folder)
     const registry = parseRegistry(await out())
     registry.experts.reverse()
     const quality = { gainKept: 0.9, agreement: 0.9, kl: 0.1 }
@@ -74,7 +73,7 @@ describe('tritswap registry build', () => {
     await writeFile(join(folder, 'a.trit'), (await tritFile({ seed: 3 })).bytes)
     await writeFile(join(folder, 'new.trit'), (await tritFile({ seed: 4 })).bytes)
 
-    await run(['build', folder])
+    await tritswap('registry', 'build', folder)
     const { experts } = parseRegistry(await out())
     expect(experts.slice(0, 2).map((entry) => entry.samples)).toEqual([samples, samples])
     expect(
@@ -90,9 +89,9 @@ describe('tritswap registry build', () => {
 
   test('gives the same bytes each time', async () => {
     await writeFile(join(folder, 'a.trit'), (await tritFile()).bytes)
-    await run(['build', folder])
+    await tritswap('registry', 'build', folder)
     const first = await out()
-    await run(['build', folder])
+    await tritswap('registry', 'build', folder)
     expect(await out()).toBe(first)
   })
 
@@ -100,7 +99,10 @@ describe('tritswap registry build', () => {
     await expect(buildRegistry(folder)).rejects.toMatchObject({ tag: 'input' })
     await writeFile(join(folder, 'a.trit'), (await tritFile()).bytes.slice(0, -5))
     await expect(buildRegistry(folder)).rejects.toMatchObject({ tag: 'format' })
-    await expect(run(['bild', folder])).rejects.toMatchObject({ name: 'UsageError' })
-    await expect(run(['build'])).rejects.toMatchObject({ name: 'UsageError' })
+    expect(await tritswap('registry', 'bild', folder)).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('Did you mean build?'),
+    })
+    expect(await tritswap('registry', 'build')).toMatchObject({ code: 2 })
   })
 })

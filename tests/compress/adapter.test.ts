@@ -30,9 +30,6 @@ const Q = 'model.layers.0.q_proj.weight'
 
 describe('the zoo of what is refused', () => {
   test.each([
-    ['refuse_adalora', /AdaLoRA.*merge_and_unload/],
-    ['refuse_dora', /DoRA.*merge_and_unload/],
-    ['refuse_loha', /LoHa.*merge_and_unload/],
     ['refuse_pickle', /pickle.*executes.*safetensors/],
     ['refuse_prompt', /prompt tuning.*cannot be merged/],
   ])('%s', async (name, message) => {
@@ -43,18 +40,16 @@ describe('the zoo of what is refused', () => {
 
 describe('settings that change the meaning', () => {
   test.each([
-    [{ use_dora: true }, /DoRA/],
     [{ use_qalora: true }, /QA-LoRA/],
-    [{ lora_bias: true }, /bias in B/],
     [{ layer_replication: [[0, 4]] }, /layer replication/],
     [{ alora_invocation_tokens: [1, 2] }, /aLoRA.*cannot be merged/],
     [{ target_parameters: ['experts.gate'] }, /target_parameters/],
-    [{ trainable_token_indices: [5] }, /trainable tokens/],
-    [{ init_lora_weights: 'pissa_niter_4' }, /pissa_niter_4/],
-    [{ init_lora_weights: 'olora' }, /olora/],
+    [{ init_lora_weights: 'pissa_niter_4' }, /pissa_niter_4.*path_initial_model_for_weight_conversion/],
+    [{ init_lora_weights: 'corda' }, /corda.*path_initial_model_for_weight_conversion/],
     [{ a_field_of_the_future: { level: 1 } }, /a_field_of_the_future/],
-    [{ peft_type: 'VERA' }, /VeRA/],
-    [{ peft_type: 'LOKR' }, /LoKr/],
+    [{ peft_type: 'XLORA' }, /X-LoRA.*router/],
+    [{ peft_type: 'POLY' }, /Poly.*skills/],
+    [{ peft_type: undefined, config: { reduction_factor: 16 } }, /bottleneck adapters/],
     [{ peft_type: 'PREFIX_TUNING' }, /prefix tuning/],
     [{ peft_type: 'SOMETHING_NEW' }, /SOMETHING_NEW/],
   ])('%o is refused by name', async (config, message) => {
@@ -74,10 +69,10 @@ describe('settings that change the meaning', () => {
   })
 
   test('tensors of another method are refused though the configuration is silent', async () => {
-    const magnitude = { [`${PATH}.lora_magnitude_vector`]: { shape: [4], values: [1, 1, 1, 1] } }
-    await expect(adapterTaskVector(adapter({}, { ...FACTORS, ...magnitude }))).rejects.toMatchObject({
+    const other = { [`${PATH}.lokr_w1`]: { shape: [2, 2], values: [1, 1, 1, 1] } }
+    await expect(adapterTaskVector(adapter({}, { ...FACTORS, ...other }))).rejects.toMatchObject({
       tag: 'unsupported',
-      message: /DoRA/,
+      message: /LoKr/,
     })
   })
 })

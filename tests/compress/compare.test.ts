@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { compareExperts, type Similarity, similarityOf } from '../../src/compress/compare.ts'
 import type { OpenExpert } from '../../src/compress/open_expert.ts'
-import { masksOf, pairSums, popcount } from '../../src/compress/pair_sums.ts'
+import { masksOf, type Operand, pairSums, popcount, termsMasksOf } from '../../src/compress/pair_sums.ts'
+import { termsValues } from '../../src/format/codecs/terms_code.ts'
 import { decodeValues, readHead, readSection, weightsOf } from '../../src/format/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import {
@@ -113,11 +114,7 @@ describe('experts compared by counting bits', () => {
     expect(sums).toEqual({
       dot: 6,
       squares: [20, 36],
-      l1: 2 * 2 + 3 + 1 + 1 + 5,
-      signL1: 5,
-      shared: 3,
-      either: 6,
-      agreeing: 2,
+      byWeight: { l1: 2 * 2 + 3 + 1 + 1 + 5, signL1: 5, shared: 3, either: 6, agreeing: 2 },
     })
     expect(similarityOf(sums).cosine).toBeCloseTo(6 / Math.sqrt(20 * 36), 12)
   })
@@ -129,6 +126,40 @@ describe('experts compared by counting bits', () => {
       overlap: null,
       signAgreement: null,
     })
+  })
+
+  test('terms give what their matrices give, beside terms, ternary and dense tensors', () => {
+    const [rows, cols] = [37, 70]
+    const random = randomFrom(3)
+    const signs = (length: number) => Int8Array.from({ length }, () => Math.floor(3 * random()) - 1)
+    const termsOf = (count: number) => ({
+      scales: Float32Array.from({ length: count }, () => random() - 0.5),
+      x: signs(count * rows),
+      y: signs(count * cols),
+    })
+    const [a, b] = [termsOf(3), termsOf(1)]
+    const [valuesA, valuesB] = [a, b].map((terms) => termsValues(terms, [rows, cols], 0, rows * cols))
+    const [masksA, masksB] = [a, b].map((terms) => termsMasksOf(terms, [rows, cols]))
+    const entries = { ...randomEntries(rows * cols, 0.2, 8), scale: 0.3 }
+    const sparse = new Float32Array(rows * cols)
+    for (const [i, index] of entries.indices.entries()) sparse[index] = entries.negative[i] ? -0.3 : 0.3
+    const pairs: [Operand | undefined, Operand | undefined, Float32Array, Float32Array][] = [
+      [masksA, masksB, valuesA, valuesB],
+      [masksA, masksA, valuesA, valuesA],
+      [masksA, undefined, valuesA, new Float32Array(rows * cols)],
+      [undefined, masksA, new Float32Array(rows * cols), valuesA],
+      [masksA, valuesB, valuesA, valuesB],
+      [masksOf(entries), masksA, sparse, valuesA],
+    ]
+    for (const [left, right, own, other] of pairs) {
+      const sums = pairSums(left, right)
+      const wanted = pairSums(own, other)
+      expect(sums.dot).toBeCloseTo(wanted.dot, 4)
+      expect(sums.squares[0]).toBeCloseTo(wanted.squares[0], 3)
+      expect(sums.squares[1]).toBeCloseTo(wanted.squares[1], 3)
+      expect(similarityOf(sums)).toMatchObject({ l1: null, signL1: null, overlap: null, signAgreement: null })
+    }
+    expect(similarityOf(pairSums(masksA, masksA)).cosine).toBeCloseTo(1, 12)
   })
 
   test('tensors of one name that are not the same thing are refused', async () => {

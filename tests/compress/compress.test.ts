@@ -323,7 +323,7 @@ test.each([
   ['lora', 0.2],
   ['ia3', 0.5],
 ] as const)('the density of %s by default is %f', (method, density) => {
-  const [rule] = rulesFor([{ name: 'w', target: 'w', role: 'delta' }], {}, method)
+  const [rule] = rulesFor([{ name: 'w', target: 'w', role: 'delta', shape: [2, 2] }], {}, method)
   expect(rule).toMatchObject({ density })
   expect(DEFAULT_DENSITY[method]).toBe(density)
 })

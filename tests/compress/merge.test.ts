@@ -3,14 +3,24 @@ import { type MergeOptions, mergeExperts } from '../../src/compress/merge.ts'
 import type { OpenExpert } from '../../src/compress/open_expert.ts'
 import {
   decodeValues,
+  encodeTerms,
   memorySpool,
   readHead,
   readSection,
   sketchOf,
   type TritTable,
+  TritWriter,
 } from '../../src/format/index.ts'
+import type { ModuleLayout } from '../../src/format/table.ts'
 import { memorySource } from '../../src/source/memory.ts'
-import { buildFile, PLAIN_TABLE, randomEntries, type SampleTensor, tagThrownBy } from '../format/samples.ts'
+import {
+  buildFile,
+  PLAIN_TABLE,
+  randomEntries,
+  randomFrom,
+  type SampleTensor,
+  tagThrownBy,
+} from '../format/samples.ts'
 
 async function open(samples: SampleTensor[], table: Partial<TritTable> = {}): Promise<OpenExpert> {
   const source = memorySource(await buildFile(samples, { ...PLAIN_TABLE, ...table }))
@@ -204,5 +214,70 @@ describe('what is not merged', () => {
     expect(await refusal([written(A), written(A)], { method: 'task-arithmetic', weights: [1, -1] })).toBe(
       'input',
     )
+  })
+})
+
+describe('experts of terms', () => {
+  const [rows, cols] = [20, 30]
+
+  /** An expert of so many terms of `w`, and what it adds. */
+  async function expertOf(count: number, seed: number, layout?: ModuleLayout) {
+    const random = randomFrom(seed)
+    const signs = (length: number) => Int8Array.from({ length }, () => Math.floor(3 * random()) - 1)
+    const scales = Float32Array.from({ length: count }, () => 0.5 + random())
+    const terms = { scales, x: signs(count * rows), y: signs(count * cols) }
+    const spool = memorySpool()
+    const writer = new TritWriter(spool)
+    const shape = [rows, cols]
+    const common = { name: 'w', target: 'w', shape, role: 'delta', layout } as const
+    const tensor = { ...common, codec: 'terms', terms: count } as const
+    await writer.add(tensor, encodeTerms(shape, terms))
+    const source = memorySource(spool.join(await writer.finish({ ...PLAIN_TABLE, method: 'lora' })))
+    const expert = { source, head: await readHead(source) }
+    return { expert, values: await valuesOf(expert, 'w') }
+  }
+
+  // Of an adapter the module is known, of an author's own terms it is not.
+  const each = Promise.all([expertOf(2, 1, 'linear'), expertOf(1, 2)])
+
+  test.each<[string, MergeOptions, (a: number, b: number) => number]>([
+    ['task arithmetic', { method: 'task-arithmetic' }, (a, b) => a + b],
+    ['weighted', { method: 'task-arithmetic', weights: [0.5, -2] }, (a, b) => 0.5 * a - 2 * b],
+    ['average', { method: 'average' }, (a, b) => (a + b) / 2],
+  ])('%s are the terms of all, exactly', async (_, options, of) => {
+    const [a, b] = await each
+    const merged = await merge([a.expert, b.expert], options)
+    expect(merged.head.table.tensors).toMatchObject([{ codec: 'terms', terms: 3 }])
+    const values = await valuesOf(merged, 'w')
+    for (const [i, value] of values.entries()) expect(value).toBeCloseTo(of(a.values[i], b.values[i]), 5)
+  })
+
+  test.each<[string, MergeOptions, number]>([
+    ['a number', { method: 'task-arithmetic', terms: 2 }, 2],
+    ['ties', { method: 'ties' }, 3],
+    ['ties and a number', { method: 'ties', terms: 8 }, 8],
+  ])('%s finds terms anew, with the projection 1 on the sum', async (_, options, terms) => {
+    const [a, b] = await each
+    const merged = await merge([a.expert, b.expert], options)
+    expect(merged.head.table.tensors).toMatchObject([{ codec: 'terms', terms }])
+    const whole = await valuesOf(
+      await merge([a.expert, b.expert], { ...options, ...dense, terms: undefined }),
+      'w',
+    )
+    const found = await valuesOf(merged, 'w')
+    const dot = (x: Float32Array, y: Float32Array) => x.reduce((sum, value, i) => sum + value * y[i], 0)
+    expect(dot(found, whole) / dot(whole, whole)).toBeCloseTo(1, 3)
+    expect(dot(found, whole) / Math.sqrt(dot(found, found) * dot(whole, whole))).toBeGreaterThan(0.6)
+  })
+
+  test('fill a size, and more terms than a tensor may have are refused', async () => {
+    const [a, b] = await each
+    const spool = memorySpool()
+    const options: MergeOptions = { method: 'task-arithmetic', bytes: 360 }
+    const { head } = await mergeExperts([a.expert, b.expert], options, { spool })
+    expect(spool.join(head).length).toBeLessThanOrEqual(360)
+    const many = (await expertOf(200, 5)).expert
+    const sum = () => merge([many, many], { method: 'task-arithmetic' })
+    expect(await tagThrownBy(sum)).toBe('limit')
   })
 })

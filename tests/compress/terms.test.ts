@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { compressAdapter, type RuleOptions } from '../../src/compress/index.ts'
+import { compressAdapter, compressCheckpoint, type RuleOptions } from '../../src/compress/index.ts'
 import { peftFolder } from '../../src/compress/peft_folder.ts'
-import { decompose, transpose } from '../../src/compress/semidiscrete.ts'
+import { decompose, decomposeMatrix, transpose } from '../../src/compress/semidiscrete.ts'
 import { verifyFile } from '../../src/compress/verify.ts'
 import { contributionsOf } from '../../src/format/contributions.ts'
 import { readHead } from '../../src/format/index.ts'
@@ -176,6 +176,62 @@ describe('LoRA', () => {
     })
     const { parsed } = await made(linear.tensors, { dense: ['*'] })
     expect(parsed.table.tensors.map(({ codec }) => codec)).toEqual(['dense', 'dense'])
+  })
+})
+
+describe('a full fine-tuning', () => {
+  const [rows, cols] = [40, 30]
+  const base = { 'a.weight': { shape: [rows, cols], values: heavyTailed(rows * cols, 70, 1) } }
+  const change = heavyTailed(rows * cols, 71, 0.1)
+  const norm = { shape: [64], values: heavyTailed(64, 72, 1) }
+  const weights = base['a.weight'].values.map((value, i) => value + change[i])
+  const tuned = {
+    'a.weight': { shape: [rows, cols], values: weights },
+    norm: { ...norm, values: norm.values.map((value) => value + 1) },
+  }
+
+  async function madeOf(options: RuleOptions) {
+    const [from, to] = [{ ...base, norm }, tuned].map((tensors) =>
+      memorySource(safetensors(tensors), 'weights'),
+    )
+    const { file } = await compressCheckpoint({ base: from, finetuned: to, options })
+    return { file, ...(await opened(file)) }
+  }
+
+  test('has terms of its matrices where asked for, the more the closer, and its vectors as ever', async () => {
+    let closest = 0
+    for (const terms of [4, 16]) {
+      const { parsed, decoded, source } = await madeOf({ codec: 'terms', terms })
+      expect(parsed.table.tensors).toMatchObject([
+        { name: 'norm', codec: 'ternary' },
+        { name: 'a.weight', codec: 'terms', terms, role: 'delta' },
+      ])
+      const values = decoded.get('a.weight')!
+      expect(dot(values, change) / dot(change, change)).toBeCloseTo(1, 4)
+      expect(cosine(values, change)).toBeGreaterThan(closest + 0.1)
+      closest = cosine(values, change)
+      await verifyFile(source, parsed)
+    }
+  })
+
+  test('has 16 terms unless a number or a size is given', async () => {
+    expect((await madeOf({ codec: 'terms' })).parsed.table.tensors[1]).toMatchObject({ terms: 16 })
+    const { file, parsed } = await madeOf({ bytes: 700 })
+    expect(file.length).toBeLessThanOrEqual(700)
+    expect(parsed.table.tensors[1]).toMatchObject({ codec: 'terms' })
+    expect((await madeOf({})).parsed.table.tensors.map(({ codec }) => codec)).toEqual(['ternary', 'ternary'])
+  })
+
+  test('of a product has the terms that the product has', () => {
+    const [left, right] = [heavyTailed(rows * 2, 73, 1), heavyTailed(2 * cols, 74, 1)]
+    const product = { rows, cols, rank: 2, left: Float64Array.from(left), right: Float64Array.from(right) }
+    const values = Float32Array.from({ length: rows * cols }, (_, i) => {
+      const [row, col] = [Math.floor(i / cols), i % cols]
+      return left[2 * row] * right[col] + left[2 * row + 1] * right[cols + col]
+    })
+    const [own, other] = [decomposeMatrix({ rows, cols, values }, 3), decompose(product, 3)]
+    expect(own.squares).toBeCloseTo(other.squares, 2)
+    for (const [t, step] of own.steps.entries()) expect(step.energy).toBeCloseTo(other.steps[t].energy, 2)
   })
 })
 

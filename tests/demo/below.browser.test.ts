@@ -1,12 +1,15 @@
 import { afterEach, beforeAll, expect, test, vi } from 'vitest'
 import { showBelow } from '../../src/demo/below.ts'
-import { linkAddress } from '../../src/demo/link.ts'
+import { linkAddress, parseLink } from '../../src/demo/link.ts'
 import { defineElements } from '../../src/element/elements.ts'
 import { ExpertSwitcher } from '../../src/element/expert_switcher.ts'
 import { type FakeOptions, fakeLoader } from '../element/fake_loader.ts'
 
 const TEXT =
   'Emma Woodhouse, handsome, clever, and rich, with a comfortable home and happy disposition. '.repeat(8)
+
+/** What the page is told of pens that were left out. */
+const say = vi.fn()
 
 beforeAll(defineElements)
 
@@ -23,7 +26,7 @@ async function page(fake: FakeOptions = {}): Promise<{ switcher: ExpertSwitcher;
   switcher.prompt = 'Once'
   const below = document.createElement('div')
   document.body.append(switcher, below)
-  linkAddress(switcher)
+  linkAddress(switcher, say)
   showBelow(below, switcher)
   switcher.state.setRegistry(
     ['austen', 'bard'].map((id) => ({
@@ -51,7 +54,7 @@ const texts = (root: ShadowRoot, selector: string) =>
 
 test('all pens write on from the prompt, each with its own expert, and the pen in hand stays', async () => {
   const log: string[] = []
-  const { switcher, below } = await page({ log, text: ' a b' })
+  const { switcher, below } = await page({ log, text: ' a b', software: false })
   const columns = part(below, 'trit-side-by-side')
   await press(columns, 'Try all pens')
   await vi.waitFor(() => expect(texts(columns, '.written')).toHaveLength(3))
@@ -73,9 +76,35 @@ test('they can be stopped, and what one pen cannot do the next one can', async (
   await press(columns, 'Stop all')
 })
 
+test('on a software adapter every cell gets a coarse figure before any is measured whole', async () => {
+  vi.spyOn(globalThis, 'fetch').mockImplementation(async () => new Response(TEXT))
+  const lengths: number[] = []
+  const { switcher, below } = await page()
+  const { loader } = switcher.state
+  const score = loader!.score.bind(loader)
+  loader!.score = (tokens, experts) => {
+    lengths.push(tokens.length)
+    return score(tokens, experts)
+  }
+  const measure = part(below, 'trit-measure')
+  await press(measure, 'Measure')
+  await vi.waitFor(() => expect(texts(measure, '.controls .figure')[0]).toBe('12 of 12'))
+  expect(lengths.slice(0, 6).every((length) => length <= 32)).toBe(true)
+  expect(lengths.slice(6).every((length) => length > 32)).toBe(true)
+  expect(texts(measure, 'td.coarse')).toEqual([])
+})
+
+test('there, too, all pens write little, and what is left is told', async () => {
+  const { below } = await page({ text: ' a b', tokenMs: 700 })
+  const columns = part(below, 'trit-side-by-side')
+  await press(columns, 'Try all pens')
+  await vi.waitFor(() => expect(texts(columns, '.left')[0]).toMatch(/^up to \d+ s left$/), { timeout: 5000 })
+  await press(columns, 'Stop all')
+})
+
 test('bits per byte of every pen on every text fill the table', async () => {
   vi.spyOn(globalThis, 'fetch').mockImplementation(async () => new Response(TEXT))
-  const { below } = await page()
+  const { below } = await page({ software: false })
   const measure = part(below, 'trit-measure')
   await press(measure, 'Measure')
   await vi.waitFor(() => expect(texts(measure, '.controls .figure')).toEqual(['6 of 6']))
@@ -144,13 +173,33 @@ test('the address keeps prompt, experts and weights, and brings them back', asyn
   expect(switcher.prompt).toBe('Back')
 })
 
+test('pens that a link names and that are not here are left out and named; what is out of range is clamped', async () => {
+  history.replaceState(null, '', '#prompt=Hi&pens=dante:1,bard:99,nobody&seed=99999999999')
+  const { switcher } = await page()
+  await vi.waitFor(() => expect(switcher.state.held).toMatchObject([{ pen: { id: 'bard' }, weight: 2 }]))
+  expect(say).toHaveBeenLastCalledWith(
+    'This link names pens that are not here: dante, nobody. They were left out.',
+  )
+  expect(switcher.state.registryProblem).toBe('')
+  expect(parseLink('#seed=99999999999&pens=a:-3,b:1.5,c:1.5,d:x')).toEqual({
+    prompt: undefined,
+    seed: 999_999_999,
+    pens: [
+      { id: 'a', weight: 0 },
+      { id: 'b', weight: 1.5 },
+      { id: 'c', weight: 1.5 },
+      { id: 'd', weight: 1 },
+    ],
+  })
+})
+
 test('where chance chooses, the address keeps the seed of the text that is shown', async () => {
   history.replaceState(null, '', '#prompt=Once&seed=7')
   ExpertSwitcher.createLoader = fakeLoader()
   const switcher = document.createElement('expert-switcher')
   switcher.temperature = 0.8
   document.body.append(switcher)
-  linkAddress(switcher)
+  linkAddress(switcher, say)
   expect(switcher.seed).toBe(7)
   await switcher.load()
   await switcher.generate()
@@ -161,7 +210,7 @@ test('where chance chooses, the address keeps the seed of the text that is shown
 
 test('what was measured is saved as JSON', async () => {
   vi.spyOn(globalThis, 'fetch').mockImplementation(async () => new Response(TEXT))
-  const { below } = await page()
+  const { below } = await page({ software: false })
   const measure = part(below, 'trit-measure')
   await press(measure, 'Measure')
   await vi.waitFor(() => expect(texts(measure, '.controls .figure')).toEqual(['6 of 6']))

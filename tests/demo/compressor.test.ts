@@ -70,8 +70,8 @@ function finetuned(dtype: Values['dtype']): Record<string, Values> {
 
 async function make(files: File[]): Promise<{ notes: string[]; made: Made }> {
   const compressor = new Compressor()
-  const { notes } = await compressor.open('poet', files, BASE, never)
-  const [made] = await compressor.compress(0.1, [1], 'poet', never, () => {})
+  const { notes, keep } = await compressor.open('poet', files, BASE, never)
+  const [made] = await compressor.compress(keep, [1], 'poet', never, () => {})
   return { notes, made: made! }
 }
 
@@ -161,5 +161,8 @@ test('a base of 4 bits takes adapters; fine-tunings are refused, and what to loa
     file('adapter_config.json', { peft_type: 'LORA', r: 2, lora_alpha: 4, target_modules: ['up_proj'] }),
     file('adapter_model.safetensors', safetensors(factors)),
   ])
-  expect((await contentOf(made)).table.method).toBe('lora')
+  const { table } = await contentOf(made)
+  expect(table.method).toBe('lora')
+  // As the command line makes it.
+  expect(table.tensors.map(({ codec }) => codec)).toEqual(['terms'])
 })

@@ -6,47 +6,29 @@
  * @module
  */
 import { execFile } from 'node:child_process'
-import {
-  cpSync,
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import ts from 'typescript'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { type BroughtFiles, writeBrought } from '../../e2e/support/brought.ts'
 import { codeBlocks } from '../../e2e/support/markdown.ts'
-import { openPath } from '../../src/cli/file_source.ts'
-import { NodeSession } from '../../src/cli/node_session.ts'
-import { openPreparedModel } from '../../src/cli/prepared_base.ts'
-import { openCheckpoint } from '../../src/compress/checkpoint.ts'
 import * as compress from '../../src/compress/index.ts'
-import { readFloats } from '../../src/compress/safetensors.ts'
 import { readHead } from '../../src/format/index.ts'
-import type { TensorValues } from '../../src/reference/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
+import library from '../../vite.lib.config.ts'
 import { CLI } from '../cli/built_cli.ts'
-import { safetensors } from '../compress/checkpoints.ts'
+import { canRun, type Fixtures, makeWorkplace, ROOT, writeFixtures } from './workplace.ts'
 
-const ROOT = join(import.meta.dirname, '../..')
-const ONNX = join(ROOT, '../shared/demo-model/base')
-
-let fixtures: string
-let brought: BroughtFiles
+let folder: string
+let fixtures: Fixtures
 
 beforeAll(async () => {
-  fixtures = mkdtempSync(join(tmpdir(), 'tritswap-docs-'))
-  brought = await writeBrought(fixtures)
+  folder = mkdtempSync(join(tmpdir(), 'tritswap-docs-'))
+  fixtures = await writeFixtures(folder)
 }, 120_000)
 
-afterAll(() => rmSync(fixtures, { recursive: true, force: true }))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 afterEach(() => vi.restoreAllMocks())
 
@@ -58,53 +40,17 @@ function commandsOf(document: string): string[] {
     .filter((line) => line !== '' && !line.startsWith('npm '))
 }
 
-/** The inputs of one forward pass of the demo model, and the logits with and without a fine-tuning. */
-async function expectedOutputs(finetuned: string): Promise<Uint8Array> {
-  const base = await openPreparedModel(join(ROOT, 'public/models/demo'))
-  const [{ graph }] = base.graphs
-  const session = await NodeSession.create(graph.bytes)
-  const tuned = new Map<string, Float32Array<ArrayBuffer>>()
-  for (const [name, tensor] of (await openCheckpoint(await openPath(finetuned))).tensors)
-    if (base.weights.knows(name)) tuned.set(name, await readFloats(tensor))
-  const tokens = [5, 300, 41, 2000, 7]
-  const logits = async (changed?: TensorValues) => {
-    const weights = session.weights(base.weights.feeds(graph.file, changed))
-    const { data, vocabulary } = await session.logits(tokens, weights)
-    return { shape: [1, tokens.length, vocabulary], values: data.slice() }
-  }
-  const outputs = { base: await logits(), poet: await logits(tuned) }
-  await session.release()
-  return safetensors({ input_ids: { shape: [1, tokens.length], values: tokens, dtype: 'I64' }, ...outputs })
-}
-
-/** A folder with everything that the documents' commands name. */
-async function workplace(): Promise<string> {
-  const folder = mkdtempSync(join(fixtures, 'work-'))
-  cpSync(join(brought.base, '..'), join(folder, 'base'), { recursive: true })
-  for (const name of ['poet', 'finetuned']) {
-    cpSync(brought.finetuned, join(folder, name, 'model.safetensors'), { recursive: true })
-  }
-  writeFileSync(join(folder, 'expected.safetensors'), await expectedOutputs(join(folder, 'poet')))
-  cpSync(brought.lora, join(folder, 'my-lora'), { recursive: true })
-  cpSync(join(ROOT, 'public/texts/css.txt'), join(folder, 'text.txt'))
-  cpSync(join(ROOT, 'public/experts/css.trit'), join(folder, 'other.trit'))
-  cpSync(join(ROOT, 'public/models/demo'), join(folder, 'public/models/demo'), { recursive: true })
-  if (existsSync(ONNX)) cpSync(ONNX, join(folder, 'onnx-model'), { recursive: true })
-  return folder
-}
-
 describe.each(['README.md', 'docs/EXPERTS.md'])('%s', (document) => {
   test('its commands run', async () => {
-    const folder = await workplace()
+    const place = makeWorkplace(fixtures)
     const commands = commandsOf(document)
     expect(commands.length).toBeGreaterThan(3)
     for (const command of commands) {
-      // Only the exported graphs of the demo model are no part of the repository.
-      if (command.includes('onnx-model') && !existsSync(ONNX)) continue
+      if (!canRun(command)) continue
       const line = command.replaceAll('node dist/cli.js', `"${process.execPath}" "${CLI}"`)
-      const { stdout } = await promisify(execFile)('sh', ['-c', line], { cwd: folder, maxBuffer: 1 << 24 })
+      const { stdout } = await promisify(execFile)('sh', ['-c', line], { cwd: place, maxBuffer: 1 << 24 })
       const [, out] = /--(?:out|peft) (\S+)/.exec(command) ?? []
-      if (out !== undefined) expect(statSync(join(folder, out)).size, command).toBeGreaterThan(0)
+      if (out !== undefined) expect(statSync(join(place, out)).size, command).toBeGreaterThan(0)
       else if (command.startsWith('node ')) expect(stdout, command).not.toBe('')
     }
   }, 300_000)
@@ -135,9 +81,17 @@ test('every block of code is in a language that a test runs', () => {
   )
   expect(found.filter((is) => !RUN.includes(is) && !SHOWN.includes(is))).toEqual([])
   const elsewhere = DOCUMENTS.filter((document) => /^```(html|css|jsx?|vue)$/m.test(textOf(document)))
-  expect(elsewhere).toEqual(['README.md', 'docs/EMBED.md'])
+  expect(elsewhere).toEqual(['README.md', 'docs/EMBED.md', 'docs/FRAMEWORKS.md'])
   const [twoLines] = codeBlocks(textOf('README.md'), 'html')
   expect(codeBlocks(textOf('docs/EMBED.md'), 'html')[0]).toBe(twoLines)
+})
+
+test('the hook and the store of the guide are those of the recipes', () => {
+  const read = (path: string) => readFileSync(join(ROOT, 'e2e/recipes', path), 'utf8').trim()
+  const [hook, store] = codeBlocks(textOf('docs/FRAMEWORKS.md'), 'js').map((code) => code.trim())
+  expect(read('vite-react/src/use_expert.js')).toBe(hook)
+  expect(read('next/app/use_expert.js')).toBe(hook)
+  expect(read('sveltekit/src/lib/expert.js')).toBe(store)
 })
 
 test('TypeScript compiles against what the package exports', () => {
@@ -152,16 +106,9 @@ test('TypeScript compiles against what the package exports', () => {
     ),
   )
   expect(blocks.size).toBeGreaterThanOrEqual(5)
-  const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
-    exports: Record<string, { types: string }>
-  }
+  const { entry } = library.build!.lib as { entry: Record<string, string> }
   const paths = Object.fromEntries(
-    Object.entries(exports)
-      .filter(([, { types }]) => types !== undefined)
-      .map(([name, { types }]) => [
-        name.replace('.', 'tritswap'),
-        [join(ROOT, types.replace('lib/types', 'src').replace('.d.ts', '.ts'))],
-      ]),
+    Object.entries(entry).map(([name, file]) => [name === 'tritswap' ? name : `tritswap/${name}`, [file]]),
   )
   const host = ts.createCompilerHost(options)
   const { fileExists, readFile, getSourceFile } = host
@@ -197,6 +144,6 @@ test('the example of tritswap/compress makes an expert', async () => {
   )
   const blobOf = (path: string) => new Blob([readFileSync(path)])
   vi.spyOn(console, 'log').mockImplementation(() => {})
-  const file = await run(compress, blobOf(brought.base), blobOf(brought.finetuned))
+  const file = await run(compress, blobOf(fixtures.base), blobOf(fixtures.finetuned))
   expect(compress.inspectHead(await readHead(memorySource(file, 'made')), 'made').kind).toBe('expert')
 })

@@ -172,8 +172,8 @@ describe('a chat', () => {
     switcher.removeAttribute('seed')
     expect(switcher.seed).toBeUndefined()
     expect(turns.map(({ signal: _, experts: __, ...options }) => options)).toEqual([
-      { maxNewTokens: 120 },
-      { maxNewTokens: 120, temperature: 0.7, topP: 0.9, minP: 0.05, seed: 7, stop: ['\n', 'END'] },
+      { maxNewTokens: 32 },
+      { maxNewTokens: 32, temperature: 0.7, topP: 0.9, minP: 0.05, seed: 7, stop: ['\n', 'END'] },
     ])
     // Another system message begins a new chat.
     await switcher.updateComplete
@@ -217,7 +217,7 @@ describe('on a software adapter', () => {
     await vi.waitFor(() => expect(detail()).toMatch(/^Reading what you wrote/))
     await vi.waitFor(() =>
       expect(detail()).toBe(
-        'The first token took 0.5 s, the reading of your text included, on a software adapter. Up to 119 more: 1 min at most.',
+        'The first token took 0.5 s, the reading of your text included, on a software adapter. Up to 31 more: 16 s at most.',
       ),
     )
     switcher.stop()

@@ -21,7 +21,7 @@ describe('writing', () => {
   test('a switch in mid-sentence changes the ink from the token that the engine says', async () => {
     const switcher = await place({ tokenMs: 5 })
     const sets: number[] = []
-    switcher.addEventListener('token', (event) => sets.push((event as CustomEvent).detail.set))
+    switcher.addEventListener('token', ({ detail }) => sets.push(detail.set))
     switcher.maxNewTokens = 40
     const written = switcher.generate()
     await vi.waitFor(() => expect(sets.length).toBeGreaterThan(3))
@@ -57,6 +57,71 @@ describe('writing', () => {
     find(switcher, '.sheet')!.focus()
     await userEvent.keyboard('{ArrowRight}{ArrowRight}')
     await vi.waitFor(() => expect(find(switcher, '.detail')!.textContent).toMatch(/“was”\s+Base,/))
+  })
+
+  test('Write lets the prompt go: digits are for the pens while it writes', async () => {
+    const log: string[] = []
+    const switcher = await place({ tokenMs: 5, log })
+    switcher.maxNewTokens = 1000
+    find<HTMLTextAreaElement>(switcher, 'textarea')!.focus()
+    await userEvent.keyboard('{Enter}')
+    await vi.waitFor(() => expect(switcher.state.tokens.length).toBeGreaterThan(1))
+    await userEvent.keyboard('3')
+    await vi.waitFor(() => expect(log).toContain('activate bard'))
+    expect(switcher.prompt).toBe('Once')
+    switcher.stop()
+  })
+
+  test('Continue goes on from the end, Undo brings back what was there, Copy copies all of it', async () => {
+    const switcher = await place({ text: ' a b c' })
+    switcher.maxNewTokens = 2
+    expect(button(switcher, 'Undo')).toBeUndefined()
+    await switcher.generate()
+    await switcher.activate('bard')
+    button(switcher, 'Continue')!.click()
+    await vi.waitFor(() => expect(switcher.state.tokens).toHaveLength(4))
+    expect(runs(switcher).map(({ name }) => name)).toEqual(['Base', 'BARD'])
+    const written = vi.spyOn(navigator.clipboard, 'writeText').mockResolvedValue()
+    await vi.waitFor(() => button(switcher, 'Copy')!.click())
+    expect(written).toHaveBeenCalledWith('Once a b a b')
+    // Another text does not throw this one away.
+    switcher.prompt = 'Twice'
+    await switcher.generate()
+    expect(switcher.state.prompt).toBe('Twice')
+    const undo = async () => {
+      await vi.waitFor(() => expect(button(switcher, 'Undo')).toBeDefined())
+      button(switcher, 'Undo')!.click()
+      await switcher.updateComplete
+    }
+    await undo()
+    expect([switcher.state.prompt, switcher.state.tokens.length]).toEqual(['Once', 4])
+    await undo()
+    expect([switcher.state.prompt, switcher.state.tokens.length]).toEqual(['Once', 2])
+    vi.restoreAllMocks()
+  })
+
+  test('a sample in the ink of a pen takes that pen and writes, also when nothing is loaded yet', async () => {
+    const switcher = await place({ baseMs: 20 }, { ready: false })
+    const sample = all<HTMLButtonElement>(switcher, '.samples button')[1]!
+    expect(sample.textContent).toBe('BARD bard begins')
+    sample.click()
+    await vi.waitFor(() => expect(switcher.state.tokens.length).toBeGreaterThan(0))
+    expect(switcher.state.prompt).toBe('bard begins')
+    expect(switcher.state.tokens[0]!.pens[0]!.pen.id).toBe('bard')
+  })
+
+  test('one token is told as one, and software writes few at once unless told otherwise', async () => {
+    const switcher = await place({ tokenMs: 3, software: false })
+    switcher.maxNewTokens = 1
+    await switcher.generate()
+    await vi.waitFor(() => expect(find(switcher, '.detail')!.textContent).toMatch(/^1 token, 3\.0 ms/))
+    switcher.maxNewTokens = undefined
+    await switcher.generate()
+    expect(switcher.state.tokens).toHaveLength(120)
+    removeAll()
+    const slow = await place()
+    await slow.generate()
+    expect(slow.state.tokens).toHaveLength(32)
   })
 
   test('a screen reader hears whole sentences', async () => {
@@ -159,9 +224,9 @@ describe('pens', () => {
   test('the last switch shows its phases and, with the next token, the first one', async () => {
     const switcher = await place({ expertMs: 20, tokenMs: 1 })
     await switcher.state.choose(switcher.state.pens[1]!)
-    await vi.waitFor(() => expect(find(switcher, 'h2')!.textContent).toBe('Base → AUSTEN: 25 ms'))
+    await vi.waitFor(() => expect(find(switcher, 'h2')!.textContent).toBe('AUSTEN put on in 2.4 ms'))
     const figures = () => all(switcher, 'dd').map((element) => element.textContent)
-    expect(figures()).toEqual(['20 ms', '1.0 ms', '1.7 ms', '0 ms', '2.4 ms', 'with the next word'])
+    expect(figures()).toEqual(['2.4 ms', '20 ms', '1.0 ms', '1.7 ms', '0 ms', 'not written yet'])
     switcher.maxNewTokens = 1
     await switcher.generate()
     await vi.waitFor(() => expect(figures().at(-1)).toBe('1.0 ms'))
@@ -180,7 +245,7 @@ describe('pens', () => {
     await switcher.state.choose(switcher.state.pens[1]!)
     await vi.waitFor(() => expect(find(switcher, '.variants')).toBeDefined())
     const sizes = find<HTMLSelectElement>(switcher, '.variants')!
-    expect([...sizes.options].map(({ text }) => text)).toEqual(['190 kB', '99 kB · 2 %'])
+    expect([...sizes.options].map(({ text }) => text)).toEqual(['190 kB', '99 kB'])
     sizes.selectedIndex = 1
     sizes.dispatchEvent(new Event('change'))
     await vi.waitFor(() => expect(log.at(-1)).toBe('activate austen-2'))
@@ -236,6 +301,17 @@ describe('mix', () => {
     slide(switcher, 'strength', 0)
     await vi.waitFor(() => expect(log.at(-1)).toBe('deactivate'))
     expect(switcher.active).toEqual(['austen', 'css'])
+  })
+
+  test('the margin names both pens of a blend, each with its part', async () => {
+    const switcher = await place()
+    await switcher.activate([
+      { id: 'css', weight: 0.75 },
+      { id: 'bard', weight: 0.25 },
+    ])
+    switcher.maxNewTokens = 1
+    await switcher.generate()
+    await vi.waitFor(() => expect(find(switcher, '.mark')!.textContent).toBe('CSS 75 % + BARD 25 %'))
   })
 
   test('by keyboard: a second pen, then its share', async () => {
@@ -378,9 +454,7 @@ describe('the base', () => {
     const log: string[] = []
     const errors: Error[] = []
     const switcher = await place({ lose: 2, log })
-    switcher.addEventListener('error', (event) =>
-      errors.push((event as unknown as CustomEvent<Error>).detail),
-    )
+    switcher.addEventListener('error', ({ detail }) => errors.push(detail))
     await switcher.activate('bard')
     switcher.maxNewTokens = 9
     await switcher.generate()
@@ -442,6 +516,21 @@ describe('in the life of a page', () => {
     const early = await place({ baseMs: 20 }, { ready: false })
     await early.generate()
     expect(early.state.tokens.length).toBeGreaterThan(0)
+  })
+
+  test('another model is loaded in place of the one before, with the pens in hand', async () => {
+    const models: string[] = []
+    const switcher = await place()
+    await switcher.activate('bard')
+    const create = fakeLoader()
+    ExpertSwitcher.createLoader = (options) => {
+      models.push(String(options.model))
+      return create(options)
+    }
+    switcher.model = 'https://models.example/other/'
+    await vi.waitFor(() => expect(models).toEqual(['https://models.example/other/']))
+    await vi.waitFor(() => expect(switcher.state.held).toMatchObject([{ pen: { id: 'bard' } }]))
+    expect(switcher.state.status).toBe('ready')
   })
 
   test('an element that is removed before its first update never loads', async () => {

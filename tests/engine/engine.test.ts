@@ -198,7 +198,8 @@ test('logits, score and compare run with the sets that they are given', async ()
   expect(await engine.logits('xy', set('a'))).toEqual(Float32Array.of(3, 4))
   expect(await engine.score([0, 1], undefined)).toMatchObject({ tokens: 1, bytes: 1 })
   const [same] = await engine.compare([0, 1], set('a'), [set('b')])
-  expect(same).toEqual({ positions: 1, agreeing: 1, klBits: 0 })
+  // KL of the two softmaxes of the fake model: (1, 4) and (1, 2).
+  expect(same).toEqual({ positions: 1, agreeing: 1, klBits: expect.closeTo(0.245) })
   expect(model.passes).toEqual(['a', 'base', 'a', 'b'])
 })
 

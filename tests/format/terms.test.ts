@@ -15,6 +15,12 @@ function tensorOf(shape: readonly number[], terms: number, bytes: number, name =
   return { name, target: name, shape, role: 'delta', codec: 'terms', terms, bytes, offset: 0 }
 }
 
+/** Where `found` is not what `wanted` begins with. */
+function firstDifference(found: ArrayLike<number>, wanted: ArrayLike<number>): number | undefined {
+  for (let i = 0; i < found.length; i++) if (found[i] !== wanted[i]) return i
+  return undefined
+}
+
 const hex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ')
 
 describe('sections', () => {
@@ -40,7 +46,10 @@ describe('sections', () => {
     const scales = Float32Array.from({ length: count }, () => random() - 0.5)
     const terms = { scales, x: entries(count * rows), y: entries(count * cols) }
     const section = encodeTerms(shape, terms)
-    expect(decodeTerms(section, shape, count)).toEqual(terms)
+    const back = decodeTerms(section, shape, count)
+    // Positions, not values: a million wrong ones would be printed for minutes.
+    for (const part of ['scales', 'x', 'y'] as const)
+      expect([part, firstDifference(back[part], terms[part])]).toEqual([part, undefined])
     const tensor = tensorOf(shape, count, section.length)
     const values = decodeValues(tensor, section)
     const wanted = (row: number, col: number) => {
@@ -51,12 +60,16 @@ describe('sections', () => {
     }
     const step = Math.max(1, Math.floor(cols / 100))
     for (let row = 0; row < rows; row++)
-      for (let col = 0; col < cols; col += step) expect(values[row * cols + col]).toBe(wanted(row, col))
+      for (let col = 0; col < cols; col += step) {
+        const value = values[row * cols + col]
+        if (value !== wanted(row, col))
+          expect({ row, col, value }).toEqual({ row, col, value: wanted(row, col) })
+      }
     const pieces = [...decodeInPieces(tensor, section)!]
     expect(pieces.every((piece) => piece.length <= 2 ** 20)).toBe(true)
     expect(pieces.flatMap((piece) => [...piece.subarray(0, 50)]).length).toBeGreaterThan(0)
     expect(pieces.reduce((sum, { length }) => sum + length, 0)).toBe(values.length)
-    expect(pieces[0]).toEqual(values.subarray(0, pieces[0].length))
+    expect(firstDifference(pieces[0], values)).toBeUndefined()
   })
 
   test('entries take 1.6 bits, within 5 % of their entropy where 58 % of them are not 0', () => {

@@ -6,7 +6,16 @@ import { readBuffer } from '../../src/gpu/batch.ts'
 import { type ResidentExpert, requestGpu, type SetEntry, Unpacker } from '../../src/gpu/index.ts'
 import { LONG } from '../tier.ts'
 import { type Fault, type FaultyGpu, faultsOf, faultyGpu } from './faulty_device.ts'
-import { container, denseOf, type Engine, engineFor, placementOf, ternaryOf } from './fixtures.ts'
+import {
+  type CLASSES,
+  container,
+  denseOf,
+  type Engine,
+  engineFor,
+  gpuOf,
+  placementOf,
+  ternaryOf,
+} from './fixtures.ts'
 import { Random, randomEntries } from './random.ts'
 
 /** The faults that are tried, of each kind of work. */
@@ -84,8 +93,8 @@ let engine: Engine
 let residents: Record<Name, ResidentExpert>
 let before: string
 
-async function start() {
-  faulty = faultyGpu(await requestGpu())
+async function start(name: keyof typeof CLASSES = 'a CPU that plays GPU') {
+  faulty = faultyGpu(gpuOf(await requestGpu(), name))
   engine = await engineFor(base, inputs, undefined, faulty.gpu)
   before = await engine.weights.checksum()
   const loaded = Object.entries(FILES).map(async ([name, file]) => [name, await engine.load(file)] as const)
@@ -102,45 +111,50 @@ function some(faults: readonly Fault[]): Fault[] {
   return Array.from({ length: FAULTS_TRIED }, () => picked.pick(faults))
 }
 
-beforeAll(start)
+beforeAll(() => start())
 afterAll(() => {
   engine.destroy()
   faulty.gpu.device.destroy()
 })
 
+/** Makes a switch fail at some of its calls, one after the other. */
+async function failSwitch(from: readonly Name[], to: readonly Name[]) {
+  const { switcher, weights } = engine
+  await switcher.apply(setOf(from))
+  const old = await weights.checksum()
+  // What was kept for the next switch would spare it the calls that are to fail.
+  switcher.trim()
+  faulty.arm()
+  await switcher.apply(setOf(to))
+  const faults = faultsOf(faulty.calls)
+  const wanted = await weights.checksum()
+  expect(wanted).not.toBe(old)
+  let failures = 0
+  for (const fault of some(faults)) {
+    await switcher.apply(setOf(from))
+    switcher.trim()
+    faulty.arm(fault)
+    const error = await switcher.apply(setOf(to)).catch((error: unknown) => error)
+    faulty.arm()
+    const failed = error instanceof Error
+    if (failed) failures++
+    if (failed) expect(error, JSON.stringify(fault)).toSatisfy(isTritswapError)
+    if (failed && fault.kind === 'memory') expect(error).toMatchObject({ tag: 'memory' })
+    expect({ fault, set: switcher.current }).toEqual({ fault, set: setOf(failed ? from : to) })
+    expect({ fault, sum: await weights.checksum() }).toEqual({ fault, sum: failed ? old : wanted })
+    await switcher.apply(setOf(to))
+    expect({ fault, sum: await weights.checksum() }).toEqual({ fault, sum: wanted })
+    await switcher.revert()
+    expect({ fault, sum: await weights.checksum() }).toEqual({ fault, sum: before })
+    expect(switcher.journalBytes).toBe(0)
+    expect(Object.values(residents).map(({ references }) => references)).toEqual([1, 1, 1, 1, 1])
+  }
+  expect(failures).toBeGreaterThan(5)
+}
+
 describe('a device that refuses a call', () => {
-  test.each(Object.entries(SWITCHES))(
-    'leaves the old set or the new one, whole: %s',
-    async (_, [from, to]) => {
-      const { switcher, weights } = engine
-      await switcher.apply(setOf(from))
-      const old = await weights.checksum()
-      faulty.arm()
-      await switcher.apply(setOf(to))
-      const faults = faultsOf(faulty.calls)
-      const wanted = await weights.checksum()
-      expect(wanted).not.toBe(old)
-      let failures = 0
-      for (const fault of some(faults)) {
-        await switcher.apply(setOf(from))
-        faulty.arm(fault)
-        const error = await switcher.apply(setOf(to)).catch((error: unknown) => error)
-        faulty.arm()
-        const failed = error instanceof Error
-        if (failed) failures++
-        if (failed) expect(error, JSON.stringify(fault)).toSatisfy(isTritswapError)
-        if (failed && fault.kind === 'memory') expect(error).toMatchObject({ tag: 'memory' })
-        expect({ fault, set: switcher.current }).toEqual({ fault, set: setOf(failed ? from : to) })
-        expect({ fault, sum: await weights.checksum() }).toEqual({ fault, sum: failed ? old : wanted })
-        await switcher.apply(setOf(to))
-        expect({ fault, sum: await weights.checksum() }).toEqual({ fault, sum: wanted })
-        await switcher.revert()
-        expect({ fault, sum: await weights.checksum() }).toEqual({ fault, sum: before })
-        expect(switcher.journalBytes).toBe(0)
-        expect(Object.values(residents).map(({ references }) => references)).toEqual([1, 1, 1, 1, 1])
-      }
-      expect(failures).toBeGreaterThan(5)
-    },
+  test.each(Object.entries(SWITCHES))('leaves the old set or the new one, whole: %s', (_, [from, to]) =>
+    failSwitch(from, to),
   )
 
   test('leaves no part of an expert', async () => {
@@ -243,5 +257,17 @@ test('a device that is lost ends every call with an error that says so', async (
     'load',
     async () => {},
     () => engine.load(FILES.b),
+  )
+})
+
+describe('a device that refuses a call of a dispatch with many tensors', () => {
+  beforeAll(async () => {
+    engine.destroy()
+    await start('a GPU')
+  })
+
+  test.each(LONG ? Object.keys(SWITCHES) : ['apply', 'fused', 'mixed'])(
+    'leaves the old set or the new one, whole: %s',
+    (name) => failSwitch(...SWITCHES[name]),
   )
 })

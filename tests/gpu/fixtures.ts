@@ -138,6 +138,14 @@ export function testGpu(): Promise<Gpu> {
   return shared
 }
 
+/** The classes of adapters that kernels are made for: tests run both on whatever there is. */
+export const CLASSES = { 'a CPU that plays GPU': true, 'a GPU': false } as const
+
+/** A GPU that is taken for one of a class. */
+export function gpuOf(gpu: Gpu, name: keyof typeof CLASSES): Gpu {
+  return { ...gpu, adapter: { ...gpu.adapter, software: CLASSES[name] } }
+}
+
 /** How a tensor lies in its input of the graph. */
 export type Layout = 'rows' | 'transposed'
 

@@ -2,16 +2,16 @@ import { expect, test } from 'vitest'
 import type { HoistedInput } from '../../src/format/bindings.ts'
 import type { ResidentExpert } from '../../src/gpu/index.ts'
 import { LONG } from '../tier.ts'
-import { container, denseOf, engineFor, placementOf, ternaryOf } from './fixtures.ts'
+import { CLASSES, container, denseOf, engineFor, gpuOf, placementOf, ternaryOf, testGpu } from './fixtures.ts'
 import { Random, randomEntries } from './random.ts'
 
 const SWITCHES = LONG > 1 ? 1000 : 100
 const ROWS = 2048
 
 /** The test of the switcher does the same on a small scale. */
-test.runIf(LONG > 0)(
-  `${SWITCHES} random switches and blends over ${(ROWS * 8192) / 2 ** 20} M weights end where they began`,
-  async () => {
+test.runIf(LONG > 0).each(Object.keys(CLASSES) as (keyof typeof CLASSES)[])(
+  `${SWITCHES} random switches and blends over ${(ROWS * 8192) / 2 ** 20} M weights end where they began, as on %s`,
+  async (name) => {
     const random = new Random(9)
     const tensors: [string, number[], 'float32' | 'float16', 'rows' | 'transposed'][] = [
       ['wide', [ROWS, 4096], 'float32', 'transposed'],
@@ -24,7 +24,7 @@ test.runIf(LONG > 0)(
     const inputs = tensors.map(([name, shape, dtype, layout]): HoistedInput => {
       return { name, dtype, dims: shape, parts: [placementOf(name, shape, layout)] }
     })
-    const engine = await engineFor(base, inputs)
+    const engine = await engineFor(base, inputs, undefined, gpuOf(await testGpu(), name))
     const residents: ResidentExpert[] = []
     for (let i = 0; i < 5; i++) {
       const density = random.pick([0.01, 0.05, 0.05, 0.2])

@@ -2,8 +2,19 @@ import { expect, test } from 'vitest'
 import type { HoistedInput } from '../../src/format/bindings.ts'
 import { fromHalf, halfFromBits } from '../../src/format/float16.ts'
 import { tilingOf, weightsOf } from '../../src/format/index.ts'
-import type { ResidentExpert } from '../../src/gpu/index.ts'
-import { container, deltaOf, denseOf, engineFor, type Layout, placementOf, ternaryOf } from './fixtures.ts'
+import type { Gpu, ResidentExpert } from '../../src/gpu/index.ts'
+import {
+  CLASSES,
+  container,
+  deltaOf,
+  denseOf,
+  engineFor,
+  gpuOf,
+  type Layout,
+  placementOf,
+  ternaryOf,
+  testGpu,
+} from './fixtures.ts'
 import { Random, randomEntries } from './random.ts'
 
 const SHAPES: [string, number[], Layout][] = [
@@ -18,7 +29,7 @@ const SHAPES: [string, number[], Layout][] = [
   ['wide', [72, 4096], 'transposed'],
 ]
 
-async function world(dtype: 'float32' | 'float16', seed: number) {
+async function world(dtype: 'float32' | 'float16', seed: number, gpu: Gpu) {
   const random = new Random(seed)
   const base = await container(
     'base',
@@ -51,7 +62,7 @@ async function world(dtype: 'float32' | 'float16', seed: number) {
     await expert(0),
     await expert(0.5, true),
   ]
-  return { random, base, inputs, experts, engine: await engineFor(base, inputs) }
+  return { random, base, inputs, experts, engine: await engineFor(base, inputs, undefined, gpu) }
 }
 
 /** The weights of one tensor, in its layout, with a set of deltas on top, each kind an f32 sum that is rounded once. */
@@ -80,8 +91,12 @@ function expected(
   return words
 }
 
-test.each(['float32', 'float16'] as const)('sets of experts on %s weights, and back', async (dtype) => {
-  const { random, base, experts, engine, inputs } = await world(dtype, 1)
+const CASES = (['float32', 'float16'] as const).flatMap((dtype) =>
+  (Object.keys(CLASSES) as (keyof typeof CLASSES)[]).map((name) => [dtype, name] as const),
+)
+
+test.each(CASES)('sets of experts on %s weights, and back, as on %s', async (dtype, name) => {
+  const { random, base, experts, engine, inputs } = await world(dtype, 1, gpuOf(await testGpu(), name))
   const { weights, switcher } = engine
   const residents: ResidentExpert[] = []
   for (const expert of experts) residents.push(await engine.load(expert))

@@ -29,6 +29,8 @@ export interface FakePage {
   beforeOpen: Promise<unknown>
   /** Waited for by each switch of engines that start from now on. */
   beforeSwitch: Promise<unknown>
+  /** What a server answers that is asked for the head of a file alone. */
+  heads: (url: string) => Response
 }
 
 /** Puts workers, a document and a prepared model folder in place of those that Node lacks. */
@@ -39,6 +41,7 @@ export function fakePage(): FakePage {
     budget: Number.POSITIVE_INFINITY,
     beforeOpen: Promise.resolve(),
     beforeSwitch: Promise.resolve(),
+    heads: () => new Response(null, { headers: { 'Content-Length': '10' } }),
   }
   class FakeWorker extends EventTarget {
     readonly #port: MessagePort
@@ -98,8 +101,10 @@ export function fakePage(): FakePage {
   vi.stubGlobal('Worker', FakeWorker)
   vi.stubGlobal('document', { baseURI: 'https://page.example/' })
   vi.stubGlobal('location', { href: 'file:///', origin: 'null' })
-  vi.stubGlobal('__TRITSWAP_ORT__', '/ort/')
-  vi.stubGlobal('fetch', async (url: string) => {
+  vi.stubGlobal('__TRITSWAP_ORT_GLUE__', '/ort/glue.mjs')
+  vi.stubGlobal('__TRITSWAP_ORT_WASM__', '/ort/ort.wasm')
+  vi.stubGlobal('fetch', async (url: string, { method }: RequestInit = {}) => {
+    if (method === 'HEAD') return page.heads(url)
     const manifest = {
       version: 1,
       weights: { file: 'base.trit', bytes: 1, rootHash: '0'.repeat(64) },

@@ -284,3 +284,21 @@ test('a GPU without f16 refuses a base of that dtype before any of it is fetched
   expect(fetched).toEqual(['https://page.example/m/tritswap.json'])
   expect(page.files.fetched).toEqual([])
 })
+
+test('compose finds the expert that knows the examples, and leaves the chosen set alone', async () => {
+  await open()
+  const [a, b] = [await load('a'), await load('b')]
+  await loader.activate(b)
+  const found = await loader.compose([b, a], ['x y', 'y z'], { evaluations: 8 })
+  expect(found).toMatchObject({ name: 'alone', choice: [{ expert: a, weight: 1 }] })
+  expect(found.candidates.map(({ name }) => name)).toEqual([
+    'nothing',
+    'alone',
+    'alone',
+    'average',
+    'composed',
+  ])
+  expect((await write()).map(({ experts }) => experts[0].expert)).toEqual(['b', 'b'])
+  await loader.activate(found.choice)
+  expect((await write()).map(({ experts }) => experts[0].expert)).toEqual(['a', 'a'])
+})

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { isTritswapError } from '../../src/errors.ts'
 import { attachExperts } from '../../src/loader/attach.ts'
-import { graphPath, moduleOf, preparedGraph } from '../../src/model/graph_files.ts'
+import { moduleOf, preparedGraph } from '../../src/model/graph_files.ts'
+import { graphPath } from '../../src/model/graph_path.ts'
 import { folderName, folderUrl } from '../../src/source/model_folder.ts'
 
 const PAGE = 'https://site.example/app/index.html'

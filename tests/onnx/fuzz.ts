@@ -10,8 +10,8 @@ import { externalFilesOf, hoistModel, OnnxGraph, weightPieces } from '../../src/
 import { parseModel, serializeModel } from '../../src/onnx/proto/model.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import { below, fuzzOf, pick, type Random } from '../hostile.ts'
-import { ZOO } from './graphs.ts'
 import { floats, modelOf } from './models.ts'
+import { ZOO } from './zoo.ts'
 
 const small = modelOf({
   initializer: [

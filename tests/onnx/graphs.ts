@@ -16,9 +16,9 @@ import {
   relativeDifference,
   type TensorValues,
 } from '../../src/reference/index.ts'
+import { SHARED, ZOO } from './zoo.ts'
 
-export const SHARED = join(import.meta.dirname, '../../../shared')
-export const ZOO = join(SHARED, 'onnx-zoo')
+export { SHARED, ZOO }
 
 export type Outputs = Record<string, { data: Float32Array; dims: readonly number[] }>
 

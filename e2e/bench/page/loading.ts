@@ -14,7 +14,7 @@ export interface LoadingState {
 const EXPERTS_IN_VRAM = 2.5
 
 export function openLoader(config: PageConfig, expertBudget?: number): Promise<ExpertLoader> {
-  return ExpertLoader.create({ model: config.model, ort: config.ort, expertBudget })
+  return ExpertLoader.create({ model: config.model, expertBudget })
 }
 
 /** @throws {Error} when the runner made too few files */

@@ -176,9 +176,9 @@ const stages: Bench<MergingState>[] = [
       const expert = await resident(experts, files.a)
       await gpu.device.queue.onSubmittedWorkDone()
       samples.lap('to the GPU')
-      await switcher.apply([{ expert, weight: 1 }])
+      await switcher.apply([{ expert, weight: 1 }], { timed: true })
       samples.lap('apply')
-      await switcher.revert()
+      await switcher.revert({ timed: true })
       expert.release()
       return samples.found
     },
@@ -310,9 +310,9 @@ export const merging: Group<MergingState> = {
       unit: 'ms',
       share: 3,
       async bench({ switcher, a, b }) {
-        const on = await switcher.apply([{ expert: a, weight: 1 }])
-        const over = await switcher.apply([{ expert: b, weight: 1 }])
-        const off = await switcher.revert()
+        const on = await switcher.apply([{ expert: a, weight: 1 }], { timed: true })
+        const over = await switcher.apply([{ expert: b, weight: 1 }], { timed: true })
+        const off = await switcher.revert({ timed: true })
         return {
           '.trit on the GPU: base → A': on.totalMs,
           '.trit on the GPU: base → A: encoding': on.encodeMs,

@@ -6,8 +6,9 @@ import { streamForm } from '../stream_form.ts'
 import { PER_WORD } from '../target.ts'
 import type { BufferPlacement } from '../weights/placements.ts'
 import type { WeightStore } from '../weights/weight_store.ts'
-import type { Journal } from './journal.ts'
+import type { Journal, SpanRequest } from './journal.ts'
 import type { TargetPlan, WeightedTensor } from './plan.ts'
+import type { WeightSlots } from './weight_slots.ts'
 
 export interface SetEntry {
   expert: ResidentExpert
@@ -33,17 +34,25 @@ export interface ActiveSet {
   changes: ReadonlyMap<string, TensorChange>
 }
 
-/** Where the weights that a set displaces go: its changes, and the bytes of each span of its journal. */
+/** What a set does to each tensor, and the spans of its journal. */
+export interface SetLayout {
+  changes: ReadonlyMap<string, TensorChange>
+  spans: readonly SpanRequest[]
+}
+
+/** Where the weights that a set displaces go. */
 export function layOut(
   plans: ReadonlyMap<string, TargetPlan>,
   weights: WeightStore,
-): { changes: Map<string, TensorChange>; spans: number[] } {
+  slots: WeightSlots,
+): SetLayout {
   const changes = new Map<string, TensorChange>()
-  const spans: number[] = []
+  const spans: SpanRequest[] = []
   for (const plan of plans.values()) {
     const shape = weights.shapeOf(plan.target)
     for (const [i, placement] of weights.floatPlacementsOf(plan.target).entries()) {
       const change: TensorChange = { plan, placement, shape }
+      const { group } = slots.of(placement.buffer)
       if (plan.deltas.length > 0) {
         const starts: number[] = []
         let words = 0
@@ -51,7 +60,7 @@ export function layOut(
           starts.push(words)
           words += journalWords(tensor, placement.dtype)
         }
-        change.deltas = { span: spans.push(words * 4) - 1, starts }
+        change.deltas = { span: spans.push({ bytes: words * 4, group }) - 1, starts }
       }
       changes.set(`${plan.target} ${i}`, change)
     }
@@ -74,4 +83,19 @@ export function streamOf(
   journal?: number,
 ): Params {
   return streamParams(tensor, entries[entry].expert.spanOf(index), weight, journal)
+}
+
+/** Whether two sets merge the same tensors with the same weights. */
+export function isSameSet(a: readonly SetEntry[], b: readonly SetEntry[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every(
+      ({ expert, weight, only }, i) =>
+        expert === b[i].expert && weight === b[i].weight && isEqual(only, b[i].only),
+    )
+  )
+}
+
+function isEqual(a: ReadonlySet<number> | undefined, b: ReadonlySet<number> | undefined): boolean {
+  return a === b || (a !== undefined && b !== undefined && a.size === b.size && [...a].every((i) => b.has(i)))
 }

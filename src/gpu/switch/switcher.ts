@@ -1,4 +1,4 @@
-import { TritswapError } from '../../errors.ts'
+import { isTritswapError } from '../../errors.ts'
 import type { TritTable } from '../../format/index.ts'
 import { Batch } from '../batch.ts'
 import type { Gpu } from '../device.ts'
@@ -7,22 +7,47 @@ import type { ResidentExpert } from '../experts/resident_expert.ts'
 import { createBuffers } from '../memory.ts'
 import { GpuTimer } from '../timer.ts'
 import type { WeightStore } from '../weights/weight_store.ts'
-import { type ActiveSet, layOut, type SetEntry, type TensorChange } from './active_set.ts'
+import {
+  type ActiveSet,
+  isSameSet,
+  layOut,
+  type SetEntry,
+  type SetLayout,
+  type TensorChange,
+} from './active_set.ts'
 import { BaseCopies, type NewCopies } from './base_copies.ts'
-import { type ChangeOfSet, DeltaMerge } from './delta_merge.ts'
+import type { ChangeOfSet, DeltaStep } from './delta_jobs.ts'
+import { DeltaMerge } from './delta_merge.ts'
 import { Journal } from './journal.ts'
 
 import { MAX_EXPERTS, planOf } from './plan.ts'
+import { type Recipe, RecipeCache } from './recipe.ts'
+import { WeightSlots } from './weight_slots.ts'
 import { scratchBytes, WholeMerge } from './whole_merge.ts'
 import { WholeSubmission } from './whole_submission.ts'
 
+/** Sets whose layout is kept, and switches whose recipes are: what two sets and the base take, both ways. */
+const KEPT_LAYOUTS = 4
+const KEPT_RECIPES = 8
+/** Journals larger than this share of the weights are not kept for the next set. */
+const KEPT_JOURNAL = 1 / 4
+
 export interface SwitchTimings {
-  /** From the call to the end of the GPU's work, ms. */
+  /** From the call until the device has accepted the switch, ms; with `timed`, to the end of the GPU's work. */
   totalMs: number
-  /** JavaScript's part of it, recording commands, ms. */
+  /** JavaScript's part of it, recording and submitting commands, ms. */
   encodeMs: number
-  /** The GPU's part, ms, where the device has timestamps (browsers quantise them to 0.1 ms). */
+  /** Dispatches that it took. */
+  dispatches: number
+  /** The GPU's part, ms, with `timed` where the device has timestamps (browsers quantise them to 0.1 ms). */
   gpuMs?: number
+}
+
+export interface SwitchOptions {
+  /** Whether to measure the GPU's part and to wait for its end. */
+  timed?: boolean
+  /** Called once the switch is on the queue: what is queued from then on runs on the new set, if the switch is accepted. */
+  onSubmitted?: () => void
 }
 
 /**
@@ -35,21 +60,29 @@ export class Switcher {
   readonly #weights: WeightStore
   readonly #experts: ExpertStore
   readonly #copies: BaseCopies
+  readonly #slots: WeightSlots
   readonly #deltas: DeltaMerge
   readonly #whole: WholeMerge
   readonly #submission: WholeSubmission
+  readonly #layouts: { entries: readonly SetEntry[]; layout: SetLayout }[] = []
+  readonly #recipes = new RecipeCache<RecipeKey>(KEPT_RECIPES)
   #active: ActiveSet | undefined
+  /** A journal for the next set. */
+  #spare: Journal | undefined
   #switching = false
 
   static async create(options: { gpu: Gpu; weights: WeightStore; experts: ExpertStore }): Promise<Switcher> {
     const { gpu, weights, experts } = options
-    const copies = await BaseCopies.create(gpu, weights)
+    const [copies, slots] = await Promise.all([
+      BaseCopies.create(gpu, weights),
+      WeightSlots.create(gpu, weights),
+    ])
     const [deltas, whole, submission] = await Promise.all([
-      DeltaMerge.create(gpu, weights.dtypes),
+      DeltaMerge.create(gpu, weights.dtypes, slots),
       WholeMerge.create(gpu, weights.dtypes, copies),
       WholeSubmission.create(gpu),
     ])
-    return new Switcher(gpu, weights, experts, copies, deltas, whole, submission)
+    return new Switcher(gpu, weights, experts, copies, slots, deltas, whole, submission)
   }
 
   private constructor(
@@ -57,6 +90,7 @@ export class Switcher {
     weights: WeightStore,
     experts: ExpertStore,
     copies: BaseCopies,
+    slots: WeightSlots,
     deltas: DeltaMerge,
     whole: WholeMerge,
     submission: WholeSubmission,
@@ -65,6 +99,7 @@ export class Switcher {
     this.#weights = weights
     this.#experts = experts
     this.#copies = copies
+    this.#slots = slots
     this.#deltas = deltas
     this.#whole = whole
     this.#submission = submission
@@ -75,7 +110,7 @@ export class Switcher {
     return this.#active?.entries ?? []
   }
 
-  /** VRAM of the journal. */
+  /** VRAM of what the current set has displaced. */
   get journalBytes(): number {
     return this.#active?.journal.bytes ?? 0
   }
@@ -83,6 +118,17 @@ export class Switcher {
   /** VRAM of copies of tensors that are changed as a whole. */
   get copyBytes(): number {
     return this.#copies.bytes
+  }
+
+  /** VRAM that is kept for the next switch. */
+  get spareBytes(): number {
+    return this.#spare?.bytes ?? 0
+  }
+
+  /** Gives back {@link spareBytes}; the next switch takes longer. */
+  trim(): void {
+    this.#dropJournal(this.#spare)
+    this.#spare = undefined
   }
 
   /** @throws {TritswapError} as {@link planOf}, if an expert with this table cannot be applied here */
@@ -95,104 +141,174 @@ export class Switcher {
    * retained until the next switch. Weight 0 leaves an expert out. Calls must not overlap: wait for one before the
    * next.
    *
-   * The device has accepted all of a switch before any of it runs, so the current set is untouched if it fails.
+   * The device has checked all of a switch before any of it runs, so the current set is untouched if it fails. Resolves once
+   * the device has accepted the submission, which is before the GPU has run it: what is queued later runs after it.
    *
    * @throws {TritswapError} as {@link planOf}, `released` for an expert that was evicted, `memory` when VRAM runs out,
    * `webgpu` when the device refuses a call, `device-lost`
    * @throws {Error} for a call during another one
    */
-  async apply(set: readonly SetEntry[]): Promise<SwitchTimings> {
+  async apply(set: readonly SetEntry[], options: SwitchOptions = {}): Promise<SwitchTimings> {
     if (this.#switching) throw new Error('a switch is under way already')
     this.#switching = true
     try {
-      return await this.#switch([...set])
+      return await this.#switch([...set], options)
     } finally {
       this.#switching = false
     }
   }
 
   /** Back to the base, bit for bit. */
-  revert(): Promise<SwitchTimings> {
-    return this.apply([])
+  revert(options?: SwitchOptions): Promise<SwitchTimings> {
+    return this.apply([], options)
   }
 
   /** Frees everything without restoring the weights: the weight store is destroyed with it. */
   destroy(): void {
     this.#copies.destroy()
+    this.trim()
+    this.#recipes.destroy()
     this.#active?.journal.destroy()
     for (const { expert } of this.current) if (expert.references > 0) expert.release()
     this.#active = undefined
+    this.#slots.destroy()
     this.#deltas.destroy()
     this.#submission.destroy()
   }
 
-  async #switch(entries: readonly SetEntry[]): Promise<SwitchTimings> {
+  async #switch(entries: SetEntry[], { timed = false, onSubmitted }: SwitchOptions): Promise<SwitchTimings> {
     const started = performance.now()
-    if (entries.length > MAX_EXPERTS) {
-      throw new TritswapError(
-        'unsupported',
-        `Cannot activate ${entries.length} experts: the limit is ${MAX_EXPERTS}`,
-        { fields: { experts: entries.length, limit: MAX_EXPERTS } },
-      )
-    }
     const retained: ResidentExpert[] = []
+    const fresh: Recipe[] = []
     let scratch: GPUBuffer | undefined
     let journal: Journal | undefined
     let copies: NewCopies | undefined
     let timer: GpuTimer | undefined
     let encodeMs = 0
+    let dispatches = 0
     const before = this.#active
     try {
       for (const { expert } of entries) retained.push(expert.retain())
-      const plans = planOf(
-        entries.map(({ expert, weight, only }) => ({ table: expert.table, weight, only })),
-        this.#weights,
-      )
-      const { changes, spans } = layOut(plans, this.#weights)
-      journal = await Journal.create(this.#gpu, spans)
+      const layout = this.#layoutOf(entries)
+      const { changes } = layout
+      journal = await this.#journalFor(layout)
       const whole = Array.from(changes.values()).filter(({ plan }) => plan.isWhole)
       copies = await this.#copies.reserve(whole.map(({ placement }) => placement))
       const needed = Array.from(changes.values(), ({ plan, shape }) => scratchBytes(plan, shape))
       const bytes = Math.max(0, ...needed)
       if (bytes > 0) [scratch] = await createBuffers(this.#gpu, 'low-rank factors', [bytes])
-      timer = await GpuTimer.create(this.#gpu)
+      if (timed) timer = await GpuTimer.create(this.#gpu)
       const next: ActiveSet = { entries, journal, changes }
-      const encodeFrom = performance.now()
-      await this.#submission.run(
+      const { moves } = this.#experts.arena
+      const batch = await this.#submission.prepare(
         (options) => {
-          const batch = new Batch(this.#gpu, { ...options, timer })
+          const from = performance.now()
+          const recorded = new Batch(this.#gpu, { ...options, timer })
           timer?.reset()
-          this.#record(batch, before, next, copies, scratch)
-          return batch
+          drop(fresh)
+          fresh.push(...this.#record(recorded, before, next, copies, scratch))
+          encodeMs = performance.now() - from
+          return recorded
         },
         () => this.#experts.arena.moves,
       )
-      encodeMs = performance.now() - encodeFrom
+      const from = performance.now()
+      dispatches = batch.dispatches
+      const accepted = this.#submission.submit(batch)
+      encodeMs += performance.now() - from
+      onSubmitted?.()
+      await accepted
+      if (fresh.length > 0) {
+        if (this.#experts.arena.moves === moves) this.#recipes.keep(this.#keyOf(before, next), fresh)
+        else drop(fresh)
+      }
       copies.keep()
       this.#copies.retain(new Set(whole.map(({ placement }) => placement.tensor)))
       this.#active = entries.length === 0 ? undefined : next
     } catch (error) {
       timer?.destroy()
       copies?.destroy()
-      journal?.destroy()
+      drop(fresh)
+      this.#slots.forget()
+      this.#giveBack(journal)
       for (const expert of retained) expert.release()
       throw error
     } finally {
       scratch?.destroy()
     }
     // The new set is on the queue: from here on nothing fails, and what is only reported may be missing.
-    if (this.#active === undefined) journal.destroy()
-    before?.journal.destroy()
+    if (this.#active === undefined) this.#giveBack(journal)
+    this.#giveBack(before?.journal)
     for (const { expert } of before?.entries ?? []) expert.release()
     for (const expert of retained) this.#experts.touch(expert)
     const gpuMs = await timer?.read()
-    if (gpuMs === undefined) await this.#gpu.device.queue.onSubmittedWorkDone().catch(() => {})
-    return { totalMs: performance.now() - started, encodeMs, gpuMs }
+    if (timed && gpuMs === undefined) await this.#gpu.device.queue.onSubmittedWorkDone().catch(() => {})
+    return { totalMs: performance.now() - started, encodeMs, dispatches, gpuMs }
+  }
+
+  /** The layout of a set, kept from its last use. */
+  #layoutOf(entries: readonly SetEntry[]): SetLayout {
+    const kept = this.#layouts.findIndex((one) => isSameSet(one.entries, entries))
+    const [found] = kept < 0 ? [] : this.#layouts.splice(kept, 1)
+    const layout =
+      found?.layout ??
+      layOut(
+        planOf(
+          entries.map(({ expert, weight, only }) => ({ table: expert.table, weight, only })),
+          this.#weights,
+        ),
+        this.#weights,
+        this.#slots,
+      )
+    this.#layouts.push({ entries, layout })
+    if (this.#layouts.length > KEPT_LAYOUTS) this.#layouts.shift()
+    return layout
+  }
+
+  /** The spare journal where the set fits into it, or a new one. */
+  async #journalFor({ spans }: SetLayout): Promise<Journal> {
+    const reused = spans.length > 0 ? this.#spare?.reused(this.#gpu, spans) : undefined
+    if (reused !== undefined) {
+      this.#spare = undefined
+      return reused
+    }
+    try {
+      return await Journal.create(this.#gpu, spans, this.#slots.takesMany)
+    } catch (error) {
+      if (this.#spare === undefined || !isTritswapError(error) || error.tag !== 'memory') throw error
+      this.trim()
+      return Journal.create(this.#gpu, spans)
+    }
+  }
+
+  /** Keeps a journal that no set needs for the next one, or destroys it. */
+  #giveBack(journal: Journal | undefined): void {
+    if (journal === undefined || journal.bytes === 0) return
+    const isKept = this.#slots.takesMany && journal.bytes <= this.#weights.bytes * KEPT_JOURNAL
+    if (!isKept) {
+      this.#dropJournal(journal)
+      return
+    }
+    if (this.#spare?.slot !== journal.slot) this.#dropJournal(this.#spare)
+    this.#spare = journal
+  }
+
+  #dropJournal(journal: Journal | undefined): void {
+    if (journal === undefined) return
+    this.#recipes.drop((part) => part === journal.slot)
+    journal.destroy()
+  }
+
+  #keyOf(before: ActiveSet | undefined, next: ActiveSet): RecipeKey {
+    const parts = (set: ActiveSet | undefined) =>
+      set === undefined || set.changes.size === 0 ? [undefined, undefined] : [set.changes, set.journal.slot]
+    return [...parts(before), ...parts(next), this.#experts.arena.moves]
   }
 
   /**
    * Records the way from one set to the next. Deltas lie on top of changes of the whole tensor: those are applied first, and
    * where the weights are made anew, what was on them goes by itself.
+   * @returns recipes that are not kept yet
    */
   #record(
     batch: Batch,
@@ -200,24 +316,51 @@ export class Switcher {
     next: ActiveSet,
     copies: NewCopies | undefined,
     scratch: GPUBuffer | undefined,
-  ): void {
+  ): Recipe[] {
     const arena = () => this.#experts.arena.buffer
-    const keys = new Set([...(before?.changes.keys() ?? []), ...next.changes.keys()])
-    const steps = Array.from(keys, (key) => ({
-      from: changeOf(before, before?.changes.get(key)),
-      to: changeOf(next, next.changes.get(key)),
-    }))
-    const whole = steps.filter(({ from, to }) => isWhole(from) || isWhole(to))
-    for (const { from } of whole) if (!isWhole(from)) this.#deltas.record(batch, arena, from, undefined)
+    const whole: DeltaStep[] = []
+    const first: DeltaStep[] = []
+    const last: DeltaStep[] = []
+    for (const key of new Set([...(before?.changes.keys() ?? []), ...next.changes.keys()])) {
+      const from = changeOf(before, before?.changes.get(key))
+      const to = changeOf(next, next.changes.get(key))
+      if (!isWhole(from) && !isWhole(to)) {
+        first.push({ from, to })
+        continue
+      }
+      if (from !== undefined && !isWhole(from)) first.push({ from })
+      whole.push({ from, to })
+      if (to !== undefined) last.push({ to })
+    }
+    const [firstKept, lastKept] = this.#recipes.find(this.#keyOf(before, next)) ?? []
+    const firstMade = this.#recordDeltas(batch, arena, first, firstKept)
     copies?.record(batch)
     for (const { from, to } of whole) {
       if (isWhole(to)) this.#whole.record(batch, arena, to, !isWhole(from), scratch)
       else if (from !== undefined) this.#copies.recordBase(batch, from.change.placement)
-      this.#deltas.record(batch, arena, undefined, to)
     }
-    for (const { from, to } of steps)
-      if (!isWhole(from) && !isWhole(to)) this.#deltas.record(batch, arena, from, to)
+    const lastMade = this.#recordDeltas(batch, arena, last, lastKept)
+    return [firstMade, lastMade].filter((made) => made !== undefined)
   }
+
+  /** Records steps from a recipe, or anew. @returns the recipe if it is a new one */
+  #recordDeltas(
+    batch: Batch,
+    arena: () => GPUBuffer,
+    steps: readonly DeltaStep[],
+    kept: Recipe | undefined,
+  ): Recipe | undefined {
+    if (kept === undefined) return this.#deltas.record(batch, arena, steps)
+    for (const dispatch of kept.dispatches) batch.run(dispatch)
+    return undefined
+  }
+}
+
+/** Changes and journal of the set before and of the one after, and how often the arena had moved. */
+type RecipeKey = readonly unknown[]
+
+function drop(recipes: Recipe[]): void {
+  for (const recipe of recipes.splice(0)) recipe.destroy()
 }
 
 function isWhole(side: ChangeOfSet | undefined): side is ChangeOfSet {

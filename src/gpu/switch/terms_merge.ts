@@ -8,7 +8,7 @@ import { termsLayout, vectorWords } from '../terms_form.ts'
 import type { OwnForm } from '../weights/own_forms.ts'
 import { nbitsParams } from '../weights/params.ts'
 import type { TensorChange } from './active_set.ts'
-import type { ChangeOfSet } from './delta_merge.ts'
+import type { ChangeOfSet } from './delta_jobs.ts'
 
 const { MAX_PAIRS } = shaderConstants('terms_pass', ['MAX_PAIRS'])
 /** Entries along that are one word of weights, and entries across of a tile. */

@@ -8,7 +8,7 @@ import { streamForm } from '../stream_form.ts'
 import type { TargetDtype } from '../target.ts'
 import { streamOf } from './active_set.ts'
 import { type BaseCopies, orderedPlacement } from './base_copies.ts'
-import type { ChangeOfSet } from './delta_merge.ts'
+import type { ChangeOfSet } from './delta_jobs.ts'
 import type { TargetPlan, WeightedTensor } from './plan.ts'
 import { isStreamed, TermsMerge } from './terms_merge.ts'
 

@@ -24,12 +24,12 @@ export class WholeSubmission {
   }
 
   /**
-   * Records a batch, has the device check it, and submits it.
+   * Records a batch and has the device check it.
    * @param record - called again if `version` has changed while the device checked the batch
-   * @throws {TritswapError} `memory`, `webgpu`; nothing of the batch has run then. `device-lost`, also where only a part
-   * of it has run: the device is destroyed then, for nothing tells what its buffers hold
+   * @returns the batch to be submitted, in this turn of the event loop: spans may move in the next one
+   * @throws {TritswapError} `memory`, `webgpu`, `device-lost`; nothing of the batch has run then
    */
-  async run(record: (options: { witness: GPUBuffer }) => Batch, version: () => number): Promise<void> {
+  async prepare(record: (options: { witness: GPUBuffer }) => Batch, version: () => number): Promise<Batch> {
     const options = { witness: this.#witness }
     for (;;) {
       const recorded = version()
@@ -44,16 +44,17 @@ export class WholeSubmission {
         batch?.destroy()
         throw error
       }
-      if (version() === recorded) return this.#submit(batch as Batch)
+      if (version() === recorded) return batch as unknown as Batch
       batch?.destroy()
     }
   }
 
-  destroy(): void {
-    this.#witness.destroy()
-  }
-
-  async #submit(batch: Batch): Promise<void> {
+  /**
+   * Submits a batch before it returns. Resolves once the device has accepted it, which does not wait for the GPU.
+   * @throws {TritswapError} `memory`, `webgpu`; nothing of the batch has run then. `device-lost`, also where only a part
+   * of it has run: the device is destroyed then, for nothing tells what its buffers hold
+   */
+  async submit(batch: Batch): Promise<void> {
     const { submissions } = batch
     try {
       await checked(this.#gpu, 'switch', () => batch.submit())
@@ -67,6 +68,10 @@ export class WholeSubmission {
       this.#gpu.lost.throwIfAborted()
       throw error
     }
+  }
+
+  destroy(): void {
+    this.#witness.destroy()
   }
 
   async #ran(submissions: number): Promise<'none' | 'some' | 'all'> {

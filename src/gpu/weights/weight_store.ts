@@ -155,6 +155,14 @@ export class WeightStore {
     return this.#placements.ofTarget.get(target) ?? []
   }
 
+  /** Where merges can change weights, with the shapes of the tensors there. */
+  floatPlacements(): { placement: BufferPlacement; shape: readonly number[] }[] {
+    return [...this.#placements.ofTarget.values()].flat().map((placement) => {
+      const { shape } = this.#tensors.get(placement.tensor) as TritTensor
+      return { placement, shape }
+    })
+  }
+
   /**
    * Brings verified payload bytes, in any order, each once, to every placement of the tensors that they belong to:
    * dense ones are expanded, quantized ones copied or, once a section is complete, dequantized. Offset and length are

@@ -3,7 +3,9 @@ import type { Gpu } from '../../../src/gpu/index.ts'
 import { type Kernel, kernelOf, type Params } from '../../../src/gpu/kernel.ts'
 import { SOURCES } from '../../../src/gpu/shaders.ts'
 import { Random } from '../random.ts'
+import type { Job } from '../twins/job.ts'
 import { KERNELS } from './kernels.ts'
+import { dispatchList, LISTED } from './lists.ts'
 import { type Words, World } from './world.ts'
 
 /** What a kernel is run on, and what it has to do with it. */
@@ -67,11 +69,14 @@ export async function checkKernel(gpu: Gpu, name: string, { cases, seed }: Confo
   for (const [i, one] of made.entries()) {
     // The variants for software adapters and for GPUs, in turns.
     const variant = { ...gpu, adapter: { ...gpu.adapter, software: i % 2 === 0 } }
-    const kernel = await kernelOf(variant, name, one.world.dtype)
+    const isList = i % 2 === 1 && LISTED.has(name)
+    const kernel = await kernelOf(variant, name, one.world.dtype, isList)
     const buffers = upload(gpu, kernel, one.buffers)
     uploaded.push(buffers)
     const bindings = Object.fromEntries(Object.entries(buffers).map(([key, buffer]) => [key, { buffer }]))
-    if ('groups' in one.run) batch.dispatchGroups(kernel, bindings, one.params, one.run.groups, 0)
+    if (isList && 'invocations' in one.run)
+      dispatchList(variant, batch, kernel, bindings, one.params as Job & Params, one.run.invocations, i >> 1)
+    else if ('groups' in one.run) batch.dispatchGroups(kernel, bindings, one.params, one.run.groups, 0)
     else batch.dispatch(kernel, bindings, one.params, one.run.invocations, 0)
   }
   batch.submit()

@@ -1,0 +1,160 @@
+import { html, nothing, render } from 'lit'
+import { toError } from '../src/errors.ts'
+import { connectWorker, startWorker, type WorkerLink } from '../src/rpc/index.ts'
+import { measureDemo } from './demo.ts'
+import type { KernelChecks } from './kernels.ts'
+import { type Findings, reportOf } from './report.ts'
+
+/** One line of the list. */
+interface Step {
+  name: string
+  state: 'waiting' | 'running' | 'right' | 'wrong' | 'failed'
+  detail: string
+}
+
+/** How much is done: a CPU that plays GPU takes a hundred times as long. */
+const AMOUNTS = {
+  software: { cases: 4, rounds: 3, tokens: 4 },
+  hardware: { cases: 64, rounds: 20, tokens: 64 },
+}
+const SIGNS = { waiting: '', running: 'running', right: 'right', wrong: 'wrong', failed: 'failed' }
+
+const root = document.querySelector<HTMLElement>('#check')!
+let steps: Step[] = []
+let running: AbortController | undefined
+let report: string | undefined
+let isCopied = false
+
+function draw(): void {
+  render(
+    html`
+      <p>
+        Runs every kernel of tritswap on this GPU against a reference on the CPU, then switches experts of the demo's base
+        and writes a few words. It fetches some 12 MB, takes a minute or so (several where a CPU plays GPU), and sends
+        nothing anywhere.
+      </p>
+      <div class="actions">
+        <button ?disabled=${running !== undefined} @click=${start}>Start</button>
+        <button ?disabled=${running === undefined} @click=${stop}>Stop</button>
+        <button ?disabled=${report === undefined} @click=${copy}>${isCopied ? 'Copied' : 'Copy the report'}</button>
+      </div>
+      <ol aria-label="Checks">
+        ${steps.map(
+          ({ name, state, detail }) => html`
+            <li class=${state === 'wrong' || state === 'failed' ? 'failed' : state}>
+              <span>${SIGNS[state]}</span>
+              <span>${name}${detail === '' ? nothing : html`: ${detail}`}</span>
+            </li>
+          `,
+        )}
+      </ol>
+      <div role="status">${report === undefined ? nothing : 'The check is over.'}</div>
+      ${report === undefined ? nothing : html`<pre tabindex="0" aria-label="Report">${report}</pre>`}
+    `,
+    root,
+  )
+}
+
+async function start(): Promise<void> {
+  const stopping = new AbortController()
+  running = stopping
+  report = undefined
+  isCopied = false
+  const device: Step = { name: 'This GPU', state: 'waiting', detail: '' }
+  const kernels: Step = { name: 'Kernels', state: 'waiting', detail: '' }
+  const demo: Step = { name: 'The demo', state: 'waiting', detail: '' }
+  steps = [device, kernels, demo]
+  const findings = { kernels: {}, cases: 0, errors: [] as string[], isStopped: false } as Findings & {
+    errors: string[]
+  }
+  const worker = kernelWorker()
+  stopping.signal.addEventListener('abort', () => worker.terminate(stopping.signal.reason))
+  const { api } = worker
+  await attempt(device, findings, stopping.signal, async () => {
+    findings.facts = await api.facts()
+    const { adapter } = findings.facts
+    const name = adapter.description || [adapter.vendor, adapter.architecture].filter(Boolean).join(' ')
+    device.detail = `${name || 'the browser does not name it'}, ${adapter.software ? 'software' : 'hardware'}`
+    return true
+  })
+  const { facts } = findings
+  if (facts !== undefined) {
+    const { cases, ...amounts } = AMOUNTS[facts.adapter.software ? 'software' : 'hardware']
+    findings.cases = cases
+    await attempt(kernels, findings, stopping.signal, async () => {
+      const names = await api.names()
+      for (const [i, name] of names.entries()) {
+        show(kernels, `${name}, ${i + 1} of ${names.length}`)
+        findings.kernels[name] = await api.check(name, cases)
+      }
+      const wrong = names.filter((name) => findings.kernels[name].length > 0)
+      kernels.detail =
+        wrong.length === 0
+          ? `all ${names.length} do what their references do`
+          : `not what their references do: ${wrong.join(', ')}`
+      return wrong.length === 0
+    })
+    // One device at a time: a phone may not have room for two.
+    await api.dispose().catch(() => {})
+    worker.terminate()
+    await attempt(demo, findings, stopping.signal, async () => {
+      const folder = new URL('.', document.baseURI).href
+      const onStep = (step: string) => show(demo, step)
+      findings.demo = await measureDemo({ folder, ...amounts, signal: stopping.signal, onStep })
+      const { switches, tokensPerSecond, isRestored } = findings.demo
+      demo.detail = isRestored
+        ? `a switch takes ${switches.change.toFixed(1)} ms, ${tokensPerSecond.base.toFixed(1)} tokens a second`
+        : 'the weights are not those of the base after a switch and back'
+      return isRestored
+    })
+  }
+  worker.terminate()
+  running = undefined
+  report = reportOf(findings)
+  draw()
+}
+
+/** Runs a step, and notes how it ended. @param run - whether what was found is right */
+async function attempt(
+  step: Step,
+  findings: Findings & { errors: string[] },
+  signal: AbortSignal,
+  run: () => Promise<boolean>,
+): Promise<void> {
+  if (signal.aborted) return
+  step.state = 'running'
+  draw()
+  try {
+    step.state = (await run()) ? 'right' : 'wrong'
+  } catch (error) {
+    step.state = 'failed'
+    findings.isStopped = signal.aborted
+    step.detail = signal.aborted ? 'stopped' : toError(error).message
+    if (!signal.aborted) findings.errors.push(`${step.name}: ${step.detail}`)
+  }
+  draw()
+}
+
+function show(step: Step, detail: string): void {
+  step.detail = detail
+  draw()
+}
+
+function stop(): void {
+  running?.abort(new DOMException('The check was stopped', 'AbortError'))
+}
+
+async function copy(): Promise<void> {
+  await navigator.clipboard.writeText(report!)
+  isCopied = true
+  draw()
+}
+
+function kernelWorker(): WorkerLink<KernelChecks> {
+  const worker = startWorker(
+    (Worker) => new Worker(new URL('./kernels.ts', import.meta.url), { type: 'module' }),
+  )
+  return connectWorker<KernelChecks>(worker, 'worker of the check')
+}
+
+draw()

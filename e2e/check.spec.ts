@@ -1,0 +1,33 @@
+/** The page that checks a visitor's own GPU. */
+import { expect, test } from '@playwright/test'
+import { expectAccessible } from './support/page.ts'
+
+test('kernels, switches and tokens of this GPU, as a report to copy', async ({ page, context }) => {
+  await context.grantPermissions(['clipboard-read', 'clipboard-write'])
+  await page.goto('check.html')
+  await expectAccessible(page)
+  const steps = page.getByRole('list', { name: 'Checks' }).getByRole('listitem')
+  await page.getByRole('button', { name: 'Start' }).click()
+  await expect(page.getByRole('status')).toHaveText('The check is over.', { timeout: 240_000 })
+  await expect(steps).toHaveText([
+    /right\s*This GPU: .*software/,
+    /right\s*Kernels: all \d+ do/,
+    /right\s*The demo: a switch/,
+  ])
+  await expectAccessible(page)
+  await page.getByRole('button', { name: 'Copy the report' }).click()
+  await expect(page.getByRole('button', { name: 'Copied' })).toBeVisible()
+  const report = await page.evaluate(() => navigator.clipboard.readText())
+  expect(report).toMatch(/adapter: .*swiftshader.*\(software\)/i)
+  expect(report).toMatch(/kernels: (\d+) of \1 do what their references do, on 4 random cases each/)
+  expect(report).toContain('the base again, bit for bit')
+})
+
+test('Stop ends it, and says so in the report', async ({ page }) => {
+  await page.goto('check.html')
+  await page.getByRole('button', { name: 'Start' }).click()
+  await expect(page.getByRole('listitem').nth(1)).toContainText('running')
+  await page.getByRole('button', { name: 'Stop' }).click()
+  await expect(page.getByLabel('Report')).toContainText('stopped before the end')
+  await expect(page.getByRole('button', { name: 'Start' })).toBeEnabled()
+})

@@ -1,0 +1,2 @@
+/** A folder of static files: `next build` writes `out`. */
+export default { output: 'export' }

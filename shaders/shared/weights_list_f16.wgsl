@@ -1,0 +1,17 @@
+// As weights_list_f32, for words that invocations share.
+#requires params
+#slot @group(1) @binding(SLOT) var<storage, read_write> weights_SLOT: array<atomic<u32>>;
+
+fn word_at(at: u32) -> u32 {
+  switch params.slot {
+#slot    case SLOTu: { return atomicLoad(&weights_SLOT[at]); }
+    default: { return 0u; }
+  }
+}
+
+fn flip_word(at: u32, bits: u32) {
+  switch params.slot {
+#slot    case SLOTu: { atomicXor(&weights_SLOT[at], bits); }
+    default: {}
+  }
+}

@@ -1,0 +1,82 @@
+import { type MergeJob, wordsOfTile } from '../job.ts'
+import type { Kernel, Params } from '../kernel.ts'
+import { streamForm } from '../stream_form.ts'
+import type { TargetDtype } from '../target.ts'
+import type { BufferPlacement } from '../weights/placements.ts'
+import { type ActiveSet, streamOf, type TensorChange } from './active_set.ts'
+import type { WeightedTensor } from './plan.ts'
+
+/** A change, and the set that it belongs to. */
+export interface ChangeOfSet {
+  set: ActiveSet
+  change: TensorChange
+}
+
+/** One placement of a tensor on the way from the deltas of one set to those of another. */
+export interface DeltaStep {
+  from?: ChangeOfSet
+  to?: ChangeOfSet
+}
+
+export const KERNELS = ['apply', 'revert', 'fused', 'blend', 'dense'] as const
+export type MergeKernel = (typeof KERNELS)[number]
+export type MergeKernels = Record<MergeKernel, Record<TargetDtype, Kernel>>
+
+/** A step as kernels take it. */
+export interface DeltaJob extends MergeJob {
+  kernel: MergeKernel
+  placement: BufferPlacement
+  displaced?: GPUBufferBinding
+  journal?: GPUBufferBinding
+  /** Invocations that the kernel has for a block. */
+  invocations: number
+  /** Of a weight, in units of {@link Batch}. */
+  work: number
+}
+
+/** What kernels have to do in a step; undefined where neither side has deltas. */
+export function jobOf({ from, to }: DeltaStep): DeltaJob | undefined {
+  const [old, next] = [sideOf(from), sideOf(to)]
+  const where = (to ?? from)?.change
+  if (where === undefined || old.parts.length + next.parts.length === 0) return undefined
+  const { placement, shape } = where
+  const kernel = kernelFor(old.parts, next.parts)
+  return {
+    kernel,
+    shape,
+    placement,
+    reverted: old.streams,
+    applied: next.streams,
+    displaced: old.journal,
+    journal: next.journal,
+    invocations: kernel === 'dense' ? wordsOfTile(shape, placement.dtype) : 1,
+    work: old.streams.length + next.streams.length,
+  }
+}
+
+/** What one set has on the tensor. */
+function sideOf(side: ChangeOfSet | undefined): {
+  parts: readonly WeightedTensor[]
+  streams: readonly Params[]
+  journal?: GPUBufferBinding
+} {
+  if (side?.change.deltas === undefined) return { parts: [], streams: [] }
+  const { span, starts } = side.change.deltas
+  const { buffer, offset = 0 } = side.set.journal.span(span)
+  const parts = side.change.plan.deltas
+  return {
+    parts,
+    // The whole buffer is bound: what other tensors have in it then needs no binding of its own.
+    streams: parts.map((part, i) => streamOf(side.set.entries, part, offset / 4 + starts[i])),
+    journal: { buffer },
+  }
+}
+
+/** The narrowest kernel for a switch: the fast ones know one ternary stream on each side, or only dense ones. */
+function kernelFor(reverted: readonly WeightedTensor[], applied: readonly WeightedTensor[]): MergeKernel {
+  const parts = [...reverted, ...applied]
+  if (parts.every(({ tensor }) => streamForm(tensor).kind === 'dense')) return 'dense'
+  const ternary = parts.every(({ tensor }) => streamForm(tensor).kind === 'golomb')
+  if (!ternary || reverted.length > 1 || applied.length > 1) return 'blend'
+  return reverted.length === 0 ? 'apply' : applied.length === 0 ? 'revert' : 'fused'
+}

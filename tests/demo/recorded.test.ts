@@ -1,0 +1,43 @@
+/** The recorded runs that the page shows first are of the files that are here. */
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import type { Recording } from '../../src/demo/recording.ts'
+import { parseRegistry } from '../../src/source/registry.ts'
+
+const PUBLIC = join(import.meta.dirname, '../../public')
+const names = readdirSync(join(PUBLIC, 'recorded'))
+
+test('there is one of each door that has a model', () => {
+  expect(names.sort()).toEqual(['skills.json', 'writers.json'])
+})
+
+describe.each(names)('%s', (name) => {
+  const text = readFileSync(join(PUBLIC, 'recorded', name), 'utf8')
+  const { files, voices }: Recording = JSON.parse(text)
+
+  test('was made of the files that are here; "npm run record" makes it anew', () => {
+    const stale = Object.entries(files).filter(([path, hash]) => {
+      const file = join(PUBLIC, path)
+      return !existsSync(file) || createHash('sha256').update(readFileSync(file)).digest('hex') !== hash
+    })
+    expect(stale.map(([path]) => path)).toEqual([])
+  })
+
+  test('used the model, and the file of every voice', () => {
+    const paths = Object.keys(files)
+    expect(paths.some((path) => /^models\/.*\.trit/.test(path))).toBe(true)
+    const registry = paths.find((path) => path.endsWith('/experts.json'))!
+    const { experts } = parseRegistry(readFileSync(join(PUBLIC, registry), 'utf8'))
+    for (const { id, bytes } of voices.filter((voice) => voice.id !== '')) {
+      const entry = experts.find((each) => each.id === id)
+      expect(entry?.bytes).toBe(bytes)
+      expect(paths).toContain(join(registry, '..', entry!.url))
+    }
+  })
+
+  test('is small', () => {
+    expect(text.length).toBeLessThan(16_000)
+  })
+})

@@ -1,0 +1,103 @@
+/**
+ * A folder with everything that the commands of README, guides and helps name.
+ *
+ * @module
+ */
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type BroughtFiles, writeBrought } from '../../e2e/support/brought.ts'
+import { openPath } from '../../src/cli/file_source.ts'
+import { NodeSession } from '../../src/cli/node_session.ts'
+import { openPreparedModel } from '../../src/cli/prepared_base.ts'
+import { openCheckpoint } from '../../src/compress/checkpoint.ts'
+import { readFloats } from '../../src/compress/safetensors.ts'
+import type { TensorValues } from '../../src/reference/index.ts'
+import { safetensors } from '../compress/checkpoints.ts'
+
+export const ROOT = join(import.meta.dirname, '../..')
+/** The exported graphs of the demo model, which are no part of the repository. */
+const ONNX = join(ROOT, '../shared/demo-model/base')
+
+/** Whether the files that a command names can be here. */
+export function canRun(command: string): boolean {
+  return !command.includes('onnx-model') || existsSync(ONNX)
+}
+
+/** What folders are made from, once a test file. */
+export interface Fixtures extends BroughtFiles {
+  folder: string
+  expected: Uint8Array
+}
+
+export async function writeFixtures(folder: string): Promise<Fixtures> {
+  const brought = await writeBrought(folder)
+  return { ...brought, folder, expected: await expectedOutputs(brought.finetuned) }
+}
+
+/** The inputs of one forward pass of the demo model, and the logits with and without a fine-tuning. */
+async function expectedOutputs(finetuned: string): Promise<Uint8Array> {
+  const base = await openPreparedModel(join(ROOT, 'public/models/demo'))
+  const [{ graph }] = base.graphs
+  const session = await NodeSession.create(graph.bytes)
+  const tuned = new Map<string, Float32Array<ArrayBuffer>>()
+  for (const [name, tensor] of (await openCheckpoint(await openPath(finetuned))).tensors)
+    if (base.weights.knows(name)) tuned.set(name, await readFloats(tensor))
+  const tokens = [5, 300, 41, 2000, 7]
+  const logits = async (changed?: TensorValues) => {
+    const weights = session.weights(base.weights.feeds(graph.file, changed))
+    const { data, vocabulary } = await session.logits(tokens, weights)
+    return { shape: [1, tokens.length, vocabulary], values: data.slice() }
+  }
+  const outputs = { base: await logits(), poet: await logits(tuned) }
+  await session.release()
+  return safetensors({ input_ids: { shape: [1, tokens.length], values: tokens, dtype: 'I64' }, ...outputs })
+}
+
+export function makeWorkplace({ folder: fixtures, base, finetuned, lora, expected }: Fixtures): string {
+  const folder = mkdtempSync(join(fixtures, 'work-'))
+  cpSync(join(base, '..'), join(folder, 'base'), { recursive: true })
+  for (const name of ['poet', 'finetuned']) {
+    cpSync(finetuned, join(folder, name, 'model.safetensors'), { recursive: true })
+  }
+  writeFileSync(join(folder, 'expected.safetensors'), expected)
+  cpSync(lora, join(folder, 'my-lora'), { recursive: true })
+  cpSync(join(ROOT, 'public/texts/css.txt'), join(folder, 'text.txt'))
+  cpSync(join(ROOT, 'public/experts/css.trit'), join(folder, 'other.trit'))
+  cpSync(join(ROOT, 'public/models/demo'), join(folder, 'public/models/demo'), { recursive: true })
+  if (existsSync(ONNX)) cpSync(ONNX, join(folder, 'onnx-model'), { recursive: true })
+  return folder
+}
+
+/** Adds what only the examples of helps name: what other commands make, a base that chats, signs and terms. */
+export function addForHelp(folder: string): void {
+  const copy = (from: string, to: string) => cpSync(join(ROOT, from), join(folder, to), { recursive: true })
+  copy('public/experts/bard.trit', 'poet.trit')
+  copy('public/experts/css.trit', 'experts/css.trit')
+  copy('public/models/demo', 'models/mine')
+  const path = join(folder, 'models/mine/tokenizer_config.json')
+  const chat_template = '{% for m in messages %}{{ m.role + m.content }}{% endfor %}'
+  writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, 'utf8')), chat_template }))
+  const chat = { user: 'What is the colour of it?', assistant: 'color: red;' }
+  writeFileSync(join(folder, 'chats.jsonl'), `${JSON.stringify(chat)}\n`)
+  const name = 'model.layers.0.self_attn.q_proj.weight'
+  const { shape } = JSON.parse(headOf(join(folder, 'base/model.safetensors')))[name] as { shape: number[] }
+  const values = Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => ((i % 10) % 3) - 1)
+  const signs = {
+    [name]: { shape, values, dtype: 'I8' as const },
+    [`${name}.scale`]: { shape: [], values: [0.01] },
+  }
+  writeFileSync(join(folder, 'signs.safetensors'), safetensors(signs))
+  const terms = {
+    [`${name}.x`]: { shape: [shape[0], 1], values: values.slice(0, shape[0]), dtype: 'I8' as const },
+    [`${name}.y`]: { shape: [1, shape[1]], values: values.slice(0, shape[1]), dtype: 'I8' as const },
+    [`${name}.d`]: { shape: [1], values: [0.01] },
+  }
+  writeFileSync(join(folder, 'terms.safetensors'), safetensors(terms))
+  mkdirSync(join(folder, 'models'), { recursive: true })
+}
+
+/** The JSON of a safetensors file. */
+function headOf(path: string): string {
+  const bytes = readFileSync(path)
+  return bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE(0))).toString()
+}

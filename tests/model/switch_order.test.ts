@@ -1,0 +1,158 @@
+import { describe, expect, test } from 'vitest'
+import { TritswapError } from '../../src/errors.ts'
+import type { ResidentExpert, SetEntry, SwitchOptions } from '../../src/gpu/index.ts'
+import { ExpertRuntime } from '../../src/model/expert_runtime.ts'
+import { BASE_SET } from '../../src/model/expert_set.ts'
+
+/**
+ * A GPU with a queue that nothing has run yet. What the device says of a switch comes when the test says it, so that the order
+ * of what is queued shows.
+ */
+class SlowGpu {
+  /** What was queued, in order. */
+  readonly queued: string[] = []
+  /** What the weights are once the queue has run: a switch that is refused leaves them. */
+  weights = 'base'
+  readonly answers: { accept(): void; refuse(): void }[] = []
+  readonly references = new Map<string, number>()
+  disposed = 0
+
+  readonly switcher = {
+    apply: async (set: readonly SetEntry[], { onSubmitted }: SwitchOptions = {}) => {
+      const name = set.map(({ expert }) => expert.rootHash).join('+') || 'base'
+      const before = this.weights
+      this.queued.push(name)
+      this.weights = name
+      const answer = new Promise<void>((resolve, reject) => {
+        const refuse = () => {
+          this.weights = before
+          reject(new TritswapError('webgpu', 'refused'))
+        }
+        this.answers.push({ accept: resolve, refuse })
+      })
+      onSubmitted?.()
+      await answer
+      return { totalMs: 1 }
+    },
+  }
+
+  readonly runtime = new ExpertRuntime({
+    weights: { feeds: () => [] } as never,
+    switcher: this.switcher as never,
+  })
+
+  expert(rootHash: string): ResidentExpert {
+    const count = (by: number) => this.references.set(rootHash, (this.references.get(rootHash) ?? 0) + by)
+    const expert = { rootHash, retain: () => count(1), release: () => count(-1) }
+    return expert as unknown as ResidentExpert
+  }
+
+  /** A session whose output says which weights it found when it was queued. */
+  session() {
+    return {
+      inputNames: ['x'],
+      run: async (_feeds: object) => {
+        this.queued.push('pass')
+        const logits = { weights: this.weights, dispose: () => this.disposed++ }
+        return { logits }
+      },
+    }
+  }
+
+  async until(condition: () => boolean): Promise<void> {
+    while (!condition()) await new Promise((resolve) => setImmediate(resolve))
+  }
+
+  /** Lets everything happen that waits for nothing. */
+  async idle(): Promise<void> {
+    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve))
+  }
+}
+
+const weightsOf = (outputs: Record<string, unknown>) => (outputs.logits as { weights: string }).weights
+
+describe('a pass behind a switch', () => {
+  test('is queued before the device has said anything, and handed out after', async () => {
+    const gpu = new SlowGpu()
+    const { model } = gpu.runtime.sessions({ model: gpu.session() }, gpu.runtime.passContext())
+    const settled: string[] = []
+    const switched = gpu.runtime.activate(gpu.runtime.set([{ expert: gpu.expert('a'), weight: 1 }]))
+    const pass = model.run({})
+    void switched.then(() => settled.push('switch'))
+    void pass.then(() => settled.push('pass'))
+    await gpu.until(() => gpu.queued.length === 2)
+    await gpu.idle()
+    expect(gpu.queued).toEqual(['a', 'pass'])
+    expect(settled).toEqual([])
+    gpu.answers[0].accept()
+    await Promise.all([switched, pass])
+    expect(settled).toEqual(['switch', 'pass'])
+    expect(weightsOf(await pass)).toBe('a')
+  })
+
+  test('runs again with the set that is back where the device refuses the switch', async () => {
+    const gpu = new SlowGpu()
+    const context = gpu.runtime.passContext()
+    const { model } = gpu.runtime.sessions({ model: gpu.session() }, context)
+    const switched = gpu.runtime.activate(gpu.runtime.set([{ expert: gpu.expert('a'), weight: 1 }]))
+    const pass = model.run({})
+    await gpu.until(() => gpu.queued.length === 2)
+    gpu.answers[0].refuse()
+    await expect(switched).rejects.toMatchObject({ tag: 'webgpu' })
+    expect(weightsOf(await pass)).toBe('base')
+    expect(context.ran).toBe(BASE_SET)
+    expect(gpu.disposed).toBe(1)
+    expect(gpu.runtime.current).toBe(BASE_SET)
+    expect(gpu.runtime.switches).toBe(0)
+    await gpu.runtime.exclusively(async () => {})
+    expect(gpu.references.get('a')).toBe(0)
+  })
+
+  test('of a call with experts of its own fails with the switch that it needs, and the next one tries again', async () => {
+    const gpu = new SlowGpu()
+    const own = gpu.runtime.set([{ expert: gpu.expert('own'), weight: 1 }])
+    const { model } = gpu.runtime.sessions({ model: gpu.session() }, gpu.runtime.passContext(own))
+    const first = model.run({})
+    await gpu.until(() => gpu.queued.length === 2)
+    gpu.answers[0].refuse()
+    await expect(first).rejects.toMatchObject({ tag: 'webgpu' })
+    const second = model.run({})
+    await gpu.until(() => gpu.queued.length === 4)
+    gpu.answers[1].accept()
+    expect(weightsOf(await second)).toBe('own')
+    expect(gpu.queued).toEqual(['own', 'pass', 'own', 'pass'])
+  })
+
+  test('with another set waits until it is clear what is on the weights', async () => {
+    const gpu = new SlowGpu()
+    const own = gpu.runtime.set([{ expert: gpu.expert('own'), weight: 1 }])
+    const { model } = gpu.runtime.sessions({ model: gpu.session() }, gpu.runtime.passContext(own))
+    const switched = gpu.runtime.activate(gpu.runtime.set([{ expert: gpu.expert('a'), weight: 1 }]))
+    const pass = model.run({})
+    await gpu.until(() => gpu.queued.length === 1)
+    await gpu.idle()
+    expect(gpu.queued).toEqual(['a'])
+    gpu.answers[0].accept()
+    await switched
+    await gpu.until(() => gpu.queued.length === 3)
+    gpu.answers[1].accept()
+    expect(weightsOf(await pass)).toBe('own')
+  })
+
+  test('two switches in a row: what the second replaces is what the first has left', async () => {
+    const gpu = new SlowGpu()
+    const [a, b] = ['a', 'b'].map((name) => gpu.runtime.set([{ expert: gpu.expert(name), weight: 1 }]))
+    const first = gpu.runtime.activate(a)
+    await gpu.until(() => gpu.queued.length === 1)
+    const second = gpu.runtime.activate(b)
+    await gpu.idle()
+    gpu.answers[0].refuse()
+    await expect(first).rejects.toMatchObject({ tag: 'webgpu' })
+    await gpu.until(() => gpu.queued.length === 2)
+    gpu.answers[1].accept()
+    await second
+    expect(gpu.runtime.current).toBe(b)
+    await gpu.runtime.exclusively(async () => {})
+    expect(Object.fromEntries(gpu.references)).toEqual({ a: 0, b: 1 })
+  })
+})
