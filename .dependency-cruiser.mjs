@@ -4,16 +4,17 @@
  */
 const CORE = ['errors', 'secure_context', 'async', 'source', 'format']
 const MIDDLE = [...CORE, 'compress', 'onnx', 'gpu', 'model']
-const ALL = [...MIDDLE, 'reference', 'rpc', 'fetcher', 'engine', 'loader']
+const ALL = [...MIDDLE, 'route', 'reference', 'rpc', 'fetcher', 'engine', 'loader']
 
 /** Layer -> the layers it may import; each may import itself. */
 const MAY_IMPORT = {
   errors: [],
   secure_context: ['errors'],
   async: ['errors'],
-  source: ['errors', 'async'],
+  source: ['errors', 'secure_context', 'async'],
   rpc: ['errors', 'async'],
   format: ['errors', 'secure_context', 'async', 'source'],
+  route: CORE,
   compress: CORE,
   onnx: CORE,
   gpu: CORE,

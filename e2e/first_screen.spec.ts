@@ -27,10 +27,7 @@ function requestsForBase(page: Page): string[] {
   return found
 }
 
-for (const [door, search] of [
-  ['writers', './'],
-  ['skills', './?skills'],
-] as const) {
+for (const [door, search] of [['writers', './']] as const) {
   test(`the recorded run of ${door} plays by itself, without a GPU and before any byte of a model`, async ({
     page,
   }) => {

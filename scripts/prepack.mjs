@@ -9,8 +9,7 @@ const viteBuild = (/** @type {string} */ config) => [
 const steps = [
   viteBuild('vite.cli.config.ts'),
   viteBuild('vite.lib.config.ts'),
-  [bin('tsc'), ['-p', 'tsconfig.lib.json']],
-  [process.execPath, ['scripts/lib_types.mjs']],
+  ['npm', ['run', '--silent', 'build:types']],
 ]
 for (const [command, args] of /** @type {[string, string[]][]} */ (steps)) {
   const code = await run(command, args)

@@ -28,13 +28,17 @@ mkdirSync(RESULTS, { recursive: true })
 await Promise.all([
   stage('command line', ensureCli),
   command('page', 'vite', ['build', '--logLevel', 'warn']),
-  command('package', 'vite', ['build', '--config', 'vite.lib.config.ts', '--logLevel', 'warn']),
-  command('types of the package', 'tsc', ['-p', 'tsconfig.lib.json']),
+  inTurn(
+    () => command('package', 'vite', ['build', '--config', 'vite.lib.config.ts', '--logLevel', 'warn']),
+    // After the package, whose build empties the folder.
+    () => stage('types of the package', (onOutput) => npmRun('build:types', onOutput)),
+  ),
 ])
 await Promise.all([
   playwright(),
   inTurn(
-    () => stage('npm run check', (onOutput) => run('npm', ['run', '--silent', 'check'], { onOutput })),
+    () => stage('npm run check', (onOutput) => npmRun('check', onOutput)),
+    () => command('package as others see it', process.execPath, ['scripts/check_package.mjs']),
     () => command('generated docs', process.execPath, ['scripts/docs.mjs', '--check']),
     () => vitest('node'),
     () => vitest('browser'),
@@ -51,6 +55,11 @@ process.exit(failed === 0 ? 0 : 1)
 /** A check: a command that counts as one test. @param {string} name @param {string} program @param {string[]} args */
 function command(name, program, args) {
   return stage(name, (onOutput) => run(pathOf(program), args, { onOutput }))
+}
+
+/** @param {string} script @param {OnOutput} onOutput */
+function npmRun(script, onOutput) {
+  return run('npm', ['run', '--silent', script], { onOutput })
 }
 
 /** @param {string} project */

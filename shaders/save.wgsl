@@ -1,10 +1,13 @@
-// Copies the raw weights of a whole tensor into a journal, row-major.
+// Copies the weights of a whole tensor, so that `expand` can make them anew: as binary32, or as the binary16 that they were made
+// from, two a word.
 #import target
 #import placement
 
 struct Save {
   placement: Placement,
   weights: u32,
+  /// 1 for binary16.
+  half: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Save;
@@ -16,11 +19,15 @@ fn save(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let first = ((group.x + group.y * groups.x) * 64u + lane) * PER_WORD;
+  let word = (group.x + group.y * groups.x) * 64u + lane;
+  let first = word * (1u + params.half);
   if (first >= params.weights) { return; }
-  var word = load(element_of(params.placement, first));
-  if (PER_WORD == 2u && first + 1u < params.weights) {
-    word |= load(element_of(params.placement, first + 1u)) << 16u;
+  let raw = load(element_of(params.placement, first));
+  if (params.half == 0u) {
+    saved[word] = raw;
+    return;
   }
-  saved[first / PER_WORD] = word;
+  var pair = half_of(raw);
+  if (first + 1u < params.weights) { pair |= half_of(load(element_of(params.placement, first + 1u))) << 16u; }
+  saved[word] = pair;
 }

@@ -2,12 +2,7 @@
 // for each run of `block_size` of them. The scales are a matrix of `rows` x `scales_per_row`. `nbitsReader` in
 // src/format/codecs/nbits_decode.ts is the definition.
 #import half
-
-/// `zero_points`: the middle of the range; integers, packed like the weights; floats; none, but the value of q = 0.
-const ZEROS_DEFAULT = 0u;
-const ZEROS_PACKED = 1u;
-const ZEROS_FLOAT = 2u;
-const ZEROS_MINIMUM = 3u;
+#import nbits_zeros
 
 struct NBits {
   /// Of the quantized matrix, [out, in].

@@ -20,6 +20,9 @@ fn raw_from_half(half: u32) -> u32 { return half; }
 
 fn raw_from_f32(bits: u32) -> u32 { return half_from_f32(bits); }
 
+/// The bits of a binary16 that the weight was made from.
+fn half_of(raw: u32) -> u32 { return raw; }
+
 /// First journal word of a block that has `kept` entries before it: with one spare half a block, every block starts on a
 /// word of its own.
 fn journal_start(kept: u32, block_id: u32) -> u32 { return (kept + block_id) >> 1u; }

@@ -1,7 +1,7 @@
 import { Command, CommanderError } from '@commander-js/extra-typings'
 import { isTritswapError } from '../errors.ts'
 import { AnswerIsNo, type CommandFile, UsageError } from './command.ts'
-import { note, printText } from './print.ts'
+import { note, oneLine, printText } from './print.ts'
 
 /** The table of subcommands: one line each, in the order in which people meet them. */
 const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandFile> }> = {
@@ -23,6 +23,7 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandFil
     load: () => import('./check.ts'),
   },
   decode: { summary: 'write an expert as safetensors, or for peft', load: () => import('./decode.ts') },
+  route: { summary: 'say which expert a request is for', load: () => import('./route.ts') },
   merge: { summary: 'make one expert out of several', load: () => import('./merge.ts') },
   compare: { summary: 'show how alike experts are', load: () => import('./compare.ts') },
   assets: { summary: 'copy what the library fetches at run time', load: () => import('./assets.ts') },
@@ -70,7 +71,7 @@ async function programFor(argv: readonly string[]): Promise<Command> {
     .exitOverride()
     .configureOutput({
       writeOut: (text) => printText(text.replace(/\n$/, '')),
-      writeErr: (text) => note(...text.replace(/\n$/, '').split('\n')),
+      writeErr: (text) => note(...withoutForgedLines(text, argv).replace(/\n$/, '').split('\n')),
     })
   for (const [name, { summary, load }] of Object.entries(COMMANDS)) {
     const isCalled = isCompletion || argv.slice(0, 2).includes(name)
@@ -82,6 +83,15 @@ async function programFor(argv: readonly string[]): Promise<Command> {
     addCompletion(program as Parameters<typeof addCompletion>[0])
   }
   return program
+}
+
+/** The text with line breaks of its own only: commander quotes arguments as they are. */
+function withoutForgedLines(text: string, argv: readonly string[]): string {
+  const quoted = argv.flatMap((argument) => [argument, ...argument.split('=')])
+  return quoted.reduce(
+    (safe, part) => (part === oneLine(part) ? safe : safe.replaceAll(part, oneLine(part))),
+    text,
+  )
 }
 
 /** Gives a command and those below it the ways of the program. */

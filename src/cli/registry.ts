@@ -1,25 +1,29 @@
 import { readdir, stat } from 'node:fs/promises'
-import { basename, join, relative, sep } from 'node:path'
+import { basename, join } from 'node:path'
 import { TritswapError } from '../errors.ts'
-import { summaryOf } from '../format/codecs/index.ts'
-import { readHead, type TritHead } from '../format/head.ts'
-import type { TritTable } from '../format/table.ts'
-import { weightsOf } from '../format/tiling.ts'
 import { isHubName } from '../source/hf.ts'
-import { parseRegistry, type Registry, type RegistryEntry } from '../source/registry.ts'
-import { jsonOption, newCommand } from './command.ts'
-import { openFile, readText } from './file_source.ts'
-import { writeFileWhole } from './output.ts'
-import { print, printText } from './print.ts'
+import type { Registry, RegistryEntry } from '../source/registry.ts'
+import { jsonOption, newCommand, several } from './command.ts'
+import { readText } from './file_source.ts'
+import { note, print, printText } from './print.ts'
+import { edited, entryOf, headOf, urlOf } from './registry_entry.ts'
+import { readRegistryFiles, writeRegistryFiles } from './registry_files.ts'
+import { entryIn, replaced, rolledBack, withdrawn } from './registry_releases.ts'
+import { requestsById } from './requests.ts'
+import { makeKey, publicKeyIn } from './signing.ts'
 
 const DESCRIPTION = `
 Writes the list of experts that a page shows: one entry for each .trit file in the folder and below it, with its size and
 root hash, which authenticates every byte of it for anyone who trusts the list.
 
 Size, root hash, method, density, alpha and base are read from the files each time. Everything else that the registry
-already says (order, id, label, description, prompt, system, generation, licence, text, variantOf, replaces, quality)
-stays, so edit it by hand and build again. Entries whose files are gone are removed. A file that is no registry is never
-written over.
+already says (order, id, label, description, prompt, system, generation, licence, samples, text, variantOf, replaces, quality,
+version, previous, withdrawn) stays, so edit it by hand and build again. Entries whose files are gone are removed. A file
+that is no registry is never written over.
+
+Beside it lies its index, by which a page searches all names and routes requests: centroids of the requests that each
+expert was made for (of those of before where none are given, else of its samples). Over 200 experts, the entries lie in
+pages of 100.
 `
 
 const EXAMPLES = ['tritswap registry build experts', 'tritswap registry build experts --out listed.json']
@@ -28,29 +32,129 @@ export function command() {
   const registry = newCommand('registry', 'Lists the experts of a folder for a page.', EXAMPLES)
   registry.addCommand(
     newCommand('build', DESCRIPTION, EXAMPLES)
-      .summary('write experts.json')
+      .summary('write experts.json, and its index')
       .argument('<folder>')
       .option(
         '--out <path>',
         'where to write (default: <folder>/experts.json); URLs in it are relative to the folder',
       )
+      .option(...REQUESTS)
+      .option(...KEY)
       .addOption(jsonOption('what was written'))
       .action(build),
+  )
+  registry.addCommand(
+    changing(
+      'index',
+      'Writes the index, and pages, of a registry whose files are elsewhere.',
+      'write the index again',
+    )
+      .option(...REQUESTS)
+      .action((path, values) => changed(path, values, (before) => before)),
+  )
+  registry.addCommand(
+    changing(
+      'replace',
+      'Makes a file the next release of an expert. The one before stays where it is, to go back to.',
+      'publish a new release',
+    )
+      .argument('<id>')
+      .argument('<new.trit>')
+      .option('--release <text>', 'how this release is called')
+      .action((path, id, file, values) =>
+        changed(path, values, (before) => replaced(before, path, id, file, values.release)),
+      ),
+  )
+  registry.addCommand(
+    changing(
+      'rollback',
+      'Goes back to the release of an expert before this one.',
+      'go back to the release before',
+    )
+      .argument('<id>')
+      .action((path, id, values) => changed(path, values, (before) => rolledBack(before, path, id))),
+  )
+  registry.addCommand(
+    changing(
+      'withdraw',
+      'Leaves an expert in the list and out of use: loaders refuse it, and no route leads to it.',
+      'take an expert out of use',
+    )
+      .argument('<id>')
+      .requiredOption('--reason <text>', 'which people are shown')
+      .action((path, id, values) =>
+        changed(path, values, (before) => withdrawn(before, path, id, values.reason)),
+      ),
+  )
+  registry.addCommand(
+    changing(
+      'sign',
+      'Writes experts.json.sig, without which a page that names your key takes nothing.',
+      'sign a registry',
+    ).action((path, values) => changed(path, values, (before) => before)),
+  )
+  registry.addCommand(
+    newCommand(
+      'key',
+      'Makes a key that signs registries, which you keep to yourself, and prints the public one, which pages name.',
+      [],
+    )
+      .summary('make a key that signs')
+      .argument('<key.pem>')
+      .action(async (path) => printText(await makeKey(path))),
   )
   return registry
 }
 
-async function build(folder: string, values: { out?: string; json?: true }): Promise<void> {
+const REQUESTS = [
+  '--requests <id=file>',
+  'requests that an expert was made for: JSON lines {"user"} or {"messages"}, or a text that is cut into passages',
+  several,
+] as const
+
+const KEY = ['--key <key.pem>', 'sign what is written'] as const
+
+/** A command that writes a registry again. */
+function changing(name: string, description: string, summary: string) {
+  return newCommand(name, description, [])
+    .summary(summary)
+    .argument('<experts.json>')
+    .option(...KEY)
+}
+
+interface Written {
+  requests?: readonly string[]
+  key?: string
+  json?: true
+}
+
+async function build(folder: string, values: Written & { out?: string }): Promise<void> {
   await checkFolder(folder)
   const out = values.out ?? join(folder, 'experts.json')
-  const before = (await isThere(out)) ? parseRegistry(await readText(out), out) : undefined
-  const registry = await buildRegistry(folder, before)
-  const text = `${JSON.stringify(registry, null, 2)}\n`
-  // Throws before anything is written that the page would refuse.
-  parseRegistry(text, out)
-  await writeFileWhole(out, ({ write }) => write(new TextEncoder().encode(text)))
-  if (values.json) printText(text.trimEnd())
+  const before = (await isThere(out)) ? await readRegistryFiles(out) : undefined
+  await write(out, await buildRegistry(folder, before), values)
+}
+
+/** Writes a registry again, after a change. */
+async function changed(
+  path: string,
+  values: Written,
+  change: (registry: Registry) => Registry | Promise<Registry>,
+): Promise<void> {
+  await write(path, await change(await readRegistryFiles(path)), values)
+}
+
+async function write(out: string, registry: Registry, { requests = [], key, json }: Written): Promise<void> {
+  const given = await requestsById(requests)
+  for (const id of given.keys()) entryIn(registry, out, id)
+  const wasSigned = await isThere(`${out}.sig`)
+  const pem = key === undefined ? undefined : await readText(key)
+  const now = await writeRegistryFiles(out, registry, { requests: given, key: pem })
+  if (json) printText(JSON.stringify(now, null, 2))
   else print(`${out}: ${registry.experts.length} experts`)
+  if (!json && pem !== undefined) print(`signed by ${publicKeyIn(pem)}`)
+  if (wasSigned && pem === undefined)
+    note(`${out} was signed, and is not any more: give --key, or pages that name your key refuse it`)
 }
 
 /** @throws {TritswapError} `input` for what is no folder on this disk */
@@ -79,6 +183,7 @@ async function isThere(path: string): Promise<boolean> {
 export async function buildRegistry(folder: string, before?: Registry): Promise<Registry> {
   const paths = (await readdir(folder, { recursive: true })).filter((path) => path.endsWith('.trit')).sort()
   const known = new Map(before?.experts.map((entry, at) => [entry.url, { entry, at }]))
+  const earlier = new Set(before?.experts.flatMap(({ previous = [] }) => previous.map(({ url }) => url)))
   const taken = new Set(before?.experts.map(({ id }) => id))
   const found: { entry: RegistryEntry; at: number }[] = []
   let base: Registry['base'] = before?.base
@@ -99,7 +204,8 @@ export async function buildRegistry(folder: string, before?: Registry): Promise<
       base = { name: base?.name ?? name, fingerprint }
       baseOf = path
     }
-    const url = relative(folder, join(folder, path)).split(sep).map(encodeURIComponent).join('/')
+    const url = urlOf(folder, join(folder, path))
+    if (earlier.has(url)) continue
     const old = known.get(url)
     const id = old?.entry.id ?? freeId(path, taken)
     found.push({
@@ -119,79 +225,6 @@ export async function buildRegistry(folder: string, before?: Registry): Promise<
   // The sort is stable: new entries follow in the order of their paths.
   found.sort((a, b) => (a.at === b.at ? 0 : a.at - b.at))
   return { version: 1, ...(base && { base }), experts: found.map(({ entry }) => entry) }
-}
-
-async function headOf(path: string): Promise<TritHead> {
-  const source = await openFile(path)
-  try {
-    const head = await readHead(source)
-    const expected = head.headBytes + head.payloadBytes
-    const size = await source.size()
-    if (size !== expected) {
-      throw new TritswapError(
-        'format',
-        `Cannot list ${path}: expected ${expected} bytes, found ${size}; fetch it again`,
-        {
-          fields: { path, expected, found: size },
-        },
-      )
-    }
-    return head
-  } finally {
-    await source.close()
-  }
-}
-
-function entryOf(
-  { table, headBytes, payloadBytes, rootHash }: TritHead,
-  id: string,
-  url: string,
-): RegistryEntry {
-  const f16 = 2 * table.tensors.reduce((sum, { shape }) => sum + weightsOf(shape), 0)
-  const { density, alpha } = table.compression
-  return {
-    id,
-    label: table.label ?? id,
-    description: table.description,
-    url,
-    bytes: headBytes + payloadBytes,
-    rootHash,
-    method: table.method,
-    density,
-    alpha,
-    licence: table.licence,
-    prompt: table.prompt,
-    replaces: replacedBy(table, f16),
-  }
-}
-
-/** Terms do not tell the rank of the adapter that they were made of, so only the whole change is known of them. */
-function replacedBy({ method, tensors }: TritTable, f16: number): RegistryEntry['replaces'] {
-  const isFactors = method === 'lora' && tensors.every((tensor) => summaryOf(tensor).terms === undefined)
-  if (isFactors) return { f16Lora: f16 }
-  return method === 'full' || method === 'lora' ? { f16Delta: f16 } : undefined
-}
-
-/** What people write into a registry by hand. What was measured on one file goes when the file changes. */
-function edited(entry: RegistryEntry | undefined, rootHash: string): Partial<RegistryEntry> {
-  if (!entry) return {}
-  const { id, label, description, prompt, system, generation, samples, licence, text, variantOf } = entry
-  const { replaces, quality, scores } = entry
-  const written = {
-    id,
-    label,
-    description,
-    prompt,
-    system,
-    generation,
-    samples,
-    licence,
-    text,
-    variantOf,
-    replaces,
-  }
-  const fields = entry.rootHash === rootHash ? { ...written, quality, scores } : written
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined))
 }
 
 /** The file's name as an id that is not taken. */

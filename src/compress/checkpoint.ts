@@ -5,6 +5,7 @@
  */
 import { TritswapError } from '../errors.ts'
 import { parseJsonObject } from '../source/json.ts'
+import { CHECKPOINT_JSON, MAX_CHECKPOINT_JSON_BYTES } from '../source/limits.ts'
 import type { ByteSource } from '../source/source.ts'
 import { readSafetensors, type StoredTensor } from './safetensors.ts'
 
@@ -112,20 +113,16 @@ async function join(name: string, files: ByteSource[]): Promise<Checkpoint> {
   return { name, tensors, files, metadata }
 }
 
-const MAX_JSON_BYTES = 64 << 20
-/** More than any configuration nests, and than the largest shard index holds. */
-const JSON_LIMITS = { depth: 32, values: 2 ** 20 }
-
 /** @throws {TritswapError} `format` if it is no JSON object, `limit` if it is larger than configurations are */
 export async function readJson(source: ByteSource): Promise<Record<string, unknown>> {
   const size = (await source.size()) ?? 0
-  if (size > MAX_JSON_BYTES) {
+  if (size > MAX_CHECKPOINT_JSON_BYTES) {
     throw new TritswapError(
       'limit',
-      `Cannot read ${source.name}: ${size} bytes of JSON are over the limit of ${MAX_JSON_BYTES}`,
+      `Cannot read ${source.name}: ${size} bytes of JSON are over the limit of ${MAX_CHECKPOINT_JSON_BYTES}`,
     )
   }
-  return parseJsonObject(await source.read(0, size), source.name, JSON_LIMITS)
+  return parseJsonObject(await source.read(0, size), source.name, CHECKPOINT_JSON)
 }
 
 /** The error for files that run code when they are opened. */

@@ -8,12 +8,11 @@ import { TritswapError } from '../errors.ts'
 import { SAFETENSORS_BYTES } from '../format/dtype.ts'
 import { MAX_NAME_LENGTH, MAX_RANK, MAX_TENSORS } from '../format/limits.ts'
 import { parseJsonObject } from '../source/json.ts'
+import { MAX_SAFETENSORS_HEAD_BYTES } from '../source/limits.ts'
 import { mistakenFile, TELLING_BYTES } from '../source/mistaken_file.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
 import { decodeFloats } from './dtypes.ts'
 
-/** The limit of the reference implementation. */
-const MAX_HEADER_BYTES = 100_000_000
 /** A tensor has an object, a dtype, a shape and offsets: 6 values, and one for each dimension. */
 const HEADER_LIMITS = { depth: 4, values: MAX_TENSORS * (6 + MAX_RANK) }
 
@@ -53,7 +52,7 @@ export async function readSafetensors(source: ByteSource, options?: ReadOptions)
   if (mistaken !== undefined) throw notSafetensors(name, mistaken)
   const prefix = await source.read(0, 8, options)
   const headerBytes = Number(new DataView(prefix.buffer, prefix.byteOffset, 8).getBigUint64(0, true))
-  if (headerBytes > MAX_HEADER_BYTES || 8 + headerBytes > size) {
+  if (headerBytes > MAX_SAFETENSORS_HEAD_BYTES || 8 + headerBytes > size) {
     throw notSafetensors(name, `it promises a header of ${headerBytes} bytes and has ${size}`)
   }
   const header = parseJsonObject(

@@ -16,12 +16,9 @@ import { fetchText, heldOutTexts } from './measurement.ts'
 import { questionsOf } from './questions.ts'
 
 /** Fractions of the entries to choose from. */
-export const DENSITIES = [0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5]
+const DENSITIES = [0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5]
 /** Values to choose from, densest around 1, where the fitted scale is at its best. */
 export const ALPHAS = [0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.25, 1.5, 2, 3, 4, 6, 8]
-
-/** Terms of each matrix of a LoRA to choose from. */
-export const TERMS = Array.from({ length: TERMS_TRIED.lora }, (_, index) => index + 1)
 
 /** What was brought, in words. */
 export function nameOfMethod(method: TritMethod): string {
@@ -56,7 +53,7 @@ let jobs = 0
 export class CompressionJob {
   /** Name of the pen, and in the file that is saved. */
   name: string
-  /** Index in {@link DENSITIES}, or in {@link TERMS}. */
+  /** Index in {@link steps}. */
   kept = 0
   /** Index in {@link ALPHAS}. */
   alpha = ALPHAS.indexOf(1)
@@ -95,9 +92,17 @@ export class CompressionJob {
     return this.opened !== undefined && 'terms' in this.opened.keep
   }
 
+  /** What there is to choose from: terms of each matrix, or fractions of the entries. */
+  get steps(): readonly number[] {
+    const { opened } = this
+    if (opened === undefined || !this.isTerms) return DENSITIES
+    return Array.from({ length: TERMS_TRIED[opened.method] }, (_, index) => index + 1)
+  }
+
   /** How much of it the visitor wants to keep. */
   get keep(): Keep {
-    return this.isTerms ? { terms: TERMS[this.kept]! } : { density: DENSITIES[this.kept]! }
+    const kept = this.steps[this.kept]!
+    return this.isTerms ? { terms: kept } : { density: kept }
   }
 
   /** The file as the visitor wants it; undefined while it is being compressed. */
@@ -141,7 +146,7 @@ export class CompressionJob {
       const opened = await this.#link.api.open(name, files, folder, signal)
       this.opened = opened
       const { keep } = opened
-      this.kept = 'terms' in keep ? nearest(TERMS, keep.terms) : nearest(DENSITIES, keep.density)
+      this.kept = nearest(this.steps, 'terms' in keep ? keep.terms : keep.density)
       await this.compress()
     } catch (error) {
       this.#failed(error)

@@ -3,14 +3,7 @@ import { ternaryEntropy } from '../compress/inspect.ts'
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
 import { base, theme } from '../element/theme.ts'
 import { formatBytes } from '../element/units.ts'
-import {
-  ALPHAS,
-  type BroughtWeights,
-  CompressionJob,
-  DENSITIES,
-  nameOfMethod,
-  TERMS,
-} from './compression_job.ts'
+import { ALPHAS, type BroughtWeights, CompressionJob, nameOfMethod } from './compression_job.ts'
 import type { Keep, Made, Opened } from './compressor.ts'
 import { workbenchStyles } from './workbench_styles.ts'
 
@@ -114,7 +107,7 @@ export class Workbench extends LitElement {
         id="keep"
         type="range"
         min="0"
-        max=${('terms' in keep ? TERMS : DENSITIES).length - 1}
+        max=${job.steps.length - 1}
         .value=${String(job.kept)}
         aria-valuetext=${'terms' in keep ? `${text} of each matrix` : `${text} of the entries`}
         @input=${(event: Event) => {

@@ -7,16 +7,13 @@
 import { TritswapError } from '../errors.ts'
 import { integer, number, object, text } from '../format/fields.ts'
 import { parseJsonObject } from '../source/json.ts'
+import { MAX_LAYERS, MODEL_JSON } from '../source/limits.ts'
 import { mistakenFile } from '../source/mistaken_file.ts'
 
 /** Files that transformers.js cannot do without, and those that it takes where they are. */
 const REQUIRED = ['config.json', 'tokenizer.json', 'tokenizer_config.json']
 const OPTIONAL = ['generation_config.json']
 
-/** A vocabulary of a million tokens with their merges holds about five million values. */
-const JSON_LIMITS = { depth: 64, values: 2 ** 23 }
-/** The deepest models have some hundred layers; transformers.js makes a cache for each that the configuration counts. */
-const MAX_LAYERS = 4096
 const MAX_COUNT = Number.MAX_SAFE_INTEGER
 
 /** Bytes of a file of the folder; undefined where there is none. */
@@ -44,7 +41,7 @@ export async function readModelConfig(folder: string, read: ReadFile): Promise<M
     if (!isAbsent) checkModelFile(file, `${folder}${file}`, bytes)
     else if (REQUIRED.includes(file)) throw missing(folder, file)
   }
-  const config = parseJsonObject(files.get('config.json')!, `${folder}config.json`, JSON_LIMITS)
+  const config = parseJsonObject(files.get('config.json')!, `${folder}config.json`, MODEL_JSON)
   return { modelType: config.model_type as string, files }
 }
 
@@ -54,7 +51,7 @@ export async function readModelConfig(folder: string, read: ReadFile): Promise<M
  * @throws {TritswapError} `format`, `limit`
  */
 export function checkModelFile(file: string, name: string, bytes: Uint8Array): void {
-  const content = parseJsonObject(bytes, name, JSON_LIMITS)
+  const content = parseJsonObject(bytes, name, MODEL_JSON)
   if (file === 'config.json') {
     text(content.model_type, `model_type of ${name}`)
     checkCounts(content, name)

@@ -1,6 +1,7 @@
 import { TritswapError } from '../errors.ts'
 import { fetchPastErrors, isAbsence } from '../source/http_request.ts'
 import { parseJsonObject } from '../source/json.ts'
+import { MANIFEST_JSON } from '../source/limits.ts'
 import { fileWithCopy, isCopy } from '../source/offline_copy.ts'
 import type { FetchRequest } from './protocol.ts'
 
@@ -29,9 +30,6 @@ export interface ReadManifest extends ModelManifest {
   /** The server is out of reach: this is a copy of the manifest that it sent last. */
   isCopy: boolean
 }
-
-/** A manifest nests two brackets and holds one name for each graph. */
-const MANIFEST_JSON = { depth: 8, values: 4096 }
 
 /**
  * Reads the manifest of a model folder; undefined if there is none, because the model is not prepared.

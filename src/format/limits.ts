@@ -1,7 +1,7 @@
 /**
  * What a reader accepts. Every number is checked before anything is allocated for it, so a hostile file costs a
  * small multiple of the bytes that are really there, plus at most {@link MAX_TABLE_BYTES} of inflated table.
- * `docs/FORMAT.md` gives the same list.
+ * `docs/FORMAT.md` gives the same list, and that of other files in `source/limits.ts`.
  *
  * @module
  */

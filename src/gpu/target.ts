@@ -6,8 +6,18 @@ export type TargetDtype = FloatInputDtype
 
 /** Modules that differ between the two: a branch on a constant is not free on every device. */
 export const TARGET_MODULES = {
-  float32: { target: 'target_f32', journal: 'journal_f32', displaced: 'displaced_f32' },
-  float16: { target: 'target_f16', journal: 'journal_f16', displaced: 'displaced_f16' },
+  float32: {
+    target: 'target_f32',
+    journal: 'journal_f32',
+    displaced: 'displaced_f32',
+    terms_tile: 'terms_tile_f32',
+  },
+  float16: {
+    target: 'target_f16',
+    journal: 'journal_f16',
+    displaced: 'displaced_f16',
+    terms_tile: 'terms_tile_f16',
+  },
 } as const
 
 /** What differs again in a kernel that takes a list of jobs. */

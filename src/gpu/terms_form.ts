@@ -20,11 +20,12 @@ type TermsTensor = Pick<TritTensor, 'shape'> & { terms?: number }
 export function termsLayout({ shape, terms = 0 }: TermsTensor) {
   const { rows, cols } = tilingOf(shape)
   const x = terms
-  const y = x + terms * wordsOf(rows)
-  return { rows, cols, terms, x, y, words: y + terms * wordsOf(cols) }
+  const y = x + terms * vectorWords(rows)
+  return { rows, cols, terms, x, y, words: y + terms * vectorWords(cols) }
 }
 
-function wordsOf(entries: number): number {
+/** Words of a vector. */
+export function vectorWords(entries: number): number {
   return Math.ceil(entries / ENTRIES_PER_WORD)
 }
 
@@ -34,7 +35,7 @@ export function packTerms(tensor: TermsTensor, { scales, x, y }: Terms): Uint32A
   const words = new Uint32Array(layout.words)
   new Float32Array(words.buffer).set(scales)
   const pack = (entries: Int8Array, length: number, first: number) => {
-    const step = wordsOf(length)
+    const step = vectorWords(length)
     for (let at = 0; at < entries.length; at++) {
       const [term, i] = [Math.floor(at / length), at % length]
       words[first + term * step + Math.floor(i / ENTRIES_PER_WORD)] |=

@@ -33,6 +33,8 @@ export interface ExpertRequest {
    * changes the weights in place, `side` and `input` leave them alone.
    */
   binding?: BindingChoice
+  /** Why it must not be used any more, as a registry says: it is refused. */
+  withdrawn?: string
   /** What chats with it begin with, in place of what its file says. */
   system?: string
   /** How text is generated with it where a call does not say, before what its file says. */
@@ -154,8 +156,15 @@ export class ExpertLibrary<H extends ExpertHome> {
     }
   }
 
-  /** @throws {TritswapError} `base` */
-  #checkRegistry({ base, label }: ExpertRequest, id: string): void {
+  /** @throws {TritswapError} `base`, `unsupported` for one that was withdrawn */
+  #checkRegistry({ base, label, withdrawn }: ExpertRequest, id: string): void {
+    if (withdrawn !== undefined) {
+      throw new TritswapError(
+        'unsupported',
+        `Cannot use ${label ?? id}: it was withdrawn (${withdrawn}); choose another one, or an earlier release`,
+        { fields: { expert: id, withdrawn } },
+      )
+    }
     const found = this.#options.fingerprint?.()
     if (base?.fingerprint === undefined || found === undefined || base.fingerprint === found) return
     throw new TritswapError(
@@ -171,6 +180,11 @@ export class ExpertLibrary<H extends ExpertHome> {
     this.#options.onWarning?.(
       `Whether ${label} was made for this base is unknown: its names and shapes fit, but it carries neither a fingerprint nor a sketch that could be compared; compress it with its base at hand`,
     )
+  }
+
+  /** The expert that was loaded from a file and is not released. @param rootHash - of the file */
+  loaded(rootHash: string): Expert | undefined {
+    return [...this.#handles.values()].find(({ expert }) => expert.rootHash === rootHash)?.expert
   }
 
   /**

@@ -29,6 +29,7 @@ import { FetchPool } from '../fetcher/pool.ts'
 import type { SourceSpec } from '../fetcher/protocol.ts'
 import { type Composition, composeWeights, type SearchOptions } from '../model/compose.ts'
 import type { Closeness } from '../model/score.ts'
+import type { Route } from '../route/route.ts'
 import { folderUrl } from '../source/model_folder.ts'
 import { Assets } from './assets.ts'
 import type { AttachedExperts, AttachOptions, AttachTarget } from './attach.ts'
@@ -48,6 +49,7 @@ import { type EventStream, type Generation, StreamedGeneration } from './generat
 import { NotedLoad } from './loads.ts'
 import { type LoaderOptions, openModel } from './open_model.ts'
 import { checkBrowser } from './page_url.ts'
+import { type Retrieval, type RetrieveOptions, Retriever, type RouteOptions } from './retrieval.ts'
 import { type EngineApi, RunningEngine } from './running_engine.ts'
 
 export type * from '../engine/protocol.ts'
@@ -55,6 +57,10 @@ export { type ErrorTag, isAbortError, isTritswapError, TritswapError } from '../
 export type { FetchProgress, FetchSettings, SourceSpec } from '../fetcher/protocol.ts'
 export type { Candidate, CandidateName, Composition, SearchOptions } from '../model/compose.ts'
 export type { Closeness } from '../model/score.ts'
+export type { ListedExpert } from '../route/open_registry.ts'
+export { OpenRegistry } from '../route/open_registry.ts'
+export type { Ranked, Routable, Route } from '../route/route.ts'
+export type { RegistryEntry, RegistryOptions } from '../source/registry.ts'
 export type { AssetOptions } from './assets.ts'
 export type {
   AttachedChoice,
@@ -71,6 +77,7 @@ export type { DownloadOptions } from './download_size.ts'
 export type { Expert, ExpertChoice, ExpertRequest, LoadOptions, ProgressCallback } from './expert_library.ts'
 export type { Generation } from './generation.ts'
 export type { LoaderOptions } from './open_model.ts'
+export type { Retrieval, RetrieveOptions, RouteOptions } from './retrieval.ts'
 export type { TokenRun, Turn } from './transcript.ts'
 
 /**
@@ -94,6 +101,7 @@ export class ExpertLoader {
   readonly #pool: FetchPool
   readonly #engine: RunningEngine
   readonly #library: ExpertLibrary<EngineApi>
+  readonly #retriever: Retriever
   readonly #noted: NotedLoad
 
   private constructor(options: LoaderOptions) {
@@ -109,6 +117,12 @@ export class ExpertLoader {
     this.#library = new ExpertLibrary(this.#pool, () => this.#engine.api(), {
       fingerprint: () => this.#engine.info.fingerprint,
       onWarning: options.onWarning,
+    })
+    this.#retriever = new Retriever({
+      load: (request, load) => this.load(request, load),
+      activate: (experts, call) => this.activate(experts, call),
+      prefetch: (request) => this.prefetch(request),
+      loaded: (rootHash) => this.#library.loaded(rootHash),
     })
     this.#engine = new RunningEngine({
       createWorker: () => assets.start('engine'),
@@ -176,6 +190,27 @@ export class ExpertLoader {
    */
   async activate(choice: ExpertChoice, { signal }: { signal?: AbortSignal } = {}): Promise<SwitchReport> {
     return this.#library.activate(activeOf(choice), signal)
+  }
+
+  /**
+   * Which expert a text is for, if any, by its likeness to the requests that each was made for. Nothing is loaded.
+   * @throws {TritswapError} `network`, `format`; `integrity` for a registry or an index that is not what it should be
+   */
+  async route(text: string, options: RouteOptions): Promise<Route> {
+    return this.#retriever.route(text, options)
+  }
+
+  /**
+   * Finds the expert that a text is for, fetches it and puts it on; where none fits, goes back to the base. Without a
+   * network it takes what is kept on this device, and says so.
+   *
+   * ```ts
+   * const { expert, why } = await loader.retrieve(question, { registry: 'experts/experts.json' })
+   * ```
+   * @throws as {@link route}, {@link load} and {@link activate}; what is in hand stays then
+   */
+  async retrieve(text: string, options: RetrieveOptions): Promise<Retrieval> {
+    return this.#retriever.retrieve(text, options)
   }
 
   /** Goes back to the base, bit for bit. */

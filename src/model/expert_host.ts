@@ -139,11 +139,13 @@ export class ExpertHost {
     const vram = {
       base: this.#weights.bytes,
       experts: store.arenaBytes,
+      own: this.#weights.ownFormBytes,
       journal: this.#switcher.journalBytes + this.#switcher.spareBytes,
+      copies: this.#switcher.copyBytes,
       beside: this.runtime.bypassBytes,
     }
     return {
-      vram: { ...vram, total: vram.base + vram.experts + vram.journal + vram.beside },
+      vram: { ...vram, total: Object.values(vram).reduce((sum, bytes) => sum + bytes, 0) },
       active: this.#active(),
       counts: {
         uploads: store.uploads,

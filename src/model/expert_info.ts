@@ -82,8 +82,20 @@ export interface SwitchReport extends ActiveSet {
 }
 
 export interface EngineStats {
-  /** `beside`: 2-bit weights and inputs of graphs. */
-  vram: { base: number; experts: number; journal: number; beside: number; total: number }
+  /**
+   * `own`: the blocks that quantized weights came as, kept beside the floats that they became. `journal`: what sparse changes
+   * displaced. `copies`: weights of the base that came as floats, while an expert changes them as a whole. `beside`: 2-bit
+   * weights and inputs of graphs.
+   */
+  vram: {
+    base: number
+    own: number
+    experts: number
+    journal: number
+    copies: number
+    beside: number
+    total: number
+  }
   /** What calls without experts of their own run with. */
   active: readonly BoundExpert[]
   counts: { uploads: number; evictions: number; switches: number; cpuDecodes: number }

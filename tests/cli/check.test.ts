@@ -35,6 +35,7 @@ async function expertOf(model: string, name: string, ...rules: string[]): Promis
     `${ZOO}/${model}`,
     ...from,
     ...how,
+    '--force',
     '--threads',
     '1',
     '--out',
@@ -153,9 +154,9 @@ describe('what is wrong is said, with exit code 1', () => {
 
   test.each([
     [['--expert', 'x.trit'], 'expected --want'],
-    [['--binding', 'beside'], 'expected --binding'],
+    [['--binding', 'beside'], 'Allowed choices are auto, merge, side, input'],
     [['--tolerance', 'small'], 'Cannot use --tolerance small'],
-    [['--dtype', 'q2'], '--dtype q2'],
+    [['--dtype', 'q2'], 'Allowed choices are fp32, fp16'],
   ])('%j is wrong usage', async (argv, why) => {
     expect(await tritswap('check', ...given('llama-tiny'), ...argv)).toMatchObject({
       code: 2,

@@ -9,8 +9,8 @@ import { parseRegistry } from '../../src/source/registry.ts'
 const PUBLIC = join(import.meta.dirname, '../../public')
 const names = readdirSync(join(PUBLIC, 'recorded'))
 
-test('there is one of each door that has a model', () => {
-  expect(names.sort()).toEqual(['skills.json', 'writers.json'])
+test('the page has one to show', () => {
+  expect(names).toContain('writers.json')
 })
 
 describe.each(names)('%s', (name) => {

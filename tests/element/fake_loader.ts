@@ -144,7 +144,15 @@ export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
       async stats() {
         const experts = residents.size * 200_000
         return {
-          vram: { base: 21_900_000, experts, journal: 400_000, beside: 0, total: 22_300_000 + experts },
+          vram: {
+            base: 21_900_000,
+            own: 0,
+            experts,
+            journal: 400_000,
+            copies: 0,
+            beside: 0,
+            total: 22_300_000 + experts,
+          },
           active: [],
           counts: { uploads: residents.size, evictions: 0, switches: active.set, cpuDecodes: 0 },
           expertBytesUploaded: experts,

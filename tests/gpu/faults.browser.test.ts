@@ -23,6 +23,9 @@ const FAULTS_TRIED = [20, 100, Infinity][LONG] ?? Infinity
 /** The calls in which the device is lost, of each kind of work; a new one takes seconds to compile its kernels. */
 const LOSSES_TRIED = [1, 5, Infinity][LONG] ?? Infinity
 
+/** ms for kernels to compile, those for lists too, on a software adapter. */
+const KERNELS_TIMEOUT = 120_000
+
 const random = new Random(18)
 const SHAPES: [string, number[]][] = [
   ['one', [40, 30]],
@@ -264,7 +267,7 @@ describe('a device that refuses a call of a dispatch with many tensors', () => {
   beforeAll(async () => {
     engine.destroy()
     await start('a GPU')
-  })
+  }, KERNELS_TIMEOUT)
 
   test.each(LONG ? Object.keys(SWITCHES) : ['apply', 'fused', 'mixed'])(
     'leaves the old set or the new one, whole: %s',

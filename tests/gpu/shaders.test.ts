@@ -9,6 +9,7 @@ const ALIASES = {
   workgroup: 'workgroup_64',
   target: 'target_f32',
   journal: 'journal_f32',
+  terms_tile: 'terms_tile_f32',
   displaced: 'displaced_f32',
 }
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { HoistedInput } from '../../src/format/bindings.ts'
-import { halfFromBits } from '../../src/format/float16.ts'
+import { fromHalf, halfFromBits } from '../../src/format/float16.ts'
 import { tilingOf, weightsOf } from '../../src/format/index.ts'
 import type { Gpu, ResidentExpert } from '../../src/gpu/index.ts'
 import {
@@ -65,28 +65,26 @@ async function world(dtype: 'float32' | 'float16', seed: number, gpu: Gpu) {
   return { random, base, inputs, experts, engine: await engineFor(base, inputs, undefined, gpu) }
 }
 
-/** The weights of one tensor, in its layout, with a set of deltas on top: f32 sum, one rounding. */
+/** The weights of one tensor, in its layout, with a set of deltas on top, each kind an f32 sum that is rounded once. */
 function expected(
   base: Float32Array,
   shape: number[],
   layout: Layout,
   dtype: string,
-  deltas: [Float32Array, number][],
+  kinds: readonly (readonly [Float32Array, number][])[],
 ) {
   const { rows, cols } = tilingOf(shape)
   const words = dtype === 'float32' ? new Uint32Array(rows * cols) : new Uint16Array(rows * cols)
   const value = new Float32Array(1)
   const bits = new Uint32Array(value.buffer)
   for (let flat = 0; flat < rows * cols; flat++) {
-    let delta = 0
-    let touched = false
-    for (const [values, weight] of deltas) {
-      if (values[flat] === 0) continue
-      delta = Math.fround(delta + Math.fround(values[flat] * weight))
-      touched = true
-    }
     value[0] = base[flat]
-    if (touched) value[0] = base[flat] + delta
+    for (const deltas of kinds) {
+      const added = deltas.filter(([values]) => values[flat] !== 0)
+      const parts = added.map(([values, weight]) => Math.fround(values[flat] * weight))
+      if (parts.length > 0) value[0] += parts.reduce((sum, part) => Math.fround(sum + part))
+      if (dtype === 'float16') value[0] = fromHalf(halfFromBits(bits[0]))
+    }
     const at = layout === 'rows' ? flat : (flat % cols) * rows + Math.floor(flat / cols)
     words[at] = dtype === 'float32' ? bits[0] : halfFromBits(bits[0])
   }
@@ -118,8 +116,16 @@ test.each(CASES)('sets of experts on %s weights, and back, as on %s', async (dty
     for (const [t, [name, shape, layout]] of SHAPES.entries()) {
       const deltas = set
         .filter(({ i }) => experts[i].head.table.tensors.some((tensor) => tensor.name === name))
-        .map(({ i, weight }): [Float32Array, number] => [deltaOf(experts[i], name), weight])
-      const want = expected(deltaOf(base, name), shape, layout, dtype, deltas)
+        .map(({ i, weight }) => ({
+          isDense: experts[i].head.table.tensors.some((own) => own.name === name && own.codec === 'dense'),
+          delta: [deltaOf(experts[i], name), weight] as [Float32Array, number],
+        }))
+      // Dense deltas of matrices are added to the base, the others on top of them.
+      const { rows, cols } = tilingOf(shape)
+      const isFirst = ({ isDense }: { isDense: boolean }) => isDense && rows > 1 && cols > 1
+      const kinds = [deltas.filter(isFirst), deltas.filter((delta) => !isFirst(delta))]
+      const lists = kinds.map((kind) => kind.map(({ delta }) => delta))
+      const want = expected(deltaOf(base, name), shape, layout, dtype, lists)
       const found = await weights.read(inputs[t].name)
       const words = dtype === 'float32' ? new Uint32Array(found) : new Uint16Array(found)
       let wrong = 0

@@ -7,6 +7,7 @@ import { isTritswapError, TritswapError } from '../../errors.ts'
 import { type HubName, hubFolderUrl } from '../../source/hf.ts'
 import { httpSource } from '../../source/http.ts'
 import { parseJsonText } from '../../source/json.ts'
+import { HUB_JSON, MAX_HUB_ANSWER_BYTES, MAX_HUB_FILES } from '../../source/limits.ts'
 import { withRetry } from '../../source/retry.ts'
 import type { ByteSource } from '../../source/source.ts'
 import type { HubSettings } from './settings.ts'
@@ -22,11 +23,6 @@ export interface HubFile {
 
 export const COMMIT = /^[0-9a-f]{40}$/
 const SHA256 = /^[0-9a-f]{64}$/
-
-/** Far above what the largest repositories list. */
-const MAX_FILES = 100_000
-const MAX_ANSWER_BYTES = 32 << 20
-const ANSWER_JSON = { depth: 16, values: 2 ** 20 }
 
 /** The commit that a revision is now. */
 export async function commitOf(name: HubName, settings: HubSettings): Promise<string> {
@@ -48,9 +44,9 @@ export async function filesOf(name: HubName, commit: string, settings: HubSettin
       const file = fileOf(entry, url)
       if (file !== undefined) files.push(file)
     }
-    if (files.length > MAX_FILES) {
-      const fields = { url, limit: MAX_FILES }
-      throw new TritswapError('limit', `Cannot list ${url}: it has over ${MAX_FILES} files`, { fields })
+    if (files.length > MAX_HUB_FILES) {
+      const fields = { url, limit: MAX_HUB_FILES }
+      throw new TritswapError('limit', `Cannot list ${url}: it has over ${MAX_HUB_FILES} files`, { fields })
     }
     url = next
   }
@@ -125,14 +121,14 @@ async function readApi(
     for await (const piece of source.stream!(0)) {
       pieces.push(piece)
       bytes += piece.length
-      if (bytes > MAX_ANSWER_BYTES) throw badAnswer(url, `it is over ${MAX_ANSWER_BYTES} bytes`)
+      if (bytes > MAX_HUB_ANSWER_BYTES) throw badAnswer(url, `it is over ${MAX_HUB_ANSWER_BYTES} bytes`)
     }
   } catch (error) {
     throw explained(error, name, settings)
   }
   const next = /<([^>]+)>;\s*rel="?next"?/.exec(link ?? '')?.[1]
   return {
-    value: parseJsonText(await new Blob(pieces).text(), url, ANSWER_JSON),
+    value: parseJsonText(await new Blob(pieces).text(), url, HUB_JSON),
     next: next === undefined ? undefined : sameOrigin(next, url),
   }
 }

@@ -24,8 +24,6 @@ export interface TensorChange {
   shape: readonly number[]
   /** The span of the journal for what the deltas displace, and the word of it where each delta starts. */
   deltas?: { span: number; starts: readonly number[] }
-  /** The span of the journal for the whole tensor. */
-  saved?: number
 }
 
 /** A set that is on the weights, or on its way there. */
@@ -63,10 +61,6 @@ export function layOut(
           words += journalWords(tensor, placement.dtype)
         }
         change.deltas = { span: spans.push({ bytes: words * 4, group }) - 1, starts }
-      }
-      if (plan.isWhole) {
-        const bytes = Math.ceil(weightsOf(shape) / PER_WORD[placement.dtype]) * 4
-        change.saved = spans.push({ bytes, group }) - 1
       }
       changes.set(`${plan.target} ${i}`, change)
     }

@@ -13,8 +13,9 @@ import {
   type TensorRef,
   tensorsOf,
 } from '../../format/contributions.ts'
-import type { TritTable } from '../../format/index.ts'
+import { type TritTable, type TritTensor, tilingOf } from '../../format/index.ts'
 import { MAX_STREAMS } from '../job.ts'
+import { streamForm } from '../stream_form.ts'
 import type { WeightStore } from '../weights/weight_store.ts'
 
 /** Experts that may be active together: what the kernels' parameters have room for. */
@@ -51,15 +52,17 @@ export interface LowRankPair {
 /** All that a set does to one base tensor. */
 export interface TargetPlan {
   target: string
-  /** In the order of the set. */
-  deltas: WeightedTensor[]
-  pairs: LowRankPair[]
-  /** Tensors of ternary rank-1 terms, in the order of the set. */
-  terms: WeightedTensor[]
   /** (IA)³ vectors over rows and over columns. */
   rowScales: WeightedTensor[]
   colScales: WeightedTensor[]
-  /** It changes every weight of its target, so that the whole tensor is saved. */
+  pairs: LowRankPair[]
+  /** Tensors of ternary rank-1 terms, in the order of the set. */
+  terms: WeightedTensor[]
+  /** Dense deltas of matrices, in the order of the set. */
+  dense: WeightedTensor[]
+  /** The other deltas, in the order of the set: ternary ones, and those of norms and biases. */
+  deltas: WeightedTensor[]
+  /** All but `deltas` change every weight of their target, so that the base is kept and not what is displaced. */
   isWhole: boolean
 }
 
@@ -80,13 +83,14 @@ export function planOf(set: readonly PlanEntry[], weights: WeightStore): Map<str
       add(plans, contribution, entry, weight, weights)
     }
   }
-  for (const { target, deltas } of plans.values()) {
-    if (deltas.length > MAX_EXPERTS) {
+  for (const { target, deltas, dense, terms } of plans.values()) {
+    const most = Math.max(deltas.length, dense.length, terms.length)
+    if (most > MAX_EXPERTS) {
       throw new TritswapError(
         'unsupported',
-        `Cannot blend ${deltas.length} deltas of ${target}: the limit is ${MAX_EXPERTS}`,
+        `Cannot blend ${most} deltas of ${target}: the limit is ${MAX_EXPERTS}`,
         {
-          fields: { target, deltas: deltas.length, limit: MAX_EXPERTS },
+          fields: { target, deltas: most, limit: MAX_EXPERTS },
         },
       )
     }
@@ -106,10 +110,19 @@ function add(
   checkRank(contribution)
   let plan = plans.get(target)
   if (plan === undefined) {
-    plan = { target, deltas: [], pairs: [], terms: [], rowScales: [], colScales: [], isWhole: false }
+    plan = {
+      target,
+      rowScales: [],
+      colScales: [],
+      pairs: [],
+      terms: [],
+      dense: [],
+      deltas: [],
+      isWhole: false,
+    }
     plans.set(target, plan)
   }
-  plan.isWhole ||= isWholeTensor(contribution)
+  plan.isWhole ||= isWholeTensor(contribution) || (kind === 'delta' && isDenseMatrix(contribution.tensor))
   if (kind === 'lowRank') {
     const { left, right, rank, scaling } = contribution
     // The kernel multiplies the two, so one of them carries the weight.
@@ -122,10 +135,16 @@ function add(
   }
   const { index, tensor } = contribution
   const part: WeightedTensor = { index, tensor, entry, weight }
-  if (kind === 'delta') plan.deltas.push(part)
+  if (kind === 'delta') plan[isDenseMatrix(tensor) ? 'dense' : 'deltas'].push(part)
   else if (kind === 'terms') plan.terms.push(part)
   else {
     plan[contribution.over === 'rows' ? 'rowScales' : 'colScales'].push(part)
     if (contribution.bias !== undefined) add(plans, contribution.bias, entry, weight, weights)
   }
+}
+
+/** A copy of such a tensor and a journal of what its delta displaces are the same size, and a copy serves every expert. */
+function isDenseMatrix(tensor: TritTensor): boolean {
+  const { rows, cols } = tilingOf(tensor.shape)
+  return streamForm(tensor).kind === 'dense' && rows > 1 && cols > 1
 }

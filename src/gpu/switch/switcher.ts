@@ -15,6 +15,7 @@ import {
   type SetLayout,
   type TensorChange,
 } from './active_set.ts'
+import { BaseCopies, type NewCopies } from './base_copies.ts'
 import type { ChangeOfSet, DeltaStep } from './delta_jobs.ts'
 import { DeltaMerge } from './delta_merge.ts'
 import { Journal } from './journal.ts'
@@ -50,13 +51,15 @@ export interface SwitchOptions {
 }
 
 /**
- * Makes sets of experts current on one weight store, in place. The weights that a set displaces are kept in its
- * journal, so the base comes back bit for bit.
+ * Makes sets of experts current on one weight store, in place. The weights that sparse changes displace are kept in the journal
+ * of their set; tensors that are changed as a whole are made anew from what the base came as, or from a copy. Either way the
+ * base comes back bit for bit.
  */
 export class Switcher {
   readonly #gpu: Gpu
   readonly #weights: WeightStore
   readonly #experts: ExpertStore
+  readonly #copies: BaseCopies
   readonly #slots: WeightSlots
   readonly #deltas: DeltaMerge
   readonly #whole: WholeMerge
@@ -70,19 +73,23 @@ export class Switcher {
 
   static async create(options: { gpu: Gpu; weights: WeightStore; experts: ExpertStore }): Promise<Switcher> {
     const { gpu, weights, experts } = options
-    const slots = await WeightSlots.create(gpu, weights)
+    const [copies, slots] = await Promise.all([
+      BaseCopies.create(gpu, weights),
+      WeightSlots.create(gpu, weights),
+    ])
     const [deltas, whole, submission] = await Promise.all([
       DeltaMerge.create(gpu, weights.dtypes, slots),
-      WholeMerge.create(gpu, weights.dtypes),
+      WholeMerge.create(gpu, weights.dtypes, copies),
       WholeSubmission.create(gpu),
     ])
-    return new Switcher(gpu, weights, experts, slots, deltas, whole, submission)
+    return new Switcher(gpu, weights, experts, copies, slots, deltas, whole, submission)
   }
 
   private constructor(
     gpu: Gpu,
     weights: WeightStore,
     experts: ExpertStore,
+    copies: BaseCopies,
     slots: WeightSlots,
     deltas: DeltaMerge,
     whole: WholeMerge,
@@ -91,6 +98,7 @@ export class Switcher {
     this.#gpu = gpu
     this.#weights = weights
     this.#experts = experts
+    this.#copies = copies
     this.#slots = slots
     this.#deltas = deltas
     this.#whole = whole
@@ -105,6 +113,11 @@ export class Switcher {
   /** VRAM of what the current set has displaced. */
   get journalBytes(): number {
     return this.#active?.journal.bytes ?? 0
+  }
+
+  /** VRAM of copies of tensors that are changed as a whole. */
+  get copyBytes(): number {
+    return this.#copies.bytes
   }
 
   /** VRAM that is kept for the next switch. */
@@ -152,6 +165,7 @@ export class Switcher {
 
   /** Frees everything without restoring the weights: the weight store is destroyed with it. */
   destroy(): void {
+    this.#copies.destroy()
     this.trim()
     this.#recipes.destroy()
     this.#active?.journal.destroy()
@@ -168,6 +182,7 @@ export class Switcher {
     const fresh: Recipe[] = []
     let scratch: GPUBuffer | undefined
     let journal: Journal | undefined
+    let copies: NewCopies | undefined
     let timer: GpuTimer | undefined
     let encodeMs = 0
     let dispatches = 0
@@ -177,6 +192,8 @@ export class Switcher {
       const layout = this.#layoutOf(entries)
       const { changes } = layout
       journal = await this.#journalFor(layout)
+      const whole = Array.from(changes.values()).filter(({ plan }) => plan.isWhole)
+      copies = await this.#copies.reserve(whole.map(({ placement }) => placement))
       const needed = Array.from(changes.values(), ({ plan, shape }) => scratchBytes(plan, shape))
       const bytes = Math.max(0, ...needed)
       if (bytes > 0) [scratch] = await createBuffers(this.#gpu, 'low-rank factors', [bytes])
@@ -189,7 +206,7 @@ export class Switcher {
           const recorded = new Batch(this.#gpu, { ...options, timer })
           timer?.reset()
           drop(fresh)
-          fresh.push(...this.#record(recorded, before, next, scratch))
+          fresh.push(...this.#record(recorded, before, next, copies, scratch))
           encodeMs = performance.now() - from
           return recorded
         },
@@ -205,9 +222,12 @@ export class Switcher {
         if (this.#experts.arena.moves === moves) this.#recipes.keep(this.#keyOf(before, next), fresh)
         else drop(fresh)
       }
+      copies.keep()
+      this.#copies.retain(new Set(whole.map(({ placement }) => placement.tensor)))
       this.#active = entries.length === 0 ? undefined : next
     } catch (error) {
       timer?.destroy()
+      copies?.destroy()
       drop(fresh)
       this.#slots.forget()
       this.#giveBack(journal)
@@ -286,13 +306,15 @@ export class Switcher {
   }
 
   /**
-   * Records the way from one set to the next.
+   * Records the way from one set to the next. Deltas lie on top of changes of the whole tensor: those are applied first, and
+   * where the weights are made anew, what was on them goes by itself.
    * @returns recipes that are not kept yet
    */
   #record(
     batch: Batch,
     before: ActiveSet | undefined,
     next: ActiveSet,
+    copies: NewCopies | undefined,
     scratch: GPUBuffer | undefined,
   ): Recipe[] {
     const arena = () => this.#experts.arena.buffer
@@ -302,20 +324,20 @@ export class Switcher {
     for (const key of new Set([...(before?.changes.keys() ?? []), ...next.changes.keys()])) {
       const from = changeOf(before, before?.changes.get(key))
       const to = changeOf(next, next.changes.get(key))
-      if (from?.change.saved === undefined && to?.change.saved === undefined) {
+      if (!isWhole(from) && !isWhole(to)) {
         first.push({ from, to })
         continue
       }
-      // Deltas lie on top of changes of the whole tensor: they are reverted first and applied last.
-      if (from !== undefined) first.push({ from })
+      if (from !== undefined && !isWhole(from)) first.push({ from })
       whole.push({ from, to })
       if (to !== undefined) last.push({ to })
     }
     const [firstKept, lastKept] = this.#recipes.find(this.#keyOf(before, next)) ?? []
     const firstMade = this.#recordDeltas(batch, arena, first, firstKept)
+    copies?.record(batch)
     for (const { from, to } of whole) {
-      if (from?.change.saved !== undefined) this.#whole.recordRestore(batch, from)
-      if (to?.change.saved !== undefined) this.#whole.recordApply(batch, arena, to, scratch)
+      if (isWhole(to)) this.#whole.record(batch, arena, to, !isWhole(from), scratch)
+      else if (from !== undefined) this.#copies.recordBase(batch, from.change.placement)
     }
     const lastMade = this.#recordDeltas(batch, arena, last, lastKept)
     return [firstMade, lastMade].filter((made) => made !== undefined)
@@ -339,6 +361,10 @@ type RecipeKey = readonly unknown[]
 
 function drop(recipes: Recipe[]): void {
   for (const recipe of recipes.splice(0)) recipe.destroy()
+}
+
+function isWhole(side: ChangeOfSet | undefined): side is ChangeOfSet {
+  return side?.change.plan.isWhole === true
 }
 
 function changeOf(set: ActiveSet | undefined, change: TensorChange | undefined): ChangeOfSet | undefined {

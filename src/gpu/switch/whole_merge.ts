@@ -4,65 +4,95 @@ import type { Gpu } from '../device.ts'
 import { dispatchJob } from '../job.ts'
 import { type Kernel, kernelOf, targetKernels } from '../kernel.ts'
 import { shaderConstants } from '../shader_constants.ts'
-import { PER_WORD, type TargetDtype } from '../target.ts'
-import { placementParams } from '../weights/params.ts'
+import { streamForm } from '../stream_form.ts'
+import type { TargetDtype } from '../target.ts'
 import { streamOf } from './active_set.ts'
+import { type BaseCopies, orderedPlacement } from './base_copies.ts'
 import type { ChangeOfSet } from './delta_jobs.ts'
 import type { TargetPlan, WeightedTensor } from './plan.ts'
-import { TermsMerge } from './terms_merge.ts'
+import { isStreamed, TermsMerge } from './terms_merge.ts'
 
 const { TILE } = shaderConstants('low_rank', ['TILE'])
 
-type WholeKernels = Record<'save' | 'restore' | 'low_rank', Record<TargetDtype, Kernel>>
+type WholeKernels = Record<'low_rank' | 'add', Record<TargetDtype, Kernel>>
 
-/** Changes of all weights of a tensor, by LoRA pairs, (IA)³ vectors and terms: the journal keeps the whole tensor. */
+/**
+ * Changes of all weights of a tensor, on top of the base: (IA)³ vectors and LoRA pairs, rounded once, then ternary terms of all
+ * experts, rounded once, then dense deltas, rounded once.
+ */
 export class WholeMerge {
+  readonly #copies: BaseCopies
   readonly #kernels: WholeKernels
   readonly #unpack: Kernel
   readonly #terms: TermsMerge
 
-  static async create(gpu: Gpu, dtypes: ReadonlySet<TargetDtype>): Promise<WholeMerge> {
+  static async create(gpu: Gpu, dtypes: ReadonlySet<TargetDtype>, copies: BaseCopies): Promise<WholeMerge> {
     const [kernels, unpack, terms] = await Promise.all([
-      targetKernels(gpu, ['save', 'restore', 'low_rank'], dtypes),
+      targetKernels(gpu, ['low_rank', 'add'], dtypes),
       kernelOf(gpu, 'unpack', 'float32'),
       TermsMerge.create(gpu, dtypes),
     ])
-    return new WholeMerge(kernels, unpack, terms)
+    return new WholeMerge(copies, kernels, unpack, terms)
   }
 
-  private constructor(kernels: WholeKernels, unpack: Kernel, terms: TermsMerge) {
+  private constructor(copies: BaseCopies, kernels: WholeKernels, unpack: Kernel, terms: TermsMerge) {
+    this.#copies = copies
     this.#kernels = kernels
     this.#terms = terms
     this.#unpack = unpack
   }
 
-  /** Records that the journal's copy of a tensor is put back. */
-  recordRestore(batch: Batch, from: ChangeOfSet): void {
-    this.#recordCopy(batch, 'restore', from)
-  }
-
   /**
-   * Records that a tensor is copied to the journal, and changed then.
+   * Records the changes.
+   * @param isBase - the weights are the base's; else they are made anew first, or on the way
    * @param scratch - of {@link scratchBytes}; not needed where that is 0 for every change
    */
-  recordApply(batch: Batch, arena: () => GPUBuffer, to: ChangeOfSet, scratch: GPUBuffer | undefined): void {
-    this.#recordCopy(batch, 'save', to)
-    if (scratch !== undefined && scratchBytes(to.change.plan, to.change.shape) > 0) {
+  record(
+    batch: Batch,
+    arena: () => GPUBuffer,
+    to: ChangeOfSet,
+    isBase: boolean,
+    scratch: GPUBuffer | undefined,
+  ): void {
+    const { plan, placement, shape } = to.change
+    const hasFactors = scratchBytes(plan, shape) > 0
+    const form = this.#copies.ownFormOf(placement)
+    const isOnWay = plan.terms.length > 0 && !hasFactors && form !== undefined && isStreamed(to.change, form)
+    if (!isBase && !isOnWay) this.#copies.recordBase(batch, placement)
+    if (hasFactors && scratch !== undefined) {
       this.#recordFactors(batch, arena(), to, scratch)
       this.#recordProduct(batch, to, scratch)
     }
-    this.#terms.record(batch, arena, to)
+    if (plan.terms.length > 0) this.#terms.record(batch, arena(), to, isOnWay ? form : undefined)
+    if (plan.dense.length > 0) this.#recordDense(batch, arena(), to)
   }
 
-  #recordCopy(batch: Batch, name: 'save' | 'restore', { set, change }: ChangeOfSet): void {
-    const { placement, shape, saved } = change
+  #recordDense(
+    batch: Batch,
+    arena: GPUBuffer,
+    { set, change: { plan, placement, shape } }: ChangeOfSet,
+  ): void {
     const weights = weightsOf(shape)
+    const { cols } = tilingOf(shape)
+    const swapped = placement.rowStride < placement.colStride
+    const delta = plan.dense.map(({ entry, index, tensor, weight }) => {
+      const form = streamForm(tensor)
+      const half = form.kind === 'dense' && form.dtype === 'f16' ? 1 : 0
+      return { words: set.entries[entry].expert.spanOf(index).words, half, weight }
+    })
     batch.dispatch(
-      this.#kernels[name][placement.dtype],
-      { weights: { buffer: placement.buffer }, saved: set.journal.span(saved!) },
-      { placement: placementParams(shape, placement), weights },
-      Math.ceil(weights / PER_WORD[placement.dtype]),
+      this.#kernels.add[placement.dtype],
+      { weights: { buffer: placement.buffer }, arena: { buffer: arena } },
+      {
+        placement: orderedPlacement(shape, placement, swapped),
+        weights,
+        row_values: swapped ? 1 : cols,
+        col_values: swapped ? cols : 1,
+        deltas: delta.length,
+        delta,
+      },
       weights,
+      weights * delta.length,
     )
   }
 

@@ -3,7 +3,7 @@ import { tilingOf } from '../../format/index.ts'
 import type { ElementPlacement } from '../job.ts'
 import { shaderConstants } from '../shader_constants.ts'
 
-const { ZEROS_DEFAULT, ZEROS_PACKED, ZEROS_FLOAT, ZEROS_MINIMUM } = shaderConstants('nbits', [
+const { ZEROS_DEFAULT, ZEROS_PACKED, ZEROS_FLOAT, ZEROS_MINIMUM } = shaderConstants('nbits_zeros', [
   'ZEROS_DEFAULT',
   'ZEROS_PACKED',
   'ZEROS_FLOAT',
@@ -18,8 +18,11 @@ export function placementParams(
   return { cols: tilingOf(shape).cols, offset, row_stride: rowStride, col_stride: colStride }
 }
 
-/** `NBits` of shaders/shared/nbits.wgsl for a section in one buffer. */
-export function nbitsParams(shape: readonly number[], code: NBitsCode) {
+/**
+ * `NBits` of shaders/shared/nbits.wgsl for a section in one buffer.
+ * @param first - word of the buffer that it starts at
+ */
+export function nbitsParams(shape: readonly number[], code: NBitsCode, first = 0) {
   const { rows, cols, components } = nbitsLayout(shape, code)
   const { bits, blockSize, dtype } = code
   return {
@@ -29,9 +32,9 @@ export function nbitsParams(shape: readonly number[], code: NBitsCode) {
     block_size: blockSize,
     half: dtype === 'f16' ? 1 : 0,
     zero_points: zerosOf(code),
-    quantized_at: components.weights.offset / 4,
-    scales_at: components.scales.offset / 4,
-    zeros_at: ((components.minimums ?? components.zeroPoints)?.offset ?? 0) / 4,
+    quantized_at: first + components.weights.offset / 4,
+    scales_at: first + components.scales.offset / 4,
+    zeros_at: first + ((components.minimums ?? components.zeroPoints)?.offset ?? 0) / 4,
   }
 }
 

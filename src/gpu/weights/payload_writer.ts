@@ -10,14 +10,9 @@ import { type Kernel, targetKernels } from '../kernel.ts'
 import { createBuffers } from '../memory.ts'
 import { OpaqueSections } from '../opaque_sections.ts'
 import type { TargetDtype } from '../target.ts'
-import { nbitsParams, placementParams } from './params.ts'
+import { dequantizeInto, type OwnForms } from './own_forms.ts'
+import { placementParams } from './params.ts'
 import type { WeightPlacements } from './placements.ts'
-
-/** The section of a quantized tensor on its way: it can only be dequantized as a whole. */
-interface PendingSection {
-  buffer: GPUBuffer
-  missing: number
-}
 
 /** Payload bytes that go through the staging buffer at once. */
 const SLICE_BYTES = 4 << 20
@@ -34,7 +29,9 @@ export class PayloadWriter {
   /** In the order of their offsets. */
   readonly #tensors: readonly TritTensor[]
   readonly #placements: WeightPlacements
-  readonly #pending = new Map<string, PendingSection>()
+  readonly #forms: OwnForms
+  /** Bytes that sections of quantized tensors lack: they can only be dequantized as a whole. */
+  readonly #missing = new Map<string, number>()
   readonly #opaque: OpaqueSections
   #bytesInFlight = 0
 
@@ -43,10 +40,11 @@ export class PayloadWriter {
     gpu: Gpu,
     tensors: readonly TritTensor[],
     placements: WeightPlacements,
+    forms: OwnForms,
   ): Promise<PayloadWriter> {
     const kernels = await targetKernels(gpu, ['expand', 'dequantize'], placements.dtypes)
     const [staging] = await createBuffers(gpu, 'the base weights', [SLICE_BYTES])
-    return new PayloadWriter(gpu, kernels, staging, tensors, placements)
+    return new PayloadWriter(gpu, kernels, staging, tensors, placements, forms)
   }
 
   private constructor(
@@ -55,12 +53,14 @@ export class PayloadWriter {
     staging: GPUBuffer,
     tensors: readonly TritTensor[],
     placements: WeightPlacements,
+    forms: OwnForms,
   ) {
     this.#gpu = gpu
     this.#kernels = kernels
     this.#staging = staging
     this.#tensors = tensors
     this.#placements = placements
+    this.#forms = forms
     this.#opaque = new OpaqueSections(
       tensors.filter((tensor) => isOpaque(formOf(tensor)) && placements.ofTensor.has(tensor.name)),
     )
@@ -73,7 +73,6 @@ export class PayloadWriter {
    * that the CPU decodes and that contradicts the table
    */
   async write(payloadOffset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    await this.#openSections(payloadOffset, payloadOffset + bytes.length)
     for (let from = 0; from < bytes.length; from += SLICE_BYTES) {
       await this.#writeSlice(payloadOffset + from, bytes.subarray(from, from + SLICE_BYTES))
     }
@@ -88,35 +87,13 @@ export class PayloadWriter {
 
   destroy(): void {
     this.#staging.destroy()
-    for (const { buffer } of this.#pending.values()) buffer.destroy()
-  }
-
-  /** Creates buffers for the quantized tensors whose first bytes lie in `[start, end)`. */
-  async #openSections(start: number, end: number): Promise<void> {
-    const fresh = this.#tensorsIn(start, end).filter(
-      (tensor) =>
-        formOf(tensor).kind === 'nbits' &&
-        this.#placements.ofTensor.has(tensor.name) &&
-        !this.#pending.has(tensor.name),
-    )
-    const sizes = fresh.map(({ bytes }) => bytes)
-    const buffers = await createBuffers(this.#gpu, 'quantized weights', sizes)
-    for (const [i, { name, bytes }] of fresh.entries()) {
-      this.#pending.set(name, { buffer: buffers[i], missing: bytes })
-    }
   }
 
   async #writeSlice(start: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    const complete: PendingSection[] = []
-    try {
-      await checked(this.#gpu, 'fill the base weights', () => this.#submitSlice(start, bytes, complete))
-    } finally {
-      for (const { buffer } of complete) buffer.destroy()
-    }
+    await checked(this.#gpu, 'fill the base weights', () => this.#submitSlice(start, bytes))
   }
 
-  /** @param complete - gets the sections that are not needed any more */
-  #submitSlice(start: number, bytes: Uint8Array<ArrayBuffer>, complete: PendingSection[]): void {
+  #submitSlice(start: number, bytes: Uint8Array<ArrayBuffer>): void {
     const end = start + bytes.length
     // Queue operations run in order, so one staging buffer serves every slice.
     this.#gpu.device.queue.writeBuffer(this.#staging, 0, bytes)
@@ -132,14 +109,14 @@ export class PayloadWriter {
       if (form.kind !== 'nbits') continue
       const { code } = form
       this.#copyComponents(batch, tensor, code, start, from, to)
-      const section = this.#pending.get(tensor.name)
-      if (section === undefined) continue
-      batch.copy(this.#staging, from - start, section.buffer, from - tensor.offset, to - from)
-      section.missing -= to - from
-      if (section.missing > 0) continue
-      this.#dequantize(batch, tensor, code, section.buffer)
-      this.#pending.delete(tensor.name)
-      complete.push(section)
+      const own = this.#forms.of(tensor.name)
+      if (own === undefined) continue
+      batch.copy(this.#staging, from - start, own.buffer, own.offset + from - tensor.offset, to - from)
+      const missing = (this.#missing.get(tensor.name) ?? tensor.bytes) - (to - from)
+      this.#missing.set(tensor.name, missing)
+      if (missing > 0) continue
+      for (const placement of this.#placements.ofTensor.get(tensor.name) ?? [])
+        dequantizeInto(batch, this.#kernels.dequantize[placement.dtype], own, placement)
     }
     batch.submit()
   }
@@ -200,28 +177,6 @@ export class PayloadWriter {
       const begin = Math.max(from, first)
       const bytes = Math.min(to, first + Math.ceil(layout.bytes / 4) * 4) - begin
       if (bytes > 0) batch.copy(this.#staging, begin - start, buffer, offset + begin - first, bytes)
-    }
-  }
-
-  /** A complete section to every float placement of its tensor. */
-  #dequantize(batch: Batch, tensor: TritTensor, code: NBitsCode, section: GPUBuffer): void {
-    const { rows, cols, perRow } = nbitsLayout(tensor.shape, code)
-    const words = (rows * perRow * code.blockSize * code.bits) / 32
-    const parts = { quantized: { buffer: section }, scales: { buffer: section }, zeros: { buffer: section } }
-    for (const placement of this.#placements.ofTensor.get(tensor.name) ?? []) {
-      const { buffer, dtype, offset, rowStride, colStride } = placement
-      // The kernel walks the quantized matrix, whose rows are the columns of a transposed tensor.
-      const [rowStep, colStep] = code.transposed ? [colStride, rowStride] : [rowStride, colStride]
-      batch.dispatch(
-        this.#kernels.dequantize[dtype],
-        { weights: { buffer }, ...parts },
-        {
-          placement: { cols, offset, row_stride: rowStep, col_stride: colStep },
-          nbits: nbitsParams(tensor.shape, code),
-        },
-        words,
-        rows * cols,
-      )
     }
   }
 

@@ -8,6 +8,7 @@ import type { Gpu } from '../device.ts'
 import { BUFFER_ALIGNMENT, createBuffers } from '../memory.ts'
 import type { TargetDtype } from '../target.ts'
 import { checksumOf } from './checksum.ts'
+import { type OwnForm, OwnForms } from './own_forms.ts'
 import { PayloadWriter } from './payload_writer.ts'
 import {
   type BufferPlacement,
@@ -32,6 +33,7 @@ export class WeightStore {
   readonly #feeds: readonly WeightFeed[]
   readonly #tensors: ReadonlyMap<string, TritTensor>
   readonly #placements: WeightPlacements
+  readonly #forms: OwnForms
   readonly #writer: PayloadWriter
 
   /**
@@ -51,11 +53,14 @@ export class WeightStore {
     const sizes = inputs.map((input) => Math.ceil(bytesOf(input) / BUFFER_ALIGNMENT) * BUFFER_ALIGNMENT)
     const buffers = await createBuffers(gpu, 'the base weights', sizes)
     const placements = placementsIn(inputs, buffers, tensors)
+    let forms: OwnForms | undefined
     try {
-      const writer = await PayloadWriter.create(gpu, table.tensors, placements)
+      forms = await OwnForms.create(gpu, quantizedTensors(table.tensors, placements))
+      const writer = await PayloadWriter.create(gpu, table.tensors, placements, forms)
       const feeds = inputs.map(({ name, dtype, dims }, i) => ({ name, dtype, dims, buffer: buffers[i] }))
-      return new WeightStore(gpu, feeds, tensors, placements, writer)
+      return new WeightStore(gpu, feeds, tensors, placements, forms, writer)
     } catch (error) {
+      forms?.destroy()
       for (const buffer of buffers) buffer.destroy()
       throw error
     }
@@ -66,18 +71,37 @@ export class WeightStore {
     feeds: readonly WeightFeed[],
     tensors: ReadonlyMap<string, TritTensor>,
     placements: WeightPlacements,
+    forms: OwnForms,
     writer: PayloadWriter,
   ) {
     this.#gpu = gpu
     this.#feeds = feeds
     this.#tensors = tensors
     this.#placements = placements
+    this.#forms = forms
     this.#writer = writer
   }
 
   /** VRAM of all weights. */
   get bytes(): number {
     return this.#feeds.reduce((sum, { buffer }) => sum + buffer.size, 0)
+  }
+
+  /** VRAM of what quantized tensors came as, beside the weights that were made of it. */
+  get ownFormBytes(): number {
+    return this.#forms.bytes
+  }
+
+  /** What the weights of a tensor of the container can be made from again; undefined where they came as floats. */
+  ownFormOf(tensor: string): OwnForm | undefined {
+    return this.#forms.of(tensor)
+  }
+
+  /** Shape of a tensor of the container, and whether its values came as binary16. */
+  storedAs(tensor: string): { shape: readonly number[]; isHalf: boolean } {
+    const found = this.#tensors.get(tensor)!
+    const form = formOf(found)
+    return { shape: found.shape, isHalf: form.kind === 'dense' && form.dtype === 'f16' }
   }
 
   feeds(): WeightFeed[] {
@@ -202,8 +226,17 @@ export class WeightStore {
 
   destroy(): void {
     this.#writer.destroy()
+    this.#forms.destroy()
     for (const { buffer } of this.#feeds) buffer.destroy()
   }
+}
+
+function quantizedTensors(tensors: readonly TritTensor[], { ofTensor }: WeightPlacements) {
+  return tensors.flatMap((tensor) => {
+    const form = formOf(tensor)
+    const { name, shape, bytes } = tensor
+    return form.kind === 'nbits' && ofTensor.has(name) ? [{ name, shape, bytes, code: form.code }] : []
+  })
 }
 
 function feedsNothing(tensor: string): TritswapError {

@@ -8,8 +8,11 @@ import { bitsFromHalf } from '../../../src/format/float16.ts'
 import { tilingOf } from '../../../src/format/index.ts'
 import type { SectionParams } from '../../../src/gpu/experts/sections.ts'
 import { wordsOfTile } from '../../../src/gpu/job.ts'
+import type { Params } from '../../../src/gpu/kernel.ts'
 import { shaderConstants } from '../../../src/gpu/shader_constants.ts'
+import { TARGET_MODULES, type TargetDtype } from '../../../src/gpu/target.ts'
 import type { Random } from '../random.ts'
+import { add } from '../twins/add.ts'
 import { apply } from '../twins/apply.ts'
 import { blend } from '../twins/blend.ts'
 import { checksum } from '../twins/checksum.ts'
@@ -23,21 +26,25 @@ import { gatherNBits } from '../twins/gather_nbits.ts'
 import { indexBlocks } from '../twins/index_blocks.ts'
 import { indexCounts } from '../twins/index_counts.ts'
 import { indexOffsets } from '../twins/index_offsets.ts'
-import { type Job, type Stream, TERMS, TERNARY } from '../twins/job.ts'
+import { DENSE_F16, type Job, type Stream, TERMS, TERNARY } from '../twins/job.ts'
 import { lowRank } from '../twins/low_rank.ts'
 import { ZERO_POINTS } from '../twins/nbits.ts'
 import { elementOf } from '../twins/placement.ts'
-import { restore } from '../twins/restore.ts'
 import { revert } from '../twins/revert.ts'
 import { save } from '../twins/save.ts'
 import { side } from '../twins/side.ts'
 import { Target } from '../twins/target.ts'
-import { terms } from '../twins/terms.ts'
+import { type Pair, type TermsJob, terms } from '../twins/terms.ts'
+import { termsBlocks } from '../twins/terms_blocks.ts'
 import { unpack } from '../twins/unpack.ts'
 import type { Compare, KernelCase, MakeCase } from './run.ts'
 import type { Words, World } from './world.ts'
 
 const { TILE } = shaderConstants('low_rank', ['TILE'])
+const TERMS_TILES = {
+  float32: shaderConstants(TARGET_MODULES.float32.terms_tile, ['WORD_ALONG', 'TILE_ACROSS']),
+  float16: shaderConstants(TARGET_MODULES.float16.terms_tile, ['WORD_ALONG', 'TILE_ACROSS']),
+}
 /** Code 2 in all 16 fields of a word, which is zero in MatMulNBits of 2 bits: what `side` starts from. */
 const ZERO_CODES = 0xaaaaaaaa
 const EXACT = undefined
@@ -195,6 +202,65 @@ function termsArena(random: Random, count: number, lengths: readonly number[]) {
   return { arena, scales, vectors }
 }
 
+/** A job of `terms`. @param pairs - of terms; one of the last may be missing */
+function termsJob(
+  random: Random,
+  dtype: TargetDtype,
+  pairs: number,
+  [along, across]: readonly { entries: number; step: number }[],
+  offset: number,
+) {
+  const count = 2 * pairs - random.integer(0, 1)
+  const { arena, scales, vectors } = termsArena(random, count, [along.entries, across.entries])
+  const [alongWords, acrossWords] = [along, across].map(({ entries }) => Math.ceil(entries / 16))
+  const weight = random.pick([1, 0.5, -0.25])
+  const pair = Array.from({ length: pairs }, (_, k): Pair => {
+    const [first, second] = [2 * k, Math.min(2 * k + 1, count - 1)]
+    return {
+      scales: [scales + first, scales + second],
+      weights: [weight, second === first ? 0 : weight],
+      along: [vectors[0] + first * alongWords, vectors[0] + second * alongWords],
+      across: [vectors[1] + first * acrossWords, vectors[1] + second * acrossWords],
+    }
+  })
+  const tile = TERMS_TILES[dtype]
+  const words_along = Math.ceil(along.entries / tile.WORD_ALONG)
+  const tiles_across = Math.ceil(across.entries / tile.TILE_ACROSS)
+  const strip = random.integer(1, tiles_across)
+  const aligned = along.step === 1 && offset % 2 === 0 && across.step % 2 === 0
+  const job: TermsJob & Params & { end_strip: number } = {
+    along: along.entries,
+    across: across.entries,
+    offset,
+    along_step: along.step,
+    across_step: across.step,
+    across_words: acrossWords,
+    words_along,
+    tiles_across,
+    strip,
+    first_strip: 0,
+    end_strip: words_along * Math.ceil(tiles_across / strip),
+    aligned: aligned ? 1 : 0,
+    pairs,
+    pair,
+  }
+  return { job, arena }
+}
+
+/** Equal but for the sign of zeros, which WGSL leaves to the device. */
+function sameValues(dtype: TargetDtype): Compare {
+  const [bits, mask] = dtype === 'float32' ? [32, 0x7fffffff] : [16, 0x7fff]
+  const isSame = (a: number, b: number) => a === b || ((a | b) & mask) === 0
+  return (found, wanted) => {
+    const at = wanted.findIndex((word, i) =>
+      bits === 32
+        ? !isSame(word, found[i])
+        : !isSame(word & 0xffff, found[i] & 0xffff) || !isSame(word >>> 16, found[i] >>> 16),
+    )
+    return at < 0 ? undefined : `word ${at} is 0x${found[at].toString(16)}, not 0x${wanted[at].toString(16)}`
+  }
+}
+
 /** Equal within rounding: a device may contract and reorder sums. */
 function withinRounding({ dtype, weights }: World, placement: Parameters<typeof elementOf>[0]): Compare {
   const tolerance = dtype === 'float32' ? 2e-5 : 2e-3
@@ -212,6 +278,33 @@ function withinRounding({ dtype, weights }: World, placement: Parameters<typeof 
 }
 
 export const KERNELS: Readonly<Record<string, MakeCase>> = {
+  add(world, random) {
+    const { words, placement } = world.target(random, () => true)
+    const { rows, cols } = tilingOf(world.shape)
+    const { offset, row_stride, col_stride } = placement
+    const swapped = random.unit() < 0.5
+    const dense = denseOf(world, random, [1, 2, 8])
+    const params = {
+      placement: swapped ? { cols: rows, offset, row_stride: col_stride, col_stride: row_stride } : placement,
+      weights: world.weights,
+      row_values: swapped ? 1 : cols,
+      col_values: swapped ? cols : 1,
+      deltas: dense.length,
+      delta: dense.map(({ code, codec, value }) => ({
+        words: code.words,
+        half: codec === DENSE_F16 ? 1 : 0,
+        weight: value,
+      })),
+    }
+    return {
+      params: { ...params, placement: { ...params.placement } },
+      buffers: { weights: words, arena: world.arena },
+      run: { invocations: world.weights },
+      twin: ({ weights, arena }) => add(params, new Target(weights, world.dtype), arena),
+      outputs: { weights: EXACT },
+    }
+  },
+
   apply: (world, random) =>
     mergeCase(
       (job, target, arena, _, journal) => apply(job, target, arena, journal),
@@ -388,31 +481,18 @@ export const KERNELS: Readonly<Record<string, MakeCase>> = {
     }
   },
 
-  restore(world, random) {
-    const { words, target, placement } = world.target(random, () => false)
-    const saved = Uint32Array.from({ length: world.weights }, () => random.bits())
-    const { weights } = world
-    return {
-      params: { placement: { ...placement }, weights },
-      buffers: { weights: words, saved },
-      run: { invocations: Math.ceil(weights / target.perWord) },
-      twin: (buffers) =>
-        restore({ placement, weights }, new Target(buffers.weights, world.dtype), buffers.saved),
-      outputs: { weights: EXACT },
-    }
-  },
-
   revert: (world, random) => mergeCase(revert, world, random, [ternaryOf(world, random)], []),
 
   save(world, random) {
     const { words, target, placement } = world.target(random, () => false)
     const { weights } = world
+    const half = target.half ? 1 : random.pick([0, 1])
     return {
-      params: { placement: { ...placement }, weights },
+      params: { placement: { ...placement }, weights, half },
       buffers: { weights: words, saved: new Uint32Array(weights) },
-      run: { invocations: Math.ceil(weights / target.perWord) },
+      run: { invocations: Math.ceil(weights / (1 + half)) },
       twin: (buffers) =>
-        save({ placement, weights }, new Target(buffers.weights, world.dtype), buffers.saved),
+        save({ placement, weights, half }, new Target(buffers.weights, world.dtype), buffers.saved),
       outputs: { saved: EXACT },
     }
   },
@@ -435,35 +515,70 @@ export const KERNELS: Readonly<Record<string, MakeCase>> = {
   terms(world, random) {
     const { words, placement } = world.target(random, () => true)
     const { rows, cols } = tilingOf(world.shape)
-    const count = random.integer(1, 5)
-    const { arena, scales, vectors } = termsArena(random, count, [rows, cols])
+    const { row_stride, col_stride } = placement
+    // Along is what is contiguous in memory.
     const sides = [
-      { entries: rows, step: placement.row_stride, words: vectors[0] },
-      { entries: cols, step: placement.col_stride, words: vectors[1] },
-    ]
-    const [along, across] = random.unit() < 0.5 ? sides : [sides[1], sides[0]]
-    const acrossWords = Math.ceil(across.entries / 16)
-    const first_word = random.pick([0, 0, random.integer(0, acrossWords - 1)])
-    const params = {
-      along: along.entries,
-      across: across.entries,
-      offset: placement.offset,
-      along_step: along.step,
-      across_step: across.step,
-      first_word,
-      end_word: acrossWords,
-      count,
-      weight: random.pick([1, 0.5, -0.25]),
-      scales,
-      along_words: along.words,
-      across_words: across.words,
-    }
+      { entries: rows, step: row_stride },
+      { entries: cols, step: col_stride },
+    ].sort((a, b) => a.step - b.step)
+    const { job, arena } = termsJob(random, world.dtype, random.integer(1, 4), sides, placement.offset)
     return {
-      params,
-      buffers: { weights: words, arena },
-      run: { invocations: (acrossWords - first_word) * along.entries },
-      twin: (buffers) => terms(params, new Target(buffers.weights, world.dtype), buffers.arena),
-      outputs: { weights: EXACT },
+      params: job,
+      buffers: { weights: words, arena, section: new Uint32Array(4) },
+      run: { invocations: job.end_strip },
+      twin: (buffers) => terms(job, new Target(buffers.weights, world.dtype), buffers.arena),
+      outputs: { weights: sameValues(world.dtype) },
+    }
+  },
+
+  terms_blocks({ dtype }, random) {
+    const rows = 2 * random.integer(1, 40)
+    const cols = 32 * random.integer(1, 5)
+    const wide = random.pick([0, 0, 2, 6])
+    const offset = random.pick([0, 4, dtype === 'float16' ? 2 : 3])
+    const sides = [
+      { entries: rows, step: 1 },
+      { entries: cols, step: rows + wide },
+    ]
+    const { job, arena } = termsJob(random, dtype, 1, sides, offset)
+    const zeroPoints = random.pick(ZERO_POINTS.filter((_, i) => i !== 2))
+    const nbits = { rows, cols, bits: 4, block_size: random.pick([32, 64]), half: 1, zero_points: zeroPoints }
+    const perRow = Math.ceil(cols / nbits.block_size)
+    const row_words = (perRow * nbits.block_size) / 8
+    const quantized_at = random.integer(0, 3)
+    const scales_at = quantized_at + rows * row_words
+    const at = { quantized_at, scales_at, zeros_at: scales_at + rows * perRow }
+    const section = Uint32Array.from({ length: at.zeros_at + rows * perRow + 1 }, () => random.bits())
+    const float = () => random.integer(0x1000, 0x3000) | (random.integer(0, 1) << 15)
+    const isFloat = zeroPoints === ZERO_POINTS[3]
+    for (let i = 0; i < rows * perRow; i++) {
+      section[at.scales_at + i] = float() | (float() << 16)
+      if (isFloat) section[at.zeros_at + i] = float() | (float() << 16)
+    }
+    const blocks = {
+      row_words,
+      per_row: perRow,
+      block_size: nbits.block_size,
+      zero_points: zeroPoints,
+      ...at,
+    }
+    const length = offset + (rows + wide) * cols + 2
+    const weights = Uint32Array.from({ length: dtype === 'float16' ? Math.ceil(length / 2) : length }, () =>
+      random.bits(),
+    )
+    return {
+      params: { ...job, blocks },
+      buffers: { weights, arena, section },
+      run: { invocations: job.end_strip },
+      twin: (buffers) =>
+        termsBlocks(
+          job,
+          { ...nbits, ...at },
+          new Target(buffers.weights, dtype),
+          buffers.arena,
+          buffers.section,
+        ),
+      outputs: { weights: sameValues(dtype) },
     }
   },
 

@@ -1,7 +1,7 @@
 import { nbitsReader as readerOf } from '../../../src/format/codecs/nbits_decode.ts'
 import { shaderConstants } from '../../../src/gpu/shader_constants.ts'
 
-const { ZEROS_DEFAULT, ZEROS_PACKED, ZEROS_FLOAT, ZEROS_MINIMUM } = shaderConstants('nbits', [
+const { ZEROS_DEFAULT, ZEROS_PACKED, ZEROS_FLOAT, ZEROS_MINIMUM } = shaderConstants('nbits_zeros', [
   'ZEROS_DEFAULT',
   'ZEROS_PACKED',
   'ZEROS_FLOAT',

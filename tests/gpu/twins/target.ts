@@ -52,6 +52,13 @@ export class Target {
     return this.half ? halfFromBits(raw) : raw
   }
 
+  /** The bits of a binary16 that a weight was made from. */
+  halfOf(raw: number): number {
+    if (this.half) return raw
+    const isNotANumber = (raw & 0x7fffffff) > 0x7f800000
+    return isNotANumber ? ((raw >>> 16) & 0x8000) | 0x7c00 | ((raw >>> 13) & 0x3ff) : halfFromBits(raw)
+  }
+
   /** First journal word of a block. */
   journalStart(kept: number, block: number): number {
     return this.half ? (kept + block) >>> 1 : kept

@@ -2,21 +2,26 @@ import { shaderConstants } from '../../../src/gpu/shader_constants.ts'
 import { floatOf, type Target } from './target.ts'
 
 const { ENTRIES_PER_WORD } = shaderConstants('term_vectors', ['ENTRIES_PER_WORD'])
+/** What the kernel has its entries times, and their scales over. */
+const TOP = 2 ** 30
 
-/** `Terms` of shaders/terms.wgsl. */
+/** `Pair` of shaders/shared/terms_pass.wgsl. */
+export type Pair = {
+  scales: readonly [number, number]
+  weights: readonly [number, number]
+  along: readonly [number, number]
+  across: readonly [number, number]
+}
+
+/** `Terms` of shaders/shared/terms_pass.wgsl, as far as it says what is computed. */
 export interface TermsJob {
   along: number
   across: number
   offset: number
   along_step: number
   across_step: number
-  first_word: number
-  end_word: number
-  count: number
-  weight: number
-  scales: number
-  along_words: number
-  across_words: number
+  pairs: number
+  pair: readonly Pair[]
 }
 
 /** Entry `i` of vector `term`: shaders/shared/term_vectors.wgsl. */
@@ -31,23 +36,35 @@ export function termEntry(
   return (word << (30 - 2 * (i % ENTRIES_PER_WORD))) >> 30
 }
 
-/** Twin of shaders/terms.wgsl. */
-export function terms(job: TermsJob, target: Target, arena: Uint32Array): void {
-  const { along, across, count } = job
-  const scales = Array.from({ length: count }, (_, t) =>
-    Math.fround(Math.fround(job.weight) * floatOf(arena[job.scales + t])),
-  )
-  const end = Math.min(across, job.end_word * ENTRIES_PER_WORD)
+/**
+ * Twin of shaders/terms.wgsl, and with `base` of shaders/terms_blocks.wgsl.
+ * @param base - weights by their entry along and across, rounded as the target has them; those of the target by default
+ */
+export function terms(
+  job: TermsJob,
+  target: Target,
+  arena: Uint32Array,
+  base?: (i: number, j: number) => number,
+): void {
+  const { along, across } = job
+  const pairs = job.pair.slice(0, job.pairs)
+  const entry = (words: number, i: number) => termEntry(arena, words, 0, 0, i)
   for (let i = 0; i < along; i++) {
-    for (let j = job.first_word * ENTRIES_PER_WORD; j < end; j++) {
-      let sum = 0
-      for (let t = 0; t < count; t++) {
-        const x = termEntry(arena, job.along_words, along, t, i)
-        const y = termEntry(arena, job.across_words, across, t, j)
-        sum = Math.fround(sum + Math.fround(Math.fround(scales[t] * x) * y))
-      }
+    const values = pairs.map((pair) =>
+      [0, 1].map((t) => {
+        const scale = Math.fround(Math.fround(pair.weights[t]) * floatOf(arena[pair.scales[t]]))
+        return Math.fround((scale * entry(pair.along[t], i)) / TOP)
+      }),
+    )
+    for (let j = 0; j < across; j++) {
+      const sums = pairs.map((pair, k) => {
+        const [a, b] = [0, 1].map((t) => Math.fround(values[k][t] * entry(pair.across[t], j) * TOP))
+        return Math.fround(a + b)
+      })
+      const sum = sums.reduce((all, more) => Math.fround(all + more))
       const element = job.offset + i * job.along_step + j * job.across_step
-      target.store(element, target.rawOf(Math.fround(target.valueOf(target.load(element)) + sum)))
+      const value = base === undefined ? target.valueOf(target.load(element)) : base(i, j)
+      target.store(element, target.rawOf(Math.fround(value + sum)))
     }
   }
 }
