@@ -4,7 +4,7 @@ import { litAnywhere } from '../../scripts/lit_anywhere.ts'
 afterEach(() => Reflect.deleteProperty(globalThis, 'localStorage'))
 
 test('what lit is given in place of its shim reads nothing that a sandboxed frame forbids', async () => {
-  const plugin = litAnywhere() as {
+  const plugin = litAnywhere() as unknown as {
     resolveId(source: string, importer: string): string
     load(id: string): string
   }
