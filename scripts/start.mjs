@@ -13,7 +13,7 @@ const SOURCES = ['src', 'shaders', 'public', 'index.html', 'vite.config.ts', 'pa
 
 await ensureDependencies()
 if (isStale('dist/index.html', SOURCES)) {
-  const code = await run(bin('vite'), ['build', '--logLevel', 'warn'])
+  const code = await run(bin('vite'), ['build', '--logLevel', 'error'])
   if (code !== 0) process.exit(code)
 }
 const { preview } = await import('vite')
