@@ -14,7 +14,7 @@ interface Step {
 
 /** How much is done: a CPU that plays GPU takes a hundred times as long. */
 const AMOUNTS = {
-  software: { cases: 4, rounds: 3, tokens: 4 },
+  software: { cases: 4, rounds: 3, tokens: 3 },
   hardware: { cases: 64, rounds: 20, tokens: 64 },
 }
 const SIGNS = { waiting: '', running: 'running', right: 'right', wrong: 'wrong', failed: 'failed' }
