@@ -4,6 +4,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { layoutOf } from '../format/contributions.ts'
 import type { TritHead } from '../format/head.ts'
 import type { TritTensor } from '../format/table.ts'
 import type { ByteSource } from '../source/source.ts'
@@ -46,8 +47,8 @@ function byName(head: TritHead): ReadonlyMap<string, TritTensor> {
   return known
 }
 
-function meaning({ role, shape, target, scaling = 1, layout, feedforward = false }: TritTensor): string {
-  // A delta lies as its target does, whatever keeps it; only beside an output layer that shares it an embedding is its own.
-  const kept = role === 'delta' && layout !== 'embedding' ? undefined : layout
-  return `${role} [${shape}] of ${target}${scaling === 1 ? '' : ` times ${scaling}`}${kept === undefined ? '' : ` (${kept})`}${feedforward ? ', feed-forward' : ''}`
+function meaning(tensor: TritTensor): string {
+  const { role, shape, target, scaling = 1, feedforward = false } = tensor
+  const layout = layoutOf(tensor)
+  return `${role} [${shape}] of ${target}${scaling === 1 ? '' : ` times ${scaling}`}${layout === undefined ? '' : ` (${layout})`}${feedforward ? ', feed-forward' : ''}`
 }

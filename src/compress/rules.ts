@@ -193,9 +193,9 @@ export function rulesFor(
     terms: options.bytes === undefined ? (options.terms ?? DEFAULT_TERMS[method]) : TERMS_TRIED[method],
   }
   // Beside factors a delta is a module that an adapter saved whole.
+  const { codec: asked } = options
   const ofMatrices =
-    (method === 'full' || options.codec === 'terms') &&
-    tensors.every((tensor) => factorOf(tensor) === undefined)
+    (method === 'full' || asked === 'terms') && tensors.every((tensor) => factorOf(tensor) === undefined)
   const becomesTerms = (tensor: Named) =>
     isTerms && (factorOf(tensor) !== undefined || (ofMatrices && !isVector(tensor.shape)))
   const matching = (globs: readonly string[] | undefined, option: string) => {

@@ -102,6 +102,14 @@ export function factorOf({ role }: Pick<AdapterTensor, 'role'>): 'a' | 'b' | und
   return role === 'loraA' ? 'a' : role === 'loraB' ? 'b' : undefined
 }
 
+/**
+ * The layout that makes a tensor another one than its namesake of the same shape. A delta lies as its target does,
+ * whatever it says; only beside an output layer that shares the weight is that of the embedding its own.
+ */
+export function layoutOf({ role, layout }: Pick<AdapterTensor, 'role' | 'layout'>): AdapterTensor['layout'] {
+  return role === 'delta' && layout !== 'embedding' ? undefined : layout
+}
+
 /** Whether a tensor adds to its target, by itself or as a factor; a scale multiplies it. */
 export function isAddition({ role }: Pick<AdapterTensor, 'role'>): boolean {
   return role !== 'ia3'
