@@ -107,7 +107,7 @@ test.describe
       await pen(page, 'Base').check()
       const pens = await page.locator('.pen').count()
       const cases: [string[] | string, RegExp][] = [
-        [brought.dora, /DoRA is not supported.*merge_and_unload/],
+        [brought.routed, /X-LoRA.*a router weighs its adapters/],
         [[join(brought.lora, 'adapter_model.safetensors')], /adapter_config\.json beside it/],
         [[brought.stranger], /differ from those of .* by \d+ %, so it is no fine-tuning of this base/],
         [[join(brought.lora, 'sample.txt')], /Cannot use sample\.txt: expected a \.trit file/],

@@ -26,8 +26,8 @@ export interface BroughtFiles {
   stranger: string
   /** Folder of a LoRA adapter as peft writes it, with a text. */
   lora: string
-  /** The same folder, said to be DoRA. */
-  dora: string
+  /** The same folder, said to be of X-LoRA. */
+  routed: string
 }
 
 /** Writes them below a folder. */
@@ -70,8 +70,11 @@ export async function writeBrought(folder: string): Promise<BroughtFiles> {
     factors[`${module}.lora_B.weight`] = { shape: [out!, 4], values: normal(4 * out!, 0.2) }
   }
   const config = { peft_type: 'LORA', r: 4, lora_alpha: 8, target_modules: ['q_proj', 'v_proj'] }
-  for (const name of ['my-lora', 'my-dora']) {
-    write(`${name}/adapter_config.json`, { ...config, use_dora: name === 'my-dora' })
+  for (const name of ['my-lora', 'my-xlora']) {
+    write(`${name}/adapter_config.json`, {
+      ...config,
+      ...(name === 'my-xlora' && { peft_type: 'XLORA' }),
+    })
     write(`${name}/adapter_model.safetensors`, safetensors(factors))
   }
   // One window of the measurement: a second one would be of another length, with kernels of its own.
@@ -81,7 +84,7 @@ export async function writeBrought(folder: string): Promise<BroughtFiles> {
     finetuned: write('finetuned/my-style.safetensors', rounded),
     stranger: write('stranger/other.safetensors', stranger),
     lora: join(folder, 'my-lora'),
-    dora: join(folder, 'my-dora'),
+    routed: join(folder, 'my-xlora'),
     payload: async (density) => {
       const { file } = await compressCheckpoint({
         base: memorySource(original, 'base'),
