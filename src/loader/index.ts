@@ -29,8 +29,10 @@ import { FetchPool } from '../fetcher/pool.ts'
 import type { SourceSpec } from '../fetcher/protocol.ts'
 import { type Composition, composeWeights, type SearchOptions } from '../model/compose.ts'
 import type { Closeness } from '../model/score.ts'
+import type { OpenRegistry } from '../route/open_registry.ts'
 import type { Route } from '../route/route.ts'
 import { folderUrl } from '../source/model_folder.ts'
+import type { RegistryOptions } from '../source/registry.ts'
 import { Assets } from './assets.ts'
 import type { AttachedExperts, AttachOptions, AttachTarget } from './attach.ts'
 import type { Availability } from './availability.ts'
@@ -49,7 +51,7 @@ import { type EventStream, type Generation, StreamedGeneration } from './generat
 import { NotedLoad } from './loads.ts'
 import { type LoaderOptions, openModel } from './open_model.ts'
 import { checkBrowser } from './page_url.ts'
-import { type Retrieval, type RetrieveOptions, Retriever, type RouteOptions } from './retrieval.ts'
+import type { Retrieval, RetrieveOptions, Retriever, RouteOptions } from './retrieval.ts'
 import { type EngineApi, RunningEngine } from './running_engine.ts'
 
 export type * from '../engine/protocol.ts'
@@ -57,8 +59,7 @@ export { type ErrorTag, isAbortError, isTritswapError, TritswapError } from '../
 export type { FetchProgress, FetchSettings, SourceSpec } from '../fetcher/protocol.ts'
 export type { Candidate, CandidateName, Composition, SearchOptions } from '../model/compose.ts'
 export type { Closeness } from '../model/score.ts'
-export type { ListedExpert } from '../route/open_registry.ts'
-export { OpenRegistry } from '../route/open_registry.ts'
+export type { ListedExpert, OpenRegistry } from '../route/open_registry.ts'
 export type { Ranked, Routable, Route } from '../route/route.ts'
 export type { RegistryEntry, RegistryOptions } from '../source/registry.ts'
 export type { AssetOptions } from './assets.ts'
@@ -97,11 +98,21 @@ export async function attachExperts(
   return attach.attachExperts(target, options)
 }
 
+/**
+ * Opens a registry, to list and search its experts, to route among them, and for {@link ExpertLoader.retrieve}.
+ * @param url - of `experts.json`
+ * @throws {TritswapError} `network`, `format`; `integrity` where it is not what the page holds to
+ */
+export async function openRegistry(url: string | URL, options: RegistryOptions = {}): Promise<OpenRegistry> {
+  const registry = await import('../route/open_registry.ts')
+  return registry.OpenRegistry.open(url, options)
+}
+
 export class ExpertLoader {
   readonly #pool: FetchPool
   readonly #engine: RunningEngine
   readonly #library: ExpertLibrary<EngineApi>
-  readonly #retriever: Retriever
+  #retrieving: Promise<Retriever> | undefined
   readonly #noted: NotedLoad
 
   private constructor(options: LoaderOptions) {
@@ -117,12 +128,6 @@ export class ExpertLoader {
     this.#library = new ExpertLibrary(this.#pool, () => this.#engine.api(), {
       fingerprint: () => this.#engine.info.fingerprint,
       onWarning: options.onWarning,
-    })
-    this.#retriever = new Retriever({
-      load: (request, load) => this.load(request, load),
-      activate: (experts, call) => this.activate(experts, call),
-      prefetch: (request) => this.prefetch(request),
-      loaded: (rootHash) => this.#library.loaded(rootHash),
     })
     this.#engine = new RunningEngine({
       createWorker: () => assets.start('engine'),
@@ -197,7 +202,7 @@ export class ExpertLoader {
    * @throws {TritswapError} `network`, `format`; `integrity` for a registry or an index that is not what it should be
    */
   async route(text: string, options: RouteOptions): Promise<Route> {
-    return this.#retriever.route(text, options)
+    return (await this.#retriever()).route(text, options)
   }
 
   /**
@@ -210,7 +215,21 @@ export class ExpertLoader {
    * @throws as {@link route}, {@link load} and {@link activate}; what is in hand stays then
    */
   async retrieve(text: string, options: RetrieveOptions): Promise<Retrieval> {
-    return this.#retriever.retrieve(text, options)
+    return (await this.#retriever()).retrieve(text, options)
+  }
+
+  /** Reading and checking registries takes as much code as the rest: it is loaded with the first call. */
+  #retriever(): Promise<Retriever> {
+    this.#retrieving ??= import('./retrieval.ts').then(
+      ({ Retriever }) =>
+        new Retriever({
+          load: (request, load) => this.load(request, load),
+          activate: (experts, call) => this.activate(experts, call),
+          prefetch: (request) => this.prefetch(request),
+          loaded: (rootHash) => this.#library.loaded(rootHash),
+        }),
+    )
+    return this.#retrieving
   }
 
   /** Goes back to the base, bit for bit. */
