@@ -47,9 +47,9 @@ struct Terms {
   /// 1 where every word of f16 weights belongs to one invocation.
   aligned: u32,
   pairs: u32,
-  /// Where the base is made anew from: see `terms_blocks`.
-  blocks: Blocks,
-  pair: array<Pair, MAX_PAIRS>,
+  /// Where the base is made anew from: see `terms_blocks`. Uniform memory has structs at multiples of 16 bytes.
+  @align(16) blocks: Blocks,
+  @align(16) pair: array<Pair, MAX_PAIRS>,
 }
 
 @group(0) @binding(0) var<uniform> params: Terms;

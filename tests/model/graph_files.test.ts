@@ -12,7 +12,7 @@ test.each([
   ['/models/demo//', 'https://site.example/models/demo/', 'demo'],
   ['https://cdn.example/m', 'https://cdn.example/m/', 'm'],
   ['hf:owner/name', 'https://huggingface.co/owner/name/resolve/main/', 'owner/name'],
-  ['hf:owner/name@refs/pr/1', undefined, undefined],
+  ['hf:owner/name@refs/pr/1', 'https://huggingface.co/owner/name/resolve/refs%2Fpr%2F1/', 'owner/name'],
   ['hf:owner/name@v1.0', 'https://huggingface.co/owner/name/resolve/v1.0/', 'owner/name'],
   ['hf:owner', undefined, undefined],
 ])('model %s', (model, url, name) => {
