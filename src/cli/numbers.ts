@@ -46,7 +46,9 @@ export function wholeNumber(text: string, flag: string, least: number): number {
 /** A size as people write it: 70000, 70kB, 1.5MB. */
 export function byteSize(text: string, flag: string): number {
   const [, count, unit] = /^(\d+(?:\.\d+)?(?:e\d+)?) *(k?B?|MB?|GB?)$/i.exec(text.trim()) ?? []
-  const factor = { '': 1, b: 1, k: 1e3, kb: 1e3, m: 1e6, mb: 1e6, g: 1e9, gb: 1e9 }[unit?.toLowerCase() ?? '-']
+  const factor = { '': 1, b: 1, k: 1e3, kb: 1e3, m: 1e6, mb: 1e6, g: 1e9, gb: 1e9 }[
+    unit?.toLowerCase() ?? '-'
+  ]
   if (factor === undefined) throw new UsageError(`Cannot use ${flag} ${text}: expected a size such as 70kB`)
   return Number(count) * factor
 }

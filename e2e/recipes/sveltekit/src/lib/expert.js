@@ -13,6 +13,9 @@ export const expertStore = (model, expert) =>
     }, console.error)
     return () => {
       controller.abort()
-      loading.then((loader) => loader.dispose(), () => {})
+      loading.then(
+        (loader) => loader.dispose(),
+        () => {},
+      )
     }
   })
