@@ -125,9 +125,9 @@ test('50 loads at once, 20 aborted, the page reloaded in the middle', async ({ p
 
   // 30 payloads went through twice: 23 MB.
   expect((await heap(page)) - before).toBeLessThan(2e6)
-  const heaps = await workerHeaps(page)
-  expect(heaps).toHaveLength(4)
-  for (const bytes of heaps) expect(bytes).toBeLessThan(4e6)
+  expect(await workerHeaps(page)).toHaveLength(4)
+  // What a worker has just handed over is freed by a later collection than the first.
+  await expect.poll(async () => Math.max(...(await workerHeaps(page)))).toBeLessThan(4e6)
   expect(failures).toEqual([])
 })
 

@@ -25,6 +25,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<CommandFil
   decode: { summary: 'write an expert as safetensors, or for peft', load: () => import('./decode.ts') },
   route: { summary: 'say which expert a request is for', load: () => import('./route.ts') },
   merge: { summary: 'make one expert out of several', load: () => import('./merge.ts') },
+  compose: {
+    summary: 'find weights for several experts by a few examples',
+    load: () => import('./compose.ts'),
+  },
   compare: { summary: 'show how alike experts are', load: () => import('./compare.ts') },
   assets: { summary: 'copy what the library fetches at run time', load: () => import('./assets.ts') },
 }

@@ -48,7 +48,7 @@ export async function expertVariant(
     // What one of several modules with the same weight has alone lies beside floats too.
     const choice = staysQuantized(weights) ? 'auto' : 'merge'
     const { merged, bypass } = bindExpert(table, choice, weights, sites, unused)
-    const change = mergeChange(weights, { expert, weight, only: merged })
+    const change = mergeChange(weights, [{ expert, weight, only: merged }])
     const f16Bytes = 2 * [...change.targets.keys()].reduce((sum, name) => sum + weights.weightsOf(name), 0)
     const close = () => source.close()
     if (bypass.length === 0) return { change, f16Bytes, close }
@@ -58,6 +58,60 @@ export async function expertVariant(
     return { change, bypass: variants.get(graph.file), f16Bytes, close }
   } catch (error) {
     await source.close()
+    throw error
+  }
+}
+
+/** Experts that are open beside a base, to be merged into it with any weights. */
+export interface ExpertSum {
+  /** The base with all of them; those of weight 0 are left out. */
+  change(weights: readonly number[]): WeightChange
+  close(): Promise<void>
+}
+
+/**
+ * Opens experts whose sums are to be tried.
+ * @throws {TritswapError} `unsupported` for a base whose weights stay quantized, and as {@link expertVariant}
+ */
+export async function expertSum({ fit }: PreparedBase, paths: readonly string[]): Promise<ExpertSum> {
+  const { weights, sites } = fit
+  if (staysQuantized(weights)) {
+    throw new TritswapError(
+      'unsupported',
+      'Cannot try sums of experts on a base whose weights stay quantized: prepare it with --quantized float',
+    )
+  }
+  const sources: Awaited<ReturnType<typeof openFile>>[] = []
+  const close = async () => {
+    for (const source of sources) await source.close()
+  }
+  try {
+    const entries: { expert: StreamedExpert; only: ReadonlySet<number> }[] = []
+    for (const path of paths) {
+      const source = await openFile(path)
+      sources.push(source)
+      const opened = await StreamedExpert.open(source)
+      const { table, unused } = await fit.fit(opened.table, path)
+      const { merged, bypass } = bindExpert(table, 'merge', weights, sites, unused)
+      if (bypass.length > 0) {
+        throw new TritswapError(
+          'unsupported',
+          `Cannot add ${path} to others: what it does to one of several modules that share a weight lies beside that weight`,
+          { fields: { path } },
+        )
+      }
+      entries.push({ expert: opened.under(table), only: merged })
+    }
+    return {
+      change: (tried) =>
+        mergeChange(
+          weights,
+          entries.flatMap((entry, i) => (tried[i] === 0 ? [] : [{ ...entry, weight: tried[i] }])),
+        ),
+      close,
+    }
+  } catch (error) {
+    await close()
     throw error
   }
 }

@@ -105,8 +105,7 @@ const FACTORS_NOTE =
 
 /** @throws {TritswapError} `input` */
 function checkWeights(experts: readonly OpenExpert[], weights: readonly number[], method: MergeMethod): void {
-  if (experts.length < 2)
-    throw new TritswapError('input', `Cannot merge: expected at least 2 experts, found ${experts.length}`)
+  if (experts.length === 0) throw new TritswapError('input', 'Cannot merge: expected experts, found none')
   if (weights.length !== experts.length || !weights.every(Number.isFinite)) {
     throw new TritswapError(
       'input',

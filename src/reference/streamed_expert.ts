@@ -45,22 +45,32 @@ export class StreamedExpert implements ReferenceExpert {
 }
 
 /**
- * An expert merged into a base tensor by tensor, each when it is asked for.
- * @param only - which tensors of its table to merge
+ * Experts merged into a base tensor by tensor, each when it is asked for.
+ * @param set - `only` says which tensors of an expert's table are merged
  * @throws {TritswapError} as {@link mergeParts}
  */
-export function mergeChange(base: WeightTable, entry: MergeEntry & { expert: StreamedExpert }): WeightChange {
-  const targets = mergeParts(base, [entry])
+export function mergeChange(
+  base: WeightTable,
+  set: readonly (MergeEntry & { expert: StreamedExpert })[],
+): WeightChange {
+  const targets = mergeParts(base, set)
+  const expertOf = new Map<readonly Float32Array[], StreamedExpert>(
+    set.map(({ expert }) => [expert.values, expert]),
+  )
   return {
     targets,
     async valuesOf(target, own) {
       const parts = targets.get(target)!
-      const indices = Object.values(parts)
-        .flat()
-        .flatMap(({ contribution }) => tensorsOf(contribution).map(({ index }) => index))
-      await entry.expert.load(indices)
+      const needed = new Map<StreamedExpert, Set<number>>()
+      for (const { contribution, values } of Object.values(parts).flat()) {
+        const expert = expertOf.get(values)!
+        const indices = needed.get(expert) ?? new Set()
+        for (const { index } of tensorsOf(contribution)) indices.add(index)
+        needed.set(expert, indices)
+      }
+      for (const [expert, indices] of needed) await expert.load(indices)
       const merged = mergedTensor(own, base.shapeOf(target), parts)
-      entry.expert.drop(indices)
+      for (const [expert, indices] of needed) expert.drop(indices)
       return merged
     },
   }

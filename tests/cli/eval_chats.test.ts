@@ -139,3 +139,28 @@ describe('standard errors', () => {
     expect(se).toBeCloseTo(0.5, 12)
   })
 })
+
+test('compose finds the expert that the examples are for, and writes it', async () => {
+  const file = (name: string) => join(PUBLIC, `experts/${name}.trit`)
+  const out = join(folder, 'composed.trit')
+  const { code, out: printed, err } = await tritswap(
+    ...['compose', '--base', base, '--examples', chats, file('bard'), file('css')],
+    ...['--evaluations', '5', '--regularization', '0.5', '--out', out, '--json'],
+  )
+  expect(err).toBe('')
+  expect(code).toBe(0)
+  const found = JSON.parse(printed)
+  expect(found).toMatchObject({ evaluations: 5, out, experts: [file('bard'), file('css')] })
+  const bits = Object.fromEntries(
+    (found.candidates as { name: string; weights: number[]; bitsPerToken: number }[]).map(
+      ({ name, weights, bitsPerToken }) => [`${name} ${weights.join(' ')}`, bitsPerToken],
+    ),
+  )
+  expect(bits['alone 0 1']).toBeLessThan(bits['nothing 0 0'])
+  expect(bits['alone 0 1']).toBeLessThan(bits['alone 1 0'])
+  // Five evaluations are the four candidates and one more, which may win by more than three examples can tell, or not.
+  expect(found.weights[1]).toBeGreaterThan(0)
+  if (found.name === 'alone') expect(await readFile(out)).toEqual(await readFile(file('css')))
+  const again = await tritswap('compose', '--base', base, '--examples', chats, file('css'), '--out', out)
+  expect([again.code, again.err]).toEqual([1, expect.stringContaining('--force')])
+}, 120_000)

@@ -1,0 +1,158 @@
+import { writeFile } from 'node:fs/promises'
+import { mergeExperts } from '../compress/merge.ts'
+import { chatExample, type Example } from '../engine/answered_example.ts'
+import { type Candidate, type Composition, composeWeights, MAX_COMPOSED } from '../model/compose.ts'
+import { parseChats } from './chats.ts'
+import { forceOption, jsonOption, newCommand, UsageError } from './command.ts'
+import { EVAL_BASE } from './defaults.ts'
+import { type Evaluation, withEvaluation } from './evaluation.ts'
+import { readText, readWhole } from './file_source.ts'
+import { formatTable } from './format_text.ts'
+import { threadsOption } from './inputs.ts'
+import { alpha, parsed, wholeNumber } from './numbers.ts'
+import { withExpertFiles } from './open_experts.ts'
+import { outputFile, writeTrit } from './output.ts'
+import { nameOf } from './place.ts'
+import { printJson, printText } from './print.ts'
+import { progressBar } from './progress.ts'
+import { expertSum } from './variants.ts'
+import { defaultThreads } from './worker_pool.ts'
+
+const DESCRIPTION = `
+Searches weights for experts of one base that together do best on a few examples, without gradients (LoraHub), and says
+whether that beats choosing: often it does not. Scored are the base, each expert alone, all averaged, and the composition, which
+wins only where it is better than the best of the others by more than the examples can tell.
+
+Examples are chats with wanted answers, as for tritswap eval --chats: five or more. Report on others than these.
+`
+
+const EXAMPLES = [
+  'tritswap compose --base models/mine --examples chats.jsonl poet.trit other.trit --evaluations 6',
+  'tritswap compose --base models/mine --examples chats.jsonl poet.trit other.trit --evaluations 6 --out both.trit',
+]
+
+export function command() {
+  return newCommand('compose', DESCRIPTION, EXAMPLES)
+    .argument('<file.trit...>', `up to ${MAX_COMPOSED}`)
+    .requiredOption('--examples <file>', 'chats with the answers that are wanted: JSON lines')
+    .option('--base <folder>', 'written by tritswap prepare, or with ONNX graphs', EVAL_BASE)
+    .option('--system <text>', 'what chats begin with that have no system message')
+    .option(
+      '--evaluations <n>',
+      'how often the examples are scored, candidates included (default: 16 for each expert, 40 to 120)',
+      parsed((text, flag) => wholeNumber(text, flag, 1), '--evaluations'),
+    )
+    .option(
+      '--regularization <bits>',
+      'what a weight of 1 costs, in bits per token (default: 0.05)',
+      parsed(alpha, '--regularization'),
+    )
+    .option('--out <file.trit>', 'write what wins as one expert')
+    .addOption(forceOption())
+    .addOption(threadsOption())
+    .addOption(jsonOption('all candidates with their weights and scores'))
+    .action(composed)
+}
+
+interface Values {
+  examples: string
+  base: string
+  system?: string
+  evaluations?: number
+  regularization?: number
+  out?: string
+  force?: true
+  threads?: number
+  json?: true
+}
+
+async function composed(files: string[], values: Values): Promise<void> {
+  if (files.length > MAX_COMPOSED)
+    throw new UsageError(`Cannot compose: expected up to ${MAX_COMPOSED} files, found ${files.length}`)
+  const { out: asked, force, threads = defaultThreads() } = values
+  const out = asked === undefined ? undefined : await outputFile(asked, 'composed.trit', force)
+  const found = await withEvaluation(values.base, threads, (evaluation) => search(evaluation, files, values))
+  const written = out !== undefined && (await write(found, files, out)) ? out : undefined
+  if (values.json) printJson({ experts: files, ...found, out: written })
+  else printText(compositionText(files, found, asked, written))
+}
+
+async function search(
+  evaluation: Evaluation,
+  files: readonly string[],
+  values: Values,
+): Promise<Composition> {
+  const { template } = evaluation.tokenizer
+  const examples: Example[] = parseChats(await readText(values.examples), values.examples).map((chat) =>
+    chatExample(chat, template, values.system),
+  )
+  const sum = await expertSum(evaluation.base, files)
+  const bar = progressBar('composing')
+  try {
+    const { evaluations, regularization } = values
+    return await composeWeights(
+      files.length,
+      (weights) => evaluation.score(examples, { change: sum.change(weights) }),
+      { evaluations, regularization, onProgress: ({ done, total }) => bar.update(done, total) },
+    )
+  } finally {
+    bar.stop()
+    await sum.close()
+  }
+}
+
+/** Writes what won. @returns whether there is anything to write: the base is no expert */
+async function write({ weights }: Composition, files: readonly string[], out: string): Promise<boolean> {
+  const used = files.flatMap((file, i) => (weights[i] === 0 ? [] : [{ file, weight: weights[i] }]))
+  if (used.length === 0) return false
+  if (used.length === 1 && used[0].weight === 1) {
+    await writeFile(out, await readWhole(used[0].file))
+    return true
+  }
+  await withExpertFiles(
+    used.map(({ file }) => file),
+    (experts) =>
+      writeTrit(out, (spool) =>
+        mergeExperts(
+          experts,
+          {
+            method: 'task-arithmetic',
+            weights: used.map(({ weight }) => weight),
+            createdWith: `tritswap ${__TRITSWAP_VERSION__}`,
+          },
+          { spool },
+        ),
+      ),
+  )
+  return true
+}
+
+/** What won, for people. */
+const NAMES: Readonly<Record<Candidate['name'], string>> = {
+  nothing: 'the base',
+  alone: 'one alone',
+  average: 'all averaged',
+  composed: 'composed',
+}
+
+function compositionText(
+  files: readonly string[],
+  { name, candidates, gain, evaluations }: Composition,
+  asked: string | undefined,
+  written: string | undefined,
+): string {
+  const rows = candidates.map((candidate) => [
+    NAMES[candidate.name],
+    ...candidate.weights.map((weight) => weight.toFixed(3)),
+    candidate.bitsPerToken.toFixed(4),
+  ])
+  const table = formatTable(['candidate', ...files.map(nameOf), 'bits a token'], rows)
+  const lines = [
+    table,
+    '',
+    `${NAMES[name]} wins: the composition gains ${gain.value.toFixed(4)} ± ${gain.se.toFixed(4)} bits a token on the best of the others (${evaluations} evaluations)`,
+  ]
+  if (written !== undefined) lines.push(`${written} written`)
+  else if (asked !== undefined) lines.push('nothing written: the base needs no expert')
+  return lines.join('\n')
+}
