@@ -28,7 +28,7 @@ Examples are chats with wanted answers, as for tritswap eval --chats: five or mo
 
 const EXAMPLES = [
   'tritswap compose --base models/mine --examples chats.jsonl poet.trit other.trit --evaluations 6',
-  'tritswap compose --base models/mine --examples chats.jsonl poet.trit other.trit --evaluations 6 --out both.trit',
+  'tritswap compose --base models/mine --examples chats.jsonl poet.trit other.trit --evaluations 6 --out composed.trit',
 ]
 
 export function command() {

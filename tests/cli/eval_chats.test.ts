@@ -143,7 +143,11 @@ describe('standard errors', () => {
 test('compose finds the expert that the examples are for, and writes it', async () => {
   const file = (name: string) => join(PUBLIC, `experts/${name}.trit`)
   const out = join(folder, 'composed.trit')
-  const { code, out: printed, err } = await tritswap(
+  const {
+    code,
+    out: printed,
+    err,
+  } = await tritswap(
     ...['compose', '--base', base, '--examples', chats, file('bard'), file('css')],
     ...['--evaluations', '5', '--regularization', '0.5', '--out', out, '--json'],
   )
