@@ -55,7 +55,8 @@ const run = (line: string) =>
 const isSlow = (example: string) => / --(eval|text|chats|examples) /.test(example)
 
 /** In the order in which one makes what the next one takes. */
-const COMMANDS = 'compress registry route inspect verify prepare sweep eval decode merge compose compare'.split(' ')
+const COMMANDS =
+  'compress registry route inspect verify prepare sweep eval decode merge compose compare'.split(' ')
 
 test('there is one for each command', () => {
   expect([...helps.keys()].sort()).toEqual([...COMMANDS, 'check', 'assets'].sort())
