@@ -194,12 +194,13 @@ describe('what is not merged', () => {
     expect(await refusal([written(A, base(1)), written(B, base(1))])).toBe('none')
   })
 
-  test('experts of different methods or shapes, and fewer than two', async () => {
+  test('experts of different methods or shapes, and none at all; one alone is weighed', async () => {
     expect(await refusal([written(A), written(B, { method: 'lora' })])).toBe('input')
     expect(await refusal([written(A), open([{ name: 'w', shape: [8], values: Float32Array.from(B) }])])).toBe(
       'input',
     )
-    expect(await refusal([written(A)])).toBe('input')
+    expect(await refusal([])).toBe('input')
+    expect(await refusal([written(A)], { method: 'task-arithmetic', weights: [0.5] })).toBe('none')
   })
 
   test('with weights that do not fit', async () => {
