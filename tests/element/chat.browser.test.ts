@@ -56,19 +56,20 @@ describe('a chat', () => {
 
   test('Enter sends and empties the prompt, Stop ends the answer, Continue goes on with it', async () => {
     const log: string[] = []
-    const switcher = await chat({ log, tokenMs: 20 })
+    // Slow enough that the answer is not over before anybody looks.
+    const switcher = await chat({ log, tokenMs: 100 })
     const prompt = find<HTMLTextAreaElement>(switcher, 'textarea')!
     expect(prompt.getAttribute('aria-label')).toBe('Your message')
     prompt.focus()
     await userEvent.keyboard('Hello{Enter}')
     await vi.waitFor(() => expect(switcher.state.exchanges[0]?.answer.length).toBeGreaterThan(0))
     expect(prompt.value).toBe('')
-    button(switcher, 'Stop')!.click()
+    await vi.waitFor(() => button(switcher, 'Stop')!.click())
     await vi.waitFor(() => expect(button(switcher, 'Continue')).toBeDefined())
     expect(find(switcher, '.why')!.textContent).toBe('Stopped.')
     const so = switcher.state.exchanges[0]!.answer.length
     button(switcher, 'Continue')!.click()
-    await vi.waitFor(() => expect(switcher.state.writing).toBe(false))
+    await vi.waitFor(() => expect(switcher.state.writing).toBe(false), { timeout: 10_000 })
     expect(switcher.state.exchanges[0]!.answer.length).toBeGreaterThan(so)
     expect(log).toEqual(['ask Hello', `go on after ${so}`])
     // It has ended by itself: there is nothing to continue.
