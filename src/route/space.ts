@@ -3,7 +3,7 @@
  * is asked in its forms ("0yo A w/ A", "the 0 x with the x x"), which values and names do not change.
  *
  * No base and no GPU are needed, so a page routes before it has either, and one index serves every base.
- * `docs/ROUTING.md` compares this with hidden states and token embeddings of the base.
+ * `docs/ROUTING.md` says how often it is right.
  *
  * @module
  */
