@@ -16,7 +16,7 @@ export interface RouteOptions extends Pick<RegistryOptions, 'integrity' | 'signe
   registry?: string | URL | OpenRegistry
   /** Registry entries, or anything else with samples of its requests. */
   experts?: readonly Routable[]
-  /** Score that an expert must reach; 0.05 by default. */
+  /** Score that an expert must reach; 0.04 by default. */
   threshold?: number
   signal?: AbortSignal
 }
