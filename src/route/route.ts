@@ -108,7 +108,7 @@ function reason(first: Ranked | undefined, chosen: Ranked | undefined, general: 
   if (first === undefined) return 'No expert says what it is for'
   const name = first.label ?? first.id
   const like = `${percent(first.similarity)} like what ${name} was made for, ${percent(general)} like a general request`
-  return chosen === undefined ? `No expert fits: ${like}` : `${name}: ${like}`
+  return chosen === undefined ? `None fits: ${like}` : `${name}: ${like}`
 }
 
 function percent(cosine: number): string {
