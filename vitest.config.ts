@@ -19,6 +19,7 @@ export default defineConfig({
           setupFiles: ['tests/seed.ts'],
           globalSetup: ['scripts/global_setup.mjs'],
           testTimeout: 120_000,
+          hookTimeout: 120_000,
         },
       },
       {
@@ -28,6 +29,7 @@ export default defineConfig({
           env,
           include: ['tests/**/*.browser.test.ts'],
           testTimeout: 300_000,
+          hookTimeout: 300_000,
           fileParallelism: false,
           globalSetup: ['e2e/servers/vitest_setup.ts'],
           browser: {

@@ -12,7 +12,7 @@ interface Step {
   detail: string
 }
 
-/** How much is done: a CPU that plays GPU takes a hundred times as long. */
+/** How much is done: a CPU that plays GPU takes a hundred times as long. `?cases=` asks for other numbers of cases. */
 const AMOUNTS = {
   software: { cases: 4, rounds: 3, tokens: 3 },
   hardware: { cases: 64, rounds: 20, tokens: 64 },
@@ -79,7 +79,8 @@ async function start(): Promise<void> {
   })
   const { facts } = findings
   if (facts !== undefined) {
-    const { cases, ...amounts } = AMOUNTS[facts.adapter.software ? 'software' : 'hardware']
+    const { cases: usual, ...amounts } = AMOUNTS[facts.adapter.software ? 'software' : 'hardware']
+    const cases = Number(new URLSearchParams(location.search).get('cases')) || usual
     findings.cases = cases
     await attempt(kernels, findings, stopping.signal, async () => {
       const names = await api.names()

@@ -141,7 +141,8 @@ test('a strict project compiles against its declarations, and checks them', () =
     writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
     const file = join(folder, 'consumer.ts')
     writeFileSync(file, CONSUMER)
-    for (const mode of ['Bundler', 'Node16', 'NodeNext'] as const) {
+    // Node16 is what check_package.mjs asks "are the types wrong" for.
+    for (const mode of ['Bundler', 'NodeNext'] as const) {
       const program = ts.createProgram([file], {
         strict: true,
         skipLibCheck: false,
