@@ -171,7 +171,7 @@ export class ModelRun {
 }
 
 /** The input that takes what an output puts out. */
-export function pastOf(output: string): string {
+function pastOf(output: string): string {
   return output.replace(/^present/, 'past_key_values')
 }
 
