@@ -97,7 +97,7 @@ test('bundlers find each file that is fetched by its literal address, and no add
     ])
     .map(([, address]) => JSON.parse(address!) as string)
   const files = ['engine.js', 'fetcher.js'].concat(
-    readdirSync(join(ROOT, 'lib/assets')).filter((name) => name.startsWith('ort-')),
+    readdirSync(join(ROOT, 'lib/assets')).filter((name) => /\.(wasm|mjs)$/.test(name)),
   )
   expect(found.sort()).toEqual(files.map((name) => `./assets/${name}`).sort())
 })
