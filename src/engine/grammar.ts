@@ -145,9 +145,12 @@ export function vocabularyOf(tokenizer: PreTrainedTokenizer, size = 0): Vocabula
   for (const [token, id] of tokenizer.get_vocab()) tokens[id] = token
   for (const [id, { content, special }] of tokenizer._tokenizer.get_added_tokens_decoder())
     tokens[id] = special ? '' : content
-  const decoder = JSON.stringify(tokenizer._tokenizerJSON.decoder ?? null)
+  const { decoder, pre_tokenizer: splitter } = tokenizer._tokenizerJSON
   const length = Math.max(size, tokens.length)
-  return { tokens: Array.from({ length }, (_, id) => tokens[id] ?? ''), kind: kindOf(decoder) }
+  return {
+    tokens: Array.from({ length }, (_, id) => tokens[id] ?? ''),
+    kind: kindOf(JSON.stringify(decoder ?? splitter ?? null)),
+  }
 }
 
 function kindOf(decoder: string): Vocabulary['kind'] {
