@@ -1,7 +1,7 @@
 import { playwright } from '@vitest/browser-playwright'
 import { defineConfig } from 'vitest/config'
 import { chromiumLaunchOptions } from './scripts/chromium.mjs'
-import { ortFiles } from './scripts/ort_files.ts'
+import { engineFiles } from './scripts/engine_files.ts'
 
 /** What tests read of the environment by `import.meta.env`, in Node and in browsers. */
 const env = { LONG: process.env.LONG ?? '', SEED: process.env.SEED ?? '' }
@@ -23,7 +23,7 @@ export default defineConfig({
         },
       },
       {
-        plugins: [ortFiles()],
+        plugins: [engineFiles()],
         test: {
           name: 'browser',
           env,

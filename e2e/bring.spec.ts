@@ -115,7 +115,7 @@ test.describe
       const cases: [string[] | string, RegExp][] = [
         [brought.routed, /X-LoRA.*a router weighs its adapters/],
         [[join(brought.lora, 'adapter_model.safetensors')], /adapter_config\.json beside it/],
-        [[brought.stranger], /differ from those of .* by \d+ %, so it is no fine-tuning of this base/],
+        [[brought.stranger], /differ from those of .* by \d+ %, so it was not fine-tuned from this base/],
         [[brought.text], /Cannot use sample\.txt: expected a \.trit file/],
       ]
       for (const [what, says] of cases) {
