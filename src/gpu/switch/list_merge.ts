@@ -114,7 +114,7 @@ export class ListMerge {
 
 /** Adds a job to the last list with room for it, in parts where it is long. */
 function addTo({ kernel, lists }: Kind, job: DeltaJob, { header, blocks, slot }: Target): void {
-  const { reverted, applied, invocations } = job
+  const { reverted, applied, invocations = kernel.lanes } = job
   const streams = reverted.length + applied.length
   const workOfBlock = BLOCK_WEIGHTS * job.work
   for (let first = 0; first < blocks; ) {

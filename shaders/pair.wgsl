@@ -1,0 +1,130 @@
+// What `blend` does where one or two ternary streams are applied, whatever ternary ones are reverted: each stream is read once.
+// The last one is applied as if it were alone, and marks where it has entries. Where the other one meets a mark, the weight of the
+// base is in the last one's journal, at the entry that has as many marks before it.
+#import job
+#import apply_entries
+#import revert_entries
+
+/// Positions in a word of marks: the low half says where the last stream has entries, the high half which are negative.
+const MARKED = 16u;
+
+var<private> marks: array<u32, POSITIONS / MARKED>;
+
+/// Marks that were counted, which go up with the positions.
+struct Count {
+  /// Words of them.
+  words: u32,
+  marks: u32,
+}
+
+struct Others {
+  /// First journal word of the last stream, and its value.
+  start: u32,
+  value: f32,
+}
+
+fn mark_entry(entry: Entry, first: u32) {
+  if (entry.is_there) {
+    let offset = entry.position - first;
+    let bit = bit_of(offset & (MARKED - 1u));
+    let word = offset / MARKED;
+    marks[word] |= select(bit, bit | (bit << 16u), entry.negative);
+  }
+}
+
+/// Applies the last stream, and marks its entries.
+fn apply_marking(stream: u32, part: u32, tile: Tile, first: u32) {
+  let value = value_in(stream);
+  let entries = entries_of(stream, part);
+  var cursor = open(stream, part);
+  var rank = 0u;
+  var pending = 0u;
+  while (more(cursor) & (rank < entries.capacity)) {
+    refill(&cursor);
+    let one = next_entry(&cursor, &rank, entries, tile);
+    let two = next_entry(&cursor, &rank, entries, tile);
+    let three = next_entry(&cursor, &rank, entries, tile);
+    let one_raw = load(one.element);
+    let two_raw = load(two.element);
+    let three_raw = load(three.element);
+    mark_entry(one, first);
+    mark_entry(two, first);
+    mark_entry(three, first);
+    apply_entry(one, entries.start, value, one_raw, &pending);
+    apply_entry(two, entries.start, value, two_raw, &pending);
+    apply_entry(three, entries.start, value, three_raw, &pending);
+  }
+}
+
+/// Applies an entry of the first stream, which is the sum of both where the last one has marked it.
+fn add_entry(
+  entry: Entry,
+  start: u32,
+  value: f32,
+  raw: u32,
+  pending: ptr<function, u32>,
+  first: u32,
+  last: Others,
+  count: ptr<function, Count>,
+) {
+  if (!entry.is_there) { return; }
+  let offset = entry.position - first;
+  let own = signed_value(value, entry.negative);
+  let bit = bit_of(offset & (MARKED - 1u));
+  let word = offset / MARKED;
+  let marked = marks[word];
+  var base = raw;
+  var sum = own;
+  var kept = raw;
+  if ((marked & bit) != 0u) {
+    while ((*count).words < word) {
+      (*count).marks += countOneBits(marks[(*count).words] & 0xffffu);
+      (*count).words += 1u;
+    }
+    base = journal_at(last.start, (*count).marks + countOneBits(marked & (bit - 1u)));
+    sum = own + signed_value(last.value, (marked & (bit << 16u)) != 0u);
+    kept = 0u;
+  }
+  journal_write(start, entry.rank, kept, pending);
+  store(entry.element, raw, raw_of(value_of(base) + sum));
+}
+
+fn apply_both(stream: u32, last: u32, part: u32, tile: Tile) {
+  let first = positions_of(part, tile).first;
+  for (var word = 0u; word < POSITIONS / MARKED; word++) { marks[word] = 0u; }
+  apply_marking(last, part, tile, first);
+  let others = Others(entries_of(last, part).start, value_in(last));
+  let value = value_in(stream);
+  let entries = entries_of(stream, part);
+  var cursor = open(stream, part);
+  var rank = 0u;
+  var pending = 0u;
+  var count = Count(0u, 0u);
+  while (more(cursor) & (rank < entries.capacity)) {
+    refill(&cursor);
+    let one = next_entry(&cursor, &rank, entries, tile);
+    let two = next_entry(&cursor, &rank, entries, tile);
+    let three = next_entry(&cursor, &rank, entries, tile);
+    let one_raw = load(one.element);
+    let two_raw = load(two.element);
+    let three_raw = load(three.element);
+    add_entry(one, entries.start, value, one_raw, &pending, first, others, &count);
+    add_entry(two, entries.start, value, two_raw, &pending, first, others, &count);
+    add_entry(three, entries.start, value, three_raw, &pending, first, others, &count);
+  }
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn pair(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let part = part_of(group, groups, lane);
+  if (!is_part(part)) { return; }
+  let tile = tile_of(part / LANES);
+  // Only the last stream with an entry at a weight has journaled it; what the others wrote there is overwritten.
+  for (var stream = 0u; stream < min(params.reverted, MAX_STREAMS); stream++) { revert_entries(stream, part, tile); }
+  if (params.applied == 1u) { apply_entries(params.reverted, part, tile); }
+  if (params.applied == 2u) { apply_both(params.reverted, params.reverted + 1u, part, tile); }
+}
