@@ -5,17 +5,14 @@
 #import apply_entries
 #import revert_entries
 
-/// Positions in a word of marks: the low half says where the last stream has entries, the high half which are negative.
-const MARKED = 16u;
+/// Positions in a word of marks. The low byte says where the last stream has entries, the next one which are negative, and the high
+/// half how many entries there are before the word.
+const MARKED = 8u;
 
 var<private> marks: array<u32, POSITIONS / MARKED>;
 
-/// Marks that were counted, which go up with the positions.
-struct Count {
-  /// Words of them.
-  words: u32,
-  marks: u32,
-}
+/// The mark of a position in its word; the one of its sign is 8 bits higher.
+fn mark_of(offset: u32) -> u32 { return bit_of(offset & (MARKED - 1u)); }
 
 struct Others {
   /// First journal word of the last stream, and its value.
@@ -26,9 +23,10 @@ struct Others {
 fn mark_entry(entry: Entry, first: u32) {
   if (entry.is_there) {
     let offset = entry.position - first;
-    let bit = bit_of(offset & (MARKED - 1u));
-    let word = offset / MARKED;
-    marks[word] |= select(bit, bit | (bit << 16u), entry.negative);
+    let mark = mark_of(offset);
+    let word = marks[offset / MARKED];
+    let before = select(word, entry.rank << 16u, word == 0u);
+    marks[offset / MARKED] = before | select(mark, mark | (mark << 8u), entry.negative);
   }
 }
 
@@ -65,24 +63,18 @@ fn add_entry(
   pending: ptr<function, u32>,
   first: u32,
   last: Others,
-  count: ptr<function, Count>,
 ) {
   if (!entry.is_there) { return; }
   let offset = entry.position - first;
   let own = signed_value(value, entry.negative);
-  let bit = bit_of(offset & (MARKED - 1u));
-  let word = offset / MARKED;
-  let marked = marks[word];
+  let mark = mark_of(offset);
+  let marked = marks[offset / MARKED];
   var base = raw;
   var sum = own;
   var kept = raw;
-  if ((marked & bit) != 0u) {
-    while ((*count).words < word) {
-      (*count).marks += countOneBits(marks[(*count).words] & 0xffffu);
-      (*count).words += 1u;
-    }
-    base = journal_at(last.start, (*count).marks + countOneBits(marked & (bit - 1u)));
-    sum = own + signed_value(last.value, (marked & (bit << 16u)) != 0u);
+  if ((marked & mark) != 0u) {
+    base = journal_at(last.start, (marked >> 16u) + countOneBits(marked & (mark - 1u)));
+    sum = own + signed_value(last.value, (marked & (mark << 8u)) != 0u);
     kept = 0u;
   }
   journal_write(start, entry.rank, kept, pending);
@@ -99,7 +91,6 @@ fn apply_both(stream: u32, last: u32, part: u32, tile: Tile) {
   var cursor = open(stream, part);
   var rank = 0u;
   var pending = 0u;
-  var count = Count(0u, 0u);
   while (more(cursor) & (rank < entries.capacity)) {
     refill(&cursor);
     let one = next_entry(&cursor, &rank, entries, tile);
@@ -108,9 +99,9 @@ fn apply_both(stream: u32, last: u32, part: u32, tile: Tile) {
     let one_raw = load(one.element);
     let two_raw = load(two.element);
     let three_raw = load(three.element);
-    add_entry(one, entries.start, value, one_raw, &pending, first, others, &count);
-    add_entry(two, entries.start, value, two_raw, &pending, first, others, &count);
-    add_entry(three, entries.start, value, three_raw, &pending, first, others, &count);
+    add_entry(one, entries.start, value, one_raw, &pending, first, others);
+    add_entry(two, entries.start, value, two_raw, &pending, first, others);
+    add_entry(three, entries.start, value, three_raw, &pending, first, others);
   }
 }
 
