@@ -130,6 +130,7 @@ export class Switcher {
   trim(): void {
     this.#dropJournal(this.#spare)
     this.#spare = undefined
+    this.#deltas.trim()
   }
 
   /** @throws {TritswapError} as {@link planOf}, if an expert with this table cannot be applied here */
