@@ -71,7 +71,8 @@ export function layOut(
 /** Words that a delta may displace. With two elements a word, each block has a spare one, to start on a new word. */
 function journalWords(tensor: WeightedTensor['tensor'], dtype: BufferPlacement['dtype']): number {
   const form = streamForm(tensor)
-  const entries = form.kind === 'golomb' ? form.code.kept : weightsOf(tensor.shape)
+  const entries =
+    form.kind === 'golomb' ? form.code.kept : form.kind === 'steps' ? form.kept : weightsOf(tensor.shape)
   const perWord = PER_WORD[dtype]
   return perWord === 1 ? entries : Math.ceil((entries + tilingOf(tensor.shape).blocks) / perWord)
 }

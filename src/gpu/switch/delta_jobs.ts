@@ -18,7 +18,7 @@ export interface DeltaStep {
   to?: ChangeOfSet
 }
 
-export const KERNELS = ['apply', 'revert', 'fused', 'blend', 'dense'] as const
+export const KERNELS = ['apply', 'revert', 'fused', 'blend', 'dense', 'steps'] as const
 export type MergeKernel = (typeof KERNELS)[number]
 export type MergeKernels = Record<MergeKernel, Record<TargetDtype, Kernel>>
 
@@ -72,9 +72,20 @@ function sideOf(side: ChangeOfSet | undefined): {
   }
 }
 
+/** Whether one pass can go from the deltas of one side to those of the other: steps have a kernel of their own. */
+export function isOnePass({ from, to }: DeltaStep): boolean {
+  const [old, next] = [from, to].map((side) => side?.change.plan.deltas ?? [])
+  return old.length === 0 || next.length === 0 || old.some(isOfSteps) === next.some(isOfSteps)
+}
+
+function isOfSteps({ tensor }: WeightedTensor): boolean {
+  return streamForm(tensor).kind === 'steps'
+}
+
 /** The narrowest kernel for a switch: the fast ones know one ternary stream on each side, or only dense ones. */
 function kernelFor(reverted: readonly WeightedTensor[], applied: readonly WeightedTensor[]): MergeKernel {
   const parts = [...reverted, ...applied]
+  if (parts.every(isOfSteps)) return 'steps'
   if (parts.every(({ tensor }) => streamForm(tensor).kind === 'dense')) return 'dense'
   const ternary = parts.every(({ tensor }) => streamForm(tensor).kind === 'golomb')
   if (!ternary || reverted.length > 1 || applied.length > 1) return 'blend'
