@@ -57,6 +57,7 @@ function inspectionText(inspection: Inspection): string {
     ['licence', inspection.licence],
     ['method', method],
     ['lossless', losslessText(tensors)],
+    ['acts from', inspection.invocation && `the last ${inspection.invocation.join(' ')} of the prompt on`],
     [
       'rule',
       Object.entries(compression)
