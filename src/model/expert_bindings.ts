@@ -75,8 +75,22 @@ export function bindExpert(
   for (const contribution of contributions) {
     const { target } = contribution
     const [{ tensor }] = tensorsOf(contribution)
-    const { terms, isPartial } = termsOf(contribution, sites, preferred === 'input')
     const floats = weights.floatPlacementsOf(target)
+    if (contribution.kind === 'steps') {
+      if (choice === 'input' || choice === 'side')
+        throw unsupported(
+          tensor,
+          `it is lossless, and counts from the base's own weights: use merge, not ${choice}`,
+        )
+      if (floats.length === 0 || weights.isQuantized(target))
+        throw unsupported(
+          tensor,
+          `it is lossless, and counts from the base's own weights, which are quantized in ${target}: use a base of floats`,
+        )
+      merged.add(contribution.index)
+      continue
+    }
+    const { terms, isPartial } = termsOf(contribution, sites, preferred === 'input')
     if (contribution.kind === 'delta' && contribution.ofEmbedding !== undefined) {
       const isSeen = terms.length > 0 && floats.every(({ input }) => sites.covers(input))
       if (!isSeen)
@@ -150,7 +164,7 @@ function costsLess(contributions: readonly Contribution[], weights: BoundWeights
   let merge = 0
   let input = 0
   for (const { kind, target } of contributions) {
-    if (kind === 'delta') continue
+    if (kind === 'delta' || kind === 'steps') continue
     const [at] = sites.of(target)
     if (at === undefined) continue
     for (const { dtype } of weights.floatPlacementsOf(target)) {

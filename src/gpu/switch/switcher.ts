@@ -17,7 +17,7 @@ import {
   type TensorChange,
 } from './active_set.ts'
 import { BaseCopies, type NewCopies } from './base_copies.ts'
-import type { ChangeOfSet, DeltaStep } from './delta_jobs.ts'
+import { type ChangeOfSet, type DeltaStep, isOnePass } from './delta_jobs.ts'
 import { DeltaMerge } from './delta_merge.ts'
 import { Journal } from './journal.ts'
 
@@ -175,6 +175,7 @@ export class Switcher {
     this.#active = undefined
     this.#slots.destroy()
     this.#deltas.destroy()
+    this.#whole.destroy()
     this.#submission.destroy()
   }
 
@@ -328,7 +329,11 @@ export class Switcher {
       const from = changeOf(before, before?.changes.get(key))
       const to = changeOf(next, next.changes.get(key))
       if (!isWhole(from) && !isWhole(to)) {
-        first.push({ from, to })
+        if (isOnePass({ from, to })) first.push({ from, to })
+        else {
+          first.push({ from })
+          last.push({ to })
+        }
         continue
       }
       if (from !== undefined && !isWhole(from)) first.push({ from })

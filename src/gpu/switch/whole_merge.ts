@@ -3,7 +3,9 @@ import { type Batch, WORK_LIMIT } from '../batch.ts'
 import type { Gpu } from '../device.ts'
 import { dispatchJob } from '../job.ts'
 import { type Kernel, kernelOf, targetKernels } from '../kernel.ts'
+import { createBuffers } from '../memory.ts'
 import { shaderConstants } from '../shader_constants.ts'
+import { NOT_JOURNALED, STEPS_INVOCATIONS } from '../steps_form.ts'
 import { streamForm } from '../stream_form.ts'
 import type { TargetDtype } from '../target.ts'
 import { streamOf } from './active_set.ts'
@@ -14,10 +16,10 @@ import { isStreamed, TermsMerge } from './terms_merge.ts'
 
 const { TILE } = shaderConstants('low_rank', ['TILE'])
 
-type WholeKernels = Record<'low_rank' | 'add', Record<TargetDtype, Kernel>>
+type WholeKernels = Record<'low_rank' | 'add' | 'steps', Record<TargetDtype, Kernel>>
 
 /**
- * Changes of all weights of a tensor, on top of the base: (IA)³ vectors and LoRA pairs, rounded once, then ternary terms of all
+ * Changes of all weights of a tensor, on top of the base: steps of a lossless expert, (IA)³ vectors and LoRA pairs, rounded once, then ternary terms of all
  * experts, rounded once, then dense deltas, rounded once.
  */
 export class WholeMerge {
@@ -25,21 +27,31 @@ export class WholeMerge {
   readonly #kernels: WholeKernels
   readonly #unpack: Kernel
   readonly #terms: TermsMerge
+  /** Bound for journals that `steps` has and a whole merge does not use. */
+  readonly #unused: readonly GPUBuffer[]
 
   static async create(gpu: Gpu, dtypes: ReadonlySet<TargetDtype>, copies: BaseCopies): Promise<WholeMerge> {
-    const [kernels, unpack, terms] = await Promise.all([
-      targetKernels(gpu, ['low_rank', 'add'], dtypes),
+    const [kernels, unpack, terms, unused] = await Promise.all([
+      targetKernels(gpu, ['low_rank', 'add', 'steps'], dtypes),
       kernelOf(gpu, 'unpack', 'float32'),
       TermsMerge.create(gpu, dtypes),
+      createBuffers(gpu, 'placeholders', [16, 16]),
     ])
-    return new WholeMerge(copies, kernels, unpack, terms)
+    return new WholeMerge(copies, kernels, unpack, terms, unused)
   }
 
-  private constructor(copies: BaseCopies, kernels: WholeKernels, unpack: Kernel, terms: TermsMerge) {
+  private constructor(
+    copies: BaseCopies,
+    kernels: WholeKernels,
+    unpack: Kernel,
+    terms: TermsMerge,
+    unused: readonly GPUBuffer[],
+  ) {
     this.#copies = copies
     this.#kernels = kernels
     this.#terms = terms
     this.#unpack = unpack
+    this.#unused = unused
   }
 
   /**
@@ -57,14 +69,42 @@ export class WholeMerge {
     const { plan, placement, shape } = to.change
     const hasFactors = scratchBytes(plan, shape) > 0
     const form = this.#copies.ownFormOf(placement)
-    const isOnWay = plan.terms.length > 0 && !hasFactors && form !== undefined && isStreamed(to.change, form)
+    const isOnWay =
+      plan.terms.length > 0 &&
+      !hasFactors &&
+      plan.steps.length === 0 &&
+      form !== undefined &&
+      isStreamed(to.change, form)
     if (!isBase && !isOnWay) this.#copies.recordBase(batch, placement)
+    if (plan.steps.length > 0) this.#recordSteps(batch, arena(), to)
     if (hasFactors && scratch !== undefined) {
       this.#recordFactors(batch, arena(), to, scratch)
       this.#recordProduct(batch, to, scratch)
     }
     if (plan.terms.length > 0) this.#terms.record(batch, arena(), to, isOnWay ? form : undefined)
     if (plan.dense.length > 0) this.#recordDense(batch, arena(), to)
+  }
+
+  destroy(): void {
+    for (const buffer of this.#unused) buffer.destroy()
+  }
+
+  /** They have no journal: the weights are made anew when they go. */
+  #recordSteps(
+    batch: Batch,
+    arena: GPUBuffer,
+    { set, change: { plan, placement, shape } }: ChangeOfSet,
+  ): void {
+    const streams = {
+      reverted: [],
+      applied: plan.steps.map((part) => streamOf(set.entries, part, NOT_JOURNALED)),
+    }
+    const [displaced, journal] = this.#unused.map((buffer) => ({ buffer }))
+    const bindings = { weights: { buffer: placement.buffer }, arena: { buffer: arena }, displaced, journal }
+    const job = { shape, placement, ...streams }
+    dispatchJob(batch, this.#kernels.steps[placement.dtype], bindings, job, {
+      invocations: STEPS_INVOCATIONS,
+    })
   }
 
   #recordDense(
