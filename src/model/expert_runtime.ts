@@ -5,7 +5,6 @@
  *
  * @module
  */
-import { SerialQueue } from '../async/serial_queue.ts'
 import { abortError } from '../errors.ts'
 import type { Switcher, WeightStore } from '../gpu/index.ts'
 import { BASE_SET, type BoundEntry, bypassPart, checkWeights, type ExpertSet } from './expert_set.ts'
@@ -14,6 +13,7 @@ import { withMergedScales } from './merged_scales.ts'
 import { MergedWeights, type Merging } from './merged_weights.ts'
 import { overtaken } from './overtaken.ts'
 import { type BypassParts, SetsInUse } from './sets_in_use.ts'
+import { Turns } from './turns.ts'
 
 /** The forward passes of one caller (a generation, a pipeline): the experts it wants, and those of its last pass. */
 export interface PassContext {
@@ -48,7 +48,7 @@ export class ExpertRuntime {
   readonly #feeds: ReadonlyMap<string, GpuTensor>
   readonly #merged: MergedWeights
   readonly #sets: SetsInUse
-  readonly #queue = new SerialQueue()
+  readonly #queue = new Turns()
   readonly #contexts = new WeakMap<PassContext, ContextState>()
   /** Sessions by name: a switch prepares the variants of these. */
   readonly #sessions = new Map<string, OrtSession>()
@@ -110,6 +110,7 @@ export class ExpertRuntime {
       end: () => {
         if (state.own) this.#sets.release(state.own)
         state.own = undefined
+        this.#queue.dismiss(state)
       },
     }
     this.#contexts.set(context, state)
@@ -123,9 +124,20 @@ export class ExpertRuntime {
       Object.entries(sessions).map(([name, session]) => {
         this.#sessions.set(name, session)
         const proxy = hoistedSession(session, this.#feeds, (run) => {
-          const pass = () => this.#queue.run(() => this.#pass(state, name, session, run))
+          const waiting = { caller: state, isOn: () => this.#merged.isOn(state.own ?? this.#default) }
+          const pass = () => this.#queue.run(() => this.#pass(state, name, session, run), waiting)
           // Not awaited where there is nothing to wait for: the call itself takes its place in the queue.
-          return state.ready === undefined ? pass() : state.ready().then(pass)
+          if (state.ready === undefined) return pass()
+          let isReady = false
+          const ready = state.ready().then(() => {
+            isReady = true
+            return pass()
+          })
+          // A reader that holds its own call back does not hold others back.
+          queueMicrotask(() => {
+            if (!isReady) this.#queue.dismiss(state)
+          })
+          return ready
         })
         return [name, proxy]
       }),
