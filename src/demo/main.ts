@@ -25,8 +25,8 @@ switcher.addEventListener('change', () => {
 function showVram({ base, experts, journal }: { base: number; experts: number; journal: number }): void {
   const parts = [
     ['base', base],
-    ['files of pens', experts],
-    ['to go back', journal],
+    ['files', experts],
+    ['what they replaced', journal],
   ] as const
   const rows = parts.map(([name, bytes]) => {
     const row = document.createElement('div')
