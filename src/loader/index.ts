@@ -349,6 +349,24 @@ export class ExpertLoader {
     return { ...stats, lastSwitch: this.#library.lastSwitch }
   }
 
+  /**
+   * Gives back the VRAM that nothing in use needs: experts that are not active, what was unpacked of them, and what is kept
+   * for the next switch. An expert that a call needs again comes from the cache.
+   * @returns bytes
+   */
+  async trim(): Promise<number> {
+    return (await (await this.#engine.running())?.trim()) ?? 0
+  }
+
+  /**
+   * Gives all VRAM back, for a page that is hidden or idle: the base goes too, and so does the engine. The next call takes it
+   * up again, from the cache where the browser has one, with the same experts active and conversations read anew.
+   * Generations under way end with `released`.
+   */
+  async rest(): Promise<void> {
+    await this.#engine.rest()
+  }
+
   /** A checksum of all weights in VRAM, computed there. */
   async checksum(): Promise<string> {
     return (await this.#engine.api()).checksum()

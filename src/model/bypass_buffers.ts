@@ -186,12 +186,17 @@ export class BypassBuffers<B extends Buffer = GPUBuffer> {
     return buffer
   }
 
+  /** Destroys codes without users: the next set that wants them makes them anew. */
+  trim(): void {
+    this.#trim(0)
+  }
+
   /** Destroys codes without users whose expert was evicted, or that are over the budget. */
-  #trim(): void {
+  #trim(budget = this.#budget): void {
     let bytes = this.bytes
     for (const [expert, codes] of this.#codes) {
       for (const [key, { buffer, users }] of codes) {
-        if (users > 0 || (!expert.evicted && bytes <= this.#budget)) continue
+        if (users > 0 || (!expert.evicted && bytes <= budget)) continue
         bytes -= buffer.size
         buffer.destroy()
         codes.delete(key)

@@ -17,6 +17,7 @@
  *
  * @module
  */
+import { isTritswapError } from '../errors.ts'
 import { sha256, ternaryDecodeCalls, toHex } from '../format/index.ts'
 import { ExpertStore, type Gpu, Switcher, Unpacker, type WeightStore } from '../gpu/index.ts'
 import { type GraphFile, integersOf, unusedIn } from '../onnx/index.ts'
@@ -181,6 +182,26 @@ export class ExpertHost {
         tensors: { merge, side: side.size, input: input.size },
         sideBytes: this.#bypass.bytesOf(expert),
       }
+    })
+  }
+
+  /**
+   * Gives back the VRAM that nothing in use needs: experts that no set holds, what was unpacked of them, and what is kept for
+   * the next switch. What is active stays, and is not disturbed.
+   * @returns bytes
+   */
+  trim(): Promise<number> {
+    return this.runtime.exclusively(async () => {
+      const before = this.stats().vram.total
+      this.#switcher.trim()
+      try {
+        await this.#store.trim()
+      } catch (error) {
+        // To move the others together takes room for a moment; without it they stay where they are.
+        if (!isTritswapError(error, 'memory')) throw error
+      }
+      this.#bypass.trim()
+      return before - this.stats().vram.total
     })
   }
 

@@ -5,7 +5,6 @@
  *
  * @module
  */
-import { SerialQueue } from '../async/serial_queue.ts'
 import { abortError } from '../errors.ts'
 import type { ResidentExpert, Switcher, WeightStore } from '../gpu/index.ts'
 import {
@@ -21,6 +20,7 @@ import { withMergedScales } from './merged_scales.ts'
 import { MergedWeights, type Merging } from './merged_weights.ts'
 import { overtaken } from './overtaken.ts'
 import { type BypassParts, SetsInUse } from './sets_in_use.ts'
+import { Turns } from './turns.ts'
 
 /** The forward passes of one caller (a generation, a pipeline): the experts it wants, and those of its last pass. */
 export interface PassContext {
@@ -66,7 +66,7 @@ export class ExpertRuntime {
   readonly #feeds: ReadonlyMap<string, GpuTensor>
   readonly #merged: MergedWeights
   readonly #sets: SetsInUse
-  readonly #queue = new SerialQueue()
+  readonly #queue = new Turns()
   readonly #contexts = new WeakMap<PassContext, ContextState>()
   /** Sessions by name: a switch prepares the variants of these. */
   readonly #sessions = new Map<string, OrtSession>()
@@ -132,6 +132,7 @@ export class ExpertRuntime {
         if (state.own) this.#sets.release(state.own)
         state.own = undefined
         this.#keepPart(state, undefined)
+        this.#queue.dismiss(state)
       },
     }
     this.#contexts.set(context, state)
@@ -145,9 +146,20 @@ export class ExpertRuntime {
       Object.entries(sessions).map(([name, session]) => {
         this.#sessions.set(name, session)
         const proxy = hoistedSession(session, this.#feeds, (run) => {
-          const pass = () => this.#queue.run(() => this.#pass(state, name, session, run))
+          const waiting = { caller: state, isOn: () => this.#merged.isOn(this.#nextSet(state)) }
+          const pass = () => this.#queue.run(() => this.#pass(state, name, session, run), waiting)
           // Not awaited where there is nothing to wait for: the call itself takes its place in the queue.
-          return state.ready === undefined ? pass() : state.ready().then(pass)
+          if (state.ready === undefined) return pass()
+          let isReady = false
+          const ready = state.ready().then(() => {
+            isReady = true
+            return pass()
+          })
+          // A reader that holds its own call back does not hold others back.
+          queueMicrotask(() => {
+            if (!isReady) this.#queue.dismiss(state)
+          })
+          return ready
         })
         return [name, proxy]
       }),
@@ -198,9 +210,15 @@ export class ExpertRuntime {
   }
 
   /** What the next pass of a context runs with. */
+  #nextSet(state: ContextState): ExpertSet {
+    const whole = state.own ?? this.#default
+    return state.acts === undefined ? whole : actingPart(whole, state.acts)
+  }
+
+  /** The same, held in VRAM. */
   #actingSet(state: ContextState): ExpertSet {
     const whole = state.own ?? this.#default
-    const set = state.acts === undefined ? whole : actingPart(whole, state.acts)
+    const set = this.#nextSet(state)
     this.#keepPart(state, set === whole ? undefined : { of: whole, set })
     return set
   }

@@ -126,10 +126,11 @@ export class Switcher {
     return this.#spare?.bytes ?? 0
   }
 
-  /** Gives back {@link spareBytes}; the next switch takes longer. */
+  /** Gives back {@link spareBytes} and what the last switches bound; the next one takes longer. */
   trim(): void {
     this.#dropJournal(this.#spare)
     this.#spare = undefined
+    this.#recipes.destroy()
     this.#deltas.trim()
   }
 
