@@ -78,6 +78,8 @@ export interface ActiveSet {
 /** What a switch took, in ms. Fetch, verify and upload are 0 for an expert that was in VRAM already. */
 export interface SwitchReport extends ActiveSet {
   phases: { fetch: number; verify: number; upload: number; apply: number }
+  /** Sessions that had to be created in the switch; 0 where they were made when the experts were loaded. */
+  sessions: number
   total: number
 }
 

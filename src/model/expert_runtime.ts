@@ -37,11 +37,12 @@ export interface RuntimeParts {
   bypass?: BypassParts
 }
 
-/** What a switch came to. Times in ms: `apply` without the wait for its turn, `total` with it. */
+/** What a switch came to. Times in ms: `apply` without the wait for its turn, `total` with it. `sessions`: how many it had to create. */
 export interface Switched {
   set: number
   apply: number
   total: number
+  sessions: number
 }
 
 export class ExpertRuntime {
@@ -184,16 +185,18 @@ export class ExpertRuntime {
     signal?.throwIfAborted()
     const called = performance.now()
     const ticket = ++this.#tickets
-    const { start, accepted } = await this.#queue.run(async () => {
+    const { start, sessions, accepted } = await this.#queue.run(async () => {
       if (signal?.aborted) throw abortError(signal)
       if (ticket !== this.#tickets) throw overtaken()
       await this.#settled
       const start = performance.now()
-      return { start, ...(await this.#makeDefault(set)) }
+      const made = this.#sets.sessionsMade
+      const switched = await this.#makeDefault(set)
+      return { start, sessions: this.#sets.sessionsMade - made, ...switched }
     })
     await accepted
     const now = performance.now()
-    return { set: set.id, apply: now - start, total: now - called }
+    return { set: set.id, apply: now - start, total: now - called, sessions }
   }
 
   /** Submits the switch to a set and makes it the default, which the set before is again if the device refuses it. */
@@ -223,6 +226,11 @@ export class ExpertRuntime {
     )
     this.#settled = accepted.catch(() => {})
     return { accepted }
+  }
+
+  /** Makes the sessions ahead that a set of this expert, also with those prepared before, would have to create. */
+  prepare(entry: BoundEntry): Promise<void> {
+    return this.#queue.run(() => this.#sets.prepare({ id: 0, experts: [entry] }, this.#sessions))
   }
 
   /** Runs a task while no forward pass and no switch runs. */

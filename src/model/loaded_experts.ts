@@ -82,6 +82,7 @@ export class LoadedExperts {
         // The store keeps it until its space is needed; sets hold what is active.
         resident.release()
         const loaded = { id, headBytes: head.headBytes, resident, binding, baseMatch }
+        await this.#prepare(resident, binding)
         this.#loaded.set(id, loaded)
         return { ...describe(label, loaded), uploadMs }
       } finally {
@@ -102,7 +103,7 @@ export class LoadedExperts {
     const resident = this.#store.find(rootHash)
     const twin = [...this.#loaded.values()].find((loaded) => loaded.resident === resident)
     if (resident === undefined || twin === undefined) return undefined
-    this.#bindingOf(resident, binding)
+    void this.#prepare(resident, binding)
     const loaded = { ...twin, id, resident, binding }
     this.#loaded.set(id, loaded)
     return { ...describe(label, loaded), uploadMs: 0 }
@@ -145,6 +146,12 @@ export class LoadedExperts {
   /** The experts of a set, by id. */
   namesOf(set: ExpertSet): readonly ActiveExpert[] {
     return this.#named.get(set) ?? []
+  }
+
+  /** Makes ready what a switch would wait for. Where that fails, the switch tries again and says why. */
+  async #prepare(resident: ResidentExpert, choice: BindingChoice): Promise<void> {
+    const binding = this.#bindingOf(resident, choice)
+    await this.#runtime.prepare({ expert: resident, weight: 1, binding }).catch(() => {})
   }
 
   #bindingOf(resident: ResidentExpert, choice: BindingChoice): ExpertBinding {
