@@ -9,7 +9,8 @@ import { checkFinite } from '../format/finite.ts'
 import type { TritHead, TritTable } from '../format/index.ts'
 import type { ExpertStore, ResidentExpert, Switcher, WeightStore } from '../gpu/index.ts'
 import { type BaseIdentity, type BaseMatch, unusedTargets } from './base_check.ts'
-import { type BindingChoice, bindExpert, type ExpertBinding } from './expert_bindings.ts'
+import type { Circumstances, WeighedBinding } from './binding_costs.ts'
+import { type BindingChoice, bindExpert, type ExpertBinding, weighBinding } from './expert_bindings.ts'
 import type { ExpertRuntime } from './expert_runtime.ts'
 import { fitExpert, readSketches } from './fitted_expert.ts'
 import type { SiteIndex } from './site_index.ts'
@@ -18,12 +19,14 @@ import type { SiteIndex } from './site_index.ts'
 export type PayloadPieces = AsyncIterable<{ offset: number; bytes: Uint8Array<ArrayBuffer> }>
 
 export interface AdmissionParts {
-  weights: Pick<WeightStore, 'knows' | 'sketchValues' | 'floatPlacementsOf' | 'isQuantized'>
+  weights: Pick<WeightStore, 'knows' | 'sketchValues' | 'floatPlacementsOf' | 'isQuantized' | 'copyBytesOf'>
   experts: Pick<ExpertStore, 'begin'>
   switcher: Pick<Switcher, 'check'>
   runtime: ExpertRuntime
   base: BaseIdentity
   sites: SiteIndex
+  /** What `auto` goes by. */
+  costs: Pick<Circumstances, 'software' | 'copyBudget'>
 }
 
 export class ExpertAdmission {
@@ -74,5 +77,17 @@ export class ExpertAdmission {
   bind(table: TritTable, choice: BindingChoice): ExpertBinding {
     const { weights, sites, base } = this.#parts
     return bindExpert(table, choice, weights, sites, unusedTargets(table, base))
+  }
+
+  /**
+   * What `auto` comes to now, and why; undefined where there is nothing to choose.
+   * @param before - what it came to the last time
+   */
+  weigh(table: TritTable, before?: WeighedBinding['binding']): WeighedBinding | undefined {
+    const { weights, sites, base, runtime, costs } = this.#parts
+    const { passesPerSwitch } = runtime
+    const copyBytesOf = (target: string) => weights.copyBytesOf(target)
+    const circumstances = { ...costs, passesPerSwitch, copyBytesOf }
+    return weighBinding(table, weights, sites, circumstances, before, unusedTargets(table, base))
   }
 }

@@ -103,7 +103,8 @@ export class ExpertHost {
       bypass: { buffers: bypass, graphs: new Map(sources) },
     })
     const sites = new SiteIndex(sources.map(([name, { graph }]) => [name, graph]))
-    const admission = new ExpertAdmission({ weights, experts: store, switcher, runtime, base, sites })
+    const costs = { software: gpu.adapter.software, copyBudget: options.expertBudget }
+    const admission = new ExpertAdmission({ weights, experts: store, switcher, runtime, base, sites, costs })
     const loaded = new LoadedExperts(store, admission, runtime)
     const weightCount = countWeights(table.tensors)
     return new ExpertHost({
@@ -174,6 +175,7 @@ export class ExpertHost {
       return {
         ...active,
         tensors: { merge, side: side.size, input: input.size },
+        why: this.loaded.whyOf(expert, active),
         sideBytes: this.#bypass.bytesOf(expert),
       }
     })

@@ -65,6 +65,8 @@ export interface ActiveExpert {
 /** How an active expert meets the base: its tensors by binding. */
 export interface BoundExpert extends ActiveExpert {
   tensors: { merge: number; side: number; input: number }
+  /** What decided between `merge` and `input`, where that was left to `auto`. */
+  why?: string
   /** VRAM of its 2-bit weights. */
   sideBytes: number
 }

@@ -45,6 +45,10 @@ export interface Switched {
   sessions: number
 }
 
+/** Switches after which their rate is known, and forward passes that are taken to come after each of the first. */
+const FEW_SWITCHES = 4
+const PASSES_OF_ANSWER = 32
+
 export class ExpertRuntime {
   readonly #feeds: ReadonlyMap<string, GpuTensor>
   readonly #merged: MergedWeights
@@ -58,6 +62,7 @@ export class ExpertRuntime {
   #lastSet = 0
   #tickets = 0
   #switches = 0
+  #passes = 0
   /** Resolves once it is clear whether the last switch of the default stays. */
   #settled: Promise<void> = Promise.resolve()
 
@@ -77,6 +82,11 @@ export class ExpertRuntime {
   /** Switches that changed weights or what calls without experts of their own run with, since the start. */
   get switches(): number {
     return this.#switches
+  }
+
+  /** Forward passes that came between two switches; until there were some switches, what a short answer takes. */
+  get passesPerSwitch(): number {
+    return this.#switches < FEW_SWITCHES ? PASSES_OF_ANSWER : this.#passes / this.#switches
   }
 
   /** VRAM of what lies beside the weights: codes, and inputs of the sets in use. */
@@ -162,6 +172,7 @@ export class ExpertRuntime {
       const { changed, accepted } = await this.#merged.bring(set)
       const variant = await this.#sets.variantOf(set, name, session)
       state.ran = set
+      this.#passes++
       const outputs = await run(variant)
       try {
         await accepted

@@ -131,6 +131,7 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
       sketches: new Map(),
     },
     sites: new SiteIndex([]),
+    costs: { software: false, copyBudget: 2 ** 30 },
   })
   const loaded = new LoadedExperts(store as never, admission, runtime)
   const host = {
