@@ -21,7 +21,7 @@ export type PayloadPieces = AsyncIterable<{ offset: number; bytes: Uint8Array<Ar
 export interface AdmissionParts {
   weights: Pick<WeightStore, 'knows' | 'sketchValues' | 'floatPlacementsOf' | 'isQuantized' | 'copyBytesOf'>
   experts: Pick<ExpertStore, 'begin'>
-  switcher: Pick<Switcher, 'check'>
+  switcher: Pick<Switcher, 'check' | 'prepare'>
   runtime: ExpertRuntime
   base: BaseIdentity
   sites: SiteIndex
@@ -55,7 +55,10 @@ export class ExpertAdmission {
       (tensors, seeds) => runtime.onBase(() => readSketches(weights, tensors, seeds)),
       sites,
     )
-    switcher.check(table, this.bind(table, choice).merged)
+    const { merged } = this.bind(table, choice)
+    switcher.check(table, merged)
+    // Beside the upload. A switch compiles what is missing, and says why it cannot.
+    const compiled = switcher.prepare(table, merged).catch(() => {})
     const begin = () => experts.begin({ ...head, table })
     const upload = await begin().catch(async (error: unknown) => {
       if (!isTritswapError(error, 'memory')) throw error
@@ -67,7 +70,9 @@ export class ExpertAdmission {
         checkFinite(table, offset, bytes, name)
         upload.write(offset, bytes)
       }
-      return { resident: await upload.finish(), baseMatch }
+      const resident = await upload.finish()
+      await compiled
+      return { resident, baseMatch }
     } finally {
       upload.cancel()
     }

@@ -155,15 +155,20 @@ export interface Walk {
   seed: number
   switches: number
   size: number
+  /** Of the weights; both by default. */
+  dtype?: Dtype
 }
 
 /**
  * Walks among sets of experts, and says what is wrong: each set must have the same weights however it was reached, and the base
  * must come back.
  */
-export async function randomSwitches(gpu: Gpu, { seed, switches, size }: Walk): Promise<string[]> {
+export async function randomSwitches(gpu: Gpu, { seed, switches, size, dtype }: Walk): Promise<string[]> {
   const random = new Random(seed)
-  const base = weightsOfBase(size)
+  const base = weightsOfBase(size).flatMap((weight) => {
+    const lies = weight.lies.filter(([own]) => dtype === undefined || own === dtype)
+    return lies.length === 0 ? [] : [{ ...weight, lies }]
+  })
   const file = await container(
     'base',
     base.map((weight) => weight.section(random)),

@@ -102,6 +102,7 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
   let current: readonly SetEntry[] = []
   const switcher = {
     check() {},
+    async prepare() {},
     async apply(set: readonly SetEntry[]) {
       await fake.beforeSwitch
       for (const { expert } of set) expert.retain()
