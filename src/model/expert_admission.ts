@@ -7,6 +7,7 @@
 import { isTritswapError } from '../errors.ts'
 import { checkFinite } from '../format/finite.ts'
 import type { TritHead, TritTable } from '../format/index.ts'
+import { checkActsEverywhere } from '../format/invocation.ts'
 import type { ExpertStore, ResidentExpert, Switcher, WeightStore } from '../gpu/index.ts'
 import { type BaseIdentity, type BaseMatch, unusedTargets } from './base_check.ts'
 import type { Circumstances, WeighedBinding } from './binding_costs.ts'
@@ -27,6 +28,8 @@ export interface AdmissionParts {
   sites: SiteIndex
   /** What `auto` goes by. */
   costs: Pick<Circumstances, 'software' | 'copyBudget'>
+  /** Passes are not ours to divide, so that an expert that acts on a part of a prompt alone is refused. */
+  ownPasses?: boolean
 }
 
 export class ExpertAdmission {
@@ -47,7 +50,8 @@ export class ExpertAdmission {
     pieces: PayloadPieces,
     choice: BindingChoice,
   ): Promise<{ resident: ResidentExpert; baseMatch: BaseMatch }> {
-    const { weights, experts, switcher, sites, runtime, base } = this.#parts
+    const { weights, experts, switcher, sites, runtime, base, ownPasses } = this.#parts
+    if (ownPasses) checkActsEverywhere(head.table, name, 'attach')
     const { table, baseMatch } = await fitExpert(
       head.table,
       name,

@@ -148,7 +148,9 @@ export class LoadedExperts {
 
   /** The experts of a set, by id. */
   namesOf(set: ExpertSet): readonly ActiveExpert[] {
-    return this.#named.get(set) ?? []
+    const { whole, experts } = set
+    if (whole === undefined) return this.#named.get(set) ?? []
+    return this.namesOf(whole).filter((_, i) => experts.includes(whole.experts[i]))
   }
 
   /** Makes ready what a switch would wait for. Where that fails, the switch tries again and says why. */
@@ -200,6 +202,7 @@ function describe(
     generation: table.generation,
     licence: table.licence,
     method: table.method,
+    invocation: table.invocation,
     bytes: headBytes + tensors.reduce((sum, tensor) => sum + tensor.bytes, 0),
     rootHash,
     weights: countWeights(tensors),
