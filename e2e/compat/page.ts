@@ -398,7 +398,9 @@ const more = {
     configure(job)
     const { inputs } = await expectedOf(job)
     const plain = await outputOf(await load(job), inputs)
-    const options = { subfolder: job.graph, dtype: job.dtype, fetch: { cacheBudget: 0 } }
+    // One device for all: onnxruntime-web compiles its kernels once for each.
+    const { device } = await requestGpu()
+    const options = { subfolder: job.graph, dtype: job.dtype, device, fetch: { cacheBudget: 0 } }
     const tryFolder = async (model: string, quantized: 'keep' | 'float') => {
       const owner = await load(job)
       const attached = await attachExperts(owner, { model, quantized, ...options })
@@ -417,13 +419,15 @@ const more = {
       const { buffer, byteOffset, byteLength } = feeds.get(name)!.data
       hashes.push(...(await sha256(new Uint8Array(buffer, byteOffset, byteLength))))
     }
-    return {
+    const found = {
       kept: await tryFolder(job.folder, 'keep'),
       float: await tryFolder(job.folder, 'float'),
       prepared: await tryFolder(job.prepared, 'float'),
       onCpu: toHex(await sha256(Uint8Array.from(hashes))),
       refusal: await tryFolder(job.prepared, 'keep').catch(messageOf),
     }
+    device.destroy()
+    return found
   },
 
   /** An unprepared model folder as text: `ExpertLoader` against transformers.js alone. */

@@ -12,8 +12,8 @@ export function vramParts({
   const parts: [string, number, isAlways?: true][] = [
     ['base', base, true],
     ['base as it came', own],
-    ['files of pens', experts, true],
-    ['to go back', journal + copies, true],
+    ['files', experts, true],
+    ['what they replaced', journal + copies, true],
     ['beside the base', beside],
   ]
   return parts.flatMap(([name, bytes, isAlways]) => (isAlways || bytes > 0 ? [[name, bytes]] : []))

@@ -7,10 +7,10 @@ test('all of the VRAM is shown, and what brings the base back as one', () => {
   const vram = { base: 64, own: 32, experts: 16, journal: 8, copies: 4, beside: 2 }
   const parts = vramParts(vram)
   expect(parts.reduce((sum, [, bytes]) => sum + bytes, 0)).toBe(126)
-  expect(parts).toContainEqual(['to go back', 12])
+  expect(parts).toContainEqual(['what they replaced', 12])
 })
 
 test('what most bases lack is shown where it is there', () => {
-  expect(vramParts(none).map(([name]) => name)).toEqual(['base', 'files of pens', 'to go back'])
+  expect(vramParts(none).map(([name]) => name)).toEqual(['base', 'files', 'what they replaced'])
   expect(vramParts({ ...none, own: 1, beside: 1 })).toHaveLength(5)
 })

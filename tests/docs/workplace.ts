@@ -23,6 +23,11 @@ export function canRun(command: string): boolean {
   return !command.includes('onnx-model') || existsSync(ONNX)
 }
 
+/** What runs a model on the CPU, and many times: `eval_chats.test.ts` and `evaluation.test.ts` do on small ones. */
+export function isSlow(command: string): boolean {
+  return / --(eval|text|chats|examples) /.test(command)
+}
+
 /** What folders are made from, once a test file. */
 export interface Fixtures extends BroughtFiles {
   folder: string

@@ -2,6 +2,7 @@ import { SerialQueue } from '../../async/serial_queue.ts'
 import { TritswapError } from '../../errors.ts'
 import type { Gpu } from '../device.ts'
 import { checkSize, largestBuffer } from '../memory.ts'
+import { sharingOf } from '../tuning.ts'
 import { Arena } from './arena.ts'
 import { ExpertUpload } from './expert_upload.ts'
 import { type ExpertHead, layoutOf, type ResidentExpert } from './resident_expert.ts'
@@ -89,7 +90,7 @@ export class ExpertStore {
 
   async #begin(head: ExpertHead): Promise<ExpertUpload> {
     this.#checkAlive()
-    const layout = layoutOf(head)
+    const layout = layoutOf(head, sharingOf(this.#gpu).indexWords)
     this.#makeRoom(layout.words * 4)
     const index = await StreamIndex.create(this.#gpu, this.#kernels, head.table)
     try {

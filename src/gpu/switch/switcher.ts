@@ -6,6 +6,7 @@ import type { ExpertStore } from '../experts/expert_store.ts'
 import type { ResidentExpert } from '../experts/resident_expert.ts'
 import { createBuffers } from '../memory.ts'
 import { GpuTimer } from '../timer.ts'
+import { sharingOf } from '../tuning.ts'
 import type { WeightStore } from '../weights/weight_store.ts'
 import {
   type ActiveSet,
@@ -129,6 +130,7 @@ export class Switcher {
   trim(): void {
     this.#dropJournal(this.#spare)
     this.#spare = undefined
+    this.#deltas.trim()
   }
 
   /** @throws {TritswapError} as {@link planOf}, if an expert with this table cannot be applied here */
@@ -268,6 +270,7 @@ export class Switcher {
         ),
         this.#weights,
         this.#slots,
+        sharingOf(this.#gpu).lanes,
       )
     this.#layouts.push({ entries, layout })
     if (this.#layouts.length > KEPT_LAYOUTS) this.#layouts.shift()
