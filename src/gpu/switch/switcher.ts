@@ -78,9 +78,9 @@ export class Switcher {
       BaseCopies.create(gpu, weights),
       WeightSlots.create(gpu, weights),
     ])
-    const [deltas, whole, submission] = await Promise.all([
+    const whole = new WholeMerge(gpu, weights.dtypes, copies)
+    const [deltas, submission] = await Promise.all([
       DeltaMerge.create(gpu, weights.dtypes, slots),
-      WholeMerge.create(gpu, weights.dtypes, copies),
       WholeSubmission.create(gpu),
     ])
     return new Switcher(gpu, weights, experts, copies, slots, deltas, whole, submission)
@@ -140,6 +140,14 @@ export class Switcher {
   }
 
   /**
+   * Compiles the kernels that only some experts need, ahead of a switch to this one.
+   * @throws {TritswapError} as {@link check}; `webgpu`, `device-lost`
+   */
+  prepare(table: TritTable, only?: ReadonlySet<number>): Promise<void> {
+    return this.#whole.prepare(planOf([{ table, weight: 1, only }], this.#weights).values())
+  }
+
+  /**
    * Makes a set of at most {@link MAX_EXPERTS} (expert, weight) pairs current, whatever is current now. The experts are
    * retained until the next switch. Weight 0 leaves an expert out. Calls must not overlap: wait for one before the
    * next.
@@ -195,6 +203,7 @@ export class Switcher {
       for (const { expert } of entries) retained.push(expert.retain())
       const layout = this.#layoutOf(entries)
       const { changes } = layout
+      await this.#whole.prepare(Array.from(changes.values(), ({ plan }) => plan))
       journal = await this.#journalFor(layout)
       const whole = Array.from(changes.values()).filter(({ plan }) => plan.isWhole)
       copies = await this.#copies.reserve(whole.map(({ placement }) => placement))

@@ -192,7 +192,7 @@ function quantized({ shape }: World, random: Random) {
     scales: Uint32Array.from({ length: nbits.scales_at + scales }, floats),
     zeros: Uint32Array.from({ length: nbits.zeros_at + scales }, zero),
   }
-  return { nbits, packed, buffers }
+  return { nbits, blocks: scales, buffers }
 }
 
 /** Scales of `count` terms and their vectors of these lengths in an arena, among other things. */
@@ -385,11 +385,11 @@ export const KERNELS: Readonly<Record<string, MakeCase>> = {
 
   dequantize(world, random) {
     const { words, placement } = world.target(random, () => false)
-    const { nbits, packed, buffers } = quantized(world, random)
+    const { nbits, blocks, buffers } = quantized(world, random)
     return {
       params: { placement: { ...placement }, nbits },
       buffers: { weights: words, ...buffers },
-      run: { invocations: packed },
+      run: { invocations: blocks },
       twin: ({ weights }) => dequantize({ placement, nbits }, new Target(weights, world.dtype), buffers),
       outputs: { weights: EXACT },
     }
