@@ -72,13 +72,13 @@ export class Chat extends LitElement {
     const ink = runs.at(-1)?.pens[0]?.pen.ink ?? exchange.asked[0]?.pen.ink ?? 0
     return html`${
       exchange.fresh && index > 0
-        ? html`<p class="break"><span>New chat: the model does not read this far up</span></p>`
+        ? html`<p class="break"><span>New chat: the model no longer sees what is above</span></p>`
         : nothing
     }
       <article class="question" aria-label="You">
         <p class="text">${exchange.question}</p>
       </article>
-      <article class="answer" data-ink=${runs[0]?.pens[0]?.pen.ink ?? ink} aria-label="Answer of ${writers}">
+      <article class="answer" data-ink=${runs[0]?.pens[0]?.pen.ink ?? ink} aria-label="Answer by ${writers}">
         <h3>
           <svg class="nib" viewBox="0 0 9 16" aria-hidden="true"><path d="M4.5 16 8.6 6.8 6.6 0H2.4L.4 6.8z" /></svg
           >${writers}

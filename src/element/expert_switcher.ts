@@ -534,7 +534,7 @@ export class ExpertSwitcher extends LitElement {
       @regenerate=${() => this.regenerate()}
       @new-chat=${() => state.clearChat()}
       ><slot name="empty" slot="empty"
-        >Ready. Ask something, or choose a sample below: it takes the pen of its ink.</slot
+        >Ready. Ask something, or pick a sample below: its colour is that of the skill it puts on.</slot
       ></trit-chat
     >`
   }
@@ -620,10 +620,10 @@ export class ExpertSwitcher extends LitElement {
   #beginning(): FormPurpose {
     return {
       label: 'Prompt',
-      placeholder: 'A beginning',
+      placeholder: 'The first words',
       action: 'Write',
       samplesLabel: 'Sample beginnings',
-      sampleTitle: 'Takes the pen and writes.',
+      sampleTitle: 'Picks up this pen and writes.',
       possible: this.#loadable,
       auto: { label: 'Let the beginning choose the pen', on: this.auto },
       saysFound: true,
@@ -637,7 +637,7 @@ export class ExpertSwitcher extends LitElement {
       placeholder: 'Ask something',
       action: 'Send',
       samplesLabel: 'Sample requests',
-      sampleTitle: 'Takes the skill and asks.',
+      sampleTitle: 'Puts this skill on and asks.',
       possible: this.#loadable && this.state.info?.chat !== false,
       auto: { label: 'Let each question choose its skill', on: this.auto },
       saysFound: false,

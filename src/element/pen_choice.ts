@@ -105,7 +105,7 @@ export class PenChoice extends LitElement {
       ${
         this.pens.some((pen) => wholeOf(pen) > 0)
           ? html`<p class="note">
-              Bars: each file to scale against the weights that it stands for.
+              Bars: each file, to scale, against the weights it stands for.
             </p>`
           : nothing
       }

@@ -69,7 +69,7 @@ export function promptForm(
     ${
       state.restarting
         ? html`<div class="notice-line" role="status">
-            The graphics device went away. It is being started again, with the pens that are in hand.
+            The GPU was lost. It is being started again, with the pens that are in hand.
           </div>`
         : nothing
     }

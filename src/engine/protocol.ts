@@ -5,9 +5,11 @@
  */
 import type { ActiveSet, AdapterInfo } from '../model/expert_info.ts'
 import type { GenerationSettings } from '../source/generation_settings.ts'
+import type { ResponseFormat } from './response_format.ts'
 
 export type * from '../model/expert_info.ts'
 export type { GenerationSettings } from '../source/generation_settings.ts'
+export type { JsonSchema, ResponseFormat } from './response_format.ts'
 
 export interface ModelInfo {
   name: string
@@ -40,6 +42,13 @@ export interface GeneratedToken extends ActiveSet {
   ms: number
   /** Tokens that the forward pass read, with the experts named here: those of the prompt at first, then one at a time. */
   read: number
+  /** Parts of the prompt that others had read right before it: what comes before the invocation of an activated LoRA. */
+  before?: readonly TokenRun[]
+}
+
+/** Consecutive tokens that one set of experts read. */
+export interface TokenRun extends ActiveSet {
+  tokens: number
 }
 
 /**
@@ -61,6 +70,8 @@ export interface GenerateOptions extends GenerationSettings {
    * there (the default: instant), `recompute` lets the new set read the whole context first, as a fresh call would.
    */
   kv?: 'keep' | 'recompute'
+  /** What the answer has to be: text by default. */
+  responseFormat?: ResponseFormat
 }
 
 export type TruncatedEnd = 'start' | 'end'

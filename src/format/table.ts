@@ -24,6 +24,7 @@ import {
   text,
 } from './fields.ts'
 import {
+  MAX_INVOCATION,
   MAX_NAME_LENGTH,
   MAX_PAYLOAD_BYTES,
   MAX_RANK,
@@ -38,6 +39,7 @@ import { sketchFromBase64, sketchToBase64, valuesStored } from './sketch.ts'
 import type { DistributiveOmit, TensorCommon, TritKind } from './tensor.ts'
 
 export type { DenseTensor } from './codecs/dense.ts'
+export type { ExactTensor } from './codecs/exact.ts'
 export type { TritTensor } from './codecs/index.ts'
 export type { TermsTensor } from './codecs/terms.ts'
 export type { TernaryTensor } from './codecs/ternary.ts'
@@ -81,6 +83,11 @@ export interface TritTable {
   base: BaseRecord
   compression: CompressionRecord
   sources: SourceRecord[]
+  /**
+   * Of activated LoRA: the expert acts from the last occurrence of these tokens in the prompt on, its first token included, and
+   * not at all where there is none.
+   */
+  invocation?: number[]
   /** `base` only: graph inputs that the tensors feed. */
   bindings?: BaseBindings
   label?: string
@@ -97,6 +104,9 @@ export interface TritTable {
 /** A tensor before it has a place in the payload. */
 export type NewTensor = DistributiveOmit<TritTensor, 'offset'>
 
+/** The method of `lora` with an invocation, as files name it. */
+const ACTIVATED = 'alora'
+
 /** Distinct targets in order of first appearance: the order of the sketch. */
 export function targetsOf(tensors: readonly { target: string }[]): string[] {
   return [...new Set(tensors.map((tensor) => tensor.target))]
@@ -104,9 +114,11 @@ export function targetsOf(tensors: readonly { target: string }[]): string[] {
 
 /** JSON of a table. Defaults are left out; floats are the shortest decimals that read back to the same f32. */
 export function tableToJson(table: Omit<TritTable, 'tensors'> & { tensors: readonly NewTensor[] }): string {
-  const { base, compression, sources, tensors, ...rest } = table
+  const { base, compression, sources, tensors, method, ...rest } = table
   return JSON.stringify({
     ...rest,
+    // Readers that know nothing of invocations would let it act everywhere: they know no such method, and refuse it.
+    method: table.invocation === undefined ? method : ACTIVATED,
     base: { ...base, ...sketchToJson(base.sketch) },
     compression,
     sources,
@@ -183,6 +195,8 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
       const expected = `a tensor as ${owner} has: ${codecsOf(kind).join(', or ')}`
       throw invalid(`tensors[${i}]`, expected, `${tensor.codec} ${tensor.role}`)
     }
+    if (codec.onlyDeltas && tensor.role !== 'delta')
+      throw invalid(`tensors[${i}].role`, `delta, as of all in ${tensor.codec}`, tensor.role)
     codec.checkBytes(tensor)
     offset += tensor.bytes
     tensors.push(tensor)
@@ -193,9 +207,10 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
   const base = object(root.base ?? {}, 'base')
   const compression = object(root.compression ?? {}, 'compression')
   const sources = array(root.sources ?? [], 'sources', MAX_SOURCES)
+  const method = oneOf(root.method ?? 'full', 'method', ['full', 'lora', 'ia3', ACTIVATED] as const)
   return {
     kind,
-    method: oneOf(root.method ?? 'full', 'method', ['full', 'lora', 'ia3'] as const),
+    method: method === ACTIVATED ? 'lora' : method,
     tensors,
     base: {
       name: optionalText(base.name, 'base.name'),
@@ -221,6 +236,7 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
         sha256: optionalHash(source.sha256, `sources[${i}].sha256`),
       }
     }),
+    invocation: method === ACTIVATED ? invocationFrom(root.invocation) : undefined,
     bindings:
       kind === 'base' && root.bindings !== undefined ? bindingsFrom(root.bindings, tensors) : undefined,
     label: optionalText(root.label, 'label'),
@@ -231,6 +247,13 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
     licence: optionalText(root.licence, 'licence'),
     createdWith: optionalText(root.createdWith, 'createdWith'),
   }
+}
+
+/** @throws {TritswapError} `format`; `limit` for more than {@link MAX_INVOCATION} */
+function invocationFrom(value: unknown): number[] {
+  const ids = array(value, 'invocation', MAX_INVOCATION)
+  if (ids.length === 0) throw invalid('invocation', 'at least one token', 'none')
+  return ids.map((id, i) => integer(id, `invocation[${i}]`, 0, MAX_NUMBER))
 }
 
 function nameOf(value: unknown, field: string): string {

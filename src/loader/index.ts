@@ -79,7 +79,7 @@ export type { Expert, ExpertChoice, ExpertRequest, LoadOptions, ProgressCallback
 export type { Generation } from './generation.ts'
 export type { LoaderOptions } from './open_model.ts'
 export type { Retrieval, RetrieveOptions, RouteOptions } from './retrieval.ts'
-export type { TokenRun, Turn } from './transcript.ts'
+export type { Turn } from './transcript.ts'
 
 /**
  * Experts for sessions that you run yourself: moves their weights into tritswap's own buffers, where experts can change
@@ -352,6 +352,24 @@ export class ExpertLoader {
   async stats(): Promise<EngineStats> {
     const stats = await (await this.#engine.api()).stats()
     return { ...stats, lastSwitch: this.#library.lastSwitch }
+  }
+
+  /**
+   * Gives back the VRAM that nothing in use needs: experts that are not active, what was unpacked of them, and what is kept
+   * for the next switch. An expert that a call needs again comes from the cache.
+   * @returns bytes
+   */
+  async trim(): Promise<number> {
+    return (await (await this.#engine.running())?.trim()) ?? 0
+  }
+
+  /**
+   * Gives all VRAM back, for a page that is hidden or idle: the base goes too, and so does the engine. The next call takes it
+   * up again, from the cache where the browser has one, with the same experts active and conversations read anew.
+   * Generations under way end with `released`.
+   */
+  async rest(): Promise<void> {
+    await this.#engine.rest()
   }
 
   /** A checksum of all weights in VRAM, computed there. */

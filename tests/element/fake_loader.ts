@@ -57,6 +57,7 @@ export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
     const report = (fetch: number): SwitchReport => ({
       ...active,
       phases: { fetch, verify: fetch / 20, upload: fetch / 12, apply: 2.4 },
+      sessions: 0,
       total: fetch + fetch / 20 + fetch / 12 + 2.4,
     })
     async function* tokens({

@@ -102,6 +102,7 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
   let current: readonly SetEntry[] = []
   const switcher = {
     check() {},
+    async prepare() {},
     async apply(set: readonly SetEntry[]) {
       await fake.beforeSwitch
       for (const { expert } of set) expert.retain()
@@ -131,6 +132,7 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
       sketches: new Map(),
     },
     sites: new SiteIndex([]),
+    costs: { software: false, copyBudget: 2 ** 30 },
   })
   const loaded = new LoadedExperts(store as never, admission, runtime)
   const host = {
@@ -158,6 +160,8 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
 export interface FakeFiles {
   /** Bytes by root hash; 1000 where nothing is said. */
   bytes: Record<string, number>
+  /** Of those that are activated LoRAs, by root hash. */
+  invocations?: Record<string, readonly number[]>
   /** They do not say what base they are for. */
   unknownBase?: boolean
   /** Root hashes in the order in which they were asked for. */
@@ -193,6 +197,7 @@ export async function serveFile(
   const table = {
     kind: 'expert',
     method: 'full',
+    invocation: files.invocations?.[rootHash],
     tensors: [tensor],
     compression: {},
     base: { fingerprint: files.unknownBase ? undefined : FINGERPRINT },
