@@ -662,6 +662,7 @@ export class ExpertSwitcher extends LitElement {
   async #writeSample({ pen, text }: Sample): Promise<void> {
     if (this.mode !== 'chat') this.prompt = text
     if (pen !== this.state.chosen) await this.#take(pen)
+    await this.#loaded()
     if (pen !== this.state.chosen || pen.error !== undefined) return
     if (this.mode === 'chat') await this.#ask(text, { fresh: true })
     else await this.#write()

@@ -190,7 +190,7 @@ export class PenChoice extends LitElement {
       if (this._drawn > this.pens.length) this.dispatchEvent(new CustomEvent('more-pens', { detail: next }))
     }
     return html`<button class="more" @click=${show}>
-      Show ${next} of ${rest.toLocaleString('en')} more
+      Show ${next} of ${rest} more
     </button>`
   }
 
