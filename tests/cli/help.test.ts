@@ -52,7 +52,7 @@ const run = (line: string) =>
   })
 
 /** What runs a model on the CPU, and many times. */
-const isSlow = (example: string) => / --(eval|text|chats|examples) /.test(example)
+const isSlow = (example: string) => / --(eval|text|chats|examples|labels) /.test(example)
 
 /** In the order in which one makes what the next one takes. */
 const COMMANDS =

@@ -74,6 +74,9 @@ export function addForHelp(folder: string): void {
   copy('public/experts/bard.trit', 'poet.trit')
   copy('public/experts/css.trit', 'experts/css.trit')
   copy('public/models/demo', 'models/mine')
+  copy('results/models/assertion', 'classifier')
+  copy('results/models/assertion-tuned/full-0.2.trit', 'classifier.trit')
+  copy('results/models/labels/assertion.valid.jsonl', 'labels.jsonl')
   const path = join(folder, 'models/mine/tokenizer_config.json')
   const chat_template = '{% for m in messages %}{{ m.role + m.content }}{% endfor %}'
   writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, 'utf8')), chat_template }))
