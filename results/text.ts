@@ -51,3 +51,6 @@ export function overDraws(values: readonly number[]): Estimate {
 export function hasAll(kept: Store, keys: readonly string[]): boolean {
   return keys.every((key) => kept.get(key) !== undefined)
 }
+
+/** Instead of a claim that its rows do not bear yet. */
+export const NOT_YET = 'Not all rows are measured yet: nothing is claimed.'

@@ -15,7 +15,7 @@ import {
   signs,
   thinned,
 } from '../task.ts'
-import { hasAll, markdown, meanOf, number, threeOf } from '../text.ts'
+import { hasAll, markdown, meanOf, NOT_YET, number, threeOf } from '../text.ts'
 import { bestAlpha } from './density_alpha.ts'
 
 const EXPERTS = ['bard', 'css'] as const
@@ -109,7 +109,7 @@ export function ablationPage(kept: Store): Page {
   the kept entries (STC) has ${number(kl('mean', 0.05))}; positions drawn at random, at the same size and with true signs, have ${number(kl('random', 0.05))}.
 - One bit for every weight (signs alone) has ${number(kl('signs', 0.05))}, at three times the bytes of k = 5 %.
 `
-    : '\nNot all rows are measured yet.\n'
+    : `\n${NOT_YET}\n`
   return {
     title: '(b) What positions, signs and magnitudes are worth',
     text: `

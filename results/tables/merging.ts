@@ -11,7 +11,7 @@ import { type DemoBench, VALID } from '../demo.ts'
 import { makeFull, UNCOMPRESSED } from '../make.ts'
 import type { Benches, Page, Row } from '../row.ts'
 import type { Store } from '../store.ts'
-import { hasAll, markdown, percent } from '../text.ts'
+import { hasAll, markdown, NOT_YET, percent } from '../text.ts'
 
 const EXPERTS = ['austen', 'bard', 'css', 'fairy', 'holmes', 'scripture'] as const
 /** What sums are multiplied with, to be chosen on `VALID`. */
@@ -144,9 +144,7 @@ fine-tuning's own gain, %. Weights of sums are chosen on other windows (${WEIGHT
 
 ${markdown(['', 'mean', ...EXPERTS], lines)}
 
-- The paper finds that merging compressed experts is better than merging uncompressed ones in 9 of 12 cases. Here compressed is better in ${better.length} of ${MERGE_METHODS.length}${better.length > 0 ? ` (${better.join(', ')})` : ''}:
-  ${better.length >= 2 ? '**confirmed**' : '**contradicted**'}, with differences that the standard errors beside them put in their place.
-- No merge comes near to switching: each alone keeps its gain, and a switch costs a moment between two tokens.
+${hasAll(kept, keys) ? claims(better) : NOT_YET}
 `,
     charts: {
       'merging.svg': drawn({
@@ -169,4 +167,10 @@ ${markdown(['', 'mean', ...EXPERTS], lines)}
       }),
     },
   }
+}
+
+function claims(better: readonly string[]): string {
+  return `- The paper finds merging better with compressed experts than with uncompressed ones in 9 of 12 cases. Here it is in ${better.length} of ${MERGE_METHODS.length}${better.length > 0 ? ` (${better.join(', ')})` : ''}:
+  ${better.length >= 2 ? '**confirmed**' : '**contradicted**'}, as far as the standard errors beside them allow.
+- No merge comes near to switching: each alone keeps its gain, and a switch takes place between two tokens.`
 }

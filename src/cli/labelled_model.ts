@@ -9,9 +9,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { TritswapError } from '../errors.ts'
 import { closeness, firstChoices, scoreWindow, type WindowLogits } from '../model/score.ts'
+import { graphWithStored, OnnxGraph, type StoredInput } from '../onnx/index.ts'
 import {
   type AdmittedExpert,
   type BoundExperts,
+  type CpuFeed,
   ReferenceBase,
   type ReferenceWeights,
   readExpert,
@@ -25,6 +27,11 @@ import { openPreparedModel, type PreparedModel } from './prepared_base.ts'
 import { withPreparedFolder } from './prepared_folder.ts'
 import type { ExampleScore } from './scores.ts'
 import { loadTokenizer, type Tokenizer } from './tokenizer.ts'
+
+/** What a graph calls its weights. */
+const LOCATION = 'weights'
+/** Where each weight begins: what wasm's vector loads like. */
+const ALIGNMENT = 64
 
 /** A labelled text as the model reads it. */
 export interface LabelledExample {
@@ -165,7 +172,13 @@ export class LabelledModel {
   ): Promise<LabelScore[]> {
     const bindings = this.#prepared.graphs.map(({ graph: { file, bytes }, externalData }) => {
       const { variant, feeds } = this.#base.feeds(file, bound)
-      return { file, bytes: variant ?? bytes, externalData, feeds }
+      const { stored, data } = together(feeds)
+      const parsed = new OnnxGraph(file, (variant ?? bytes).slice())
+      return {
+        file,
+        bytes: graphWithStored(parsed, stored, LOCATION),
+        externalData: [...externalData, { path: LOCATION, data }],
+      }
     })
     const sessions = new ModelRun(bindings, new Map(), this.#prepared.config)
     try {
@@ -201,6 +214,23 @@ export class LabelledModel {
   async close(): Promise<void> {
     await rm(this.#folder, { recursive: true })
   }
+}
+
+/** The weights of a graph in one piece of memory: fed as inputs they would be copied at every run. */
+function together(feeds: ReadonlyMap<string, CpuFeed>): { stored: StoredInput[]; data: Uint8Array } {
+  const stored: StoredInput[] = []
+  let end = 0
+  for (const [name, { dtype, dims, data }] of feeds) {
+    const offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT
+    stored.push({ name, dtype, dims, offset, bytes: data.byteLength })
+    end = offset + data.byteLength
+  }
+  const data = new Uint8Array(end)
+  for (const { name, offset } of stored) {
+    const { buffer, byteOffset, byteLength } = feeds.get(name)!.data
+    data.set(new Uint8Array(buffer, byteOffset, byteLength), offset)
+  }
+  return { stored, data }
 }
 
 /** @param model - folder written by `tritswap prepare`, or one to prepare for as long as it is used */
