@@ -19,6 +19,7 @@ import {
 import { openFile } from './file_source.ts'
 import { type InputValues, isInputDtype, readInput } from './graph_inputs.ts'
 import { ModelRun } from './model_outputs.ts'
+import { outputInParts } from './parted_run.ts'
 import type { PrepareOptions } from './prepare_model.ts'
 import { openPreparedModel, type PreparedModel } from './prepared_base.ts'
 import { withPreparedFolder } from './prepared_folder.ts'
@@ -138,12 +139,12 @@ async function checkPreparedModel(
         dtype: manifest.dtype,
       },
     )
-    const outputsOf = async (bound?: BoundExperts) => {
+    const outputsOf = async (inputs: ReadonlyMap<string, InputValues>, bound?: BoundExperts) => {
       const bindings = graphs.map(({ graph: { file, bytes }, externalData }) => {
         const { variant, feeds } = base.feeds(file, bound)
         return { file, bytes: variant ?? bytes, externalData, feeds }
       })
-      const model = new ModelRun(bindings, given, config)
+      const model = new ModelRun(bindings, inputs, config)
       try {
         return await model.output(request.output)
       } finally {
@@ -160,10 +161,23 @@ async function checkPreparedModel(
       const difference = relativeDifference(found.values, wanted)
       results.push({ name, difference, right: difference <= tolerance })
     }
-    const plain = await outputsOf()
+    const plain = await outputsOf(given)
     if (baseTensor !== undefined) await compare(wantBase, plain, baseTensor)
     const experts = await admitted(base, request.experts)
-    const tuned = experts.length === 0 ? plain : await outputsOf(await base.bind(experts, request.binding))
+    const tunedBy = async (inputs: ReadonlyMap<string, InputValues>, acting: typeof experts) =>
+      acting.length === 0 ? outputsOf(inputs) : outputsOf(inputs, await base.bind(acting, request.binding))
+    const invocations = experts.map(({ expert }) => expert.table.invocation)
+    const tuned =
+      experts.length === 0
+        ? plain
+        : invocations.every((invocation) => invocation === undefined)
+          ? await tunedBy(given, experts)
+          : await outputInParts(given, invocations, (inputs, acting) =>
+              tunedBy(
+                inputs,
+                acting.map((i) => experts[i]),
+              ),
+            )
     for (const { name, tensor } of wants) await compare(name, tuned, tensor)
     return {
       model: request.model,

@@ -51,19 +51,55 @@ export class Decoder {
   async readPrefix(ids: readonly number[]): Promise<void> {
     if (this.#caches === undefined || ids.length === 0) return
     const outputs = await this.#session.run(this.#feeds(ids, 1), [...this.#caches.values()])
-    const cache = Object.fromEntries(Array.from(this.#caches, ([input, output]) => [input, outputs[output]]))
-    this.#prefix = { length: ids.length, cache }
+    this.#prefix = { length: ids.length, cache: cacheOf(this.#caches, outputs) }
   }
 
-  /** Logits of the predicted tokens, `[ids.length − first, vocabulary]`. @throws {TritswapError} as {@link create} */
-  async logits({ ids, first }: Example): Promise<WindowLogits> {
+  /**
+   * Logits of the predicted tokens, `[ids.length − first, vocabulary]`.
+   * @param options.from - how many tokens at the beginning another decoder reads, which gives their logits
+   * @throws {TritswapError} as {@link create}
+   */
+  async logits(
+    { ids, first }: Example,
+    { from = 0, before }: { from?: number; before?: Decoder } = {},
+  ): Promise<WindowLogits> {
+    if (before !== undefined && from > 0) return this.#logitsBehind(before, { ids, first }, from)
     const rows = ids.length - first
-    const { logits } = await this.#session.run(this.#feeds(ids.slice(this.#prefix.length, -1), rows), [
-      'logits',
-    ])
-    const vocabulary = logits.dims.at(-1)!
-    const data = logits.data instanceof Uint16Array ? halvesToFloats(logits.data) : logits.data
-    return { data: (data as Float32Array).subarray(data.length - rows * vocabulary), vocabulary }
+    const feeds = this.#feeds(ids.slice(this.#prefix.length, -1), rows)
+    const { logits } = await this.#session.run(feeds, ['logits'])
+    return lastRows(logits, rows)
+  }
+
+  /** Logits where another decoder reads the first tokens. @throws {TritswapError} `unsupported` for a graph without a cache */
+  async #logitsBehind(before: Decoder, { ids, first }: Example, from: number): Promise<WindowLogits> {
+    if (this.#caches === undefined) {
+      throw new TritswapError(
+        'unsupported',
+        'Cannot score an activated LoRA with this graph: it keeps no keys and values, so what comes before the invocation cannot be read by the base alone; export it with a cache',
+      )
+    }
+    const rows = ids.length - first
+    // Position i predicts token i + 1: those from `from` on are read here.
+    const rowsHere = Math.min(rows, ids.length - 1 - from)
+    const rowsBefore = rows - rowsHere
+    const outputs = await before.#session.run(
+      before.#feeds(ids.slice(before.#prefix.length, from), Math.max(rowsBefore, 1)),
+      ['logits', ...this.#caches.values()],
+    )
+    const own = this.#prefix
+    this.#prefix = { length: from, cache: cacheOf(this.#caches, outputs) }
+    try {
+      const { logits } = await this.#session.run(this.#feeds(ids.slice(from, -1), rowsHere), ['logits'])
+      const here = lastRows(logits, rowsHere)
+      if (rowsBefore === 0) return here
+      const { data } = lastRows(outputs.logits, rowsBefore)
+      const joined = new Float32Array(data.length + here.data.length)
+      joined.set(data)
+      joined.set(here.data, data.length)
+      return { data: joined, vocabulary: here.vocabulary }
+    } finally {
+      this.#prefix = own
+    }
   }
 
   /** @param rows - how many of the last positions need logits */
@@ -97,6 +133,16 @@ export class Decoder {
   async release(): Promise<void> {
     await this.#session.release()
   }
+}
+
+function cacheOf(caches: ReadonlyMap<string, string>, outputs: Feeds): Feeds {
+  return Object.fromEntries(Array.from(caches, ([input, output]) => [input, outputs[output]]))
+}
+
+function lastRows({ data, dims }: Feeds[string], rows: number): WindowLogits {
+  const vocabulary = dims.at(-1)!
+  const floats = (data instanceof Uint16Array ? halvesToFloats(data) : data) as Float32Array
+  return { data: floats.subarray(floats.length - rows * vocabulary), vocabulary }
 }
 
 /** Undefined for a graph without a cache, or whose cache it does not hand on by the usual names. */

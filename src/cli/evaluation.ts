@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { commonPrefix, type Example } from '../engine/answered_example.ts'
+import { actsFrom } from '../format/invocation.ts'
 import { closeness, firstChoices, scoreWindow } from '../model/score.ts'
 import { Decoder } from './decoder.ts'
 import { LogitsFile } from './logits_file.ts'
@@ -18,6 +19,8 @@ export interface ScoreOptions {
   beside?: readonly LogitsFile[]
   /** Takes the logits, for later variants to be compared with. */
   keep?: LogitsFile
+  /** From which token of an example on the variant reads; the base reads what comes before. By default by its invocation. */
+  readsFrom?: (example: number) => number
   /** Called after each example. */
   onExample?: () => void
 }
@@ -79,18 +82,29 @@ export class Evaluation {
   /** What the base, or a variant of it, does on each example. */
   async score(
     examples: readonly Example[],
-    { change, bypass }: Partial<Pick<Variant, 'change' | 'bypass'>> = {},
-    { beside = [], keep, onExample }: ScoreOptions = {},
+    { change, bypass, invocation }: Partial<Pick<Variant, 'change' | 'bypass' | 'invocation'>> = {},
+    { beside = [], keep, readsFrom, onExample }: ScoreOptions = {},
   ): Promise<ExampleScore[]> {
     const { graph, config } = this.base
+    const options = { config, threads: this.#threads }
+    const isParted = invocation !== undefined || readsFrom !== undefined
+    let before: Decoder | undefined
+    if (isParted) {
+      await this.#weights.bring()
+      before = await Decoder.create(graph, this.#weights, options)
+    }
     await this.#weights.bring(change)
-    const decoder = await Decoder.create(graph, this.#weights, { bypass, config, threads: this.#threads })
+    const decoder = await Decoder.create(graph, this.#weights, { ...options, bypass })
     try {
-      if (examples.length > 1)
+      if (examples.length > 1 && !isParted)
         await decoder.readPrefix(commonPrefix(examples.map(({ ids, first }) => ids.slice(0, first - 1))))
       const scores: ExampleScore[] = []
       for (const [i, example] of examples.entries()) {
-        const logits = await decoder.logits(example)
+        const from = readsFrom?.(i) ?? invocationIn(example, invocation)
+        // Where the expert does not act, the base answers.
+        const logits = await (from < example.ids.length - 1
+          ? decoder.logits(example, { from, before })
+          : before!.logits(example))
         const { data, vocabulary } = logits
         // The last token before the predicted ones has the row of the first of them.
         const tokens = example.ids.slice(example.first - 1)
@@ -109,6 +123,7 @@ export class Evaluation {
       }
       return scores
     } finally {
+      await before?.release()
       await decoder.release()
     }
   }
@@ -118,6 +133,11 @@ export class Evaluation {
     await this.#weights.close()
     await rm(this.#folder, { recursive: true })
   }
+}
+
+/** Where an expert begins to act: an answer invokes nobody; of a text, all is what is asked. */
+function invocationIn({ ids, first }: Example, invocation: Variant['invocation']): number {
+  return actsFrom(first > 1 ? ids.slice(0, first) : ids, invocation)
 }
 
 /** @param model - folder written by `tritswap prepare`, or one to prepare for as long as it is used */

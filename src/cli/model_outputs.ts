@@ -27,6 +27,16 @@ export interface RunnableGraph {
 /** Outputs by name; caches are left out. */
 export type Outputs = Record<string, Values>
 
+/** One output of a model. */
+export interface ModelOutput {
+  /** The graph that it is of. */
+  file: string
+  name: string
+  values: Values
+  /** What the graph goes on from, by the names of the inputs that take it. */
+  caches: ReadonlyMap<string, InputValues>
+}
+
 /** The data that a graph keeps in files beside it, in a folder. */
 export function externalDataOf(
   graph: OnnxGraph,
@@ -65,15 +75,15 @@ export class ModelRun {
    * One output of the model; by default the logits, or the first output of the one graph that there is.
    * @throws {TritswapError} `input` where no graph has it, or those that do miss inputs
    */
-  async output(wanted?: string): Promise<{ file: string; name: string; values: Values }> {
+  async output(wanted?: string): Promise<ModelOutput> {
     const missed: string[] = []
     for (const graph of this.#graphs) {
       const { outputNames } = await this.#session(graph)
       const first = this.#graphs.length === 1 ? outputNames[0] : undefined
       const name = wanted ?? (outputNames.includes('logits') ? 'logits' : first)
       if (name === undefined || !outputNames.includes(name)) continue
-      const { outputs, missing } = await this.#run(graph)
-      if (outputs !== undefined) return { file: graph.file, name, values: outputs[name] }
+      const { outputs, caches, missing } = await this.#run(graph)
+      if (outputs !== undefined) return { file: graph.file, name, values: outputs[name], caches }
       missed.push(`${graph.file} needs ${missing.join(', ')}`)
     }
     if (missed.length > 0) {
@@ -106,7 +116,8 @@ export class ModelRun {
   async #run(
     graph: RunnableGraph,
     waiting: readonly RunnableGraph[] = [],
-  ): Promise<{ outputs?: Outputs; missing: readonly string[] }> {
+  ): Promise<{ outputs?: Outputs; caches: Map<string, InputValues>; missing: readonly string[] }> {
+    const caches = new Map<string, InputValues>()
     const session = await this.#session(graph)
     const weights = session.weights(graph.feeds ?? new Map())
     const metadata = session.inputsBeside(weights)
@@ -117,14 +128,17 @@ export class ModelRun {
       if (found !== undefined) given.set(name, found)
     }
     if (missing.length > 0) ({ values, missing } = graphInputs(metadata, given, this.#config))
-    if (missing.length > 0) return { missing }
+    if (missing.length > 0) return { caches, missing }
     try {
       const results = await session.run({ ...session.inputs(values), ...weights })
       const outputs = Object.entries(results).filter(([name]) => !name.startsWith('present'))
+      for (const [name, { data, dims }] of Object.entries(results))
+        if (name.startsWith('present')) caches.set(pastOf(name), { data: floatsOf(data), dims })
       return {
         outputs: Object.fromEntries(
           outputs.map(([name, { data, dims }]) => [name, { data: floatsOf(data), dims }]),
         ),
+        caches,
         missing,
       }
     } catch (cause) {
@@ -161,6 +175,11 @@ export class ModelRun {
     for (const session of this.#sessions.values()) await session.release()
     this.#sessions.clear()
   }
+}
+
+/** The input that takes what an output puts out. */
+function pastOf(output: string): string {
+  return output.replace(/^present/, 'past_key_values')
 }
 
 function cannotRun(file: string, cause: unknown): TritswapError {

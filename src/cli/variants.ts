@@ -7,6 +7,7 @@ import { openCheckpoint } from '../compress/checkpoint.ts'
 import { isFloat } from '../compress/dtypes.ts'
 import { readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
+import { checkActsEverywhere } from '../format/invocation.ts'
 import { bindExpert } from '../model/expert_bindings.ts'
 import { nameMatcher } from '../onnx/index.ts'
 import {
@@ -25,6 +26,8 @@ export interface Variant {
   change?: WeightChange
   /** What lies beside weights that stay quantized or are shared: a graph of its own. */
   bypass?: CpuBypass
+  /** Of activated LoRA: the tokens that it acts from; the base reads what comes before. */
+  invocation?: readonly number[]
   /** Bytes of its task vector in f16: of all weights of the tensors that it changes. */
   f16Bytes: number
   close(): Promise<void>
@@ -50,12 +53,13 @@ export async function expertVariant(
     const { merged, bypass } = bindExpert(table, choice, weights, sites, unused)
     const change = mergeChange(weights, [{ expert, weight, only: merged }])
     const f16Bytes = 2 * [...change.targets.keys()].reduce((sum, name) => sum + weights.weightsOf(name), 0)
+    const { invocation } = table
     const close = () => source.close()
-    if (bypass.length === 0) return { change, f16Bytes, close }
+    if (bypass.length === 0) return { change, invocation, f16Bytes, close }
     await expert.load(table.tensors.keys())
     const { variants } = await bypassOnCpu(graphs, [{ expert, weight, unused }], choice, weights, sites)
     expert.drop(table.tensors.keys())
-    return { change, bypass: variants.get(graph.file), f16Bytes, close }
+    return { change, bypass: variants.get(graph.file), invocation, f16Bytes, close }
   } catch (error) {
     await source.close()
     throw error
@@ -92,6 +96,7 @@ export async function expertSum({ fit }: PreparedBase, paths: readonly string[])
       sources.push(source)
       const opened = await StreamedExpert.open(source)
       const { table, unused } = await fit.fit(opened.table, path)
+      checkActsEverywhere(table, path, 'try sums with')
       const { merged, bypass } = bindExpert(table, 'merge', weights, sites, unused)
       if (bypass.length > 0) {
         throw new TritswapError(

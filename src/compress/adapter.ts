@@ -79,6 +79,7 @@ export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): 
   for (const tensor of named)
     if (tensor.part !== 'formed') tensors.push(...(await taskTensors(tensor, context)))
   if (kind !== undefined && settings.kind !== 'ia3') {
+    for (const tensor of named) if (tensor.part === 'formed') checkActivated(tensor, settings)
     tensors.push(...(await formedTensors(kind, { ...context, settings })))
   }
   if (kind?.parts.length !== 0 && !named.some((tensor) => isOwnPart(tensor, settings))) {
@@ -94,6 +95,7 @@ export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): 
   return {
     method: settings.kind === 'formed' ? methodOf(tensors) : settings.kind,
     tensors,
+    invocation: settings.kind === 'lora' ? settings.invocation : undefined,
     copies: context.copies,
     base: base?.tensors,
     baseName: settings.baseName,
@@ -122,11 +124,14 @@ async function taskTensors(tensor: AdapterTensor, context: AdapterContext): Prom
     if (stored.weights === 0) throw placeholder(stored)
     if (!isOwn) {
       const saved = await savedTensor(tensor, context)
+      if (saved !== undefined) checkActivated(tensor, settings)
       return saved === undefined ? [] : [saved]
     }
     if (!isFloat(stored.dtype)) throw notFloat(stored)
     if (settings.kind === 'ia3') return [ia3Tensor(tensor, { ...context, settings })]
     if (settings.kind !== 'lora') return []
+    if (tensor.part === 'embeddingA' || tensor.part === 'embeddingB' || stored.shape.length > 2)
+      checkActivated(tensor, settings)
     const lora = { ...context, settings }
     if (tensor.part === 'magnitude') return await magnitudeTensors(tensor, lora)
     return [tensor.part === 'bias' ? await loraBiasTensor(tensor, lora) : await loraTensor(tensor, lora)]
@@ -137,6 +142,16 @@ async function taskTensors(tensor: AdapterTensor, context: AdapterContext): Prom
       { name: stored.name, shape: stored.shape, role: 'delta', target, theta: stored, init: 0, problem },
     ]
   }
+}
+
+/** @throws {TritswapError} `unsupported` for what peft lets act on every token while the factors of linears wait for theirs */
+function checkActivated({ stored }: AdapterTensor, settings: AdapterSettings): void {
+  if (settings.kind !== 'lora' || settings.invocation === undefined) return
+  throw new TritswapError(
+    'unsupported',
+    `Cannot compress ${stored.name}: in peft only the factors of linear layers of an aLoRA wait for its invocation, and this acts on every token, so the base would not read the text before it; leave it out with --exclude if it is as it was, or train the aLoRA without it`,
+    { fields: { tensor: stored.name } },
+  )
 }
 
 /** @throws {TritswapError} `input` for more than one adapter in a file: together they would be another one */

@@ -123,6 +123,7 @@ export async function compressTaskVector(
     return {
       kind: 'expert' as const,
       method: task.method,
+      invocation: task.invocation,
       base: task.baseRecord?.(changed) ?? (await withSketch(await base, task.base, changed, signal, values)),
       compression: recordOf(options, written, task.method),
       sources,

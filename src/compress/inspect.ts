@@ -34,6 +34,8 @@ export interface Inspection {
   file: { name: string; bytes: number; rootHash: string }
   kind: string
   method: string
+  /** The tokens that an activated LoRA acts from. */
+  invocation?: readonly number[]
   label?: string
   description?: string
   prompt?: string
@@ -82,6 +84,7 @@ export function inspectHead(head: TritHead, name: string): Inspection {
   const {
     kind,
     method,
+    invocation,
     label,
     description,
     prompt,
@@ -102,6 +105,7 @@ export function inspectHead(head: TritHead, name: string): Inspection {
     file: { name, bytes, rootHash },
     kind,
     method,
+    invocation,
     label,
     description,
     prompt,

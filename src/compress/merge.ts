@@ -5,6 +5,7 @@
  */
 import { TritswapError } from '../errors.ts'
 import { isTernary, summaryOf } from '../format/codecs/index.ts'
+import { checkActsEverywhere } from '../format/invocation.ts'
 import { type BaseRecord, targetsOf } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
 import { compressTaskVector } from './compress.ts'
@@ -50,6 +51,7 @@ export async function mergeExperts(
   } = options
   checkWeights(experts, weights, method)
   checkSameBase(experts, 'merge')
+  for (const { source, head } of experts) checkActsEverywhere(head.table, source.name, 'merge')
   for (const { source, head } of experts) {
     const all = head.table.tensors.reduce((sum, { shape }) => sum + weightsOf(shape), 0)
     checkExpansion(head, all, source.name, 'merge experts that change more of what they name')

@@ -5,6 +5,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { MAX_INVOCATION } from '../format/limits.ts'
 import { kindOf } from './kinds/index.ts'
 import type { AdapterKind, Config } from './kinds/kind.ts'
 import { PathPatterns, wholePathMatcher } from './path_patterns.ts'
@@ -29,6 +30,8 @@ export interface LoraSettings extends CommonSettings {
   startedFrom?: 'pissa' | 'olora'
   /** As written, for what is trained beside the factors. */
   config: Config
+  /** Of activated LoRA: the tokens that it acts from. */
+  invocation?: number[]
   /** Modules that the model ties share what trains them. */
   tied: boolean
 }
@@ -68,6 +71,7 @@ const HARMLESS = [
 /** The same for LoRA; the tensors in the file say which modules and layers are meant. */
 const HARMLESS_LORA = [
   ...HARMLESS,
+  'alora_invocation_tokens',
   'alpha_pattern',
   'corda_config',
   'ensure_weight_tying',
@@ -100,7 +104,6 @@ const HARMLESS_IA3 = [...HARMLESS, 'fan_in_fan_out', 'feedforward_modules', 'ini
 const FIELD_NAMES: Record<string, string> = {
   use_qalora: 'QA-LoRA',
   use_bdlora: 'BD-LoRA',
-  alora_invocation_tokens: 'aLoRA (activated LoRA)',
   arrow_config: 'Arrow routing',
   monteclora_config: 'MonteCLoRA',
   kasa_config: 'KaSA',
@@ -110,7 +113,7 @@ const FIELD_NAMES: Record<string, string> = {
 }
 
 /** These decide token by token, so no fixed weights are equal to them. */
-const UNMERGEABLE = ['alora_invocation_tokens', 'arrow_config']
+const UNMERGEABLE = ['arrow_config']
 
 /** Initializations that leave the base weights as they are. The others subtract something from them at load. */
 const PLAIN_INITS = [true, false, 'gaussian', 'eva', 'orthogonal', 'mica']
@@ -189,6 +192,7 @@ export async function readAdapterConfig(
     dora: config.use_dora === true,
     startedFrom,
     config,
+    invocation: invocationOf(config.alora_invocation_tokens, name),
     tied: config.ensure_weight_tying === true,
     ...common,
   }
@@ -211,6 +215,14 @@ function isEmpty(value: unknown): boolean {
 
 function isTexts(value: unknown): value is string[] {
   return Array.isArray(value) && value.every((item) => typeof item === 'string')
+}
+
+/** @throws {TritswapError} `input` for what is no list of tokens */
+function invocationOf(value: unknown, name: string): number[] | undefined {
+  if (isEmpty(value)) return undefined
+  const isToken = (id: unknown) => Number.isInteger(id) && (id as number) >= 0
+  if (Array.isArray(value) && value.length <= MAX_INVOCATION && value.every(isToken)) return value
+  throw bad(name, 'alora_invocation_tokens', value)
 }
 
 function positive(value: unknown, name: string, field: string): number {

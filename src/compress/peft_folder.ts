@@ -67,6 +67,10 @@ export function peftFolder(source: ByteSource, head: TritHead, options?: ReadOpt
       inference_mode: true,
       init_lora_weights: true,
       target_modules: modules.map(({ path }) => path),
+      ...(head.table.invocation && {
+        task_type: 'CAUSAL_LM',
+        alora_invocation_tokens: head.table.invocation,
+      }),
     },
     tensors: modules.flatMap((module) => tensorsOf(module, rank)),
   }

@@ -49,6 +49,8 @@ export interface TaskTensor {
 export interface TaskVector {
   method: TritMethod
   tensors: TaskTensor[]
+  /** Of activated LoRA: the tokens that it acts from. */
+  invocation?: number[]
   /** The base checkpoint where it is at hand: for fingerprint and sketch. */
   base?: ReadonlyMap<string, StoredTensor>
   /** The base was read out of another format, so its bytes give no fingerprint. */

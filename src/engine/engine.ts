@@ -15,6 +15,7 @@ import { type Closeness, closeness, scoreWindow, type WindowLogits } from '../mo
 import type { KvCache } from './kv_cache.ts'
 import type { OpenModel, OpenRequest, OpenUnpreparedRequest } from './open_model.ts'
 import type { ActiveExpert, ModelInfo, Prompt, ScoredExample, TextScore, TurnRequest } from './protocol.ts'
+import { Reading } from './reading.ts'
 import {
   type GenerationEvent,
   type NaturalEnd,
@@ -152,13 +153,17 @@ export class Engine {
   ): Promise<ExampleBits[]> {
     const { host, text } = this.#model()
     const encoded = examples.map((example) => text.example(example, system))
-    const context = host.runtime.passContext(host.loaded.set(experts))
+    const prompted = new Reading()
+    const context = host.runtime.passContext(host.loaded.set(experts), { acts: prompted.acts })
     try {
       const sessions = host.runtime.sessions(text.sessions, context)
+      const reading = { stops: () => prompted.stops(context.wanted), readFrom: prompted.readFrom }
       const scores: ExampleBits[] = []
       for (const { ids, first } of encoded) {
         signal.throwIfAborted()
-        const { data, vocabulary } = await text.logits(ids, sessions)
+        // An answer invokes nobody; of a text, all is what is asked.
+        prompted.begin(first > 1 ? ids.slice(0, first) : ids)
+        const { data, vocabulary } = await text.logits(ids, sessions, reading)
         const predicted = data.subarray((first - 1) * vocabulary)
         scores.push(scoreWindow(predicted, vocabulary, ids.slice(first - 1)))
       }
@@ -249,11 +254,23 @@ export class Engine {
     const { runtime, loaded } = host
     const contexts: PassContext[] = []
     try {
-      for (const set of sets) contexts.push(runtime.passContext(set && loaded.set(set)))
-      const passes = contexts.map((context) => async (tokens: readonly number[]) => {
-        const logits = await text.logits(tokens, runtime.sessions(text.sessions, context))
-        context.end()
-        return logits
+      const passes = sets.map((set) => {
+        const prompted = new Reading()
+        const context = runtime.passContext(set && loaded.set(set), { acts: prompted.acts })
+        contexts.push(context)
+        return async (tokens: readonly number[]) => {
+          prompted.begin(tokens)
+          const stops = () => {
+            const found = prompted.stops(context.wanted)
+            // All parts are read by the set that the first of them is.
+            if (found.length > 0 && set === undefined) context.pin()
+            return found
+          }
+          const reading = { stops, readFrom: prompted.readFrom }
+          const logits = await text.logits(tokens, runtime.sessions(text.sessions, context), reading)
+          context.end()
+          return logits
+        }
       })
       return await task(passes)
     } finally {

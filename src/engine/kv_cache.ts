@@ -15,7 +15,8 @@ export class KvCache {
   readonly tensors = new DynamicCache()
   readonly #device: GPUDevice | undefined
   #ids: number[] = []
-  #readers = new Set<string>()
+  /** Which set of experts read each of them. */
+  #readers: string[] = []
 
   /** @param device - that of tensors on the GPU */
   constructor(device?: GPUDevice) {
@@ -27,13 +28,22 @@ export class KvCache {
     return this.#ids.length
   }
 
-  /** Whether all that is in it was read by this set of experts. */
-  isReadBy(reader: string): boolean {
-    return this.#readers.size === 0 || (this.#readers.size === 1 && this.#readers.has(reader))
+  /** Whether it holds nothing, as that of a graph without a cache always does. */
+  get isEmpty(): boolean {
+    return Object.keys(this.tensors).length === 0
   }
 
+  /** Takes the caches among the outputs of a pass, by transformers.js' names. @returns the other outputs */
+  take(outputs: Readonly<Record<string, Tensor>>): Tensor[] {
+    const isCache = (name: string) => name.startsWith('present')
+    const caches = Object.entries(outputs).filter(([name]) => isCache(name))
+    this.tensors.update(Object.fromEntries(caches.map(([name, tensor]) => [pastName(name), tensor])))
+    return Object.entries(outputs).flatMap(([name, tensor]) => (isCache(name) ? [] : [tensor]))
+  }
+
+  /** Notes which set of experts read what was read since the last note. */
   noteReader(reader: string): void {
-    this.#readers.add(reader)
+    while (this.#readers.length < this.#ids.length) this.#readers.push(reader)
   }
 
   /** Notes that all of these tokens are in it now, the first of which were in it before. */
@@ -41,18 +51,27 @@ export class KvCache {
     for (let at = this.#ids.length; at < ids.length; at++) this.#ids.push(ids[at])
   }
 
-  /** Forgets what is not a beginning of `ids`, of which at least the last token is then left to read. */
-  async rewindTo(ids: readonly number[]): Promise<void> {
+  /**
+   * Forgets what is not a beginning of `ids`, of which at least the last token is then left to read.
+   * @param keeps - whether what a set of experts read at a position may stay
+   */
+  async rewindTo(
+    ids: readonly number[],
+    keeps: (position: number, reader: string) => boolean = () => true,
+  ): Promise<void> {
     let common = 0
-    while (common < Math.min(this.#ids.length, ids.length - 1) && this.#ids[common] === ids[common]) common++
+    const most = Math.min(this.#ids.length, ids.length - 1)
+    while (common < most && this.#ids[common] === ids[common] && keeps(common, this.#readers[common] ?? ''))
+      common++
     if (common === this.#ids.length) return
     if (common === 0 || !this.#cut(common)) return this.clear()
     this.#ids.length = common
+    this.#readers.length = Math.min(this.#readers.length, common)
   }
 
   async clear(): Promise<void> {
     this.#ids = []
-    this.#readers.clear()
+    this.#readers = []
     await this.tensors.dispose()
     for (const name of Object.keys(this.tensors)) delete this.tensors[name]
   }
@@ -96,6 +115,11 @@ export class KvCache {
     const dims = [batch, heads, length, size]
     return new Tensor(OrtTensor.fromGpuBuffer(to, { dataType: type, dims, dispose: () => to.destroy() }))
   }
+}
+
+/** The input that takes an output: `present.0.key` is `past_key_values.0.key`, but `present_conv.0` is `past_conv.0`. */
+function pastName(output: string): string {
+  return output.replace(/^present(?=_)/, 'past').replace(/^present/, 'past_key_values')
 }
 
 function cutOnCpu(tensor: Tensor, length: number): Tensor {

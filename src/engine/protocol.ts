@@ -40,6 +40,13 @@ export interface GeneratedToken extends ActiveSet {
   ms: number
   /** Tokens that the forward pass read, with the experts named here: those of the prompt at first, then one at a time. */
   read: number
+  /** Parts of the prompt that others had read right before it: what comes before the invocation of an activated LoRA. */
+  before?: readonly TokenRun[]
+}
+
+/** Consecutive tokens that one set of experts read. */
+export interface TokenRun extends ActiveSet {
+  tokens: number
 }
 
 /**

@@ -39,16 +39,29 @@ export interface OrtPaths {
  */
 export type OnToken = (token: number, text: string, read: number) => boolean
 
+/** Who reads a prompt, where that is not one set of experts all along. */
+export interface PromptReading {
+  /** Positions from which on another set reads, ascending; asked each time that the context is read from its start. */
+  stops(): readonly number[]
+  /** The next pass reads from a position on. */
+  readFrom(position: number): void
+  /** Whether what a set read before at a position may stay in the cache. */
+  keeps(position: number, reader: string): boolean
+  /** A part of the prompt was read, of so many tokens. */
+  onPart(tokens: number): void
+}
+
 export interface GenerateContext {
   signal?: AbortSignal
   cache?: KvCache
+  reading?: PromptReading
   /** Tokens at the end of the prompt that are the beginning of the text. */
   answer?: number
 }
 
 interface ReadContext extends Pick<GenerateContext, 'signal' | 'cache'> {
   settings: { repetitionPenalty: number }
-  processors: ReturnType<typeof samplers>
+  processors?: ReturnType<typeof samplers>
 }
 
 /** transformers.js asks for `<localModelPath><id>/<file>`: from this pair its `fetch` tells the files of the model. */
@@ -228,7 +241,7 @@ export class TextModel {
     sessions: Sessions,
     onToken: OnToken,
     options: GenerateOptions = {},
-    { signal, cache, answer = 0 }: GenerateContext = {},
+    { cache: given, signal, reading, answer = 0 }: GenerateContext = {},
   ): Promise<'stop' | 'length'> {
     signal?.throwIfAborted()
     const ids = [...prompt.ids]
@@ -238,37 +251,74 @@ export class TextModel {
     const ends = this.#endTokens(options)
     const processors = samplers(settings)
     let finish: 'stop' | 'length' | undefined = ids.length < end ? undefined : 'length'
-    // Once for each time that the context is read from its start.
-    while (finish === undefined) {
-      const before = ids.length
-      await cache?.rewindTo(ids)
-      let read = ids.length - (cache?.length ?? 0)
-      let isReadAgain = false
-      const take = (token: number) => {
-        cache?.noteRead(ids)
-        if (signal?.aborted) return false
-        ids.push(token)
-        if (ends.has(token)) finish = 'stop'
-        else if (ids.length >= end) finish = 'length'
-        const piece = finish === 'stop' ? text.flush() : text.next(token)
-        if (text.stopped) finish = 'stop'
-        const rest = finish === 'length' ? text.flush() : ''
-        isReadAgain = onToken(token, piece + rest, read) && finish === undefined
-        read = 1
-        return isReadAgain || finish !== undefined
+    let cache = given
+    try {
+      // Once for each time that the context is read from its start.
+      while (finish === undefined) {
+        const before = ids.length
+        await cache?.rewindTo(ids, reading && ((position, reader) => reading.keeps(position, reader)))
+        // Parts of a prompt follow one another over a cache.
+        if (reading !== undefined && reading.stops().length > 0) cache ??= this.newCache()
+        let isReadAgain = false
+        let read = 0
+        const take = (token: number) => {
+          cache?.noteRead(ids)
+          if (signal?.aborted) return false
+          ids.push(token)
+          if (ends.has(token)) finish = 'stop'
+          else if (ids.length >= end) finish = 'length'
+          const piece = finish === 'stop' ? text.flush() : text.next(token)
+          if (text.stopped) finish = 'stop'
+          const rest = finish === 'length' ? text.flush() : ''
+          isReadAgain = onToken(token, piece + rest, read) && finish === undefined
+          read = 1
+          reading?.readFrom(ids.length - 1)
+          return isReadAgain || finish !== undefined
+        }
+        try {
+          if (reading !== undefined && cache !== undefined)
+            await this.#readParts(ids, sessions, reading, { settings, signal, cache })
+          const { length } = cache ?? []
+          reading?.readFrom(length)
+          read = ids.length - length
+          await this.#read(ids, end - before, sessions, take, { settings, processors, signal, cache })
+        } catch (error) {
+          // What a pass that failed left in the cache is unknown.
+          if (!signal?.aborted) await cache?.clear()
+          throw error
+        }
+        if (isReadAgain && reading === undefined) await cache?.clear()
+        // The base's own settings can end it too.
+        else if (!isReadAgain) finish ??= 'stop'
       }
-      try {
-        await this.#read(ids, end - before, sessions, take, { settings, processors, signal, cache })
-      } catch (error) {
-        // What a pass that failed left in the cache is unknown.
-        if (!signal?.aborted) await cache?.clear()
-        throw error
-      }
-      if (isReadAgain) await cache?.clear()
-      // The base's own settings can end it too.
-      else finish ??= 'stop'
+      return finish
+    } finally {
+      if (cache !== given) await cache?.clear()
     }
-    return finish
+  }
+
+  /**
+   * Reads a prompt up to where the last of its sets begins to read, which is then left to read.
+   * @throws {TritswapError} `unsupported` for a graph without a cache
+   */
+  async #readParts(
+    ids: readonly number[],
+    sessions: Sessions,
+    reading: PromptReading,
+    context: ReadContext & { cache: KvCache },
+  ): Promise<void> {
+    const { cache } = context
+    for (const stop of reading.stops()) {
+      const { length } = cache
+      if (stop <= length) continue
+      const part = ids.slice(0, stop)
+      reading.readFrom(length)
+      // What would follow here is not asked for.
+      await this.#read(part, 1, sessions, () => true, context)
+      if (cache.isEmpty) throw noCache()
+      cache.noteRead(part)
+      reading.onPart(stop - length)
+    }
   }
 
   /** One uninterrupted run of transformers.js' own loop over one KV cache. */
@@ -333,21 +383,42 @@ export class TextModel {
     return new KvCache(this.#device)
   }
 
-  /** Logits of every position of one sequence: `[tokens × vocabulary]`, row-major, f32. */
+  /**
+   * Logits of every position of one sequence: `[tokens × vocabulary]`, row-major, f32.
+   * @throws {TritswapError} `input` for a sequence that the context does not hold; `unsupported` for one of several parts with a
+   * graph without a cache
+   */
   async logits(
     ids: readonly number[],
     sessions: Sessions,
+    reading?: Pick<PromptReading, 'stops' | 'readFrom'>,
   ): Promise<{ data: Float32Array; vocabulary: number }> {
     if (ids.length === 0 || ids.length > this.contextLength) {
       throw new TritswapError('input', `Cannot run ${ids.length} tokens: expected 1 to ${this.contextLength}`)
     }
-    const output = (await this.#over(sessions).forward(batchOfOne(ids))) as Record<string, Tensor>
+    const stops = [...(reading?.stops() ?? []), ids.length]
+    const cache = this.newCache()
+    let data: Float32Array | undefined
     try {
-      const logits = output.logits.to('float32')
-      return { data: (logits.data as Float32Array).slice(), vocabulary: logits.dims.at(-1) as number }
+      let from = 0
+      for (const stop of stops) {
+        reading?.readFrom(from)
+        const inputs = {
+          ...batchOfOne(ids.slice(from, stop), stop),
+          ...(from > 0 && { past_key_values: cache.tensors }),
+        }
+        const output = (await this.#over(sessions).forward(inputs)) as Record<string, Tensor>
+        const logits = output.logits.to('float32')
+        data ??= new Float32Array(ids.length * (logits.dims.at(-1) as number))
+        data.set(logits.data as Float32Array, (data.length / ids.length) * from)
+        for (const tensor of cache.take(output)) if (tensor.location === 'gpu-buffer') tensor.dispose()
+        if (stop < ids.length && cache.isEmpty) throw noCache()
+        from = stop
+      }
     } finally {
-      for (const tensor of Object.values(output)) if (tensor.location === 'gpu-buffer') tensor.dispose()
+      await cache.clear()
     }
+    return { data: data as Float32Array, vocabulary: (data as Float32Array).length / ids.length }
   }
 
   async dispose(): Promise<void> {
@@ -364,11 +435,18 @@ function badTokenizer(cause: unknown): never {
   )
 }
 
-function batchOfOne(ids: readonly number[]) {
-  const dims = [1, ids.length]
+function noCache(): TritswapError {
+  return new TritswapError(
+    'unsupported',
+    'Cannot read a prompt in parts, as an activated LoRA needs it: the graph of this base keeps no keys and values; export it with a cache (optimum: --task text-generation-with-past)',
+  )
+}
+
+/** @param length - of the whole sequence that these are the last tokens of */
+function batchOfOne(ids: readonly number[], length = ids.length) {
   return {
-    input_ids: new Tensor('int64', BigInt64Array.from(ids, BigInt), dims),
-    attention_mask: new Tensor('int64', new BigInt64Array(ids.length).fill(1n), dims),
+    input_ids: new Tensor('int64', BigInt64Array.from(ids, BigInt), [1, ids.length]),
+    attention_mask: new Tensor('int64', new BigInt64Array(length).fill(1n), [1, length]),
   }
 }
 

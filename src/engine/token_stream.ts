@@ -1,8 +1,17 @@
 import { Channel } from '../async/channel.ts'
 import type { ExpertHost } from '../model/expert_host.ts'
+import type { ExpertSet } from '../model/expert_set.ts'
 import type { KvCache } from './kv_cache.ts'
-import type { ActiveExpert, EncodedPrompt, GeneratedToken, GenerateOptions, Prompt } from './protocol.ts'
-import type { TextModel } from './text_model.ts'
+import type {
+  ActiveExpert,
+  EncodedPrompt,
+  GeneratedToken,
+  GenerateOptions,
+  Prompt,
+  TokenRun,
+} from './protocol.ts'
+import { isActivated, Reading } from './reading.ts'
+import type { PromptReading, TextModel } from './text_model.ts'
 
 /** Tokens that may wait for their reader; beyond them no forward pass starts. */
 const READ_AHEAD = 4
@@ -61,16 +70,39 @@ export function streamTokens(
       return ended
     },
   )
-  const context = runtime.passContext(own, () => channel.ready())
+  const prompted = new Reading()
+  const { ids } = encoded
+  prompted.begin(ids.slice(0, ids.length - answer))
+  const context = runtime.passContext(own, { ready: () => channel.ready(), acts: prompted.acts })
   if (kv === 'recompute' && !experts) context.pin()
   channel.push({ prompt: encoded })
+  const reader = (set: ExpertSet) => readerOf(loaded.namesOf(set), isActivated(set))
+  let before: TokenRun[] = []
+  const reading: PromptReading = {
+    stops: () => prompted.stops(context.wanted),
+    readFrom: (position) => prompted.readFrom(position),
+    keeps(position, had) {
+      const { wanted } = context
+      if (had === reader(prompted.partAt(wanted, position))) return true
+      return kv === 'keep' && !isActivated(wanted) && !isOfActivated(had)
+    },
+    onPart(tokens) {
+      const { ran } = context
+      cache?.noteReader(reader(ran))
+      before.push({ set: ran.id, experts: loaded.namesOf(ran), tokens })
+    },
+  }
   let last = performance.now()
   const onToken = (token: number, piece: string, read: number) => {
     const now = performance.now()
     const { ran } = context
     const names = loaded.namesOf(ran)
-    cache?.noteReader(readerOf(names))
-    channel.push({ token, text: piece, set: ran.id, experts: names, ms: now - last, read })
+    cache?.noteReader(reader(ran))
+    channel.push({
+      ...{ token, text: piece, set: ran.id, experts: names, ms: now - last, read },
+      ...(before.length > 0 && { before }),
+    })
+    before = []
     last = now
     return kv === 'recompute' && !experts && context.pin()
   }
@@ -79,9 +111,12 @@ export function streamTokens(
   if (signal.aborted) onAbort()
   const sessions = runtime.sessions(text.sessions, context)
   const run = async () => {
-    const reader = readerOf(experts ?? loaded.namesOf(runtime.current))
-    if (kv === 'recompute' && cache?.isReadBy(reader) === false) await cache.clear()
-    return text.generate(encoded, sessions, onToken, options, { signal: ending.signal, cache, answer })
+    return text.generate(encoded, sessions, onToken, options, {
+      signal: ending.signal,
+      cache,
+      reading,
+      answer,
+    })
   }
   const ended: Promise<void> = run()
     .then(
@@ -96,6 +131,10 @@ export function streamTokens(
 }
 
 /** Equal for sets that read alike. */
-function readerOf(experts: readonly ActiveExpert[]): string {
-  return JSON.stringify(experts.map(({ expert, weight, binding }) => [expert, weight, binding]))
+function readerOf(experts: readonly ActiveExpert[], activated: boolean): string {
+  return JSON.stringify([activated, experts.map(({ expert, weight, binding }) => [expert, weight, binding])])
+}
+
+function isOfActivated(reader: string): boolean {
+  return reader !== '' && (JSON.parse(reader) as [boolean])[0]
 }

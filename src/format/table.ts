@@ -24,6 +24,7 @@ import {
   text,
 } from './fields.ts'
 import {
+  MAX_INVOCATION,
   MAX_NAME_LENGTH,
   MAX_PAYLOAD_BYTES,
   MAX_RANK,
@@ -81,6 +82,11 @@ export interface TritTable {
   base: BaseRecord
   compression: CompressionRecord
   sources: SourceRecord[]
+  /**
+   * Of activated LoRA: the expert acts from the last occurrence of these tokens in the prompt on, its first token included, and
+   * not at all where there is none.
+   */
+  invocation?: number[]
   /** `base` only: graph inputs that the tensors feed. */
   bindings?: BaseBindings
   label?: string
@@ -97,6 +103,9 @@ export interface TritTable {
 /** A tensor before it has a place in the payload. */
 export type NewTensor = DistributiveOmit<TritTensor, 'offset'>
 
+/** The method of `lora` with an invocation, as files name it. */
+const ACTIVATED = 'alora'
+
 /** Distinct targets in order of first appearance: the order of the sketch. */
 export function targetsOf(tensors: readonly { target: string }[]): string[] {
   return [...new Set(tensors.map((tensor) => tensor.target))]
@@ -104,9 +113,11 @@ export function targetsOf(tensors: readonly { target: string }[]): string[] {
 
 /** JSON of a table. Defaults are left out; floats are the shortest decimals that read back to the same f32. */
 export function tableToJson(table: Omit<TritTable, 'tensors'> & { tensors: readonly NewTensor[] }): string {
-  const { base, compression, sources, tensors, ...rest } = table
+  const { base, compression, sources, tensors, method, ...rest } = table
   return JSON.stringify({
     ...rest,
+    // Readers that know nothing of invocations would let it act everywhere: they know no such method, and refuse it.
+    method: table.invocation === undefined ? method : ACTIVATED,
     base: { ...base, ...sketchToJson(base.sketch) },
     compression,
     sources,
@@ -193,9 +204,10 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
   const base = object(root.base ?? {}, 'base')
   const compression = object(root.compression ?? {}, 'compression')
   const sources = array(root.sources ?? [], 'sources', MAX_SOURCES)
+  const method = oneOf(root.method ?? 'full', 'method', ['full', 'lora', 'ia3', ACTIVATED] as const)
   return {
     kind,
-    method: oneOf(root.method ?? 'full', 'method', ['full', 'lora', 'ia3'] as const),
+    method: method === ACTIVATED ? 'lora' : method,
     tensors,
     base: {
       name: optionalText(base.name, 'base.name'),
@@ -221,6 +233,7 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
         sha256: optionalHash(source.sha256, `sources[${i}].sha256`),
       }
     }),
+    invocation: method === ACTIVATED ? invocationFrom(root.invocation) : undefined,
     bindings:
       kind === 'base' && root.bindings !== undefined ? bindingsFrom(root.bindings, tensors) : undefined,
     label: optionalText(root.label, 'label'),
@@ -231,6 +244,13 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
     licence: optionalText(root.licence, 'licence'),
     createdWith: optionalText(root.createdWith, 'createdWith'),
   }
+}
+
+/** @throws {TritswapError} `format`; `limit` for more than {@link MAX_INVOCATION} */
+function invocationFrom(value: unknown): number[] {
+  const ids = array(value, 'invocation', MAX_INVOCATION)
+  if (ids.length === 0) throw invalid('invocation', 'at least one token', 'none')
+  return ids.map((id, i) => integer(id, `invocation[${i}]`, 0, MAX_NUMBER))
 }
 
 function nameOf(value: unknown, field: string): string {

@@ -102,6 +102,7 @@ export async function attachExperts(
       expertBudget: options.expertBudget ?? DEFAULT_EXPERT_BUDGET,
       graphs: opened.graphs,
       sessionOptions: options.sessionOptions,
+      ownPasses: true,
     })
     const proxies = host.runtime.sessions(created, host.runtime.passContext())
     for (const proxy of Object.values(proxies)) attachedSessions.add(proxy)

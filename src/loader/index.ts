@@ -79,7 +79,7 @@ export type { Expert, ExpertChoice, ExpertRequest, LoadOptions, ProgressCallback
 export type { Generation } from './generation.ts'
 export type { LoaderOptions } from './open_model.ts'
 export type { Retrieval, RetrieveOptions, RouteOptions } from './retrieval.ts'
-export type { TokenRun, Turn } from './transcript.ts'
+export type { Turn } from './transcript.ts'
 
 /**
  * Experts for sessions that you run yourself: moves their weights into tritswap's own buffers, where experts can change

@@ -4,12 +4,8 @@ import type {
   EncodedPrompt,
   GeneratedToken,
   GenerationResult,
+  TokenRun,
 } from '../engine/protocol.ts'
-
-/** Consecutive tokens that one set of experts read. */
-export interface TokenRun extends ActiveSet {
-  tokens: number
-}
 
 /** One message of a conversation. */
 export interface Turn {
@@ -65,11 +61,14 @@ export class Transcript {
     this.#readers.length = Math.min(this.#readers.length, this.context.length)
   }
 
-  write({ token, text, set, experts, read }: GeneratedToken): void {
+  write({ token, text, set, experts, read, before = [] }: GeneratedToken): void {
     const end = this.context.length
-    const reader = { set, experts }
-    for (let at = Math.max(end - read, 0); at < end; at++) this.#readers[at] = reader
-    this.#noteReaders(end - read)
+    const runs = [...before, { set, experts, tokens: read }]
+    const from = end - runs.reduce((sum, { tokens }) => sum + tokens, 0)
+    let at = from
+    for (const { tokens, ...reader } of runs)
+      for (const stop = at + tokens; at < stop; at++) if (at >= 0) this.#readers[at] = reader
+    this.#noteReaders(from)
     const answer = this.last!
     answer.tokens.push(token)
     answer.content += text
@@ -100,7 +99,8 @@ function runsOf(readers: readonly ActiveSet[]): TokenRun[] {
   const runs: TokenRun[] = []
   for (const { set, experts } of readers) {
     const run = runs.at(-1)
-    if (run?.set === set) run.tokens++
+    // A part of a set has its id: other experts of it wait for their invocation.
+    if (run?.set === set && run.experts.length === experts.length) run.tokens++
     else runs.push({ set, experts, tokens: 1 })
   }
   return runs

@@ -7,6 +7,7 @@
 import { isTritswapError } from '../errors.ts'
 import { checkFinite } from '../format/finite.ts'
 import type { TritHead, TritTable } from '../format/index.ts'
+import { checkActsEverywhere } from '../format/invocation.ts'
 import type { ExpertStore, ResidentExpert, Switcher, WeightStore } from '../gpu/index.ts'
 import { type BaseIdentity, type BaseMatch, unusedTargets } from './base_check.ts'
 import { type BindingChoice, bindExpert, type ExpertBinding } from './expert_bindings.ts'
@@ -24,6 +25,8 @@ export interface AdmissionParts {
   runtime: ExpertRuntime
   base: BaseIdentity
   sites: SiteIndex
+  /** Passes are not ours to divide, so that an expert that acts on a part of a prompt alone is refused. */
+  ownPasses?: boolean
 }
 
 export class ExpertAdmission {
@@ -44,7 +47,8 @@ export class ExpertAdmission {
     pieces: PayloadPieces,
     choice: BindingChoice,
   ): Promise<{ resident: ResidentExpert; baseMatch: BaseMatch }> {
-    const { weights, experts, switcher, sites, runtime, base } = this.#parts
+    const { weights, experts, switcher, sites, runtime, base, ownPasses } = this.#parts
+    if (ownPasses) checkActsEverywhere(head.table, name, 'attach')
     const { table, baseMatch } = await fitExpert(
       head.table,
       name,

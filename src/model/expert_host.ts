@@ -64,6 +64,7 @@ export class ExpertHost {
   /**
    * @param options.expertBudget - VRAM for compressed experts, in bytes; as much again may hold unpacked ones
    * @param options.graphs - by the names of their sessions: what experts can be put beside
+   * @param options.ownPasses - as of `AdmissionParts`
    * @param options.sessionOptions - added to what sessions are created with
    * @throws {TritswapError} `memory`; the weights are the caller's to destroy then
    */
@@ -75,6 +76,7 @@ export class ExpertHost {
       expertBudget: number
       graphs?: Readonly<Record<string, GraphFile>>
       sessionOptions?: Readonly<Record<string, unknown>>
+      ownPasses?: boolean
     },
   ): Promise<ExpertHost> {
     const graphs = Object.entries(options.graphs ?? {})
@@ -103,7 +105,10 @@ export class ExpertHost {
       bypass: { buffers: bypass, graphs: new Map(sources) },
     })
     const sites = new SiteIndex(sources.map(([name, { graph }]) => [name, graph]))
-    const admission = new ExpertAdmission({ weights, experts: store, switcher, runtime, base, sites })
+    const { ownPasses } = options
+    const admission = new ExpertAdmission({
+      ...{ weights, experts: store, switcher, runtime, base, sites, ownPasses },
+    })
     const loaded = new LoadedExperts(store, admission, runtime)
     const weightCount = countWeights(table.tensors)
     return new ExpertHost({

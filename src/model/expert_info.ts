@@ -40,6 +40,8 @@ export interface ExpertInfo {
   generation?: GenerationSettings
   licence?: string
   method: 'full' | 'lora' | 'ia3'
+  /** Of activated LoRA: it acts from the last occurrence of these tokens in the prompt on. */
+  invocation?: readonly number[]
   /** Size of the file. */
   bytes: number
   rootHash: string

@@ -7,8 +7,15 @@
  */
 import { SerialQueue } from '../async/serial_queue.ts'
 import { abortError } from '../errors.ts'
-import type { Switcher, WeightStore } from '../gpu/index.ts'
-import { BASE_SET, type BoundEntry, bypassPart, checkWeights, type ExpertSet } from './expert_set.ts'
+import type { ResidentExpert, Switcher, WeightStore } from '../gpu/index.ts'
+import {
+  actingPart,
+  BASE_SET,
+  type BoundEntry,
+  bypassPart,
+  checkWeights,
+  type ExpertSet,
+} from './expert_set.ts'
 import { type GpuTensor, hoistedSession, type OrtSession, type RunSession } from './hoisted_session.ts'
 import { withMergedScales } from './merged_scales.ts'
 import { MergedWeights, type Merging } from './merged_weights.ts'
@@ -17,6 +24,8 @@ import { type BypassParts, SetsInUse } from './sets_in_use.ts'
 
 /** The forward passes of one caller (a generation, a pipeline): the experts it wants, and those of its last pass. */
 export interface PassContext {
+  /** The set of the next forward pass, of which some experts may not act in it. */
+  readonly wanted: ExpertSet
   /** The set that the last forward pass ran with. */
   readonly ran: ExpertSet
   /** Makes the context stay with the set that is the default now; true if it had another one. */
@@ -25,10 +34,19 @@ export interface PassContext {
   end(): void
 }
 
-interface ContextState {
+/** What a context asks for beside its set. */
+export interface PassOptions {
+  /** Waited for before each forward pass takes its turn: how a reader of the results holds them back. */
+  ready?: () => Promise<void>
+  /** Whether an expert of the set acts in the pass that comes next; all do by default. */
+  acts?: (expert: ResidentExpert) => boolean
+}
+
+interface ContextState extends PassOptions {
   own: ExpertSet | undefined
   ran: ExpertSet
-  ready: (() => Promise<void>) | undefined
+  /** A set of which only some experts act, and those: held like a set of its own. */
+  part?: { of: ExpertSet; set: ExpertSet }
 }
 
 export interface RuntimeParts {
@@ -90,13 +108,16 @@ export class ExpertRuntime {
 
   /**
    * A context with experts of its own, which it holds in VRAM, or one that follows `activate`.
-   * @param ready - waited for before each forward pass takes its turn: how a reader of the results holds them back
    * @throws {TritswapError} `released` if one of its experts was evicted
    */
-  passContext(own?: ExpertSet, ready?: () => Promise<void>): PassContext {
+  passContext(own?: ExpertSet, options: PassOptions = {}): PassContext {
     if (own) this.#sets.hold(own)
-    const state: ContextState = { own, ran: BASE_SET, ready }
+    const state: ContextState = { own, ran: BASE_SET, ...options }
+    const wanted = () => state.own ?? this.#default
     const context: PassContext = {
+      get wanted() {
+        return wanted()
+      },
       get ran() {
         return state.ran
       },
@@ -110,6 +131,7 @@ export class ExpertRuntime {
       end: () => {
         if (state.own) this.#sets.release(state.own)
         state.own = undefined
+        this.#keepPart(state, undefined)
       },
     }
     this.#contexts.set(context, state)
@@ -157,7 +179,7 @@ export class ExpertRuntime {
     run: RunSession,
   ): Promise<Record<string, unknown>> {
     for (;;) {
-      const set = state.own ?? this.#default
+      const set = this.#actingSet(state)
       const { changed, accepted } = await this.#merged.bring(set)
       const variant = await this.#sets.variantOf(set, name, session)
       state.ran = set
@@ -173,6 +195,22 @@ export class ExpertRuntime {
       if (changed) this.#switches++
       return outputs
     }
+  }
+
+  /** What the next pass of a context runs with. */
+  #actingSet(state: ContextState): ExpertSet {
+    const whole = state.own ?? this.#default
+    const set = state.acts === undefined ? whole : actingPart(whole, state.acts)
+    this.#keepPart(state, set === whole ? undefined : { of: whole, set })
+    return set
+  }
+
+  #keepPart(state: ContextState, part: ContextState['part']): void {
+    const before = state.part?.set
+    if (part?.set === before) return
+    if (part) this.#sets.hold(part.set)
+    if (before) this.#sets.release(before)
+    state.part = part
   }
 
   /**

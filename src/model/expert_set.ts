@@ -14,9 +14,29 @@ export interface BoundEntry {
 export interface ExpertSet {
   readonly id: number
   readonly experts: readonly BoundEntry[]
+  /** The set that it is a part of. */
+  readonly whole?: ExpertSet
 }
 
 export const BASE_SET: ExpertSet = { id: 0, experts: [] }
+
+/** The part of a set whose experts act; the set itself where all do. The same experts give the same part, of the set's id. */
+export function actingPart(set: ExpertSet, acts: (expert: ResidentExpert) => boolean): ExpertSet {
+  const acting = set.experts.map(({ expert }) => acts(expert))
+  if (acting.every(Boolean)) return set
+  if (!acting.some(Boolean)) return BASE_SET
+  const known = parts.get(set) ?? new Map<string, ExpertSet>()
+  parts.set(set, known)
+  const part = known.get(String(acting)) ?? {
+    id: set.id,
+    experts: set.experts.filter((_, i) => acting[i]),
+    whole: set,
+  }
+  known.set(String(acting), part)
+  return part
+}
+
+const parts = new WeakMap<ExpertSet, Map<string, ExpertSet>>()
 
 /** What of a set is merged into the weights. */
 export function mergedPart({ experts }: ExpertSet): SetEntry[] {

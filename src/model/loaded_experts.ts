@@ -144,7 +144,9 @@ export class LoadedExperts {
 
   /** The experts of a set, by id. */
   namesOf(set: ExpertSet): readonly ActiveExpert[] {
-    return this.#named.get(set) ?? []
+    const { whole, experts } = set
+    if (whole === undefined) return this.#named.get(set) ?? []
+    return this.namesOf(whole).filter((_, i) => experts.includes(whole.experts[i]))
   }
 
   #bindingOf(resident: ResidentExpert, choice: BindingChoice): ExpertBinding {
@@ -176,6 +178,7 @@ function describe(
     generation: table.generation,
     licence: table.licence,
     method: table.method,
+    invocation: table.invocation,
     bytes: headBytes + tensors.reduce((sum, tensor) => sum + tensor.bytes, 0),
     rootHash,
     weights: countWeights(tensors),

@@ -145,7 +145,9 @@ async function fileOfTerms(): Promise<Uint8Array<ArrayBuffer>> {
     await writer.add({ ...common, name, target: name }, encodeTerms([9, 11], vectors))
   }
   const sketch = Uint16Array.from({ length: 24 }, (_, i) => (i % 8 < 2 ? i : NO_VALUE))
-  return spool.join(await writer.finish({ ...PLAIN_TABLE, method: 'lora', base: { sketch } }))
+  return spool.join(
+    await writer.finish({ ...PLAIN_TABLE, method: 'lora', invocation: [1, 2], base: { sketch } }),
+  )
 }
 
 /** One case; the same seeds and `random` make the same case. */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { tableFromJson } from '../../src/format/index.ts'
+import { tableToJson } from '../../src/format/table.ts'
 import { tagThrownBy } from './samples.ts'
 
 const TERNARY = {
@@ -38,6 +39,13 @@ describe('a table', () => {
     expect(JSON.parse(JSON.stringify(table.generation))).toEqual({ temperature: 0.5, stop: ['###'] })
   })
 
+  test('of activated LoRA says what it acts from, by a method that readers of 0.1.0 refuse', () => {
+    const table = read({ method: 'alora', invocation: [7, 0, 2 ** 31 - 1] })
+    expect(table).toMatchObject({ method: 'lora', invocation: [7, 0, 2 ** 31 - 1] })
+    expect(JSON.parse(tableToJson(table)).method).toBe('alora')
+    expect(read({ method: 'lora', invocation: [7] }).invocation).toBeUndefined()
+  })
+
   test('may have fields that this version does not know', () => {
     expect(read({ future: { x: 1 } }, [{ ...TERNARY, future: true }, DENSE]).tensors).toHaveLength(2)
   })
@@ -57,6 +65,11 @@ describe('a table', () => {
     ['half a token', { generation: { topK: 0.5 } }],
     ['an empty stop string', { generation: { stop: [''] } }],
     ['hundred stop strings', { generation: { stop: Array(100).fill('x') } }],
+    ['an activated LoRA without an invocation', { method: 'alora' }],
+    ['an empty invocation', { method: 'alora', invocation: [] }],
+    ['an invocation that is a text', { method: 'alora', invocation: 'go' }],
+    ['half a token to act from', { method: 'alora', invocation: [1.5] }],
+    ['a token below 0', { method: 'alora', invocation: [-1] }],
     ['sources that are no list', { sources: {} }],
     ['tensors that are no list', { tensors: {} }],
     ['a base that is a list', { base: [] }],
@@ -66,6 +79,7 @@ describe('a table', () => {
 
   test.each<[string, Json]>([
     ['a long text', { description: 'x'.repeat(4097) }],
+    ['a long invocation', { method: 'alora', invocation: Array(257).fill(1) }],
     ['many sources', { sources: Array.from({ length: 1025 }, () => ({ name: 's' })) }],
   ])('with %s is over a limit', async (_, change) => {
     expect(await refusal(change)).toBe('limit')

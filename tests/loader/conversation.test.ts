@@ -18,7 +18,7 @@ let loader: ExpertLoader
 
 beforeAll(async () => {
   model = await openOnCpu(TINY_CHAT)
-})
+}, 60_000)
 beforeEach(async () => {
   page = fakePage()
   page.text = new Proxy(model, {
@@ -204,6 +204,32 @@ describe('a conversation', () => {
     const [own] = await read(conversation.send('Spell river.', { kv: 'recompute', experts: [] }))
     expect(own).toMatchObject({ experts: [], set: 0 })
     expect(own.read).toBe(contextOf(conversation).length - conversation.turns[9].tokens.length)
+  })
+
+  test('with an activated LoRA has the base read all but the last answer and what invokes it', async () => {
+    const line = model.chat.encode([{ role: 'user', content: 'x' }]).slice(-3)
+    page.files.invocations = { a: line }
+    const expert = await loader.load('https://x.example/a.trit')
+    expect(expert.invocation).toEqual(line)
+    const conversation = loader.conversation({ experts: expert, maxNewTokens: 6 })
+    const [first] = await read(conversation.send('Spell lamp.'))
+    const experts = [{ expert: 'a', weight: 1 }]
+    expect(first).toMatchObject({ experts, read: 3, before: [{ experts: [] }] })
+    const [asked, answered] = conversation.turns
+    const isAsked = [
+      { experts: [], tokens: asked.tokens.length - 3 },
+      { experts, tokens: 3 },
+    ]
+    expect(asked.readBy).toMatchObject(isAsked)
+    expect(answered.readBy).toMatchObject([{ experts }])
+    // The next turn drops back to the invocation, whatever the cache is asked to be.
+    const [second] = await read(conversation.send('Spell cloud.', { kv: 'keep' }))
+    const [, , asked2] = conversation.turns
+    expect(second.before).toMatchObject([
+      { experts: [], tokens: 3 + answered.tokens.length + asked2.tokens.length - 3 },
+    ])
+    for (const turn of [asked, answered]) expect(turn.readBy).toMatchObject([{ experts: [] }])
+    expect(asked2.readBy).toMatchObject([{ experts: [] }, { experts, tokens: 3 }])
   })
 
   test('over the context is an error, or leaves the oldest turns out', async () => {

@@ -158,6 +158,8 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
 export interface FakeFiles {
   /** Bytes by root hash; 1000 where nothing is said. */
   bytes: Record<string, number>
+  /** Of those that are activated LoRAs, by root hash. */
+  invocations?: Record<string, readonly number[]>
   /** They do not say what base they are for. */
   unknownBase?: boolean
   /** Root hashes in the order in which they were asked for. */
@@ -193,6 +195,7 @@ export async function serveFile(
   const table = {
     kind: 'expert',
     method: 'full',
+    invocation: files.invocations?.[rootHash],
     tensors: [tensor],
     compression: {},
     base: { fingerprint: files.unknownBase ? undefined : FINGERPRINT },

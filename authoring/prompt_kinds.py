@@ -1,0 +1,105 @@
+"""Adapters of peft that depend on the prompt: activated LoRA, and virtual tokens before it.
+
+    python authoring/prompt_kinds.py ZOO OUT [CASE ...]
+
+Writes OUT/<model>/<case>/ as peft saves adapters, and OUT/<model>/expected.safetensors: input_ids, what the base (`base`) and each
+adapter answers at the last position, greedy continuations (`greedy.<case>`), and of activated LoRA the keys and values of all
+positions (`<case>.keys`, `<case>.values`, [layers, heads, positions, size]; `base.…` without it). `tests/fixtures/prompt_kinds` is
+made by it; seeds are fixed and weights random, so answers mean nothing. Written with peft 0.21.2 and torch 2.13 on a CPU.
+"""
+
+import copy
+import json
+import shutil
+import sys
+import warnings
+import zlib
+from pathlib import Path
+
+import peft
+import torch
+from peft_kinds import QD, QV, moved
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+
+warnings.filterwarnings("ignore")
+torch.set_num_threads(1)
+
+P = peft
+NEW_TOKENS = 12
+# Twice in the prompt: the last one counts.
+INVOCATION = [77, 1500]
+PROMPT = [865, 1098, *INVOCATION, 2736, 3814, 2487, 77, *INVOCATION, 751, 1200]
+
+
+def cases():
+    """(model, case, configuration, how far its parameters are moved from where peft starts them)"""
+    for model, targets in (("llama-tiny", QD), ("qwen2-tiny", QV)):
+        yield model, "alora", P.LoraConfig(
+            r=4, lora_alpha=8, target_modules=targets, alora_invocation_tokens=INVOCATION), 0.5
+    yield "llama-tiny", "alora_unasked", P.LoraConfig(
+        r=4, lora_alpha=8, target_modules=QV[:1], alora_invocation_tokens=[1500, 77]), 0.5
+    yield "qwen2-tiny", "alora_bias", P.LoraConfig(
+        r=2, lora_alpha=8, target_modules=QV, lora_bias=True, alora_invocation_tokens=PROMPT[:1]), 0.5
+
+
+def answer(model, ids):
+    with torch.no_grad():
+        return model(input_ids=ids).logits[:, -1:].contiguous()
+
+
+def greedy(model, ids):
+    with torch.no_grad():
+        out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS,
+                             min_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0)
+    return out[:, -NEW_TOKENS:].contiguous()
+
+
+def cache(model, ids):
+    with torch.no_grad():
+        layers = model(input_ids=ids, use_cache=True).past_key_values.layers
+    return {name: torch.stack([getattr(layer, name)[0] for layer in layers]) for name in ("keys", "values")}
+
+
+def main(zoo, out, wanted):
+    by_model = {}
+    for model_name, case, config, size in cases():
+        if wanted and case not in wanted and f"{model_name}/{case}" not in wanted:
+            continue
+        by_model.setdefault(model_name, []).append((case, config, size))
+    for model_name, list_of_cases in by_model.items():
+        base = AutoModelForCausalLM.from_pretrained(zoo / model_name).eval()
+        ids = torch.tensor([PROMPT])
+        expected_file = out / model_name / "expected.safetensors"
+        expected = {}
+        if wanted and expected_file.exists():
+            with safe_open(expected_file, "pt") as file:
+                expected = {name: file.get_tensor(name) for name in file.keys()}
+        expected |= {"input_ids": ids, "base": answer(base, ids), "greedy.base": greedy(base, ids)}
+        expected |= {f"base.{name}": tensor for name, tensor in cache(base, ids).items()}
+        for case, config, size in list_of_cases:
+            torch.manual_seed(zlib.crc32(f"{model_name}/{case}".encode()))
+            config.task_type = "CAUSAL_LM"
+            model = P.get_peft_model(copy.deepcopy(base), config).eval()
+            moved(model, size)
+            folder = out / model_name / case
+            shutil.rmtree(folder, ignore_errors=True)
+            model.save_pretrained(folder)
+            (folder / "README.md").unlink(missing_ok=True)
+            settings = json.loads((folder / "adapter_config.json").read_text())
+            settings["base_model_name_or_path"] = f"onnx-zoo/{model_name}"
+            (folder / "adapter_config.json").write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
+            # What another reader of the folder gets, not what is in memory: it is what people load.
+            loaded = P.PeftModel.from_pretrained(copy.deepcopy(base), folder).eval()
+            expected[case] = answer(loaded, ids)
+            expected[f"greedy.{case}"] = greedy(loaded, ids)
+            if case.startswith("alora"):
+                expected |= {f"{case}.{name}": tensor for name, tensor in cache(loaded, ids).items()}
+            change = (expected[case] - expected["base"]).abs().max() / (expected["base"].max() - expected["base"].min())
+            print(f"{model_name}/{case} moves {change:.3f} writes {expected[f'greedy.{case}'].tolist()[0]}", flush=True)
+        save_file({name: tensor.contiguous() for name, tensor in sorted(expected.items())}, expected_file)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

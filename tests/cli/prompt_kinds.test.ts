@@ -1,0 +1,123 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { checkModel } from '../../src/cli/check_model.ts'
+import { Evaluation } from '../../src/cli/evaluation.ts'
+import { openFile } from '../../src/cli/file_source.ts'
+import { readInput } from '../../src/cli/graph_inputs.ts'
+import { expertVariant, type Variant } from '../../src/cli/variants.ts'
+import { adapterTaskVector } from '../../src/compress/adapter.ts'
+import { openCheckpoint } from '../../src/compress/checkpoint.ts'
+import { mergeExperts } from '../../src/compress/merge.ts'
+import { peftFolder } from '../../src/compress/peft_folder.ts'
+import type { Example } from '../../src/engine/answered_example.ts'
+import { memorySpool, readHead } from '../../src/format/index.ts'
+import { memorySource } from '../../src/source/memory.ts'
+import { memoryFolder, safetensors, type Values } from '../compress/checkpoints.ts'
+import { prepared, ZOO } from '../onnx/graphs.ts'
+import { LONG } from '../tier.ts'
+import { fixtureFile, PROMPT_KINDS } from './prompt_fixtures.ts'
+
+const TOLERANCE = 1e-3
+
+/** One of each in the quick tier. */
+function casesOf(model: string): string[] {
+  return readdirSync(join(PROMPT_KINDS, model), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && (LONG || entry.name === QUICK[model]))
+    .map(({ name }) => name)
+}
+
+const QUICK: Record<string, string> = { 'llama-tiny': 'alora' }
+const MODELS = readdirSync(PROMPT_KINDS).filter((model) => LONG || model in QUICK)
+const BINDINGS = LONG ? (['merge', 'input'] as const) : (['input'] as const)
+
+describe.each(MODELS)('%s', (model) => {
+  let folder: string
+  const scratch = mkdtempSync(join(tmpdir(), 'tritswap-prompt-'))
+  afterAll(() => rmSync(scratch, { recursive: true }))
+  beforeAll(async () => {
+    folder = (await prepared(join(ZOO, model))).out
+  }, 60_000)
+
+  test.each(casesOf(model))('%s gives what torch gives, by every binding', async (name) => {
+    const path = join(scratch, `${name}.trit`)
+    writeFileSync(path, await fixtureFile(model, name))
+    const inputs = join(PROMPT_KINDS, model, 'expected.safetensors')
+    const request = { model: folder, inputs, experts: [{ path, weight: 1 }], wants: [name], prepare: {} }
+    for (const binding of BINDINGS) {
+      const report = await checkModel({ ...request, binding, tolerance: TOLERANCE })
+      expect(report.results).toMatchObject([
+        { name: 'base', right: true },
+        { name, right: true },
+      ])
+    }
+  })
+
+  test('eval counts what peft would write: the base reads up to the invocation', async () => {
+    const path = join(scratch, 'eval.trit')
+    writeFileSync(path, await fixtureFile(model, 'alora'))
+    const { tensors } = await openCheckpoint(
+      await openFile(join(PROMPT_KINDS, model, 'expected.safetensors')),
+    )
+    const integers = async (name: string) => Array.from((await readInput(tensors.get(name)!)).data, Number)
+    const prompt = await integers('input_ids')
+    const example = { ids: [...prompt, ...(await integers('greedy.alora'))], first: prompt.length }
+    const evaluation = await Evaluation.open(folder)
+    try {
+      const variant = await expertVariant(evaluation.base, path)
+      const chosen = async (of: Partial<Variant>) => (await evaluation.score([example], of))[0].firstChoices
+      expect(await chosen(variant)).toBe(example.ids.length - example.first)
+      expect(await chosen({})).toBe(0)
+      // Acting on all of the prompt it is another model.
+      expect(await chosen({ ...variant, invocation: undefined })).toBeLessThan(
+        example.ids.length - example.first,
+      )
+      // Of a text each part is counted by who reads it.
+      const { ids } = example
+      const start = prompt.length - 4
+      const bits = async (counted: Example, of: Partial<Variant>, readsFrom?: () => number) =>
+        (await evaluation.score([counted], of, { readsFrom }))[0].bits
+      const before = await bits({ ids: ids.slice(0, start + 1), first: 1 }, {})
+      const behind = await bits({ ids, first: start + 1 }, variant, () => start)
+      expect(await bits({ ids, first: 1 }, variant)).toBeCloseTo(before + behind, 3)
+      await variant.close()
+    } finally {
+      await evaluation.close()
+    }
+  })
+
+  test('what has no fixed weights is not merged with others', async () => {
+    const source = memorySource(await fixtureFile(model, 'alora'))
+    const expert = { source, head: await readHead(source) }
+    const merging = mergeExperts([expert, expert], { method: 'average' }, { spool: memorySpool() })
+    await expect(merging).rejects.toMatchObject({
+      tag: 'unsupported',
+      message: /Cannot merge .*activated LoRA/,
+    })
+    expect(peftFolder(source, expert.head).config).toMatchObject({ alora_invocation_tokens: [77, 1500] })
+  })
+})
+
+test('an aLoRA with what acts on every token is refused, naming it', async () => {
+  const config = JSON.parse(readFileSync(join(PROMPT_KINDS, 'llama-tiny/alora/adapter_config.json'), 'utf8'))
+  const path = 'base_model.model.model.layers.0.self_attn.q_proj'
+  const of = (shape: number[]) => ({ shape, values: new Float32Array(shape[0] * shape[1]).fill(0.1) })
+  const factors = { [`${path}.lora_A.weight`]: of([4, 64]), [`${path}.lora_B.weight`]: of([64, 4]) }
+  const problemOf = async (more: Record<string, Values>) => {
+    const folder = memoryFolder({
+      'adapter_config.json': { ...config, modules_to_save: ['lm_head'] },
+      'adapter_model.safetensors': safetensors({ ...factors, ...more }),
+    })
+    const { invocation, tensors } = await adapterTaskVector(folder)
+    expect(invocation).toEqual([77, 1500])
+    return tensors.find(({ problem }) => problem !== undefined)?.problem
+  }
+  expect(await problemOf({})).toBeUndefined()
+  const embedding = 'base_model.model.model.embed_tokens.lora_embedding_'
+  const wrong = { [`${embedding}A`]: of([4, 4096]), [`${embedding}B`]: of([64, 4]) }
+  expect(await problemOf(wrong)).toMatchObject({
+    tag: 'unsupported',
+    message: /aLoRA wait for its invocation/,
+  })
+})
