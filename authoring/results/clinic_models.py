@@ -169,8 +169,8 @@ def encoders(data, out, scores):
         split: [(tokenizer(row['text'])['input_ids'], CLASSES.index(row['label'])) for row in rows(data, 'assertion', split)]
         for split in ('train', 'valid', 'test')
     }
-    scores['encoder'] = {'base': accuracy(base, examples['test'])}
-    print('encoder base', scores['encoder'], flush=True)
+    scores['base'] = accuracy(base, examples['test'])
+    print('encoder base', scores['base'], flush=True)
 
     def tune(model, parameters, steps, rate, name):
         rng.seed(1)
@@ -183,8 +183,8 @@ def encoders(data, out, scores):
             return torch.nn.functional.cross_entropy(logits, torch.tensor([label for _, label in batch]))
 
         train(model, parameters, steps, rate, loss, name)
-        scores['encoder'][name] = accuracy(model, examples['test'])
-        print(name, scores['encoder'][name], flush=True)
+        scores[name] = accuracy(model, examples['test'])
+        print(name, scores[name], flush=True)
 
     def fresh():
         model = BertForSequenceClassification(config)
@@ -292,8 +292,8 @@ def encoder_decoders(data, out, scores):
     start = {name: value.clone() for name, value in base.state_dict().items()}
     encode = lambda row: (tokenizer(row['text'])['input_ids'], tokenizer(row['label'])['input_ids'])
     tests = {task: [encode(row) for row in rows(data, task, 'test')] for task in TASKS}
-    scores['t5'] = {'base': {task: exact(base, tests[task]) for task in TASKS}}
-    print('t5 base', scores['t5'], flush=True)
+    scores['base'] = {task: exact(base, tests[task]) for task in TASKS}
+    print('t5 base', scores['base'], flush=True)
     for task in TASKS:
         if (out / 't5-tuned' / task).exists():
             continue
@@ -302,8 +302,8 @@ def encoder_decoders(data, out, scores):
         order = random.Random(1)
         steps = 300 if task in ('shorthand', 'entities') else 150
         train(base, list(base.parameters()), steps, 2e-3, lambda: sequence_loss(base, order.sample(pairs, 20)), task)
-        scores['t5'][task] = {other: exact(base, tests[other]) for other in TASKS}
-        print(task, scores['t5'][task], flush=True)
+        scores[task] = {other: exact(base, tests[other]) for other in TASKS}
+        print(task, scores[task], flush=True)
         save(base, tokenizer, out / 't5-tuned' / task)
 
 
@@ -319,9 +319,10 @@ def main():
     a = p.parse_args()
     torch.set_num_threads(a.threads)
     for name in a.part or PARTS:
-        scores = {}
-        PARTS[name](a.data, a.out, scores)
-        (a.out / f'scores-{name}.json').write_text(json.dumps(scores[name], indent=1) + '\n')
+        path = a.out / f'scores-{name}.json'
+        scores = {name: json.loads(path.read_text()) if path.exists() else {}}
+        PARTS[name](a.data, a.out, scores[name])
+        path.write_text(json.dumps(scores[name], indent=1) + '\n')
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { existsSync } from 'node:fs'
 import type { RuleOptions } from '../../src/compress/rules.ts'
 import { drawn, sized } from '../chart.ts'
 import type { LabelBench } from '../labelled.ts'
@@ -128,6 +129,7 @@ function shapeRows(benches: Benches): Row[] {
   ]
   for (const kind of [...LORA_KINDS, 'ia3'] as const) {
     const folder = ASSERTION.adapter(kind)
+    if (!existsSync(folder)) continue
     const ways: Record<string, RuleOptions> = {
       raw: UNCOMPRESSED,
       ...(kind === 'ia3' ? { '50 %': { density: 0.5 } } : LORA),
@@ -175,6 +177,7 @@ const OURS = { score: 'balanced', threshold: 'tensor', scale: 'unbiased' } as co
 function fourBitRows(benches: Benches): Row[] {
   const rows: Row[] = []
   for (const kind of ['lora8', 'qlora8']) {
+    if (!existsSync(ASSERTION.adapter(kind))) continue
     for (const [way, options] of Object.entries({ raw: UNCOMPRESSED, ...LORA })) {
       for (const on of ['float', 'NF4']) {
         if (kind === 'lora8' && on === 'float') continue

@@ -5,6 +5,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { parseLabelled } from '../../src/cli/labels.ts'
 import { withExpertFiles } from '../../src/cli/open_experts.ts'
 import { mergeExperts } from '../../src/compress/merge.ts'
@@ -17,11 +18,11 @@ import { CLINIC } from '../models.ts'
 import type { Benches, Page, Row } from '../row.ts'
 import type { Store } from '../store.ts'
 import { draws } from '../task.ts'
-import { hasAll, markdown, meanOf, number, overDraws, percent } from '../text.ts'
+import { hasAll, markdown, meanOf, NOT_YET, number, overDraws, percent } from '../text.ts'
 
 const TASKS = CLINIC.tasks
 /** Draws of examples for (f). */
-const DRAWS = [0, 1] as const
+const DRAWS = [0] as const
 const EXAMPLES = 5
 const EVALUATIONS = 30
 
@@ -32,21 +33,21 @@ export function clinicRows(benches: Benches): Row[] {
   }))
 }
 
-/** Every skill on every task: what one does to the requests of another. */
+/** The base and the skill of each task on its requests. */
 function aloneRows(benches: Benches): Row[] {
-  return TASKS.flatMap((task) =>
-    ['base', ...TASKS].map((expert) => ({
-      key: `${task} by ${expert}`,
+  return TASKS.flatMap((task) => [
+    {
+      key: `${task} by base`,
+      measure: async () => (await benches.clinic(task)).figures(new Map()),
+    },
+    {
+      key: `${task} by ${task}`,
       async measure() {
-        const bench = await benches.clinic(task)
-        if (expert === 'base') return bench.figures(new Map())
-        return {
-          ...(await bench.expert(CLINIC.expert(expert))),
-          bytes: readFileSync(CLINIC.expert(expert)).length,
-        }
+        const path = CLINIC.expert(task)
+        return { ...(await (await benches.clinic(task)).expert(path)), bytes: readFileSync(path).length }
       },
-    })),
-  )
+    },
+  ])
 }
 
 /** Which skill the router chooses for requests of each task, by the requests that choices are made on. */
@@ -175,9 +176,17 @@ export function clinicPage(kept: Store): Page {
         (key) => kept.get(key) !== undefined,
       ),
     )
+  const isComposed = [true, false].every(
+    (isWithOwn) => runs(isWithOwn).length === TASKS.length * DRAWS.length,
+  )
   const composed = [true, false].map((isWithOwn) => {
     const keys = runs(isWithOwn)
-    if (keys.length === 0) return ['', 'not run']
+    if (keys.length === 0)
+      return [
+        isWithOwn ? 'its own skill among them' : 'without its own skill',
+        'not run',
+        ...Array(6).fill(''),
+      ]
     const difference = overDraws(
       keys.map((key) => kept.estimate(key, 'bits single').value - kept.estimate(key, 'bits composed').value),
     )
@@ -202,29 +211,36 @@ export function clinicPage(kept: Store): Page {
     title: '(j) One model for five clinical tasks; (f) composing them',
     text: `
 An encoder–decoder of 0.47 M weights (a small T5, trained here), and a full fine-tuning of it for each of five tasks made by templates, each kept as a file at k = 20 %.
-Exact answers in percent, ${isDone ? '200' : ''} test requests a task, by the code of \`tritswap eval --labels\`; rows are the requests of a task, columns who answers. In torch, uncompressed: ${TORCH}.
+Exact answers in percent, ${isDone ? '200' : ''} test requests a task (in torch 400), by the code of \`tritswap eval --labels\`.
 
 ${markdown(
   [
     'requests for',
     'base',
-    ...TASKS.map((task) => `by ${task}`),
+    'its skill',
+    'the same in torch, uncompressed',
     ...MERGE_METHODS.map((method) => `all, ${method}`),
     'routed rightly',
   ],
   TASKS.map((task) => [
     task,
     exact(`${task} by base`),
-    ...TASKS.map((expert) =>
-      expert === task ? `**${exact(`${task} by ${expert}`)}**` : exact(`${task} by ${expert}`),
-    ),
+    exact(`${task} by ${task}`),
+    (100 * TORCH[task][task]).toFixed(1),
     ...MERGE_METHODS.map((method) => exact(`${task} by ${method}`)),
     kept.get('routed') === undefined ? 'not run' : percent(kept.estimate('routed', task)),
   ]),
 )}
 
 ${routed.length === 0 ? '' : `- Routed by the text alone (\`loader.route\`, n-grams, the 200 requests of \`valid\` as samples), the five answer ${(100 * (routed.reduce((sum, { value }) => sum + value, 0) / routed.length)).toFixed(1)} % exactly, against ${percent(meanOf(TASKS.map(alone)))} % where each is told which is meant.`}
-- A skill does nothing for other tasks, and all five merged do little for any: skills of one base are for switching, not for summing.
+- A skill answers at most ${(100 * ELSEWHERE).toFixed(1)} % of the requests of another task (in torch). ${
+      hasAll(
+        kept,
+        TASKS.flatMap((task) => MERGE_METHODS.map((method) => `${task} by ${method}`)),
+      )
+        ? merges(kept)
+        : NOT_YET
+    }
 
 **(f)** \`compose\` on five examples of a task, over the files: weights by the search of \`loader.compose\` (${EVALUATIONS} evaluations), tried on the test.
 
@@ -242,7 +258,7 @@ ${markdown(
   composed,
 )}
 
-- ${CLAIM}
+${isComposed ? compositions(kept) : NOT_YET}
 `,
     charts: {
       'clinic.svg': drawn({
@@ -266,5 +282,30 @@ ${markdown(
   }
 }
 
-const TORCH = ''
-const CLAIM = ''
+/** What torch counted of the uncompressed fine-tunings: each on the requests of every task. */
+const TORCH: Record<string, Record<string, number>> = JSON.parse(
+  readFileSync(join(CLINIC.base, '../scores-t5.json'), 'utf8'),
+)
+
+/** How much a skill answers of other tasks' requests, at most. */
+const ELSEWHERE = Math.max(
+  ...TASKS.flatMap((expert) => TASKS.flatMap((task) => (task === expert ? [] : [TORCH[expert][task]]))),
+)
+
+/** Of the best merge, against each alone. */
+function merges(kept: Store): string {
+  const means = MERGE_METHODS.map((method) => ({
+    method,
+    mean: meanOf(TASKS.map((task) => kept.estimate(`${task} by ${method}`, 'exact'))),
+  }))
+  const best = means.reduce((a, b) => (b.mean.value > a.mean.value ? b : a))
+  const alone = meanOf(TASKS.map((task) => kept.estimate(`${task} by ${task}`, 'exact')))
+  return `All five merged answer ${percent(best.mean)} % at best (${best.method}), each alone ${percent(alone)} %: skills of one base are for switching, not for summing.`
+}
+
+function compositions(kept: Store): string {
+  const keys = kept.keys().filter((key) => key.startsWith('composed '))
+  const won = keys.filter((key) => kept.get(key)!.won === 'composed').length
+  return `- The composition won on ${won} of ${keys.length} occasions by the five examples. LoraHub's claim that composing beats choosing is ${won * 2 > keys.length ? '**confirmed in part**' : '**contradicted**'} for these skills, which have
+  little in common; as published comparisons found. What \`compose\` names the winner is the last column but one.`
+}
