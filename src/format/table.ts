@@ -114,11 +114,11 @@ export function targetsOf(tensors: readonly { target: string }[]): string[] {
 
 /** JSON of a table. Defaults are left out; floats are the shortest decimals that read back to the same f32. */
 export function tableToJson(table: Omit<TritTable, 'tensors'> & { tensors: readonly NewTensor[] }): string {
-  const { base, compression, sources, tensors, method, ...rest } = table
+  const { base, compression, sources, tensors, ...rest } = table
   return JSON.stringify({
     ...rest,
     // Readers that know nothing of invocations would let it act everywhere: they know no such method, and refuse it.
-    method: table.invocation === undefined ? method : ACTIVATED,
+    ...(table.invocation !== undefined && { method: ACTIVATED }),
     base: { ...base, ...sketchToJson(base.sketch) },
     compression,
     sources,
