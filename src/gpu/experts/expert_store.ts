@@ -80,6 +80,14 @@ export class ExpertStore {
     }
   }
 
+  /** Evicts all experts that are not in use, and gives back the room that they had. @throws {TritswapError} `memory` */
+  trim(): Promise<void> {
+    return this.#allocations.run(() => {
+      for (const expert of this.#residents) if (expert.references === 0) this.#evict(expert)
+      return this.arena.compact()
+    })
+  }
+
   destroy(): void {
     this.#destroyed = true
     for (const upload of this.#uploads) upload.cancel()
@@ -146,9 +154,13 @@ export class ExpertStore {
     for (const expert of idle) {
       if (missing <= 0) break
       missing -= expert.bytes
-      this.#residents.delete(expert)
-      this.arena.free(expert.evict())
-      this.#counts.evictions++
+      this.#evict(expert)
     }
+  }
+
+  #evict(expert: ResidentExpert): void {
+    this.#residents.delete(expert)
+    this.arena.free(expert.evict())
+    this.#counts.evictions++
   }
 }
