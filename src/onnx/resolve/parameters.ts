@@ -10,7 +10,7 @@ import type { TensorProto } from '../proto/onnx_pb.ts'
 import { countOf, dimsOf, floatType } from '../proto/tensors.ts'
 import { fusedRows } from './fused_rows.ts'
 import { moduleOfNode, parameterOfInitializer } from './names.ts'
-import { type Packed, packedIn } from './packed_projections.ts'
+import { type Packed, packedIn } from './packed_sizes.ts'
 import { readersBehindViews } from './views.ts'
 
 export interface Parameter {
