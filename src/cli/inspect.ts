@@ -56,6 +56,7 @@ function inspectionText(inspection: Inspection): string {
     ['description', inspection.description],
     ['licence', inspection.licence],
     ['method', method],
+    ['virtual tokens', inspection.tensors.find(({ role }) => role === 'virtual')?.shape.join(' × ')],
     ['acts from', inspection.invocation && `the last ${inspection.invocation.join(' ')} of the prompt on`],
     [
       'rule',

@@ -29,8 +29,14 @@ export function codesRequest({ inputs, outputs }: Site, side: readonly ExpertTer
 }
 
 /** Rank of all low-rank pairs at a site together. */
-export function rankAt({ lowRank }: SitePlan): number {
+function rankAt({ lowRank }: SitePlan): number {
   return lowRank.reduce((sum, { rank }) => sum + rank, 0)
+}
+
+/** What an input's symbolic size is: the rank of the pairs, or the number of virtual tokens. */
+export function sizeOf({ kind }: Pick<BypassInput, 'kind'>, plan: SitePlan): number {
+  if (kind !== 'virtual') return rankAt(plan)
+  return plan.virtual.reduce((sum, { expert, index }) => sum + expert.table.tensors[index].shape[0], 0)
 }
 
 /** What fills an input that belongs to a set alone: all but `codes` and `ones`. */
@@ -41,7 +47,7 @@ export function requestFor(input: BypassInput, plan: SitePlan): UnpackRequest {
   const { inputs, outputs } = site
   const isConv = site.kind === 'conv'
   const rank = rankAt(plan)
-  const count = dims.reduce((product, size) => product * (size < 0 ? rank : size), 1)
+  const count = dims.reduce((product, size) => product * (size < 0 ? sizeOf(input, plan) : size), 1)
   const floats = (from: 0 | 1, parts: WeightedPart[]): UnpackRequest => ({
     kind: 'floats',
     dtype,
@@ -81,6 +87,11 @@ export function requestFor(input: BypassInput, plan: SitePlan): UnpackRequest {
       return floats(
         0,
         plan.bias.map((term) => vector(term, term.part.firstOutput)),
+      )
+    case 'virtual':
+      return floats(
+        0,
+        plan.virtual.map((term) => ({ ...vector(term, 0), rowStride: outputs })),
       )
     default:
       throw new Error(`${kind} is shared between sets`)

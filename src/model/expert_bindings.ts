@@ -76,6 +76,13 @@ export function bindExpert(
     const { target } = contribution
     const [{ tensor }] = tensorsOf(contribution)
     const { terms, isPartial } = termsOf(contribution, sites, preferred === 'input')
+    // No weight changes, so it is beside the weights whatever they are.
+    if (contribution.kind === 'virtual') {
+      if (terms.length !== 1)
+        throw unsupported(tensor, `the ids of a prompt are looked up in ${target} at ${terms.length} places`)
+      bypass.push(...terms)
+      continue
+    }
     const floats = weights.floatPlacementsOf(target)
     if (contribution.kind === 'delta' && contribution.ofEmbedding !== undefined) {
       const isSeen = terms.length > 0 && floats.every(({ input }) => sites.covers(input))
@@ -150,7 +157,7 @@ function costsLess(contributions: readonly Contribution[], weights: BoundWeights
   let merge = 0
   let input = 0
   for (const { kind, target } of contributions) {
-    if (kind === 'delta') continue
+    if (kind === 'delta' || kind === 'virtual') continue
     const [at] = sites.of(target)
     if (at === undefined) continue
     for (const { dtype } of weights.floatPlacementsOf(target)) {

@@ -15,6 +15,7 @@ import {
   scaleGroup,
   type TermsDelta,
   tensorsOf,
+  type WeightContribution,
 } from '../format/contributions.ts'
 import { tilingOf } from '../format/index.ts'
 import type { ReferenceExpert } from './expert.ts'
@@ -59,16 +60,18 @@ export function mergeParts(
   set: readonly MergeEntry[],
 ): Map<string, TargetParts> {
   const targets = new Map<string, TargetParts>()
-  const add = (contribution: Contribution, values: Part<Contribution>['values'], weight: number) => {
+  const add = (contribution: WeightContribution, values: Part<Contribution>['values'], weight: number) => {
     checkFit(contribution, base.shapeOf(contribution.target))
     const parts = targets.get(contribution.target) ?? { scale: [], lowRank: [], terms: [], delta: [] }
     targets.set(contribution.target, parts)
-    const list: Part<Contribution>[] = parts[contribution.kind]
+    const list: Part<WeightContribution>[] = parts[contribution.kind]
     list.push({ contribution, values, weight })
     if (contribution.kind === 'scale' && contribution.bias) add(contribution.bias, values, weight)
   }
   for (const { expert, weight, only } of set) {
     for (const contribution of contributionsOf(expert.table.tensors, (name) => base.knows(name))) {
+      // It changes no weight.
+      if (contribution.kind === 'virtual') continue
       if (only === undefined) checkWhole(contribution)
       if (only === undefined || tensorsOf(contribution).every(({ index }) => only.has(index)))
         add(contribution, expert.values, weight)
