@@ -78,6 +78,13 @@ export function bindExpert(
       continue
     }
     const { terms, isPartial } = termsOf(contribution, sites, choice === 'input')
+    // No weight changes, so it is beside the weights whatever they are.
+    if (contribution.kind === 'virtual') {
+      if (terms.length !== 1)
+        throw unsupported(tensor, `the ids of a prompt are looked up in ${target} at ${terms.length} places`)
+      bypass.push(...terms)
+      continue
+    }
     if (contribution.kind === 'delta' && contribution.ofEmbedding !== undefined) {
       const isSeen = terms.length > 0 && floats.every(({ input }) => sites.covers(input))
       if (!isSeen)
