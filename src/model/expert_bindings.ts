@@ -155,7 +155,7 @@ export function weighBinding(
 ): WeighedBinding | undefined {
   if (table.method === 'full') return undefined
   const changed = usedContributions(table, weights, unused).filter(
-    ({ kind, target }) => kind !== 'delta' && !weights.isQuantized(target),
+    ({ kind, target }) => kind !== 'delta' && kind !== 'virtual' && !weights.isQuantized(target),
   )
   return changed.length === 0 ? undefined : weigh(changed, sites, circumstances, before)
 }
