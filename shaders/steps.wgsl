@@ -44,10 +44,13 @@ fn moved_raw(raw: u32, step: u32, unit: u32, share: f32) -> u32 {
   return raw_of(value + share * (bitcast<f32>(bits) - value));
 }
 
+/// Entries before a block: the index has two words for each, whatever the lanes of the other kernels.
+fn steps_before(stream: u32, block_id: u32) -> u32 { return arena[index_of(stream) + 2u * block_id + 1u]; }
+
 fn revert_steps(stream: u32, block_id: u32, tile: Tile) {
   let code = code_of(stream);
-  let kept = kept_before(stream, block_id);
-  let count = kept_before(stream, block_id + 1u) - kept;
+  let kept = steps_before(stream, block_id);
+  let count = steps_before(stream, block_id + 1u) - kept;
   let start = journal_of(stream) + journal_start(kept, block_id);
   for (var rank = 0u; rank < count; rank++) {
     let position = arena[code.words + (kept + rank) * code.m] & 0xfffu;
@@ -58,8 +61,8 @@ fn revert_steps(stream: u32, block_id: u32, tile: Tile) {
 fn apply_steps(stream: u32, block_id: u32, tile: Tile) {
   let code = code_of(stream);
   let share = value_in(stream);
-  let kept = kept_before(stream, block_id);
-  let count = kept_before(stream, block_id + 1u) - kept;
+  let kept = steps_before(stream, block_id);
+  let count = steps_before(stream, block_id + 1u) - kept;
   let first = journal_of(stream);
   let start = first + journal_start(kept, block_id);
   var pending = 0u;
@@ -81,7 +84,8 @@ fn steps(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let block_id = block_of(group, groups, lane);
+  let number = start_job(group, groups) * WORKGROUP_SIZE + lane;
+  let block_id = params.first_block + number;
   if (block_id >= params.end_block) { return; }
   let tile = tile_of(block_id);
   if (params.reverted > 0u) { revert_steps(0u, block_id, tile); }

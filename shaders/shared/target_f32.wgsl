@@ -26,8 +26,8 @@ fn half_of(raw: u32) -> u32 {
   return half_from_f32(raw);
 }
 
-/// First journal word of a block that has `kept` entries before it.
-fn journal_start(kept: u32, block_id: u32) -> u32 { return kept; }
+/// First journal word of a part that has `kept` entries before it.
+fn journal_start(kept: u32, part: u32) -> u32 { return kept; }
 
 /// Elements in a word of a buffer or journal.
 const PER_WORD = 1u;

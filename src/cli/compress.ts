@@ -172,9 +172,13 @@ async function printReport(
     return
   }
   const { totals, file } = inspection
+  // Terms and scales change every weight.
+  const chooses = totals.kept < totals.weights
+  const kept = chooses ? `, ${totals.kept} of ${totals.weights} weights kept` : ''
+  const entropy = chooses ? `, ${formatNumber(totals.ratioToEntropy)} × entropy` : ''
   const lines = [
-    `${out}: ${formatBytes(file.bytes)}, ${inspection.tensors.length} tensors, ${totals.kept} of ${totals.weights} weights kept`,
-    `${formatNumber(totals.ratioToF16)} × smaller than the same deltas in f16, ${formatNumber(totals.ratioToEntropy)} × entropy`,
+    `${out}: ${formatBytes(file.bytes)}, ${inspection.tensors.length} tensors${kept}`,
+    `${formatNumber(totals.ratioToF16)} × smaller than its change of the weights in f16${entropy}`,
     ...notes,
     ...list('Left out because they equal the base', unmoved),
     ...list('Left out as asked', skipped),

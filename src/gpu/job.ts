@@ -76,7 +76,7 @@ export function jobHeader({ shape, placement }: Pick<MergeJob, 'shape' | 'placem
 
 /**
  * Records a kernel over all blocks of a job.
- * @param options.invocations - that the kernel has for a block
+ * @param options.invocations - that the kernel has for a block; those that walk one by default
  * @param options.work - of a weight, in units of {@link Batch}
  */
 export function dispatchJob(
@@ -84,7 +84,7 @@ export function dispatchJob(
   kernel: Kernel,
   bindings: Bindings,
   job: MergeJob,
-  { invocations = 1, work = 1 } = {},
+  { invocations = kernel.lanes, work = 1 } = {},
 ): void {
   const { blocks } = tilingOf(job.shape)
   for (let first = 0; first < blocks; first += BLOCKS_PER_DISPATCH) {

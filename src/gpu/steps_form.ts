@@ -20,6 +20,9 @@ const { NOT_JOURNALED, ...UNITS } = shaderConstants('steps', [
 
 export { NOT_JOURNALED }
 
+/** Invocations that the kernel `steps` has for a block, whatever the lanes of the others. */
+export const STEPS_INVOCATIONS = 1
+
 const UNIT_CODES: Record<StepUnit, number> = {
   f32: UNITS.UNIT_F32,
   f16: UNITS.UNIT_F16,

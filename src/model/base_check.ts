@@ -27,6 +27,8 @@ export interface BaseIdentity {
   dtype: WeightDtype
   /** The same for tensors of which more is known. */
   dtypes?: ReadonlyMap<string, WeightDtype>
+  /** Weights that share a scale, of tensors that were quantized in blocks. */
+  blockSizes?: ReadonlyMap<string, number>
   /** Shape of every checkpoint tensor that the model holds. */
   shapes: ReadonlyMap<string, readonly number[]>
   /** Sketch values of such tensors, read from VRAM before any expert touched it; a tensor out of sight has none. */
@@ -110,11 +112,11 @@ export function checkBase(table: TritTable, expert: string, base: BaseIdentity):
 /** Quantizers leave vectors alone, so those are compared as floats whatever the base's dtype. */
 export function dtypesOf(
   name: string,
-  { dtype, dtypes, shapes }: Pick<BaseIdentity, 'dtype' | 'dtypes' | 'shapes'>,
+  { dtype, dtypes, blockSizes, shapes }: Pick<BaseIdentity, 'dtype' | 'dtypes' | 'blockSizes' | 'shapes'>,
   expectedDtype?: WeightDtype,
-): Pick<SketchedTensor, 'dtype' | 'expectedDtype'> {
+): Pick<SketchedTensor, 'dtype' | 'blockSize' | 'expectedDtype'> {
   const isVector = (shapes.get(name) ?? []).length < 2
-  if (!isVector) return { dtype: dtypes?.get(name) ?? dtype, expectedDtype }
+  if (!isVector) return { dtype: dtypes?.get(name) ?? dtype, blockSize: blockSizes?.get(name), expectedDtype }
   return { dtype: dtype === 'f32' ? 'f32' : 'f16' }
 }
 

@@ -6,6 +6,7 @@ import type { ExpertStore } from '../experts/expert_store.ts'
 import type { ResidentExpert } from '../experts/resident_expert.ts'
 import { createBuffers } from '../memory.ts'
 import { GpuTimer } from '../timer.ts'
+import { sharingOf } from '../tuning.ts'
 import type { WeightStore } from '../weights/weight_store.ts'
 import {
   type ActiveSet,
@@ -77,9 +78,9 @@ export class Switcher {
       BaseCopies.create(gpu, weights),
       WeightSlots.create(gpu, weights),
     ])
-    const [deltas, whole, submission] = await Promise.all([
+    const whole = new WholeMerge(gpu, weights.dtypes, copies)
+    const [deltas, submission] = await Promise.all([
       DeltaMerge.create(gpu, weights.dtypes, slots),
-      WholeMerge.create(gpu, weights.dtypes, copies),
       WholeSubmission.create(gpu),
     ])
     return new Switcher(gpu, weights, experts, copies, slots, deltas, whole, submission)
@@ -125,15 +126,25 @@ export class Switcher {
     return this.#spare?.bytes ?? 0
   }
 
-  /** Gives back {@link spareBytes}; the next switch takes longer. */
+  /** Gives back {@link spareBytes} and what the last switches bound; the next one takes longer. */
   trim(): void {
     this.#dropJournal(this.#spare)
     this.#spare = undefined
+    this.#recipes.destroy()
+    this.#deltas.trim()
   }
 
   /** @throws {TritswapError} as {@link planOf}, if an expert with this table cannot be applied here */
   check(table: TritTable, only?: ReadonlySet<number>): void {
     planOf([{ table, weight: 1, only }], this.#weights)
+  }
+
+  /**
+   * Compiles the kernels that only some experts need, ahead of a switch to this one.
+   * @throws {TritswapError} as {@link check}; `webgpu`, `device-lost`
+   */
+  prepare(table: TritTable, only?: ReadonlySet<number>): Promise<void> {
+    return this.#whole.prepare(planOf([{ table, weight: 1, only }], this.#weights).values())
   }
 
   /**
@@ -192,6 +203,7 @@ export class Switcher {
       for (const { expert } of entries) retained.push(expert.retain())
       const layout = this.#layoutOf(entries)
       const { changes } = layout
+      await this.#whole.prepare(Array.from(changes.values(), ({ plan }) => plan))
       journal = await this.#journalFor(layout)
       const whole = Array.from(changes.values()).filter(({ plan }) => plan.isWhole)
       copies = await this.#copies.reserve(whole.map(({ placement }) => placement))
@@ -260,6 +272,7 @@ export class Switcher {
         ),
         this.#weights,
         this.#slots,
+        sharingOf(this.#gpu).lanes,
       )
     this.#layouts.push({ entries, layout })
     if (this.#layouts.length > KEPT_LAYOUTS) this.#layouts.shift()

@@ -1,6 +1,6 @@
 import { bitsFromUnit, type StepUnit, stepped, unitFromBits } from '../../../src/format/steps.ts'
 import { shaderConstants } from '../../../src/gpu/shader_constants.ts'
-import { elementAt, type Job, keptBefore, type Stream, type Tile, tileOf } from './job.ts'
+import { elementAt, type Job, type Stream, type Tile, tileOf } from './job.ts'
 import { bitsOf, floatOf, type Target } from './target.ts'
 
 export const { NOT_JOURNALED, UNIT_F32, UNIT_F16, UNIT_BF16 } = shaderConstants('steps', [
@@ -47,6 +47,10 @@ export function steps(
   }
 }
 
+function stepsBefore(arena: Uint32Array, { index }: Stream, block: number): number {
+  return arena[index + 2 * block + 1]
+}
+
 function entriesOf(
   job: Job,
   arena: Uint32Array,
@@ -55,8 +59,8 @@ function entriesOf(
   tile: Tile,
   take: (element: number, step: number, rank: number, kept: number) => void,
 ): void {
-  const kept = keptBefore(arena, stream, block)
-  const count = keptBefore(arena, stream, block + 1) - kept
+  const kept = stepsBefore(arena, stream, block)
+  const count = stepsBefore(arena, stream, block + 1) - kept
   const { words, m: perEntry } = stream.code
   for (let rank = 0; rank < count; rank++) {
     const at = words + (kept + rank) * perEntry
