@@ -57,6 +57,7 @@ function inspectionText(inspection: Inspection): string {
     ['licence', inspection.licence],
     ['method', method],
     ['lossless', losslessText(tensors)],
+    ['virtual tokens', inspection.tensors.find(({ role }) => role === 'virtual')?.shape.join(' × ')],
     ['acts from', inspection.invocation && `the last ${inspection.invocation.join(' ')} of the prompt on`],
     [
       'rule',

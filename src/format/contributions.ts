@@ -14,7 +14,8 @@
  */
 import { TritswapError } from '../errors.ts'
 import { summaryOf } from './codecs/index.ts'
-import { MAX_FREE_RANK } from './limits.ts'
+import { overLimit } from './fields.ts'
+import { MAX_FREE_RANK, MAX_VIRTUAL_TOKENS } from './limits.ts'
 import type { StepUnit } from './steps.ts'
 import type { TritTensor } from './table.ts'
 import { tilingOf, weightsOf } from './tiling.ts'
@@ -95,12 +96,35 @@ export interface Scale<T extends AdapterTensor = TritTensor> extends TensorRef<T
   bias?: Scale<T>
 }
 
-export type Contribution<T extends AdapterTensor = TritTensor> =
+/**
+ * Virtual tokens: rows that are read before a prompt in place of those of the embedding. They change no weight, and act while
+ * they are read alone: what follows them reads their keys and values.
+ */
+export interface VirtualTokens<T extends AdapterTensor = TritTensor> extends TensorRef<T> {
+  kind: 'virtual'
+  /** The embedding that the ids of a prompt are looked up in. */
+  target: string
+}
+
+/** What changes a weight. */
+export type WeightContribution<T extends AdapterTensor = TritTensor> =
   | Delta<T>
   | LowRank<T>
   | TermsDelta<T>
   | StepsDelta<T>
   | Scale<T>
+
+export type Contribution<T extends AdapterTensor = TritTensor> = WeightContribution<T> | VirtualTokens<T>
+
+/** The virtual tokens of an expert, of which it has one tensor at most. */
+export function virtualTensorOf<T extends Pick<AdapterTensor, 'role'>>(tensors: readonly T[]): T | undefined {
+  return tensors.find(({ role }) => role === 'virtual')
+}
+
+/** How many tokens an expert puts before a prompt. */
+export function virtualTokensOf(tensors: readonly Pick<AdapterTensor, 'role' | 'shape'>[]): number {
+  return virtualTensorOf(tensors)?.shape[0] ?? 0
+}
 
 /** Terms as a low-rank pair: the matrix is left · right. */
 export function pairOfTerms({ index, tensor, terms }: TermsDelta): Pick<LowRank, 'left' | 'right' | 'rank'> {
@@ -123,7 +147,7 @@ export function layoutOf({ role, layout }: Pick<AdapterTensor, 'role' | 'layout'
 
 /** Whether a tensor adds to its target, by itself or as a factor; a scale multiplies it. */
 export function isAddition({ role }: Pick<AdapterTensor, 'role'>): boolean {
-  return role !== 'ia3'
+  return role !== 'ia3' && role !== 'virtual'
 }
 
 /** Whether a contribution changes every weight of its target, so that the whole tensor has to be saved. */
@@ -171,6 +195,10 @@ export function contributionsOf<T extends AdapterTensor>(
       )
       continue
     }
+    if (role === 'virtual') {
+      contributions.push(virtualOf({ index, tensor }))
+      continue
+    }
     if (role === 'ia3') {
       contributions.push(scaleOf({ index, tensor }, has))
       continue
@@ -187,6 +215,16 @@ export function contributionsOf<T extends AdapterTensor>(
     const { loraA, loraB } = pair
     if (loraA !== undefined && loraB !== undefined) contributions.push(lowRankOf(loraA, loraB))
   }
+  const virtual = contributions.find(({ kind }) => kind === 'virtual')
+  // It acts before a prompt, and what changes weights on it.
+  if (virtual !== undefined && tensors.length > 1) {
+    const { name } = tensorsOf(virtual)[0].tensor
+    throw new TritswapError(
+      'format',
+      `Cannot use ${name}: expected virtual tokens alone, found ${tensors.length} tensors`,
+      { fields: { tensor: name } },
+    )
+  }
   for (const { loraA, loraB } of pairs.values()) {
     if (loraA !== undefined && loraB !== undefined) continue
     const { name, target } = (loraA ?? loraB)!.tensor
@@ -195,6 +233,21 @@ export function contributionsOf<T extends AdapterTensor>(
     })
   }
   return contributions
+}
+
+/** @throws {TritswapError} `format` for what is no matrix; `limit` for too many */
+function virtualOf<T extends AdapterTensor>(ref: TensorRef<T>): VirtualTokens<T> {
+  const { name, target, shape, terms } = ref.tensor
+  if (shape.length !== 2 || terms !== undefined) {
+    throw new TritswapError(
+      'format',
+      `Cannot use ${name}: expected a matrix of virtual tokens, a row each, found ${terms === undefined ? times(shape) : 'terms'}`,
+      { fields: { tensor: name, shape } },
+    )
+  }
+  if (shape[0] > MAX_VIRTUAL_TOKENS)
+    throw overLimit(`virtual tokens of ${name}`, shape[0], MAX_VIRTUAL_TOKENS)
+  return { kind: 'virtual', target, ...ref }
 }
 
 /** Modules that keep their weight as [in, out]: transformers' Conv1D, and embeddings. */
@@ -254,6 +307,11 @@ export function misfitOf<T extends AdapterTensor>(
     const { tensor, target } = contribution
     if (tensor.shape.join() === shape.join()) return undefined
     return { tensor, expected: `the shape ${times(shape)} of ${target}`, found: times(tensor.shape) }
+  }
+  if (contribution.kind === 'virtual') {
+    const { tensor, target } = contribution
+    if (tensor.shape[1] === cols) return undefined
+    return { tensor, expected: `rows of ${cols} as ${target} has`, found: times(tensor.shape) }
   }
   if (contribution.kind === 'scale') {
     const { tensor, over } = contribution

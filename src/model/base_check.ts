@@ -69,7 +69,7 @@ export function checkBase(table: TritTable, expert: string, base: BaseIdentity):
     const nearest = nearestNames(first, base.shapes.keys())
     throw new TritswapError(
       'mapping',
-      `Cannot use ${expert} on ${base.name}: ${unmapped.length || targets.length} of its ${targets.length} tensors have no place there, first ${first}; the nearest names are ${nearest.join(', ')}; its exporter may have folded it into another weight, or packed it with others into one of an Attention node: export the model without fusing attention (optimum: --optimize O1 at most)`,
+      `Cannot use ${expert} on ${base.name}: ${unmapped.length || targets.length} of its ${targets.length} tensors have no place there, first ${first}; the nearest names are ${nearest.join(', ')}; its exporter may have folded it into another weight, or packed it with others into one of an Attention node: give prepare the checkpoint (--checkpoint), whose values tell, or export the model without fusing attention (optimum: --optimize O1 at most)`,
       { fields: { expert, base: base.name, unmapped, nearest } },
     )
   }

@@ -57,7 +57,7 @@ export function weigh(
   const copied = new Set<string>()
   for (const contribution of contributions) {
     const { kind, target } = contribution
-    if (kind === 'delta' || kind === 'steps') continue
+    if (kind === 'delta' || kind === 'steps' || kind === 'virtual') continue
     const all = sites.of(target)
     const [at] = all
     if (at === undefined) continue

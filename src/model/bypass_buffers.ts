@@ -9,7 +9,7 @@ import { weightsOf } from '../format/index.ts'
 import type { ResidentExpert, UnpackRequest } from '../gpu/index.ts'
 import type { BypassInput } from '../onnx/index.ts'
 import type { GraphPlan, SitePlan } from './bypass_plan.ts'
-import { codesKey, codesRequest, rankAt, requestFor } from './bypass_requests.ts'
+import { codesKey, codesRequest, requestFor, sizeOf } from './bypass_requests.ts'
 
 /** What makes buffers: the GPU's `Unpacker`, or the CPU reference. */
 export interface Unpacks<B> {
@@ -116,7 +116,7 @@ export class BypassBuffers<B extends Buffer = GPUBuffer> {
             own.set(name, { dtype, dims, buffer: this.#codesFor(site, input.side as number) })
             continue
           }
-          const sizes = dims.map((size) => (size < 0 ? rankAt(site) : size))
+          const sizes = dims.map((size) => (size < 0 ? sizeOf(input, site) : size))
           requests.push(requestFor(input, site))
           takers.push((buffer) => own.set(name, { dtype, dims: sizes, buffer }))
         }

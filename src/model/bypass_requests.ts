@@ -41,6 +41,12 @@ export function rankAt({ lowRank }: Pick<SitePlan, 'lowRank'>): number {
   return RANKS.find((padded) => padded >= rank) ?? Math.ceil(rank / step) * step
 }
 
+/** What an input's symbolic size is: the rank of the pairs, or the number of virtual tokens. */
+export function sizeOf({ kind }: Pick<BypassInput, 'kind'>, plan: SitePlan): number {
+  if (kind !== 'virtual') return rankAt(plan)
+  return plan.virtual.reduce((sum, { expert, index }) => sum + expert.table.tensors[index].shape[0], 0)
+}
+
 /** What fills an input that belongs to a set alone: all but `codes`, `ones`, and pairs where the set has none. */
 export function requestFor(input: BypassInput, plan: SitePlan): UnpackRequest {
   const { kind, dims, side } = input
@@ -49,7 +55,7 @@ export function requestFor(input: BypassInput, plan: SitePlan): UnpackRequest {
   const { inputs, outputs } = site
   const isConv = site.kind === 'conv'
   const rank = rankAt(plan)
-  const count = dims.reduce((product, size) => product * (size < 0 ? rank : size), 1)
+  const count = dims.reduce((product, size) => product * (size < 0 ? sizeOf(input, plan) : size), 1)
   const floats = (from: 0 | 1, parts: WeightedPart[]): UnpackRequest => ({
     kind: 'floats',
     dtype,
@@ -85,6 +91,11 @@ export function requestFor(input: BypassInput, plan: SitePlan): UnpackRequest {
       return floats(
         0,
         plan.bias.map((term) => vector(term, term.part.firstOutput)),
+      )
+    case 'virtual':
+      return floats(
+        0,
+        plan.virtual.map((term) => ({ ...vector(term, 0), rowStride: outputs })),
       )
     default:
       throw new Error(`${kind} is shared between sets`)

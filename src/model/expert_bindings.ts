@@ -78,6 +78,13 @@ export function bindExpert(
       continue
     }
     const { terms, isPartial } = termsOf(contribution, sites, choice === 'input')
+    // No weight changes, so it is beside the weights whatever they are.
+    if (contribution.kind === 'virtual') {
+      if (terms.length !== 1)
+        throw unsupported(tensor, `the ids of a prompt are looked up in ${target} at ${terms.length} places`)
+      bypass.push(...terms)
+      continue
+    }
     if (contribution.kind === 'delta' && contribution.ofEmbedding !== undefined) {
       const isSeen = terms.length > 0 && floats.every(({ input }) => sites.covers(input))
       if (!isSeen)
@@ -148,7 +155,7 @@ export function weighBinding(
 ): WeighedBinding | undefined {
   if (table.method === 'full') return undefined
   const changed = usedContributions(table, weights, unused).filter(
-    ({ kind, target }) => kind !== 'delta' && !weights.isQuantized(target),
+    ({ kind, target }) => kind !== 'delta' && kind !== 'virtual' && !weights.isQuantized(target),
   )
   return changed.length === 0 ? undefined : weigh(changed, sites, circumstances, before)
 }

@@ -39,7 +39,7 @@ export interface ExpertInfo {
   /** How text is generated with it where a call does not say. */
   generation?: GenerationSettings
   licence?: string
-  method: 'full' | 'lora' | 'ia3'
+  method: 'full' | 'lora' | 'ia3' | 'prompt'
   /** Of activated LoRA: it acts from the last occurrence of these tokens in the prompt on. */
   invocation?: readonly number[]
   /** Size of the file. */

@@ -17,6 +17,7 @@ import {
   scaleGroup,
   type TermsDelta,
   tensorsOf,
+  type WeightContribution,
 } from '../format/contributions.ts'
 import { tilingOf } from '../format/index.ts'
 import { forEachStep, type Steps, steppedValue } from '../format/steps.ts'
@@ -69,7 +70,7 @@ export function mergeParts(
   set: readonly MergeEntry[],
 ): Map<string, TargetParts> {
   const targets = new Map<string, TargetParts>()
-  const add = (contribution: Contribution, of: Omit<Part<Contribution>, 'contribution'>) => {
+  const add = (contribution: WeightContribution, of: Omit<Part<WeightContribution>, 'contribution'>) => {
     checkFit(contribution, base.shapeOf(contribution.target))
     const parts = targets.get(contribution.target) ?? {
       steps: [],
@@ -79,13 +80,15 @@ export function mergeParts(
       delta: [],
     }
     targets.set(contribution.target, parts)
-    const list: Part<Contribution>[] = parts[contribution.kind]
+    const list: Part<WeightContribution>[] = parts[contribution.kind]
     list.push({ contribution, ...of })
     if (contribution.kind === 'steps') checkSteps(contribution.target, parts.steps.length)
     if (contribution.kind === 'scale' && contribution.bias) add(contribution.bias, of)
   }
   for (const { expert, weight, only } of set) {
     for (const contribution of contributionsOf(expert.table.tensors, (name) => base.knows(name))) {
+      // It changes no weight.
+      if (contribution.kind === 'virtual') continue
       if (only === undefined) checkWhole(contribution)
       if (only === undefined || tensorsOf(contribution).every(({ index }) => only.has(index)))
         add(contribution, { values: expert.values, steps: expert.steps, weight })

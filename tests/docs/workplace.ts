@@ -25,7 +25,7 @@ export function canRun(command: string): boolean {
 
 /** What runs a model on the CPU, and many times: `eval_chats.test.ts` and `evaluation.test.ts` do on small ones. */
 export function isSlow(command: string): boolean {
-  return / --(eval|text|chats|examples) /.test(command)
+  return / --(eval|text|chats|examples|labels) /.test(command)
 }
 
 /** What folders are made from, once a test file. */
@@ -80,6 +80,9 @@ export function addForHelp(folder: string): void {
   copy('public/experts/css.trit', 'experts/css.trit')
   copy('public/models/demo', 'models/mine')
   cpSync(join(folder, 'finetuned'), join(folder, 'rl-tuned'), { recursive: true })
+  copy('results/models/assertion', 'classifier')
+  copy('results/models/assertion-tuned/full-0.2.trit', 'classifier.trit')
+  copy('results/models/labels/assertion.valid.jsonl', 'labels.jsonl')
   const path = join(folder, 'models/mine/tokenizer_config.json')
   const chat_template = '{% for m in messages %}{{ m.role + m.content }}{% endfor %}'
   writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, 'utf8')), chat_template }))

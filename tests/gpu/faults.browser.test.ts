@@ -256,22 +256,13 @@ test('a device that is lost ends every call with an error that says so', async (
     const tried = Math.min(calls, LOSSES_TRIED)
     return Array.from({ length: tried }, (_, i) => Math.floor(((i + 0.5) * calls) / tried))
   }
-  let isLost = false
-  /** A device that is there. */
-  const fresh = async () => {
-    if (isLost) await start()
-    isLost = false
-  }
   const lostIn = async (what: string, prepare: () => Promise<void>, call: () => Promise<unknown>) => {
-    await fresh()
     await prepare()
     faulty.arm()
     await call()
     for (const n of losses(faulty.calls.length)) {
-      await fresh()
       await prepare()
       faulty.arm({ n, kind: 'lost' })
-      isLost = true
       const error = await call().catch((error: unknown) => error)
       await faulty.gpu.device.lost
       const later = await engine.switcher.apply(setOf(['b'])).catch((error: unknown) => error)
@@ -279,6 +270,7 @@ test('a device that is lost ends every call with an error that says so', async (
       if (error instanceof Error) expect({ what, n, error }).toMatchObject({ error: { tag: 'device-lost' } })
       await expect(engine.weights.checksum()).rejects.toMatchObject({ tag: 'device-lost' })
       await expect(engine.load(FILES.a)).rejects.toMatchObject({ tag: 'device-lost' })
+      await start()
     }
   }
   await lostIn(

@@ -10,6 +10,7 @@ import {
   steppedValue,
   unitFromBits,
 } from '../../src/format/steps.ts'
+import { LONG } from '../tier.ts'
 import {
   type CLASSES,
   container,
@@ -93,86 +94,93 @@ const asHalf = (values: Float32Array) => {
   return new Float32Array(bits.map((bit) => bitsFromUnit(unitFromBits(bit, 'f16'), 'f16')).buffer)
 }
 
-describe.each([
+/** Weights, unit, layout, and what the device is taken for. */
+const CASES = [
   ['float32', 'bf16', 'rows', 'a GPU'],
   ['float32', 'f16', 'transposed', 'a CPU that plays GPU'],
   ['float32', 'f32', 'rows', 'a GPU'],
   ['float16', 'bf16', 'transposed', 'a GPU'],
   ['float16', 'f16', 'rows', 'a CPU that plays GPU'],
-] as const)('over weights in %s, steps in %s, weights in %s, on %s', (dtype, unit, layout, kind) => {
-  test('are the fine-tuned weights bit for bit, and go again', async () => {
-    const engine = await engineOf(dtype, unit, layout, kind)
-    const { switcher, weights, random, tensors } = engine
-    const [w, v, other] = [
-      exactOf('w', SHAPE, unit, random),
-      exactOf('v', [300], unit, random),
-      exactOf('w', SHAPE, unit, random),
-    ]
-    const first = await engine.load(await container('expert', [w.section, v.section]))
-    const second = await engine.load(await container('expert', [other.section]))
-    const ternary = ternaryOf('w', SHAPE, randomEntries(weightsOf(SHAPE), 0.1, random), 0.5)
-    const third = await engine.load(await container('expert', [ternary]))
-    const stored = (values: Float32Array) => (dtype === 'float16' ? asHalf(values) : values)
-    const before = await weights.checksum()
-    const wanted = {
-      w: stored(moved(tensors.w, SHAPE, unit, w.all)),
-      v: stored(moved(tensors.v, [300], unit, v.all)),
-    }
-    await switcher.apply([{ expert: first, weight: 1 }])
-    expect(await engine.read('w')).toEqual(wanted.w)
-    expect(await engine.read('v')).toEqual(wanted.v)
-    expect(switcher.copyBytes).toBe(0)
-    expect(switcher.journalBytes).toBeLessThan(weights.bytes / 4)
-    // From steps to other steps, to a ternary delta and back: each from the base.
-    await switcher.apply([{ expert: second, weight: 1 }])
-    expect(await engine.read('w')).toEqual(stored(moved(tensors.w, SHAPE, unit, other.all)))
-    expect(await engine.read('v')).toEqual(tensors.v)
-    await switcher.apply([{ expert: third, weight: 1 }])
-    await switcher.apply([{ expert: first, weight: 1 }])
-    expect(await engine.read('w')).toEqual(wanted.w)
-    await switcher.revert()
-    expect(await weights.checksum()).toBe(before)
-    engine.destroy()
-  })
+] as const
 
-  test('settle before what other experts of a set do to the same weights', async () => {
-    const engine = await engineOf(dtype, unit, layout, kind)
-    const { switcher, weights, random, tensors } = engine
-    const w = exactOf('w', SHAPE, unit, random)
-    const entries = randomEntries(weightsOf(SHAPE), 0.1, random)
-    const lossless = await engine.load(await container('expert', [w.section]))
-    const ternary = await engine.load(await container('expert', [ternaryOf('w', SHAPE, entries, 0.25)]))
-    const terms = await engine.load(await container('expert', [termsOf('w', SHAPE, 1, random)]))
-    const before = await weights.checksum()
-    const stored = (values: Float32Array) => (dtype === 'float16' ? asHalf(values) : values)
-    const wanted = stored(moved(tensors.w, SHAPE, unit, w.all))
-    for (const [i, index] of entries.indices.entries())
-      wanted[index] = Math.fround(wanted[index] + (entries.negative[i] ? -0.25 : 0.25))
-    // In either order of the set.
-    for (const set of [
-      [ternary, lossless],
-      [lossless, ternary],
-    ]) {
-      await switcher.apply(set.map((expert) => ({ expert, weight: 1 })))
-      expect(await engine.read('w')).toEqual(stored(wanted))
-    }
-    await switcher.apply([lossless, ternary, terms].map((expert) => ({ expert, weight: 1 })))
-    await switcher.apply([{ expert: lossless, weight: 1 }])
-    expect(await engine.read('w')).toEqual(stored(moved(tensors.w, SHAPE, unit, w.all)))
-    await expect(
-      switcher.apply([
-        { expert: lossless, weight: 1 },
-        { expert: lossless, weight: 0.5 },
-      ]),
-    ).rejects.toMatchObject({
-      tag: 'unsupported',
-      message: expect.stringContaining('2 lossless experts on w'),
+// Every variant of the kernels has to be compiled.
+describe.each(LONG ? CASES : [CASES[0], CASES[4]])(
+  'over weights in %s, steps in %s, weights in %s, on %s',
+  (dtype, unit, layout, kind) => {
+    test('are the fine-tuned weights bit for bit, and go again', async () => {
+      const engine = await engineOf(dtype, unit, layout, kind)
+      const { switcher, weights, random, tensors } = engine
+      const [w, v, other] = [
+        exactOf('w', SHAPE, unit, random),
+        exactOf('v', [300], unit, random),
+        exactOf('w', SHAPE, unit, random),
+      ]
+      const first = await engine.load(await container('expert', [w.section, v.section]))
+      const second = await engine.load(await container('expert', [other.section]))
+      const ternary = ternaryOf('w', SHAPE, randomEntries(weightsOf(SHAPE), 0.1, random), 0.5)
+      const third = await engine.load(await container('expert', [ternary]))
+      const stored = (values: Float32Array) => (dtype === 'float16' ? asHalf(values) : values)
+      const before = await weights.checksum()
+      const wanted = {
+        w: stored(moved(tensors.w, SHAPE, unit, w.all)),
+        v: stored(moved(tensors.v, [300], unit, v.all)),
+      }
+      await switcher.apply([{ expert: first, weight: 1 }])
+      expect(await engine.read('w')).toEqual(wanted.w)
+      expect(await engine.read('v')).toEqual(wanted.v)
+      expect(switcher.copyBytes).toBe(0)
+      expect(switcher.journalBytes).toBeLessThan(weights.bytes / 4)
+      // From steps to other steps, to a ternary delta and back: each from the base.
+      await switcher.apply([{ expert: second, weight: 1 }])
+      expect(await engine.read('w')).toEqual(stored(moved(tensors.w, SHAPE, unit, other.all)))
+      expect(await engine.read('v')).toEqual(tensors.v)
+      await switcher.apply([{ expert: third, weight: 1 }])
+      await switcher.apply([{ expert: first, weight: 1 }])
+      expect(await engine.read('w')).toEqual(wanted.w)
+      await switcher.revert()
+      expect(await weights.checksum()).toBe(before)
+      engine.destroy()
     })
-    await switcher.revert()
-    expect(await weights.checksum()).toBe(before)
-    engine.destroy()
-  })
-})
+
+    test('settle before what other experts of a set do to the same weights', async () => {
+      const engine = await engineOf(dtype, unit, layout, kind)
+      const { switcher, weights, random, tensors } = engine
+      const w = exactOf('w', SHAPE, unit, random)
+      const entries = randomEntries(weightsOf(SHAPE), 0.1, random)
+      const lossless = await engine.load(await container('expert', [w.section]))
+      const ternary = await engine.load(await container('expert', [ternaryOf('w', SHAPE, entries, 0.25)]))
+      const terms = await engine.load(await container('expert', [termsOf('w', SHAPE, 1, random)]))
+      const before = await weights.checksum()
+      const stored = (values: Float32Array) => (dtype === 'float16' ? asHalf(values) : values)
+      const wanted = stored(moved(tensors.w, SHAPE, unit, w.all))
+      for (const [i, index] of entries.indices.entries())
+        wanted[index] = Math.fround(wanted[index] + (entries.negative[i] ? -0.25 : 0.25))
+      // In either order of the set.
+      for (const set of [
+        [ternary, lossless],
+        [lossless, ternary],
+      ]) {
+        await switcher.apply(set.map((expert) => ({ expert, weight: 1 })))
+        expect(await engine.read('w')).toEqual(stored(wanted))
+      }
+      await switcher.apply([lossless, ternary, terms].map((expert) => ({ expert, weight: 1 })))
+      await switcher.apply([{ expert: lossless, weight: 1 }])
+      expect(await engine.read('w')).toEqual(stored(moved(tensors.w, SHAPE, unit, w.all)))
+      await expect(
+        switcher.apply([
+          { expert: lossless, weight: 1 },
+          { expert: lossless, weight: 0.5 },
+        ]),
+      ).rejects.toMatchObject({
+        tag: 'unsupported',
+        message: expect.stringContaining('2 lossless experts on w'),
+      })
+      await switcher.revert()
+      expect(await weights.checksum()).toBe(before)
+      engine.destroy()
+    })
+  },
+)
 
 test('a share of a lossless expert goes a share of the way', async () => {
   const engine = await engineOf('float32', 'bf16', 'rows')

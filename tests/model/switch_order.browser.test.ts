@@ -6,8 +6,8 @@ import type { GpuTensor } from '../../src/model/hoisted_session.ts'
 import { CLASSES, container, denseOf, engineFor, gpuOf, placementOf, ternaryOf } from '../gpu/fixtures.ts'
 import { Random, randomEntries } from '../gpu/random.ts'
 
-/** Large enough that a CPU which plays GPU is busy with a switch for many turns of the event loop. */
-const SHAPE = [1024, 1024]
+/** A switch that takes a CPU which plays GPU some turns of the event loop. */
+const SHAPE = [512, 512]
 const TOKENS = 4
 
 test.each(Object.keys(CLASSES) as (keyof typeof CLASSES)[])(

@@ -151,6 +151,7 @@ function add(
     })
     return
   }
+  if (kind === 'virtual') return
   const { index, tensor } = contribution
   const part: WeightedTensor = { index, tensor, entry, weight }
   if (kind === 'delta') plan[isDenseMatrix(tensor) ? 'dense' : 'deltas'].push(part)

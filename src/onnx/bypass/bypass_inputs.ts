@@ -21,12 +21,15 @@ export interface SiteBypass {
   outputScale?: boolean
   /** Added to the outputs. */
   bias?: boolean
+  /** Rows that are looked up instead of the weight's, by all lookups of a pass. */
+  virtual?: boolean
 }
 
 /**
  * What an input is to be fed with. `codes` and `ones`: B and the scales of a MatMulNBits with 2 bits. `strength`: what
  * a code is worth, one number or one for each output. `down` [inputs, rank], `up` [rank, outputs]: the factors of a
  * low-rank pair, `up` times what the pair is worth. `delta`: as the site's float weight would be, [inputs, outputs].
+ * `virtual`: [tokens, outputs].
  */
 export type BypassInputKind =
   | 'codes'
@@ -38,13 +41,14 @@ export type BypassInputKind =
   | 'inputScale'
   | 'outputScale'
   | 'bias'
+  | 'virtual'
 
 /** A graph input that a variant has more than the hoisted graph. */
 export interface BypassInput {
   name: string
   kind: BypassInputKind
   dtype: InputDtype
-  /** Sizes; −1 is the rank, which the feed decides. */
+  /** Sizes; −1 is the rank, or the number of virtual tokens, which the feed decides. */
   dims: readonly number[]
   /** All but `ones` belong to a site. */
   site?: string
@@ -74,6 +78,7 @@ export interface SiteInputs {
   inputScale?: string
   outputScale?: string
   bias?: string
+  virtual?: string
 }
 
 /** Declares the inputs of a variant. */
@@ -121,6 +126,7 @@ export class BypassInputs {
         : undefined,
       outputScale: bypass.outputScale ? add('outputScale', [outputs, ...tail]) : undefined,
       bias: bypass.bias ? add('bias', [outputs, ...tail]) : undefined,
+      virtual: bypass.virtual ? add('virtual', [RANK, outputs]) : undefined,
     }
   }
 
