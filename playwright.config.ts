@@ -5,8 +5,8 @@ import { COMPILED_ONCE, chromiumLaunchOptions, WITHOUT_ZEROS } from './scripts/c
 const PORT = Number(process.env.E2E_PORT ?? 4319)
 const HARNESS_PORT = Number(process.env.HARNESS_PORT ?? 4320)
 
-/** onnxruntime's kernels for quantized weights, which rely on zeros in workgroup memory. */
-const QUANTIZED = /\/(bindings|quantized)\.spec\.ts$/
+/** Specs of quantized weights, whose kernels rely on zeros in workgroup memory, and of models besides the demo's. */
+const WITH_ZEROS = /\/(bindings|compat|quantized)\.spec\.ts$/
 /** The long tier has the browser as it is. */
 const quick = (...flags: string[]) => ({ launchOptions: chromiumLaunchOptions(LONG ? [] : flags) })
 
@@ -28,8 +28,8 @@ export default defineConfig({
     trace: 'off',
   },
   projects: [
-    { name: 'floats', testIgnore: QUANTIZED, use: quick(COMPILED_ONCE, WITHOUT_ZEROS) },
-    { name: 'quantized', testMatch: QUANTIZED, use: quick(COMPILED_ONCE) },
+    { name: 'pages', testIgnore: WITH_ZEROS, use: quick(COMPILED_ONCE, WITHOUT_ZEROS) },
+    { name: 'zeros', testMatch: WITH_ZEROS, use: quick(COMPILED_ONCE) },
   ],
   webServer: [
     { command: `npx vite preview --port ${PORT} --strictPort`, port: PORT, reuseExistingServer: false },

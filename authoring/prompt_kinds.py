@@ -42,6 +42,9 @@ def cases():
         r=4, lora_alpha=8, target_modules=QV[:1], alora_invocation_tokens=[1500, 77]), 0.5
     yield "qwen2-tiny", "alora_bias", P.LoraConfig(
         r=2, lora_alpha=8, target_modules=QV, lora_bias=True, alora_invocation_tokens=PROMPT[:1]), 0.5
+    for model in ("llama-tiny", "qwen2-tiny"):
+        yield model, "prompt", P.PromptTuningConfig(num_virtual_tokens=5), 0.5
+        yield model, "ptuning", P.PromptEncoderConfig(num_virtual_tokens=3, encoder_hidden_size=32), 0.5
 
 
 def answer(model, ids):

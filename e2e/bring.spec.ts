@@ -101,7 +101,7 @@ test.describe
 
     test('the folder of an adapter, measured on the text in it', async () => {
       await folder().setInputFiles(brought.lora)
-      await expect(card(page, 'my-lora').getByText('in hand')).toBeVisible()
+      await expect(card(page, 'my-lora').getByText('in hand')).toBeVisible({ timeout: 120_000 })
       await expect(zone().getByText(/^A LoRA adapter: \d+ tensors/)).toBeVisible()
       await expect(page.locator('trit-workbench .agreement')).toContainText('tokens of sample.txt', {
         timeout: 120_000,

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type BrowserContext, expect, type Page, test } from '@playwright/test'
@@ -161,6 +162,42 @@ test.describe
       await expect(answer(page).locator('.run')).toHaveText('one, two, three, four')
       expect('one, two, three, four').toContain(cut)
       expect(await page.getByRole('log', { name: 'Chat' }).innerText()).not.toContain('<|')
+    })
+
+    test('left to the question, the skill is found; the answer says why, and another one can be taken', async () => {
+      await page.evaluate(() => {
+        Object.assign(document.querySelector('expert-switcher')!, {
+          maxNewTokens: 40,
+          stopStrings: undefined,
+        })
+      })
+      await page.getByRole('switch', { name: 'Let each question choose its skill' }).check()
+      await page.getByRole('textbox', { name: 'Your message' }).fill('What color is coal?')
+      await page.getByRole('button', { name: 'Send' }).click()
+      await expect(answer(page)).toHaveAccessibleName('Answer of Shout')
+      await expect(answer(page).locator('.run')).toHaveText('IT IS BLACK.')
+      await expect(answer(page).locator('.found')).toContainText(/^Shout: 100 % like what Shout was made for/)
+      await look(page, 'auto')
+      await answer(page).getByLabel('Answer with').selectOption('Base')
+      await expect(answer(page)).toHaveAccessibleName('Answer of Base')
+      await expect(answer(page).locator('.run')).toHaveText('It is black.')
+    })
+
+    test('a registry that was swapped is refused, and its skills go on answering', async () => {
+      const swapped = { version: 1, experts: [{ ...registry.experts[0], label: 'Swapped' }] }
+      await page.route('**/experts/smollm2/experts.json', (route) => route.fulfill({ json: swapped }))
+      const hash = createHash('sha256').update(JSON.stringify(registry)).digest('base64')
+      await page.evaluate((integrity) => {
+        document.querySelector('expert-switcher')!.integrity = integrity
+      }, `sha256-${hash}`)
+      await expect(page.locator('trit-pen-choice [role=alert]')).toContainText('as this page holds to')
+      await page.getByRole('textbox', { name: 'Your message' }).fill('What color is coal?')
+      await page.getByRole('button', { name: 'Send' }).click()
+      await expect(answer(page)).toHaveAccessibleName('Answer of Shout')
+      await page.unroute('**/experts/smollm2/experts.json')
+      await page.route('**/experts/smollm2/experts.json', (route) => route.fulfill({ json: registry }))
+      await page.getByRole('button', { name: 'Try again' }).click()
+      await expect(page.locator('trit-pen-choice [role=alert]')).toHaveCount(0)
     })
 
     test('axe finds nothing serious, in light and in dark', async () => {

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from '@playwright/test'
 import type { ViteDevServer } from 'vite'
-import { COMPILED_ONCE, WITHOUT_ZEROS } from '../scripts/chromium.mjs'
+import { COMPILED_ONCE } from '../scripts/chromium.mjs'
 import { runCompat } from './compat/run.ts'
 import { runCli } from './support/cli.ts'
 import { jobOf, openCompat, serveCompat, ZOO } from './support/compat_page.ts'
@@ -41,7 +41,7 @@ test.afterAll(async () => {
 })
 
 test('prepared on the command line and in the browser, models equal torch’s', async () => {
-  const flags = LONG ? [] : [COMPILED_ONCE, WITHOUT_ZEROS]
+  const flags = LONG ? [] : [COMPILED_ONCE]
   const rows = await runCompat({ zoo: ZOO, server, flags, wanted: (path) => SLICE.includes(path) })
   const verdicts = rows.map(({ model, adapter, verdict, message }) => ({ model, adapter, verdict, message }))
   expect(verdicts.filter(({ verdict }) => verdict === 'wrong')).toEqual([])

@@ -155,8 +155,9 @@ test.describe
         const meters = [...document.querySelectorAll<HTMLMeterElement>('#vram meter')]
         return { vram, values: meters.map(({ value }) => value) }
       })
-      const { base, experts, journal } = shown.vram
-      expect(shown.values).toEqual([base, experts, journal])
+      const { base, experts, journal, copies } = shown.vram
+      expect(shown.values).toEqual([base, experts, journal + copies])
+      expect(shown.values.reduce((sum, bytes) => sum + bytes)).toBe(shown.vram.total)
       expect(base).toBeGreaterThan(experts)
       expect(experts).toBeGreaterThan(0)
       expect(total).toContain(`${(shown.vram.total / 1e6).toFixed(1)} MB of VRAM`)

@@ -163,6 +163,14 @@ the library from them. */
   seed?: ExpertSwitcher["seed"] | undefined;
   /** Load the base at once instead of asking with a button. */
   autoload?: ExpertSwitcher["autoload"] | undefined;
+  /** Each request is answered by the expert that it is for, found by what is asked; taking one by hand ends that. */
+  auto?: ExpertSwitcher["auto"] | undefined;
+  /** Hash of the registry, as in HTML's `integrity`: any other one is refused. */
+  integrity?: ExpertSwitcher["integrity"] | undefined;
+  /** The ed25519 public key, base64, of those who may publish the registry: one without their signature is refused. */
+  "signed-by"?: ExpertSwitcher["signedBy"] | undefined;
+  /** The ed25519 public key, base64, of those who may publish the registry: one without their signature is refused. */
+  signedBy?: ExpertSwitcher["signedBy"] | undefined;
   /** Ids of the experts in hand, or on their way there; empty for the base. An unknown id fires `error`. In the attribute,
 ids are separated by spaces. */
   active?: ExpertSwitcher["active"] | undefined;
@@ -231,6 +239,14 @@ the library from them. */
   "prop:seed"?: ExpertSwitcher["seed"] | undefined;
   /** Load the base at once instead of asking with a button. */
   "prop:autoload"?: ExpertSwitcher["autoload"] | undefined;
+  /** Each request is answered by the expert that it is for, found by what is asked; taking one by hand ends that. */
+  "prop:auto"?: ExpertSwitcher["auto"] | undefined;
+  /** Hash of the registry, as in HTML's `integrity`: any other one is refused. */
+  "prop:integrity"?: ExpertSwitcher["integrity"] | undefined;
+  /** The ed25519 public key, base64, of those who may publish the registry: one without their signature is refused. */
+  "attr:signed-by"?: ExpertSwitcher["signedBy"] | undefined;
+  /** The ed25519 public key, base64, of those who may publish the registry: one without their signature is refused. */
+  "prop:signedBy"?: ExpertSwitcher["signedBy"] | undefined;
   /** Ids of the experts in hand, or on their way there; empty for the base. An unknown id fires `error`. In the attribute,
 ids are separated by spaces. */
   "prop:active"?: ExpertSwitcher["active"] | undefined;
@@ -281,6 +297,9 @@ export type CustomElements = {
    * - `repetition-penalty`/`repetitionPenalty`: Above 1, tokens that were there before become less likely.
    * - `seed`: With the same seed, chance chooses the same tokens.
    * - `autoload`: Load the base at once instead of asking with a button.
+   * - `auto`: Each request is answered by the expert that it is for, found by what is asked; taking one by hand ends that.
+   * - `integrity`: Hash of the registry, as in HTML's `integrity`: any other one is refused.
+   * - `signed-by`/`signedBy`: The ed25519 public key, base64, of those who may publish the registry: one without their signature is refused.
    * - `active`: Ids of the experts in hand, or on their way there; empty for the base. An unknown id fires `error`. In the attribute,
    * ids are separated by spaces.
    * - `alpha`: Strength of what is in hand: 1 is an expert as it was made, 0 the base. The next token is written with it.
@@ -381,6 +400,9 @@ export type CustomElementsSolidJs = {
    * - `repetition-penalty`/`repetitionPenalty`: Above 1, tokens that were there before become less likely.
    * - `seed`: With the same seed, chance chooses the same tokens.
    * - `autoload`: Load the base at once instead of asking with a button.
+   * - `auto`: Each request is answered by the expert that it is for, found by what is asked; taking one by hand ends that.
+   * - `integrity`: Hash of the registry, as in HTML's `integrity`: any other one is refused.
+   * - `signed-by`/`signedBy`: The ed25519 public key, base64, of those who may publish the registry: one without their signature is refused.
    * - `active`: Ids of the experts in hand, or on their way there; empty for the base. An unknown id fires `error`. In the attribute,
    * ids are separated by spaces.
    * - `alpha`: Strength of what is in hand: 1 is an expert as it was made, 0 the base. The next token is written with it.

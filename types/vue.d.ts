@@ -35,6 +35,12 @@ the library from them. */
   seed?: ExpertSwitcher["seed"];
   /** Load the base at once instead of asking with a button. */
   autoload?: ExpertSwitcher["autoload"];
+  /** Each request is answered by the expert that it is for, found by what is asked; taking one by hand ends that. */
+  auto?: ExpertSwitcher["auto"];
+  /** Hash of the registry, as in HTML's `integrity`: any other one is refused. */
+  integrity?: ExpertSwitcher["integrity"];
+  /** The ed25519 public key, base64, of those who may publish the registry: one without their signature is refused. */
+  "signed-by"?: ExpertSwitcher["signedBy"];
   /** Ids of the experts in hand, or on their way there; empty for the base. An unknown id fires `error`. In the attribute,
 ids are separated by spaces. */
   active?: ExpertSwitcher["active"];

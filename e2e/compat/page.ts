@@ -400,14 +400,15 @@ const more = {
     const plain = await outputOf(await load(job), inputs)
     // One device for all: onnxruntime-web compiles its kernels once for each.
     const { device } = await requestGpu()
+    const opened: AttachedExperts[] = []
     const options = { subfolder: job.graph, dtype: job.dtype, device, fetch: { cacheBudget: 0 } }
     const tryFolder = async (model: string, quantized: 'keep' | 'float') => {
       const owner = await load(job)
       const attached = await attachExperts(owner, { model, quantized, ...options })
       const output = await outputOf(owner, inputs)
+      opened.push(attached)
       const hash = await attached.hashWeights()
       const { base } = attached.stats().vram
-      await attached.dispose()
       return { off: relativeDifference(output, plain), hash, bytes: base }
     }
     const weights = await ReferenceWeights.open(
@@ -426,6 +427,7 @@ const more = {
       onCpu: toHex(await sha256(Uint8Array.from(hashes))),
       refusal: await tryFolder(job.prepared, 'keep').catch(messageOf),
     }
+    for (const attached of opened) await attached.dispose()
     device.destroy()
     return found
   },

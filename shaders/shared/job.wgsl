@@ -11,6 +11,8 @@ const DENSE_F16 = 1u;
 const DENSE_F32 = 2u;
 /// One side of a tensor of ternary rank-1 terms, as a matrix of terms x entries.
 const TERMS = 3u;
+/// Positions in a block with a step each; `steps` reads them.
+const STEPS = 4u;
 
 /// Streams of one tensor that a switch can revert, and as many that it can apply.
 const MAX_STREAMS = 8u;
@@ -20,7 +22,8 @@ struct Stream {
   /// Arena word of the block index: first bit, entries before it and entry points for each block; the first two for the end.
   index: u32,
   codec: u32,
-  /// Ternary: weight * scale, the magnitude of an entry. Dense: the weight, which its values are multiplied with.
+  /// Ternary: weight * scale, the magnitude of an entry. Dense: the weight, which its values are multiplied with. Steps: the
+  /// weight, 1 for all of a step.
   value: f32,
   /// First word of its span in the journal of its set.
   journal: u32,

@@ -20,6 +20,9 @@ fn raw_from_half(half: u32) -> u32 { return half; }
 
 fn raw_from_f32(bits: u32) -> u32 { return half_from_f32(bits); }
 
+/// Bits of the binary32 with the value of a weight.
+fn f32_bits_of(raw: u32) -> u32 { return f32_from_half(raw); }
+
 /// The bits of a binary16 that the weight was made from.
 fn half_of(raw: u32) -> u32 { return raw; }
 

@@ -6,6 +6,7 @@
 import { openCheckpoint } from '../compress/checkpoint.ts'
 import { readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
+import { actsEverywhere } from '../format/invocation.ts'
 import type { BaseMatch } from '../model/base_check.ts'
 import type { BindingChoice } from '../model/expert_bindings.ts'
 import { precisionOf } from '../model/weight_precision.ts'
@@ -166,13 +167,13 @@ async function checkPreparedModel(
     const experts = await admitted(base, request.experts)
     const tunedBy = async (inputs: ReadonlyMap<string, InputValues>, acting: typeof experts) =>
       acting.length === 0 ? outputsOf(inputs) : outputsOf(inputs, await base.bind(acting, request.binding))
-    const invocations = experts.map(({ expert }) => expert.table.invocation)
+    const tables = experts.map(({ expert }) => expert.table)
     const tuned =
       experts.length === 0
         ? plain
-        : invocations.every((invocation) => invocation === undefined)
+        : tables.every(actsEverywhere)
           ? await tunedBy(given, experts)
-          : await outputInParts(given, invocations, (inputs, acting) =>
+          : await outputInParts(given, tables, (inputs, acting) =>
               tunedBy(
                 inputs,
                 acting.map((i) => experts[i]),

@@ -2,17 +2,19 @@ import { writeFile } from 'node:fs/promises'
 import { forceOption, newCommand, several, UsageError } from './command.ts'
 import { EVAL_BASE, EVAL_REGISTRY, EVAL_WINDOWS } from './defaults.ts'
 import { answersTable, type ChatFlags, evaluateChats } from './eval_chats.ts'
+import { evaluateLabels, labelsTable } from './eval_labels.ts'
 import { subjectsOf } from './eval_subjects.ts'
 import { evaluateTexts, textTable } from './eval_text.ts'
 import { withEvaluation } from './evaluation.ts'
 import { threadsOption } from './inputs.ts'
+import { withLabelledModel } from './labelled_model.ts'
 import { parsed, wholeNumber } from './numbers.ts'
 import { refuseTaken } from './output.ts'
 import { note, printText } from './print.ts'
 import { defaultThreads } from './worker_pool.ts'
 
 const DESCRIPTION = `
-Measures experts on what they were not trained on: on texts, or on chats with wanted answers.
+Measures experts on what they were not trained on: on texts, on chats with wanted answers, or on labelled texts.
 
 Texts: bits per byte of the base, of the uncompressed fine-tuning and of the compressed expert; the share of the
 fine-tuning's gain that is kept; how often compressed and uncompressed rank the same token first (agreement) and
@@ -24,11 +26,16 @@ exact where a greedy generation would give it: each of its tokens, and the one t
 behind those before it. Tokens, bits, agreement and KL are those of the answers alone. Behind ± stands the standard error: of
 exact match that of a binomial, of differences that of pairs, else with a chat as one draw. Choose on one file, with
 tritswap sweep, and report on another.
+
+Labels: lines {"text", "label"}, of two sentences with the second as "pair". A classifier is right where the class of the label
+ranks first; its names are those of the model's config.json. Of an encoder-decoder the label is a text, right where it
+is exact as of chats.
 `
 
 const EXAMPLES = [
   'tritswap eval --base models/mine --expert poet.trit --finetuned poet --text text.txt --windows 1',
   'tritswap eval --base models/mine --chats chats.jsonl --adapter my-lora --expert lora.trit --json report.json',
+  'tritswap eval --base classifier --labels labels.jsonl --expert classifier.trit',
 ]
 
 export function command() {
@@ -52,7 +59,7 @@ export function command() {
     )
     .option(
       '--expert <file.trit>',
-      'one that is in no registry; with --text one alone, with --chats several',
+      'one that is in no registry; with --text one alone, with --chats or --labels several',
       inOrder('expert'),
     )
     .option(
@@ -77,6 +84,8 @@ export function command() {
     .option('--chats <file>', 'with the answers that are wanted')
     .option('--system <text>', 'what the skill says first; by default what the registry has for the expert')
     .option('--limit <n>', 'only the first so many', atLeast(1, '--limit'))
+    .optionsGroup('On labels:')
+    .option('--labels <file>', 'texts with what a classifier or an encoder-decoder is to say of them')
     .optionsGroup('Options:')
     .option('--json <file>', 'also write the figures there')
     .addOption(forceOption())
@@ -90,6 +99,7 @@ function atLeast(least: number, flag: string) {
 
 interface Values extends Omit<ChatFlags, 'chats'> {
   chats?: string
+  labels?: string
   demoModel?: string
   expert?: string[]
   finetuned?: string[]
@@ -103,8 +113,16 @@ interface Values extends Omit<ChatFlags, 'chats'> {
 }
 
 async function evaluate(values: Values): Promise<void> {
-  const { chats, windows, from, json, force, threads = defaultThreads() } = values
+  const { chats, labels, windows, from, json, force, threads = defaultThreads() } = values
   if (json !== undefined) await refuseTaken(json, force)
+  if (labels !== undefined) {
+    const result = await withLabelledModel(values.base, (model) =>
+      evaluateLabels(model, { ...values, labels }),
+    )
+    printText(labelsTable(result))
+    await writeJson(json, result)
+    return
+  }
   if (chats !== undefined) {
     const result = await withEvaluation(values.base, threads, (evaluation) =>
       evaluateChats(evaluation, { ...values, chats }),
@@ -136,6 +154,6 @@ async function writeJson(path: string | undefined, value: object): Promise<void>
 function single(values: readonly string[], flags: string): readonly string[] {
   if (values.length <= 1) return values
   throw new UsageError(
-    `Cannot evaluate on a text: expected one ${flags}, found ${values.length}; only --chats takes several`,
+    `Cannot evaluate on a text: expected one ${flags}, found ${values.length}; only --chats and --labels take several`,
   )
 }

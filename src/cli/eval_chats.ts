@@ -52,7 +52,8 @@ export interface AnswersReport {
   models: ModelAnswers[]
 }
 
-interface Subject {
+/** An expert, or what experts are compared with. */
+export interface Subject {
   name: string
   file: string
   system?: string
@@ -167,8 +168,13 @@ interface Kept {
   logits?: LogitsFile
 }
 
-/** @throws {UsageError} as {@link registryExperts} */
-async function subjectsOf({ order, system, registry, experts }: ChatFlags): Promise<Subject[]> {
+/** What the flags name, those first that others are compared with. @throws {UsageError} as {@link registryExperts} */
+export async function subjectsOf({
+  order,
+  system,
+  registry,
+  experts,
+}: Pick<ChatFlags, 'order' | 'system' | 'registry' | 'experts'>): Promise<Subject[]> {
   const given = order.filter(({ flag }) => ['expert', 'adapter', 'finetuned'].includes(flag))
   const uncompressed = given.filter(({ flag }) => flag !== 'expert')
   const found = given.flatMap(({ flag, path }, i) => {
@@ -209,8 +215,11 @@ async function systemOf(path: string): Promise<string | undefined> {
   }
 }
 
-/** Of the base, where there is one. */
-async function checkpointOf({ checkpoint, base }: ChatFlags): Promise<Checkpoint | undefined> {
+/** The checkpoint of the base, where there is one. */
+export async function checkpointOf({
+  checkpoint,
+  base,
+}: Pick<ChatFlags, 'checkpoint' | 'base'>): Promise<Checkpoint | undefined> {
   if (checkpoint !== undefined) return openCheckpointAt(checkpoint)
   try {
     return await openCheckpoint(await openPath(base))

@@ -52,7 +52,7 @@ export class ModelRun {
   readonly #graphs: readonly RunnableGraph[]
   readonly #given: ReadonlyMap<string, InputValues>
   readonly #config: CacheConfig
-  readonly #sessions = new Map<string, NodeSession>()
+  #sessions = new Map<string, NodeSession>()
 
   constructor(
     graphs: readonly RunnableGraph[],
@@ -62,6 +62,13 @@ export class ModelRun {
     this.#graphs = graphs
     this.#given = given
     this.#config = config
+  }
+
+  /** The same sessions on other inputs; releasing one of both releases both. */
+  on(given: ReadonlyMap<string, InputValues>): ModelRun {
+    const run = new ModelRun(this.#graphs, given, this.#config)
+    run.#sessions = this.#sessions
+    return run
   }
 
   /**

@@ -5,7 +5,8 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
-import { actsFrom } from '../format/invocation.ts'
+import type { TritTable } from '../format/index.ts'
+import { actsOn, frontOf, virtualIds } from '../format/invocation.ts'
 import type { Values } from '../reference/index.ts'
 import type { InputValues } from './graph_inputs.ts'
 import type { ModelOutput } from './model_outputs.ts'
@@ -13,37 +14,41 @@ import type { ModelOutput } from './model_outputs.ts'
 type Given = ReadonlyMap<string, InputValues>
 
 /**
- * @param invocations - of each expert; undefined for one that acts on every token
+ * @param experts - their tables; virtual tokens come before each row, and have outputs too
  * @param run - runs the model on inputs with the experts at some positions of that list
  * @throws {TritswapError} `input` without token ids, `unsupported` for a model without a cache
  */
 export async function outputInParts(
   given: Given,
-  invocations: readonly (readonly number[] | undefined)[],
+  experts: readonly Pick<TritTable, 'invocation' | 'tensors'>[],
   run: (given: Given, acting: readonly number[]) => Promise<ModelOutput>,
 ): Promise<ModelOutput> {
-  const ids = given.get('input_ids')
-  if (ids === undefined || ids.dims.length !== 2) {
+  const prompts = given.get('input_ids')
+  if (prompts === undefined || prompts.dims.length !== 2) {
     throw new TritswapError(
       'input',
-      'Cannot run an activated LoRA: expected input_ids of [rows, tokens] among the inputs, in which its invocation is looked for',
+      'Cannot run an expert that acts on some tokens only: expected input_ids of [rows, tokens] among the inputs',
     )
   }
-  const [rows, tokens] = ids.dims
+  const front = frontOf(experts)
+  const inputs = front === 0 ? given : behind(front, given, prompts)
+  const [rows] = prompts.dims
+  const tokens = front + prompts.dims[1]
   const found: ModelOutput[] = []
   for (let row = 0; row < rows; row++) {
-    const rowIds = Array.from(slice(ids, row, 0, tokens).data, Number)
-    const starts = invocations.map((invocation) => actsFrom(rowIds, invocation))
-    const stops = [...new Set([...starts.filter((start) => start > 0 && start < tokens), tokens])]
+    const rowIds = Array.from(slice(prompts, row, 0, prompts.dims[1]).data, Number)
+    const spans = experts.map((expert) => actsOn(rowIds, expert, front))
+    const edges = spans.flatMap(({ from, to }) => [from, to])
+    const stops = [...new Set([...edges.filter((edge) => edge > 0 && edge < tokens), tokens])]
     const parts: ModelOutput[] = []
     let from = 0
     for (const stop of stops.sort((a, b) => a - b)) {
-      const acting = starts.flatMap((start, i) => (start <= from ? [i] : []))
-      const part = await run(partOf(given, { row, from, stop }, parts.at(-1)?.caches), acting)
+      const acting = spans.flatMap((span, i) => (span.from <= from && from < span.to ? [i] : []))
+      const part = await run(partOf(inputs, { row, from, stop }, parts.at(-1)?.caches), acting)
       if (stop < tokens && part.caches.size === 0) {
         throw new TritswapError(
           'unsupported',
-          `Cannot run an activated LoRA with ${part.file}: it puts out no keys and values, so what comes before the invocation cannot be read by the base alone; export it with a cache`,
+          `Cannot run an activated LoRA, or virtual tokens, with ${part.file}: it puts out no keys and values, so a prompt cannot be read in parts; use a decoder, exported with a cache`,
           { fields: { file: part.file } },
         )
       }
@@ -55,6 +60,28 @@ export async function outputInParts(
   const [first] = found
   const values = found.map((output) => output.values)
   return { ...first, values: { ...joined(values), dims: [rows, ...first.values.dims.slice(1)] } }
+}
+
+/** Rows with virtual tokens before them. Positions are counted from these, whatever those of the rows were, as in peft. */
+function behind(front: number, given: Given, ids: InputValues): Given {
+  const [rows, tokens] = ids.dims
+  const inputs = new Map(given)
+  inputs.delete('position_ids')
+  const mask = given.get('attention_mask')
+  const added = (values: InputValues | undefined, before: readonly number[]): InputValues => ({
+    dims: [rows, front + tokens],
+    data: Int32Array.from(
+      Array.from({ length: rows }, (_, row) => [
+        ...before,
+        ...(values === undefined
+          ? new Array(tokens).fill(1)
+          : Array.from(slice(values, row, 0, tokens).data, Number)),
+      ]).flat(),
+    ),
+  })
+  inputs.set('input_ids', added(ids, virtualIds(front)))
+  inputs.set('attention_mask', added(mask, new Array(front).fill(1)))
+  return inputs
 }
 
 /** The inputs of some tokens of a row, behind what was read of it. */

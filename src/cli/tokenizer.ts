@@ -7,6 +7,8 @@ import { readWhole } from './file_source.ts'
 export interface Tokenizer {
   encode(text: string): number[]
   decode(tokens: number[]): string
+  /** What a model reads of a text, or of two that belong together: ids, and which of the texts they are of. */
+  inputs(text: string, pair?: string): Record<string, readonly number[]>
   template: ChatTemplate
 }
 
@@ -39,6 +41,10 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   return {
     encode: (text) => tokenizer.encode(text),
     decode: (tokens) => tokenizer.decode(tokens),
+    inputs: (text, pair) => {
+      const { input_ids, token_type_ids } = tokenizer(text, { text_pair: pair, return_tensor: false })
+      return { input_ids, ...(token_type_ids !== undefined && { token_type_ids }) }
+    },
     template: new ChatTemplate(tokenizer),
   }
 }

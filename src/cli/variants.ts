@@ -7,7 +7,7 @@ import { openCheckpoint } from '../compress/checkpoint.ts'
 import { isFloat } from '../compress/dtypes.ts'
 import { readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
-import { checkActsEverywhere } from '../format/invocation.ts'
+import { checkActsEverywhere, checkNoVirtual } from '../format/invocation.ts'
 import { bindExpert } from '../model/expert_bindings.ts'
 import { nameMatcher } from '../onnx/index.ts'
 import {
@@ -46,6 +46,7 @@ export async function expertVariant(
   try {
     const { weights, graphs, sites } = fit
     const opened = await StreamedExpert.open(source)
+    checkNoVirtual(opened.table, path, 'score texts with')
     const { table, unused } = await fit.fit(opened.table, path)
     const expert = opened.under(table)
     // What one of several modules with the same weight has alone lies beside floats too.

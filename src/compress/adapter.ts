@@ -23,6 +23,7 @@ import { placeholder } from './placeholders.ts'
 import { readSafetensors, type StoredTensor } from './safetensors.ts'
 import { savedTensor } from './saved_modules.ts'
 import type { TaskTensor, TaskVector } from './task_vector.ts'
+import { virtualTensor } from './virtual_tokens.ts'
 
 /** Marks a folder as an adapter's. */
 export const ADAPTER_CONFIG = 'adapter_config.json'
@@ -59,7 +60,12 @@ export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): 
   const named = stored.map((tensor) => ({ stored: tensor, ...parseAdapterName(tensor.name, pieces) }))
   refuseSeveral(named, name)
   for (const { part, stored } of named) {
-    if (part === 'whole' && settings.kind !== 'formed') refuseForeignTensor(stored.name, name)
+    if (
+      (part === 'whole' || part === 'virtual') &&
+      !isOwnPart({ part }, settings) &&
+      settings.kind !== 'formed'
+    )
+      refuseForeignTensor(stored.name, name)
     if (part === 'magnitude' && !(settings.kind === 'lora' && settings.dora)) {
       throw refused(name, 'DoRA without use_dora in its configuration', `it holds ${stored.name}`)
     }
@@ -78,7 +84,7 @@ export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): 
   const tensors: TaskTensor[] = []
   for (const tensor of named)
     if (tensor.part !== 'formed') tensors.push(...(await taskTensors(tensor, context)))
-  if (kind !== undefined && settings.kind !== 'ia3') {
+  if (kind !== undefined && settings.kind !== 'ia3' && settings.kind !== 'prompt') {
     for (const tensor of named) if (tensor.part === 'formed') checkActivated(tensor, settings)
     tensors.push(...(await formedTensors(kind, { ...context, settings })))
   }
@@ -88,7 +94,9 @@ export async function adapterTaskVector(folder: FileFolder, base?: Checkpoint): 
         ? 'LoRA factors'
         : settings.kind === 'ia3'
           ? '(IA)³ vectors'
-          : `tensors of ${kind?.label}`
+          : settings.kind === 'prompt'
+            ? 'prompt_embeddings'
+            : `tensors of ${kind?.label}`
     throw new TritswapError('input', `Cannot compress ${name}: ${WEIGHTS} holds no ${expected}`)
   }
   await refuseHalfTied(context)
@@ -110,8 +118,9 @@ function methodOf(tensors: readonly TaskTensor[]): TritMethod {
 }
 
 /** Whether a tensor is one of those that the adapter's method trains. */
-function isOwnPart({ part }: AdapterTensor, { kind }: AdapterSettings): boolean {
+function isOwnPart({ part }: Pick<AdapterTensor, 'part'>, { kind }: AdapterSettings): boolean {
   if (kind === 'formed') return part === 'formed'
+  if (kind === 'prompt' || part === 'virtual') return kind === 'prompt' && part === 'virtual'
   return part !== 'whole' && (part === 'ia3') === (kind === 'ia3')
 }
 
@@ -123,11 +132,14 @@ async function taskTensors(tensor: AdapterTensor, context: AdapterContext): Prom
   try {
     if (stored.weights === 0) throw placeholder(stored)
     if (!isOwn) {
+      if (settings.kind === 'prompt')
+        throw refused(context.name, 'virtual tokens with modules saved whole', `it holds ${stored.name}`)
       const saved = await savedTensor(tensor, context)
       if (saved !== undefined) checkActivated(tensor, settings)
       return saved === undefined ? [] : [saved]
     }
     if (!isFloat(stored.dtype)) throw notFloat(stored)
+    if (settings.kind === 'prompt') return [virtualTensor(tensor, { ...context, settings })]
     if (settings.kind === 'ia3') return [ia3Tensor(tensor, { ...context, settings })]
     if (settings.kind !== 'lora') return []
     if (tensor.part === 'embeddingA' || tensor.part === 'embeddingB' || stored.shape.length > 2)

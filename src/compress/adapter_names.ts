@@ -16,6 +16,8 @@ export type AdapterPart =
   | 'magnitude'
   | 'bias'
   | 'ia3'
+  /** Virtual tokens, which belong to no module. */
+  | 'virtual'
   | 'formed'
   | 'whole'
 
@@ -55,6 +57,7 @@ const LORA_EMBEDDING = /^(.+?)(?:\.weight)?\.lora_embedding_([AB])(?:\.([^.]+))?
 const MAGNITUDE = /^(.+?)\.lora_magnitude_vector(?:\.(?!weight$)([^.]+))?(?:\.weight)?$/
 const BIAS_OF_B = /^(.+?)\.lora_B(?:\.([^.]+))?\.bias$/
 const IA3 = /^(.+)\.ia3_l(?:\.([^.]+))?$/
+const VIRTUAL = /^prompt_embeddings$/
 /** What `peft` wraps a module in that it trains whole. */
 const SAVED = /\.(?:modules_to_save|ln_tuning_layers)(?:\.[^.]+(?=\.[^.]+$))?(?=\.)/
 /** Tensors that all modules of an adapter share lie beside the model. */
@@ -90,6 +93,7 @@ export function parseAdapterName(name: string, pieces?: FormedPieces): AdapterNa
   }
   const ia3 = IA3.exec(plain)
   if (ia3 !== null) return { part: 'ia3', path: ia3[1], adapter: ia3[2] }
+  if (VIRTUAL.test(plain)) return { part: 'virtual', path: plain }
   return { part: 'whole', path: plain.replace(SAVED, '').replace('.base_layer.', '.') }
 }
 

@@ -6,9 +6,14 @@ export type ExpertCodec = 'ternary' | 'terms'
 /**
  * Fraction of entries to keep unless one is given, for the command line, the page and its worker. A full fine-tuning
  * keeps its gain at 5 %; LoRA factors have less to spare and lose what they learned below about 20 %, (IA)³ vectors
- * below half.
+ * below half. Virtual tokens are kept in floats unless ternary is asked for: they are few.
  */
-export const DEFAULT_DENSITY: Readonly<Record<TritMethod, number>> = { full: 0.05, lora: 0.2, ia3: 0.5 }
+export const DEFAULT_DENSITY: Readonly<Record<TritMethod, number>> = {
+  full: 0.05,
+  lora: 0.2,
+  ia3: 0.5,
+  prompt: 0.5,
+}
 
 /**
  * The codec unless an option says or implies one. Terms keep what a LoRA learned at a third of the bytes of its factors: the
@@ -18,10 +23,11 @@ export const DEFAULT_EXPERT_CODEC: Readonly<Record<TritMethod, ExpertCodec>> = {
   full: 'ternary',
   lora: 'terms',
   ia3: 'ternary',
+  prompt: 'ternary',
 }
 
 /** Terms of each target unless a number or a size is given. A full fine-tuning has no low rank: its directions are many. */
-export const DEFAULT_TERMS: Readonly<Record<TritMethod, number>> = { full: 16, lora: 2, ia3: 1 }
+export const DEFAULT_TERMS: Readonly<Record<TritMethod, number>> = { full: 16, lora: 2, ia3: 1, prompt: 1 }
 
 /** Terms of a target that a size can buy, at most. */
-export const TERMS_TRIED: Readonly<Record<TritMethod, number>> = { full: 32, lora: 8, ia3: 1 }
+export const TERMS_TRIED: Readonly<Record<TritMethod, number>> = { full: 32, lora: 8, ia3: 1, prompt: 1 }

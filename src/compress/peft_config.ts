@@ -51,7 +51,14 @@ export interface FormedSettings extends CommonSettings {
   alphaPattern: PathPatterns
 }
 
-export type AdapterSettings = LoraSettings | Ia3Settings | FormedSettings
+/** Of prompt tuning and p-tuning. */
+export interface PromptSettings extends CommonSettings {
+  kind: 'prompt'
+  /** Virtual tokens, as the configuration says. */
+  tokens: number
+}
+
+export type AdapterSettings = LoraSettings | Ia3Settings | FormedSettings | PromptSettings
 
 /** Fields that say how an adapter was made or found, not what it computes. */
 const HARMLESS = [
@@ -100,6 +107,25 @@ const HARMLESS_FORMED = [...HARMLESS, 'layers_pattern', 'layers_to_transform']
 
 const HARMLESS_IA3 = [...HARMLESS, 'fan_in_fan_out', 'feedforward_modules', 'init_ia3_weights']
 
+/** Of virtual tokens: how they were begun and trained. What p-tuning trained beside them is folded into what it saves. */
+const HARMLESS_PROMPT = [
+  ...HARMLESS,
+  'encoder_dropout',
+  'encoder_hidden_size',
+  'encoder_num_layers',
+  'encoder_reparameterization_type',
+  'num_attention_heads',
+  'num_layers',
+  'num_transformer_submodules',
+  'num_virtual_tokens',
+  'prompt_tuning_init',
+  'prompt_tuning_init_text',
+  'random_seed',
+  'token_dim',
+  'tokenizer_kwargs',
+  'tokenizer_name_or_path',
+]
+
 /** Names of what a field turns on, for messages. */
 const FIELD_NAMES: Record<string, string> = {
   use_qalora: 'QA-LoRA',
@@ -139,7 +165,11 @@ export async function readAdapterConfig(
   const own = kindOf(type)
   if (own === undefined) refuseOtherMethods(type, name)
   const harmless =
-    own !== undefined ? [...HARMLESS_FORMED, ...own.fields] : type === 'LORA' ? HARMLESS_LORA : HARMLESS_IA3
+    own !== undefined
+      ? [...HARMLESS_FORMED, ...own.fields]
+      : { LORA: HARMLESS_LORA, IA3: HARMLESS_IA3, PROMPT_TUNING: HARMLESS_PROMPT, P_TUNING: HARMLESS_PROMPT }[
+          type as 'LORA'
+        ]
   for (const [field, value] of Object.entries(config)) {
     if (harmless.includes(field) || isEmpty(value)) continue
     if (UNMERGEABLE.includes(field)) {
@@ -169,6 +199,22 @@ export async function readAdapterConfig(
       config,
       rankPattern: await patterns(rankPattern, name, 'rank_pattern'),
       alphaPattern: await patterns(config.alpha_pattern, name, 'alpha_pattern'),
+      ...common,
+    }
+  }
+  if (type === 'PROMPT_TUNING' || type === 'P_TUNING') {
+    const task = config.task_type ?? 'CAUSAL_LM'
+    const parts = config.num_transformer_submodules ?? 1
+    if (task !== 'CAUSAL_LM' || parts !== 1) {
+      throw refused(
+        name,
+        `virtual tokens of ${task}`,
+        'only those before the prompt of a causal language model can be read on their own',
+      )
+    }
+    return {
+      kind: 'prompt',
+      tokens: positive(config.num_virtual_tokens, name, 'num_virtual_tokens'),
       ...common,
     }
   }

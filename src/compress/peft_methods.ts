@@ -20,9 +20,7 @@ const METHOD_NAMES: Record<string, string> = {
   PEANUT: 'PEANuT',
   POLY: 'Poly',
   PREFIX_TUNING: 'prefix tuning',
-  PROMPT_TUNING: 'prompt tuning',
   PSOFT: 'PSOFT',
-  P_TUNING: 'p-tuning',
   SHADOW: 'ShadowPEFT',
   SUPERTUNING: 'Supertuning',
   TINYLORA: 'TinyLoRA',
@@ -39,15 +37,8 @@ const ROUTED: Record<string, string> = {
   XLORA: 'a router weighs its adapters by what comes in',
 }
 
-/** Methods that add inputs to the model and change no weight, so there is nothing to merge. */
-const PROMPT_METHODS = [
-  'PROMPT_TUNING',
-  'MULTITASK_PROMPT_TUNING',
-  'P_TUNING',
-  'PREFIX_TUNING',
-  'CPT',
-  'CARTRIDGE',
-]
+/** Methods that add inputs to the model which are no rows of an embedding, or not the same ones for each task. */
+const PROMPT_METHODS = ['MULTITASK_PROMPT_TUNING', 'PREFIX_TUNING', 'CPT', 'CARTRIDGE']
 
 /** Parts of methods that the configuration should have named already. */
 const FOREIGN_TENSORS: [RegExp, string][] = [
@@ -60,11 +51,16 @@ const FOREIGN_TENSORS: [RegExp, string][] = [
 ]
 
 /** @throws {TritswapError} `unsupported` for what is neither LoRA nor (IA)³ nor one of `kinds` */
-export function refuseOtherMethods(type: string, name: string): asserts type is 'LORA' | 'IA3' {
+export function refuseOtherMethods(
+  type: string,
+  name: string,
+): asserts type is 'LORA' | 'IA3' | 'PROMPT_TUNING' | 'P_TUNING' {
+  if (type === 'PROMPT_TUNING' || type === 'P_TUNING') return
+
   if (PROMPT_METHODS.includes(type)) {
     throw new TritswapError(
       'unsupported',
-      `Cannot compress ${name}: ${METHOD_NAMES[type]} adds inputs instead of changing weights, so it has no task vector and cannot be merged; train LoRA, (IA)³ or a full fine-tuning for this`,
+      `Cannot compress ${name}: ${METHOD_NAMES[type]} adds inputs other than one row of virtual tokens after the other; train prompt tuning, p-tuning, LoRA or (IA)³ for this`,
       { fields: { name, method: type } },
     )
   }

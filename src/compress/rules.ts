@@ -5,7 +5,7 @@
  */
 import picomatch from 'picomatch'
 import { TritswapError } from '../errors.ts'
-import { factorOf } from '../format/contributions.ts'
+import { factorOf, virtualTensorOf } from '../format/contributions.ts'
 import type { FloatDtype } from '../format/dtype.ts'
 import { MAX_TERMS } from '../format/limits.ts'
 import type { TritMethod } from '../format/table.ts'
@@ -47,6 +47,8 @@ export interface RuleOptions {
   codec?: ExpertCodec
   /** Terms of each target. By default 2 of LoRA, 16 of a full fine-tuning. */
   terms?: number
+  /** Each changed weight as steps from the base's: the result is the fine-tuned checkpoint, bit for bit. Nothing is chosen. */
+  lossless?: boolean
   /** Bytes of the whole file instead: terms are chosen over all targets. */
   bytes?: number
   /** `published`: score magnitude, threshold global, scale std, every tensor ternary. Single options override it. */
@@ -129,10 +131,10 @@ function codecFor(options: RuleOptions, method: TritMethod): ExpertCodec {
   if (chosen === undefined) return DEFAULT_EXPERT_CODEC[method]
   if (chosen === 'ternary' && ofTerms !== undefined)
     throw new TritswapError('input', `Cannot compress: ${ofTerms} is an option of the codec terms only`)
-  if (chosen === 'terms' && method === 'ia3')
+  if (chosen === 'terms' && (method === 'ia3' || method === 'prompt'))
     throw new TritswapError(
       'input',
-      'Cannot compress to terms: expected a LoRA adapter or a full fine-tuning, found (IA)³, which is vectors; leave out the options of terms',
+      `Cannot compress to terms: expected a LoRA adapter or a full fine-tuning, found ${method === 'ia3' ? '(IA)³, which is vectors' : 'virtual tokens, which change no weight'}; leave out the options of terms`,
     )
   if (terms !== undefined && bytes !== undefined)
     throw new TritswapError('input', 'Cannot compress: expected terms or bytes, found both')
@@ -141,6 +143,32 @@ function codecFor(options: RuleOptions, method: TritMethod): ExpertCodec {
   if (bytes !== undefined && !(bytes > 0 && Number.isFinite(bytes)))
     throw new TritswapError('input', `Cannot compress: expected a size over 0 bytes, found ${bytes}`)
   return chosen
+}
+
+/** @throws {TritswapError} `input` for options that choose what is lost beside `lossless` */
+export function checkLossless(options: RuleOptions): void {
+  const choosing = (
+    [
+      'codec',
+      'terms',
+      'bytes',
+      'rule',
+      'density',
+      'alpha',
+      'score',
+      'threshold',
+      'scale',
+      'dense',
+      'denseDtype',
+      'overrides',
+    ] as const
+  ).find((option) => options[option] !== undefined && !isEmptyList(options[option]))
+  if (choosing === undefined) return
+  throw new TritswapError(
+    'input',
+    `Cannot compress without loss: ${choosing} chooses what is left out; give one of the two`,
+    { fields: { option: choosing } },
+  )
 }
 
 function isEmptyList(value: unknown): boolean {
@@ -202,6 +230,8 @@ export function rulesFor(
     const matchers = (globs ?? []).map((glob) => matcher(tensors, copies, glob, option))
     return (tensor: Named) => matchers.some((matches) => matches(tensor))
   }
+  const asksTernary = asked === 'ternary' || options.density !== undefined
+  const isVirtual = (tensor: Named) => virtualTensorOf([tensor]) !== undefined
   const included = options.include?.length ? matching(options.include, '--include') : () => true
   const excluded = matching(options.exclude, '--exclude')
   const dense = matching(options.dense, '--dense')
@@ -211,7 +241,8 @@ export function rulesFor(
   }))
   return tensors.map((tensor) => {
     if (!included(tensor) || excluded(tensor)) return undefined
-    if (dense(tensor)) return { codec: 'dense', dtype: options.denseDtype ?? 'f16' }
+    if (dense(tensor) || (isVirtual(tensor) && !asksTernary))
+      return { codec: 'dense', dtype: options.denseDtype ?? 'f16' }
     if (becomesTerms(tensor)) return terms
     const rule = { ...main }
     if (tensor.isLengthened && options.scale === undefined && options.rule === undefined) rule.scale = 'mean'

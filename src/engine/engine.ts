@@ -157,7 +157,11 @@ export class Engine {
     const context = host.runtime.passContext(host.loaded.set(experts), { acts: prompted.acts })
     try {
       const sessions = host.runtime.sessions(text.sessions, context)
-      const reading = { stops: () => prompted.stops(context.wanted), readFrom: prompted.readFrom }
+      const front = () => {
+        prompted.place(context.wanted)
+        return prompted.front
+      }
+      const reading = { front, stops: () => prompted.stops(context.wanted), readFrom: prompted.readFrom }
       const scores: ExampleBits[] = []
       for (const { ids, first } of encoded) {
         signal.throwIfAborted()
@@ -271,7 +275,11 @@ export class Engine {
             if (found.length > 0 && set === undefined) context.pin()
             return found
           }
-          const reading = { stops, readFrom: prompted.readFrom }
+          const front = () => {
+            prompted.place(context.wanted)
+            return prompted.front
+          }
+          const reading = { front, stops, readFrom: prompted.readFrom }
           const logits = await text.logits(tokens, runtime.sessions(text.sessions, context), reading)
           context.end()
           return logits

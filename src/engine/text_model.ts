@@ -13,6 +13,7 @@ import {
   Tensor,
 } from '@xenova/transformers'
 import { abortError, TritswapError } from '../errors.ts'
+import { virtualIds } from '../format/invocation.ts'
 import { GRAPH_FOLDER } from '../model/graph_path.ts'
 import { hoistedSession, type OrtSession } from '../model/hoisted_session.ts'
 import { stopsOf } from '../source/generation_settings.ts'
@@ -43,14 +44,16 @@ export type OnToken = (token: number, text: string, read: number) => boolean
 
 /** Who reads a prompt, where that is not one set of experts all along. */
 export interface PromptReading {
-  /** Positions from which on another set reads, ascending; asked each time that the context is read from its start. */
+  /** How many virtual tokens stand before the prompt; asked each time before the context is read from its start. */
+  front(): number
+  /** Positions, with the virtual tokens, from which on another set reads, ascending; asked each time that the context is read from its start. */
   stops(): readonly number[]
   /** The next pass reads from a position on. */
   readFrom(position: number): void
   /** Whether what a set read before at a position may stay in the cache. */
   keeps(position: number, reader: string): boolean
   /** A part of the prompt was read, of so many tokens. */
-  onPart(tokens: number): void
+  onPart(tokens: number, isVirtual: boolean): void
 }
 
 export interface GenerateContext {
@@ -284,7 +287,8 @@ export class TextModel {
   ): Promise<'stop' | 'length'> {
     const ids = [...prompt]
     const settings = settingsOf(options, this.#config)
-    const end = Math.min(ids.length + settings.maxNewTokens, this.contextLength)
+    const wanted = ids.length + settings.maxNewTokens
+    let end = Math.min(wanted, this.contextLength)
     const text = this.#generatedText(options, ids.slice(ids.length - answer))
     const ends = this.#endTokens(options)
     const processors = samplers(settings, mask && ((logits) => mask.apply(logits)))
@@ -296,13 +300,17 @@ export class TextModel {
       // Once for each time that the context is read from its start.
       while (finish === undefined) {
         const before = ids.length
-        await cache?.rewindTo(ids, reading && ((position, reader) => reading.keeps(position, reader)))
+        const front = virtualPlaces(reading?.front() ?? 0)
+        this.#checkRoom(front, ids)
+        end = Math.min(wanted, this.contextLength - front.length)
+        const context = () => (front.length === 0 ? ids : [...front, ...ids])
+        await cache?.rewindTo(context(), reading && ((position, reader) => reading.keeps(position, reader)))
         // Parts of a prompt follow one another over a cache.
         if (reading !== undefined && reading.stops().length > 0) cache ??= this.newCache()
         let isReadAgain = false
         let read = 0
         const take = (token: number) => {
-          cache?.noteRead(ids)
+          cache?.noteRead(context())
           if (signal?.aborted) return false
           ids.push(token)
           mask?.accept(token)
@@ -313,16 +321,16 @@ export class TextModel {
           const rest = finish === 'length' ? text.flush() : ''
           isReadAgain = onToken(token, piece + rest, read) && finish === undefined
           read = 1
-          reading?.readFrom(ids.length - 1)
+          reading?.readFrom(front.length + ids.length - 1)
           return isReadAgain || finish !== undefined
         }
         try {
           if (reading !== undefined && cache !== undefined)
-            await this.#readParts(ids, sessions, reading, { settings, signal, cache })
+            await this.#readParts(context(), sessions, reading, { settings, signal, cache })
           const { length } = cache ?? []
           reading?.readFrom(length)
-          read = ids.length - length
-          await this.#read(ids, end - before, masked, take, { settings, processors, signal, cache })
+          read = front.length + ids.length - length
+          await this.#read(context(), end - before, masked, take, { settings, processors, signal, cache })
         } catch (error) {
           // What a pass that failed left in the cache is unknown.
           if (!signal?.aborted) await cache?.clear()
@@ -358,8 +366,18 @@ export class TextModel {
       await this.#read(part, 1, sessions, () => true, context)
       if (cache.isEmpty) throw noCache()
       cache.noteRead(part)
-      reading.onPart(stop - length)
+      reading.onPart(stop - length, isVirtual(part[stop - 1]))
     }
+  }
+
+  /** @throws {TritswapError} `input` for a prompt that fits the context, and not with the virtual tokens before it */
+  #checkRoom(front: readonly number[], ids: readonly number[]): void {
+    if (front.length === 0 || front.length + ids.length < this.contextLength) return
+    throw new TritswapError(
+      'input',
+      `Cannot generate: the prompt has ${ids.length} tokens, the expert puts ${front.length} virtual ones before it, and the context of this base holds ${this.contextLength} with those to generate; shorten it`,
+      { fields: { promptTokens: ids.length, virtual: front.length, contextLength: this.contextLength } },
+    )
   }
 
   /** One uninterrupted run of transformers.js' own loop over one KV cache. */
@@ -432,12 +450,14 @@ export class TextModel {
   async logits(
     ids: readonly number[],
     sessions: Sessions,
-    reading?: Pick<PromptReading, 'stops' | 'readFrom'>,
+    reading?: Pick<PromptReading, 'front' | 'stops' | 'readFrom'>,
   ): Promise<{ data: Float32Array; vocabulary: number }> {
-    if (ids.length === 0 || ids.length > this.contextLength) {
-      throw new TritswapError('input', `Cannot run ${ids.length} tokens: expected 1 to ${this.contextLength}`)
-    }
-    const stops = [...(reading?.stops() ?? []), ids.length]
+    const front = virtualPlaces(reading?.front() ?? 0)
+    const most = this.contextLength - front.length
+    if (ids.length === 0 || ids.length > most)
+      throw new TritswapError('input', `Cannot run ${ids.length} tokens: expected 1 to ${most}`)
+    const all = [...front, ...ids]
+    const stops = [...(reading?.stops() ?? []), all.length]
     const cache = this.newCache()
     let data: Float32Array | undefined
     try {
@@ -445,15 +465,16 @@ export class TextModel {
       for (const stop of stops) {
         reading?.readFrom(from)
         const inputs = {
-          ...batchOfOne(ids.slice(from, stop), stop),
+          ...batchOfOne(all.slice(from, stop), stop),
           ...(from > 0 && { past_key_values: cache.tensors }),
         }
         const output = (await this.#over(sessions).forward(inputs)) as Record<string, Tensor>
         const logits = output.logits.to('float32')
-        data ??= new Float32Array(ids.length * (logits.dims.at(-1) as number))
-        data.set(logits.data as Float32Array, (data.length / ids.length) * from)
+        const vocabulary = logits.dims.at(-1) as number
+        data ??= new Float32Array(ids.length * vocabulary)
+        if (from >= front.length) data.set(logits.data as Float32Array, vocabulary * (from - front.length))
         for (const tensor of cache.take(output)) if (tensor.location === 'gpu-buffer') tensor.dispose()
-        if (stop < ids.length && cache.isEmpty) throw noCache()
+        if (stop < all.length && cache.isEmpty) throw noCache()
         from = stop
       }
     } finally {
@@ -492,14 +513,29 @@ function badTokenizer(cause: unknown): never {
 function noCache(): TritswapError {
   return new TritswapError(
     'unsupported',
-    'Cannot read a prompt in parts, as an activated LoRA needs it: the graph of this base keeps no keys and values; export it with a cache (optimum: --task text-generation-with-past)',
+    'Cannot read a prompt in parts, as an activated LoRA and virtual tokens need it: the graph of this base keeps no keys and values; export it with a cache (optimum: --task text-generation-with-past)',
   )
 }
 
-/** @param length - of the whole sequence that these are the last tokens of */
+/** What stands for virtual tokens among ids: numbers below 0. */
+function virtualPlaces(count: number): number[] {
+  return virtualIds(count).map((id) => -1 - id)
+}
+
+function isVirtual(id: number): boolean {
+  return id < 0
+}
+
+/**
+ * Virtual tokens are read alone, by rows of their own. Behind them they are in the cache, and only what counts ids sees theirs: it
+ * is that of a token which is there anyway.
+ * @param length - of the whole sequence that these are the last tokens of
+ */
 function batchOfOne(ids: readonly number[], length = ids.length) {
+  const own = ids.find((id) => !isVirtual(id))
+  const seen = ids.map((id) => (isVirtual(id) ? (own ?? -1 - id) : id))
   return {
-    input_ids: new Tensor('int64', BigInt64Array.from(ids, BigInt), [1, ids.length]),
+    input_ids: new Tensor('int64', BigInt64Array.from(seen, BigInt), [1, seen.length]),
     attention_mask: new Tensor('int64', new BigInt64Array(length).fill(1n), [1, length]),
   }
 }

@@ -10,7 +10,7 @@ import type {
   Prompt,
   TokenRun,
 } from './protocol.ts'
-import { isActivated, Reading } from './reading.ts'
+import { frontOfSet, isActivated, Reading } from './reading.ts'
 import type { PromptReading, TextModel } from './text_model.ts'
 
 /** Tokens that may wait for their reader; beyond them no forward pass starts. */
@@ -77,8 +77,20 @@ export function streamTokens(
   if (kv === 'recompute' && !experts) context.pin()
   channel.push({ prompt: encoded })
   const reader = (set: ExpertSet) => readerOf(loaded.namesOf(set), isActivated(set))
+  // What virtual tokens stand before is theirs, though the passes behind them are the base's.
+  const shown = () => (prompted.front > 0 ? prompted.partOf(context.wanted) : context.ran)
+  let isPinned = kv === 'recompute'
   let before: TokenRun[] = []
   const reading: PromptReading = {
+    front() {
+      prompted.place(context.wanted)
+      // They and what follows them are read by one set.
+      if (prompted.front > 0 && !experts) {
+        context.pin()
+        isPinned = true
+      }
+      return prompted.front
+    },
     stops: () => prompted.stops(context.wanted),
     readFrom: (position) => prompted.readFrom(position),
     keeps(position, had) {
@@ -86,25 +98,25 @@ export function streamTokens(
       if (had === reader(prompted.partAt(wanted, position))) return true
       return kv === 'keep' && !isActivated(wanted) && !isOfActivated(had)
     },
-    onPart(tokens) {
-      const { ran } = context
-      cache?.noteReader(reader(ran))
-      before.push({ set: ran.id, experts: loaded.namesOf(ran), tokens })
+    onPart(tokens, isVirtual) {
+      const set = shown()
+      cache?.noteReader(reader(set))
+      if (!isVirtual) before.push({ set: set.id, experts: loaded.namesOf(set), tokens })
     },
   }
   let last = performance.now()
   const onToken = (token: number, piece: string, read: number) => {
     const now = performance.now()
-    const { ran } = context
-    const names = loaded.namesOf(ran)
-    cache?.noteReader(reader(ran))
+    const set = shown()
+    cache?.noteReader(reader(set))
     channel.push({
-      ...{ token, text: piece, set: ran.id, experts: names, ms: now - last, read },
+      ...{ token, text: piece, set: set.id, experts: loaded.namesOf(set), ms: now - last, read },
       ...(before.length > 0 && { before }),
     })
     before = []
     last = now
-    return kv === 'recompute' && !experts && context.pin()
+    if (experts) return false
+    return (isPinned || frontOfSet(context.wanted) > 0) && context.pin()
   }
   const onAbort = () => stop(signal.reason)
   signal.addEventListener('abort', onAbort, { once: true })

@@ -4,9 +4,9 @@
  *
  * A target is seen as a matrix W of rows × cols (`tilingOf`). What a set of experts contributes to it settles as
  *
- *     W′ = W ⊙ (1 + Σ w·v over rows) ⊙ (1 + Σ w·v over columns) + Σ w·scaling·(left · right) + Σ w·terms + Σ w·delta
+ *     W′ = S(W) ⊙ (1 + Σ w·v over rows) ⊙ (1 + Σ w·v over columns) + Σ w·scaling·(left · right) + Σ w·terms + Σ w·delta
  *
- * where w is the weight of each contribution's expert: first the scales, then the low-rank pairs, then the ternary
+ * where w is the weight of each contribution's expert, and S is what steps make of W, W itself without any: first the steps, then the scales, then the low-rank pairs, then the ternary
  * terms, then the deltas, in whatever order the experts and their tensors come. So scales never reach what other experts add, and the scales of
  * one axis add up instead of multiplying. Meanings are those of Hugging Face peft.
  *
@@ -14,7 +14,9 @@
  */
 import { TritswapError } from '../errors.ts'
 import { summaryOf } from './codecs/index.ts'
-import { MAX_FREE_RANK } from './limits.ts'
+import { overLimit } from './fields.ts'
+import { MAX_FREE_RANK, MAX_VIRTUAL_TOKENS } from './limits.ts'
+import type { StepUnit } from './steps.ts'
 import type { TritTensor } from './table.ts'
 import { tilingOf, weightsOf } from './tiling.ts'
 
@@ -25,6 +27,8 @@ export type AdapterTensor = Pick<
 > & {
   /** A delta of so many ternary rank-1 terms. */
   terms?: number
+  /** Steps from the target's own values, counted in this type. */
+  unit?: StepUnit
 }
 
 /** A tensor of a table, and its position there. */
@@ -76,6 +80,13 @@ export interface TermsDelta<T extends AdapterTensor = TritTensor> extends Tensor
   ofEmbedding?: boolean
 }
 
+/** Steps of the target's weights, each to another value of a float type: the tensor that a fine-tuning made, bit for bit. */
+export interface StepsDelta<T extends AdapterTensor = TritTensor> extends TensorRef<T> {
+  kind: 'steps'
+  target: string
+  unit: StepUnit
+}
+
 /** An (IA)³ vector, stored as l − 1: row r, or column c, is multiplied with 1 + w·v. */
 export interface Scale<T extends AdapterTensor = TritTensor> extends TensorRef<T> {
   kind: 'scale'
@@ -85,11 +96,35 @@ export interface Scale<T extends AdapterTensor = TritTensor> extends TensorRef<T
   bias?: Scale<T>
 }
 
-export type Contribution<T extends AdapterTensor = TritTensor> =
+/**
+ * Virtual tokens: rows that are read before a prompt in place of those of the embedding. They change no weight, and act while
+ * they are read alone: what follows them reads their keys and values.
+ */
+export interface VirtualTokens<T extends AdapterTensor = TritTensor> extends TensorRef<T> {
+  kind: 'virtual'
+  /** The embedding that the ids of a prompt are looked up in. */
+  target: string
+}
+
+/** What changes a weight. */
+export type WeightContribution<T extends AdapterTensor = TritTensor> =
   | Delta<T>
   | LowRank<T>
   | TermsDelta<T>
+  | StepsDelta<T>
   | Scale<T>
+
+export type Contribution<T extends AdapterTensor = TritTensor> = WeightContribution<T> | VirtualTokens<T>
+
+/** The virtual tokens of an expert, of which it has one tensor at most. */
+export function virtualTensorOf<T extends Pick<AdapterTensor, 'role'>>(tensors: readonly T[]): T | undefined {
+  return tensors.find(({ role }) => role === 'virtual')
+}
+
+/** How many tokens an expert puts before a prompt. */
+export function virtualTokensOf(tensors: readonly Pick<AdapterTensor, 'role' | 'shape'>[]): number {
+  return virtualTensorOf(tensors)?.shape[0] ?? 0
+}
 
 /** Terms as a low-rank pair: the matrix is left · right. */
 export function pairOfTerms({ index, tensor, terms }: TermsDelta): Pick<LowRank, 'left' | 'right' | 'rank'> {
@@ -112,12 +147,20 @@ export function layoutOf({ role, layout }: Pick<AdapterTensor, 'role' | 'layout'
 
 /** Whether a tensor adds to its target, by itself or as a factor; a scale multiplies it. */
 export function isAddition({ role }: Pick<AdapterTensor, 'role'>): boolean {
-  return role !== 'ia3'
+  return role !== 'ia3' && role !== 'virtual'
 }
 
 /** Whether a contribution changes every weight of its target, so that the whole tensor has to be saved. */
 export function isWholeTensor({ kind }: Contribution<AdapterTensor>): boolean {
-  return kind !== 'delta'
+  return kind !== 'delta' && kind !== 'steps'
+}
+
+/** Whether a contribution is one tensor with the shape of its target, which the checkpoint has under that name. */
+export function isAsTarget<T extends AdapterTensor>(
+  contribution: Contribution<T>,
+): contribution is Delta<T> | TermsDelta<T> | StepsDelta<T> {
+  const { kind } = contribution
+  return kind === 'delta' || kind === 'terms' || kind === 'steps'
 }
 
 /** The tensors that a contribution is made of. */
@@ -141,11 +184,19 @@ export function contributionsOf<T extends AdapterTensor>(
     const { target, role, name, layout } = tensor
     if (role === 'delta') {
       const module = layout === undefined ? {} : { ofEmbedding: layout === 'embedding' }
-      const { terms } = tensor
+      const { terms, unit } = tensor
+      if (unit !== undefined) {
+        contributions.push({ kind: 'steps', target, index, tensor, unit })
+        continue
+      }
       const delta = { target, index, tensor, ...module }
       contributions.push(
         terms === undefined ? { kind: 'delta', ...delta } : { kind: 'terms', terms, ...delta },
       )
+      continue
+    }
+    if (role === 'virtual') {
+      contributions.push(virtualOf({ index, tensor }))
       continue
     }
     if (role === 'ia3') {
@@ -164,6 +215,16 @@ export function contributionsOf<T extends AdapterTensor>(
     const { loraA, loraB } = pair
     if (loraA !== undefined && loraB !== undefined) contributions.push(lowRankOf(loraA, loraB))
   }
+  const virtual = contributions.find(({ kind }) => kind === 'virtual')
+  // It acts before a prompt, and what changes weights on it.
+  if (virtual !== undefined && tensors.length > 1) {
+    const { name } = tensorsOf(virtual)[0].tensor
+    throw new TritswapError(
+      'format',
+      `Cannot use ${name}: expected virtual tokens alone, found ${tensors.length} tensors`,
+      { fields: { tensor: name } },
+    )
+  }
   for (const { loraA, loraB } of pairs.values()) {
     if (loraA !== undefined && loraB !== undefined) continue
     const { name, target } = (loraA ?? loraB)!.tensor
@@ -172,6 +233,21 @@ export function contributionsOf<T extends AdapterTensor>(
     })
   }
   return contributions
+}
+
+/** @throws {TritswapError} `format` for what is no matrix; `limit` for too many */
+function virtualOf<T extends AdapterTensor>(ref: TensorRef<T>): VirtualTokens<T> {
+  const { name, target, shape, terms } = ref.tensor
+  if (shape.length !== 2 || terms !== undefined) {
+    throw new TritswapError(
+      'format',
+      `Cannot use ${name}: expected a matrix of virtual tokens, a row each, found ${terms === undefined ? times(shape) : 'terms'}`,
+      { fields: { tensor: name, shape } },
+    )
+  }
+  if (shape[0] > MAX_VIRTUAL_TOKENS)
+    throw overLimit(`virtual tokens of ${name}`, shape[0], MAX_VIRTUAL_TOKENS)
+  return { kind: 'virtual', target, ...ref }
 }
 
 /** Modules that keep their weight as [in, out]: transformers' Conv1D, and embeddings. */
@@ -227,10 +303,15 @@ export function misfitOf<T extends AdapterTensor>(
   shape: readonly number[],
 ): Misfit<T> | undefined {
   const { rows, cols } = tilingOf(shape)
-  if (contribution.kind === 'delta' || contribution.kind === 'terms') {
+  if (isAsTarget(contribution)) {
     const { tensor, target } = contribution
     if (tensor.shape.join() === shape.join()) return undefined
     return { tensor, expected: `the shape ${times(shape)} of ${target}`, found: times(tensor.shape) }
+  }
+  if (contribution.kind === 'virtual') {
+    const { tensor, target } = contribution
+    if (tensor.shape[1] === cols) return undefined
+    return { tensor, expected: `rows of ${cols} as ${target} has`, found: times(tensor.shape) }
   }
   if (contribution.kind === 'scale') {
     const { tensor, over } = contribution
@@ -277,6 +358,19 @@ export function checkRank(contribution: Contribution): void {
     'limit',
     `Cannot use ${left.tensor.name}: expected a rank of at most ${limit} for factors of ${sizes.join(' and ')} with ${entries.join(' and ')} entries, found ${rank}; compress the adapter with a lower rank`,
     { fields: { tensor: left.tensor.name, target, rank, limit } },
+  )
+}
+
+/**
+ * @param count - of contributions of steps to a target
+ * @throws {TritswapError} `unsupported` for steps of several experts
+ */
+export function checkSteps(target: string, count: number): void {
+  if (count <= 1) return
+  throw new TritswapError(
+    'unsupported',
+    `Cannot blend ${count} lossless experts on ${target}: each counts from the base's own weights, so their steps do not add up; activate one of them, or compress the others without --lossless`,
+    { fields: { target, experts: count } },
   )
 }
 

@@ -1,10 +1,12 @@
 /**
- * Activated LoRA: an expert that acts from the last occurrence of some tokens in the prompt on, so that keys and values before
- * them are the base's. The rule is peft's (`calculate_alora_offsets`).
+ * Experts that do not act on every token. Activated LoRA: an expert that acts from the last occurrence of some tokens in the prompt on, so that keys and values before
+ * them are the base's. The rule is peft's (`calculate_alora_offsets`). Virtual tokens: an expert that acts on its own tokens before
+ * the prompt alone, whose keys and values the prompt reads.
  *
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { virtualTokensOf } from './contributions.ts'
 import type { TritTable } from './table.ts'
 
 /**
@@ -18,8 +20,47 @@ export function actsFrom(prompt: readonly number[], invocation: readonly number[
   return Number.POSITIVE_INFINITY
 }
 
+/** Ids of virtual tokens, which are rows of their own. */
+export function virtualIds(count: number): number[] {
+  return Array.from({ length: count }, (_, i) => i)
+}
+
+/** Virtual tokens before a prompt that experts share, at most one of which has any. */
+export function frontOf(tables: readonly Pick<TritTable, 'tensors'>[]): number {
+  return Math.max(0, ...tables.map(({ tensors }) => virtualTokensOf(tensors)))
+}
+
+/** The positions of a prompt behind `front` virtual tokens that an expert acts on: from one on, and up to another. */
+export function actsOn(
+  prompt: readonly number[],
+  { invocation, tensors }: Pick<TritTable, 'invocation' | 'tensors'>,
+  front: number,
+): { from: number; to: number } {
+  if (virtualTokensOf(tensors) > 0) return { from: 0, to: front }
+  const from = actsFrom(prompt, invocation)
+  return { from: from === 0 && invocation === undefined ? 0 : from + front, to: Number.POSITIVE_INFINITY }
+}
+
+/** Whether an expert acts on every token alike. */
+export function actsEverywhere({ invocation, tensors }: Pick<TritTable, 'invocation' | 'tensors'>): boolean {
+  return invocation === undefined && virtualTokensOf(tensors) === 0
+}
+
+/** @throws {TritswapError} `unsupported` for virtual tokens, where nothing can stand before a text */
+export function checkNoVirtual({ tensors }: TritTable, name: string, what: string): void {
+  const virtual = virtualTokensOf(tensors)
+  if (virtual === 0) return
+  throw new TritswapError(
+    'unsupported',
+    `Cannot ${what} ${name}: it puts ${virtual} virtual tokens before a prompt and changes no weight; use it with ExpertLoader, or with tritswap check`,
+    { fields: { name, virtual } },
+  )
+}
+
 /** @throws {TritswapError} `unsupported` for an expert that does not act on every token alike */
-export function checkActsEverywhere({ invocation }: TritTable, name: string, what: string): void {
+export function checkActsEverywhere(table: TritTable, name: string, what: string): void {
+  checkNoVirtual(table, name, what)
+  const { invocation } = table
   if (invocation === undefined) return
   throw new TritswapError(
     'unsupported',

@@ -28,6 +28,8 @@ export const MAX_NAME_LENGTH = 512
 export const MAX_TEXT_LENGTH = 4096
 /** Tokens of an invocation: a line of a chat template takes a dozen. */
 export const MAX_INVOCATION = 256
+/** Virtual tokens of an expert: each costs every prompt a token of the context. */
+export const MAX_VIRTUAL_TOKENS = 1024
 /** Source files that an expert names; the largest sharded checkpoints have about 200. */
 export const MAX_SOURCES = 1024
 /** Graphs that a base feeds: a decoder or two, an encoder, a vision tower … */

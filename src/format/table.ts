@@ -39,13 +39,14 @@ import { sketchFromBase64, sketchToBase64, valuesStored } from './sketch.ts'
 import type { DistributiveOmit, TensorCommon, TritKind } from './tensor.ts'
 
 export type { DenseTensor } from './codecs/dense.ts'
+export type { ExactTensor } from './codecs/exact.ts'
 export type { TritTensor } from './codecs/index.ts'
 export type { TermsTensor } from './codecs/terms.ts'
 export type { TernaryTensor } from './codecs/ternary.ts'
 export type { ModuleLayout, TensorRole, TritKind } from './tensor.ts'
 
-/** What the expert's tensors are to the base (ComPEFT section 2): theta_init is the base, 0 or 1. */
-export type TritMethod = 'full' | 'lora' | 'ia3'
+/** What the expert's tensors are to the base (ComPEFT section 2): theta_init is the base, 0 or 1; of virtual tokens (`prompt`) 0. */
+export type TritMethod = 'full' | 'lora' | 'ia3' | 'prompt'
 
 /** How the kept entries were chosen and valued. Nothing depends on it: it is for `inspect` and model cards. */
 export interface CompressionRecord {
@@ -113,11 +114,11 @@ export function targetsOf(tensors: readonly { target: string }[]): string[] {
 
 /** JSON of a table. Defaults are left out; floats are the shortest decimals that read back to the same f32. */
 export function tableToJson(table: Omit<TritTable, 'tensors'> & { tensors: readonly NewTensor[] }): string {
-  const { base, compression, sources, tensors, method, ...rest } = table
+  const { base, compression, sources, tensors, ...rest } = table
   return JSON.stringify({
     ...rest,
     // Readers that know nothing of invocations would let it act everywhere: they know no such method, and refuse it.
-    method: table.invocation === undefined ? method : ACTIVATED,
+    ...(table.invocation !== undefined && { method: ACTIVATED }),
     base: { ...base, ...sketchToJson(base.sketch) },
     compression,
     sources,
@@ -194,6 +195,8 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
       const expected = `a tensor as ${owner} has: ${codecsOf(kind).join(', or ')}`
       throw invalid(`tensors[${i}]`, expected, `${tensor.codec} ${tensor.role}`)
     }
+    if (codec.onlyDeltas && tensor.role !== 'delta')
+      throw invalid(`tensors[${i}].role`, `delta, as of all in ${tensor.codec}`, tensor.role)
     codec.checkBytes(tensor)
     offset += tensor.bytes
     tensors.push(tensor)
@@ -204,7 +207,7 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
   const base = object(root.base ?? {}, 'base')
   const compression = object(root.compression ?? {}, 'compression')
   const sources = array(root.sources ?? [], 'sources', MAX_SOURCES)
-  const method = oneOf(root.method ?? 'full', 'method', ['full', 'lora', 'ia3', ACTIVATED] as const)
+  const method = oneOf(root.method ?? 'full', 'method', ['full', 'lora', 'ia3', 'prompt', ACTIVATED] as const)
   return {
     kind,
     method: method === ACTIVATED ? 'lora' : method,
@@ -321,7 +324,7 @@ function tensorFromJson(item: Record<string, unknown>, at: string, offset: numbe
   const common: TensorCommon = {
     name,
     shape,
-    role: oneOf(item.role ?? 'delta', `${at}.role`, ['delta', 'loraA', 'loraB', 'ia3'] as const),
+    role: oneOf(item.role ?? 'delta', `${at}.role`, ['delta', 'loraA', 'loraB', 'ia3', 'virtual'] as const),
     target: item.target === undefined ? name : nameOf(item.target, `${at}.target`),
     bytes: integer(item.bytes, `${at}.bytes`, 0, MAX_PAYLOAD_BYTES),
     offset,

@@ -1,8 +1,11 @@
 /** `expert`: a task vector. `base`: the weights of a prepared base model. */
 export type TritKind = 'expert' | 'base'
 
-/** What one tensor is: a delta of a base tensor, a LoRA factor, or an (IA)³ vector (as l − 1). */
-export type TensorRole = 'delta' | 'loraA' | 'loraB' | 'ia3'
+/**
+ * What one tensor is: a delta of a base tensor, a LoRA factor, an (IA)³ vector (as l − 1), or virtual tokens: rows that are read
+ * before a prompt in place of an embedding's.
+ */
+export type TensorRole = 'delta' | 'loraA' | 'loraB' | 'ia3' | 'virtual'
 
 /** How the module that a LoRA factor or (IA)³ vector belongs to keeps its weight. */
 export type ModuleLayout = 'linear' | 'conv1d' | 'conv2d' | 'embedding'

@@ -198,10 +198,15 @@ export class ExpertLoader {
   }
 
   /**
-   * Which expert a text is for, if any, by its likeness to the requests that each was made for. Nothing is loaded.
+   * Which expert a text is for, if any, by its likeness to the requests that each was made for. Nothing is loaded. With
+   * `by: 'likelihood'`, as a check, by how likely the text is under each of some experts that are loaded.
    * @throws {TritswapError} `network`, `format`; `integrity` for a registry or an index that is not what it should be
    */
-  async route(text: string, options: RouteOptions): Promise<Route> {
+  async route(text: string, options: RouteOptions | LikelihoodOptions): Promise<Route> {
+    if ('by' in options) {
+      const { routeByLikelihood } = await import('./likelihood.ts')
+      return routeByLikelihood(text, options.experts, this, options.threshold)
+    }
     return (await this.#retriever()).route(text, options)
   }
 
@@ -386,6 +391,15 @@ export class ExpertLoader {
 }
 
 /** How {@link ExpertLoader.compose} searches. */
+/** How to route by likelihood. */
+export interface LikelihoodOptions {
+  by: 'likelihood'
+  /** Whom to compare: a pass of the model for each, and one for the base. */
+  experts: readonly Expert[]
+  /** Bits a token that an expert must save over the base; 0.05 by default. */
+  threshold?: number
+}
+
 export interface ComposeOptions extends SearchOptions {
   /** System message of chats that have none. */
   system?: string

@@ -31,6 +31,7 @@ export interface SitePlan {
   inputScale: ExpertTerm<'inputScale'>[]
   outputScale: ExpertTerm<'outputScale'>[]
   bias: ExpertTerm<'bias'>[]
+  virtual: ExpertTerm<'virtual'>[]
 }
 
 /** All terms of a set in one graph. */
@@ -73,6 +74,25 @@ export function planBypass(entries: readonly BypassEntry[]): Map<string, GraphPl
   )
 }
 
+/** @throws {TritswapError} `unsupported` for the virtual tokens of several experts, `input` for those that are weighed */
+function checkVirtual(virtual: readonly ExpertTerm<'virtual'>[]): void {
+  if (virtual.length > 1) {
+    throw new TritswapError(
+      'unsupported',
+      `Cannot use ${virtual.length} experts with virtual tokens together: each was trained to stand before the prompt alone; use one of them`,
+      { fields: { experts: virtual.length } },
+    )
+  }
+  for (const { weight } of virtual) {
+    if (weight === 1) continue
+    throw new TritswapError(
+      'input',
+      `Cannot weigh virtual tokens with ${weight}: expected 1, or 0 to leave them out; a part of their rows is other tokens`,
+      { fields: { weight } },
+    )
+  }
+}
+
 function planAt(graphs: Map<string, Map<string, SitePlan>>, { graph, site }: BypassTerm): SitePlan {
   const sites = graphs.get(graph) ?? new Map<string, SitePlan>()
   graphs.set(graph, sites)
@@ -84,12 +104,14 @@ function planAt(graphs: Map<string, Map<string, SitePlan>>, { graph, site }: Byp
     inputScale: [],
     outputScale: [],
     bias: [],
+    virtual: [],
   }
   sites.set(site.key, plan)
   return plan
 }
 
 function bypassOf({ site, side, ...others }: SitePlan): SiteBypass {
+  checkVirtual(others.virtual)
   const bypass: SiteBypass = {}
   if (side.length > 0) {
     bypass.side = SIDE_STEPS.find((count) => count >= side.length)
@@ -102,7 +124,7 @@ function bypassOf({ site, side, ...others }: SitePlan): SiteBypass {
       )
     }
   }
-  for (const kind of ['lowRank', 'delta', 'inputScale', 'outputScale', 'bias'] as const)
+  for (const kind of ['lowRank', 'delta', 'inputScale', 'outputScale', 'bias', 'virtual'] as const)
     if (others[kind].length > 0) bypass[kind] = true
   return bypass
 }

@@ -12,14 +12,16 @@ import {
   type LowRank,
   pairOfTerms,
   type Scale,
+  type StepsDelta,
 } from '../format/contributions.ts'
 import type { SiteIndex, TargetSite } from './site_index.ts'
 
-type TensorTerm = 'side' | 'delta' | 'inputScale' | 'outputScale' | 'bias'
+type TensorTerm = 'side' | 'delta' | 'inputScale' | 'outputScale' | 'bias' | 'virtual'
 
 /**
  * One contribution at one site. `side`: a ternary delta as 2-bit codes; `delta`: a delta in floats; `lowRank`: down to
- * the rank and up again; the scales multiply the site's inputs or outputs, `bias` is added to its outputs.
+ * the rank and up again; the scales multiply the site's inputs or outputs, `bias` is added to its outputs, `virtual` is looked up
+ * in its place.
  */
 export type BypassTerm = TargetSite &
   (
@@ -37,8 +39,17 @@ export interface SiteTerms {
  * The terms of a contribution, one a site; none, or too few, where a site cannot have one.
  * @param inFloats - whether ternary deltas too come as floats
  */
-export function termsOf(contribution: Contribution, sites: SiteIndex, inFloats: boolean): SiteTerms {
+export function termsOf(
+  contribution: Exclude<Contribution, StepsDelta>,
+  sites: SiteIndex,
+  inFloats: boolean,
+): SiteTerms {
   const all = sites.of(contribution.target)
+  if (contribution.kind === 'virtual') {
+    const { index } = contribution
+    const lookups = all.filter(({ site }) => site.readsPrompt)
+    return { terms: lookups.map((at) => ({ ...at, kind: 'virtual', index })), isPartial: true }
+  }
   const ofEmbedding = contribution.kind === 'scale' ? false : contribution.ofEmbedding
   const own = all.filter(
     ({ site }) => (site.kind === 'embedding') === (ofEmbedding ?? site.kind === 'embedding'),

@@ -107,8 +107,9 @@ export class ExpertHost {
     })
     const sites = new SiteIndex(sources.map(([name, { graph }]) => [name, graph]))
     const { ownPasses } = options
+    const costs = { software: gpu.adapter.software, copyBudget: options.expertBudget }
     const admission = new ExpertAdmission({
-      ...{ weights, experts: store, switcher, runtime, base, sites, ownPasses },
+      ...{ weights, experts: store, switcher, runtime, base, sites, costs, ownPasses },
     })
     const loaded = new LoadedExperts(store, admission, runtime)
     const weightCount = countWeights(table.tensors)
@@ -180,6 +181,7 @@ export class ExpertHost {
       return {
         ...active,
         tensors: { merge, side: side.size, input: input.size },
+        why: this.loaded.whyOf(expert, active),
         sideBytes: this.#bypass.bytesOf(expert),
       }
     })

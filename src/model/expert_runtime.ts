@@ -55,12 +55,17 @@ export interface RuntimeParts {
   bypass?: BypassParts
 }
 
-/** What a switch came to. Times in ms: `apply` without the wait for its turn, `total` with it. */
+/** What a switch came to. Times in ms: `apply` without the wait for its turn, `total` with it. `sessions`: how many it had to create. */
 export interface Switched {
   set: number
   apply: number
   total: number
+  sessions: number
 }
+
+/** Switches after which their rate is known, and forward passes that are taken to come after each of the first. */
+const FEW_SWITCHES = 4
+const PASSES_OF_ANSWER = 32
 
 export class ExpertRuntime {
   readonly #feeds: ReadonlyMap<string, GpuTensor>
@@ -75,6 +80,7 @@ export class ExpertRuntime {
   #lastSet = 0
   #tickets = 0
   #switches = 0
+  #passes = 0
   /** Resolves once it is clear whether the last switch of the default stays. */
   #settled: Promise<void> = Promise.resolve()
 
@@ -94,6 +100,11 @@ export class ExpertRuntime {
   /** Switches that changed weights or what calls without experts of their own run with, since the start. */
   get switches(): number {
     return this.#switches
+  }
+
+  /** Forward passes that came between two switches; until there were some switches, what a short answer takes. */
+  get passesPerSwitch(): number {
+    return this.#switches < FEW_SWITCHES ? PASSES_OF_ANSWER : this.#passes / this.#switches
   }
 
   /** VRAM of what lies beside the weights: codes, and inputs of the sets in use. */
@@ -195,6 +206,7 @@ export class ExpertRuntime {
       const { changed, accepted } = await this.#merged.bring(set)
       const variant = await this.#sets.variantOf(set, name, session)
       state.ran = set
+      this.#passes++
       const outputs = await run(variant)
       try {
         await accepted
@@ -240,16 +252,18 @@ export class ExpertRuntime {
     signal?.throwIfAborted()
     const called = performance.now()
     const ticket = ++this.#tickets
-    const { start, accepted } = await this.#queue.run(async () => {
+    const { start, sessions, accepted } = await this.#queue.run(async () => {
       if (signal?.aborted) throw abortError(signal)
       if (ticket !== this.#tickets) throw overtaken()
       await this.#settled
       const start = performance.now()
-      return { start, ...(await this.#makeDefault(set)) }
+      const made = this.#sets.sessionsMade
+      const switched = await this.#makeDefault(set)
+      return { start, sessions: this.#sets.sessionsMade - made, ...switched }
     })
     await accepted
     const now = performance.now()
-    return { set: set.id, apply: now - start, total: now - called }
+    return { set: set.id, apply: now - start, total: now - called, sessions }
   }
 
   /** Submits the switch to a set and makes it the default, which the set before is again if the device refuses it. */
@@ -279,6 +293,11 @@ export class ExpertRuntime {
     )
     this.#settled = accepted.catch(() => {})
     return { accepted }
+  }
+
+  /** Makes the sessions ahead that a set of this expert, also with those prepared before, would have to create. */
+  prepare(entry: BoundEntry): Promise<void> {
+    return this.#queue.run(() => this.#sets.prepare({ id: 0, experts: [entry] }, this.#sessions))
   }
 
   /** Runs a task while no forward pass and no switch runs. */

@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { TritswapError } from '../errors.ts'
+import { virtualTensorOf } from '../format/contributions.ts'
 import { SKETCH_VALUES, type TritTable } from '../format/index.ts'
 import type { WeightStore } from '../gpu/index.ts'
 import { type BaseIdentity, type BaseMatch, checkBase, unusedTargets } from './base_check.ts'
@@ -21,7 +23,7 @@ export interface FittedExpert {
 
 /**
  * @param name - of the expert, for messages
- * @throws {TritswapError} as `checkBase`
+ * @throws {TritswapError} as `checkBase`, and `unsupported` for virtual tokens that no embedding can be told for
  */
 export async function fitExpert(
   table: TritTable,
@@ -30,14 +32,43 @@ export async function fitExpert(
   read: SketchReader,
   sites: SiteIndex,
 ): Promise<FittedExpert> {
-  const found = await renameTargets(table, base, read, (target) => sites.sharedBy(target))
+  const lookup = lookupOf(table, name, base, sites)
+  const found = await renameTargets(table, lookup.base, read, (target) => sites.sharedBy(target))
   const baseMatch = checkBase(table, name, found.base)
   const tensors = table.tensors.map((tensor) => ({
     ...tensor,
-    target: found.renamed.get(tensor.target) ?? tensor.target,
+    target: lookup.renamed.get(tensor.target) ?? found.renamed.get(tensor.target) ?? tensor.target,
   }))
   const fitted = { ...table, tensors }
-  return { table: fitted, baseMatch, renamed: found.renamed, unused: unusedTargets(fitted, base) }
+  const renamed = new Map([...found.renamed, ...lookup.renamed])
+  return { table: fitted, baseMatch, renamed, unused: unusedTargets(fitted, base) }
+}
+
+/**
+ * The embedding that virtual tokens stand in for, which adapters do not name, and the base as they call it.
+ * @throws {TritswapError} `unsupported` for a model that does not look its prompt up in one embedding
+ */
+function lookupOf(
+  { tensors }: TritTable,
+  name: string,
+  base: BaseIdentity,
+  { promptTargets }: SiteIndex,
+): { base: BaseIdentity; renamed: ReadonlyMap<string, string> } {
+  const virtual = virtualTensorOf(tensors)
+  if (virtual === undefined) return { base, renamed: new Map() }
+  const [target, ...others] = promptTargets
+  const shape = target === undefined ? undefined : base.shapes.get(target)
+  if (shape === undefined || others.length > 0) {
+    throw new TritswapError(
+      'unsupported',
+      `Cannot use ${name} on ${base.name}: its virtual tokens stand in for what input_ids are looked up in, expected one embedding, found ${promptTargets.length}`,
+      { fields: { expert: name, base: base.name, found: promptTargets } },
+    )
+  }
+  return {
+    base: { ...base, shapes: new Map(base.shapes).set(virtual.target, shape) },
+    renamed: new Map([[virtual.target, target]]),
+  }
 }
 
 /**

@@ -19,6 +19,7 @@ export interface BiasSite {
 /** The sites of all graphs of a model, by the checkpoint tensors in them. */
 export class SiteIndex {
   readonly #byTarget = new Map<string, TargetSite[]>()
+  readonly #promptTargets = new Set<string>()
   readonly #byBias = new Map<string, BiasSite[]>()
   /** Graph inputs that a graph also, or only, uses where no bypass can be. */
   readonly #usedElsewhere = new Set<string>()
@@ -31,6 +32,7 @@ export class SiteIndex {
       const sites = sitesOf(source)
       for (const site of sites) {
         for (const part of site.parts) push(this.#byTarget, part.target, { graph, site, part })
+        if (site.readsPrompt && site.parts.length === 1) this.#promptTargets.add(site.parts[0].target)
         for (const { target, ...outputs } of site.bias)
           push(this.#byBias, target, { graph, site, ...outputs })
       }
@@ -67,6 +69,11 @@ export class SiteIndex {
   /** Sites that hold a target. */
   of(target: string): readonly TargetSite[] {
     return this.#byTarget.get(target) ?? []
+  }
+
+  /** Embeddings that the ids of a prompt are looked up in. */
+  get promptTargets(): readonly string[] {
+    return [...this.#promptTargets]
   }
 
   /** Sites that add a target to their outputs. */

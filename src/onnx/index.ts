@@ -25,7 +25,7 @@ export { hoistModel, type QuantizedChoice } from './hoist/hoist_model.ts'
 export { bindingsOf, type HoistedModel } from './hoist/hoisted_model.ts'
 export { FIRST_LOGIT } from './hoist/last_logits.ts'
 export type { HoistedGraphFile } from './hoist/rewrite.ts'
-export { type StoredInput, scoringGraph } from './hoist/scoring_graph.ts'
+export { graphWithStored, type StoredInput, scoringGraph } from './hoist/scoring_graph.ts'
 export { withStoredWeights } from './hoist/stored_weights.ts'
 
 export { weightBytes, weightPieces } from './hoist/weight_pieces.ts'

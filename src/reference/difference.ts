@@ -18,11 +18,12 @@ export function rangeOf(values: Float32Array): number {
 
 /**
  * Largest difference of outputs from the expected ones, over the range of those (over 1 where they are all the same);
- * infinite where either is not a number. Expected outputs of a language model may be of the last position alone.
+ * infinite where either is not a number. Expected outputs of a language model may be of the last positions alone.
  * @throws {TritswapError} `input` for outputs of another size
  */
 export function relativeDifference(found: Values, expected: Values): number {
-  const { data } = found.data.length === expected.data.length ? found : lastPositions(found)
+  const { data } =
+    found.data.length === expected.data.length ? found : lastPositions(found, positionsOf(expected))
   if (data.length !== expected.data.length) {
     throw new TritswapError(
       'input',
@@ -38,15 +39,19 @@ export function relativeDifference(found: Values, expected: Values): number {
   return most / (rangeOf(expected.data) || 1)
 }
 
-/** Outputs of [batch, positions, size] at the last position. */
-export function lastPositions(values: Values): Values {
-  if (values.dims.length !== 3) return values
+function positionsOf({ dims }: Values): number {
+  return dims.length === 3 ? dims[1] : 1
+}
+
+/** Outputs of [batch, positions, size] at the last positions. */
+export function lastPositions(values: Values, count = 1): Values {
+  if (values.dims.length !== 3 || values.dims[1] < count) return values
   const { data } = values
   const [batch, positions, size] = values.dims
-  const last = new Float32Array(batch * size)
+  const last = new Float32Array(batch * count * size)
   for (let b = 0; b < batch; b++) {
-    const at = (b * positions + positions - 1) * size
-    last.set(data.subarray(at, at + size), b * size)
+    const at = (b * positions + positions - count) * size
+    last.set(data.subarray(at, at + count * size), b * count * size)
   }
-  return { data: last, dims: [batch, 1, size] }
+  return { data: last, dims: [batch, count, size] }
 }

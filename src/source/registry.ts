@@ -25,7 +25,7 @@ export interface RegistryEntry {
   bytes: number
   /** SHA-256 of the head: authenticates the whole file. */
   rootHash: string
-  method?: 'full' | 'lora' | 'ia3'
+  method?: 'full' | 'lora' | 'ia3' | 'prompt'
   density?: number
   alpha?: number
   licence?: string

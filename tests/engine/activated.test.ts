@@ -110,6 +110,7 @@ async function logits(ids: readonly number[], names = EXPERT) {
   const set = loaded.set(names)
   const context = runtime.passContext(set, { acts: reading.acts })
   const found = await model.logits(ids, runtime.sessions(sessions(), context), {
+    front: () => 0,
     stops: () => reading.stops(set),
     readFrom: reading.readFrom,
   })

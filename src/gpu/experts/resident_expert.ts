@@ -2,6 +2,7 @@ import { TritswapError } from '../../errors.ts'
 import { wordsFor } from '../../format/bits.ts'
 import { MAX_STREAM_BITS, type TritHead, type TritTable, tilingOf, weightsOf } from '../../format/index.ts'
 import type { StreamSpan } from '../job.ts'
+import { stepsLayout } from '../steps_form.ts'
 import { isDecoded, streamForm } from '../stream_form.ts'
 import { termsLayout } from '../terms_form.ts'
 import type { Span } from './arena.ts'
@@ -32,6 +33,12 @@ export function layoutOf({ table, payloadBytes }: ExpertHead, indexWords: number
     if (form.kind === 'terms') {
       streams.push({ words, index: 0 })
       words += termsLayout(tensor).words
+      continue
+    }
+    if (form.kind === 'steps') {
+      const { index, words: own } = stepsLayout(tensor.shape, form)
+      streams.push({ words, index: words + index })
+      words += own
       continue
     }
     if (form.kind === 'dense') {

@@ -76,7 +76,8 @@ function journalWords(
   lanes: number,
 ): number {
   const form = streamForm(tensor)
-  const entries = form.kind === 'golomb' ? form.code.kept : weightsOf(tensor.shape)
+  const entries =
+    form.kind === 'golomb' ? form.code.kept : form.kind === 'steps' ? form.kept : weightsOf(tensor.shape)
   const perWord = PER_WORD[dtype]
   return perWord === 1 ? entries : Math.ceil((entries + tilingOf(tensor.shape).blocks * lanes) / perWord)
 }

@@ -1,5 +1,6 @@
 import { type MergeJob, wordsOfTile } from '../job.ts'
 import type { Kernel, Params } from '../kernel.ts'
+import { STEPS_INVOCATIONS } from '../steps_form.ts'
 import { streamForm } from '../stream_form.ts'
 import type { TargetDtype } from '../target.ts'
 import type { BufferPlacement } from '../weights/placements.ts'
@@ -18,7 +19,7 @@ export interface DeltaStep {
   to?: ChangeOfSet
 }
 
-export const KERNELS = ['apply', 'revert', 'fused', 'pair', 'blend', 'dense'] as const
+export const KERNELS = ['apply', 'revert', 'fused', 'pair', 'blend', 'dense', 'steps'] as const
 export type MergeKernel = (typeof KERNELS)[number]
 export type MergeKernels = Record<MergeKernel, Record<TargetDtype, Kernel>>
 
@@ -50,6 +51,7 @@ export function jobOf({ from, to }: DeltaStep): DeltaJob | undefined {
     displaced: old.journal,
     journal: next.journal,
     ...(kernel === 'dense' && { invocations: wordsOfTile(shape, placement.dtype) }),
+    ...(kernel === 'steps' && { invocations: STEPS_INVOCATIONS }),
     work: old.streams.length + next.streams.length,
   }
 }
@@ -72,9 +74,20 @@ function sideOf(side: ChangeOfSet | undefined): {
   }
 }
 
+/** Whether one pass can go from the deltas of one side to those of the other: steps have a kernel of their own. */
+export function isOnePass({ from, to }: DeltaStep): boolean {
+  const [old, next] = [from, to].map((side) => side?.change.plan.deltas ?? [])
+  return old.length === 0 || next.length === 0 || old.some(isOfSteps) === next.some(isOfSteps)
+}
+
+function isOfSteps({ tensor }: WeightedTensor): boolean {
+  return streamForm(tensor).kind === 'steps'
+}
+
 /** The narrowest kernel for a switch: the fast ones know one or two ternary streams on each side, or only dense ones. */
 function kernelFor(reverted: readonly WeightedTensor[], applied: readonly WeightedTensor[]): MergeKernel {
   const parts = [...reverted, ...applied]
+  if (parts.every(isOfSteps)) return 'steps'
   if (parts.every(({ tensor }) => streamForm(tensor).kind === 'dense')) return 'dense'
   const ternary = parts.every(({ tensor }) => streamForm(tensor).kind === 'golomb')
   if (!ternary || applied.length > 2) return 'blend'

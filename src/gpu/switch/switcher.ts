@@ -17,7 +17,7 @@ import {
   type TensorChange,
 } from './active_set.ts'
 import { BaseCopies, type NewCopies } from './base_copies.ts'
-import type { ChangeOfSet, DeltaStep } from './delta_jobs.ts'
+import { type ChangeOfSet, type DeltaStep, isOnePass } from './delta_jobs.ts'
 import { DeltaMerge } from './delta_merge.ts'
 import { Journal } from './journal.ts'
 
@@ -78,9 +78,9 @@ export class Switcher {
       BaseCopies.create(gpu, weights),
       WeightSlots.create(gpu, weights),
     ])
-    const [deltas, whole, submission] = await Promise.all([
+    const whole = new WholeMerge(gpu, weights.dtypes, copies)
+    const [deltas, submission] = await Promise.all([
       DeltaMerge.create(gpu, weights.dtypes, slots),
-      WholeMerge.create(gpu, weights.dtypes, copies),
       WholeSubmission.create(gpu),
     ])
     return new Switcher(gpu, weights, experts, copies, slots, deltas, whole, submission)
@@ -140,6 +140,14 @@ export class Switcher {
   }
 
   /**
+   * Compiles the kernels that only some experts need, ahead of a switch to this one.
+   * @throws {TritswapError} as {@link check}; `webgpu`, `device-lost`
+   */
+  prepare(table: TritTable, only?: ReadonlySet<number>): Promise<void> {
+    return this.#whole.prepare(planOf([{ table, weight: 1, only }], this.#weights).values())
+  }
+
+  /**
    * Makes a set of at most {@link MAX_EXPERTS} (expert, weight) pairs current, whatever is current now. The experts are
    * retained until the next switch. Weight 0 leaves an expert out. Calls must not overlap: wait for one before the
    * next.
@@ -176,6 +184,7 @@ export class Switcher {
     this.#active = undefined
     this.#slots.destroy()
     this.#deltas.destroy()
+    this.#whole.destroy()
     this.#submission.destroy()
   }
 
@@ -194,6 +203,7 @@ export class Switcher {
       for (const { expert } of entries) retained.push(expert.retain())
       const layout = this.#layoutOf(entries)
       const { changes } = layout
+      await this.#whole.prepare(Array.from(changes.values(), ({ plan }) => plan))
       journal = await this.#journalFor(layout)
       const whole = Array.from(changes.values()).filter(({ plan }) => plan.isWhole)
       copies = await this.#copies.reserve(whole.map(({ placement }) => placement))
@@ -329,7 +339,11 @@ export class Switcher {
       const from = changeOf(before, before?.changes.get(key))
       const to = changeOf(next, next.changes.get(key))
       if (!isWhole(from) && !isWhole(to)) {
-        first.push({ from, to })
+        if (isOnePass({ from, to })) first.push({ from, to })
+        else {
+          first.push({ from })
+          last.push({ to })
+        }
         continue
       }
       if (from !== undefined && !isWhole(from)) first.push({ from })

@@ -12,7 +12,7 @@ import type { Site } from './site.ts'
 export interface SiteBypass {
   /** Ternary deltas, each with a strength of its own. */
   side?: number
-  /** A low-rank pair of symbolic rank. */
+  /** A low-rank pair: one graph serves every rank. */
   lowRank?: boolean
   /** A delta in floats. */
   delta?: boolean
@@ -21,31 +21,34 @@ export interface SiteBypass {
   outputScale?: boolean
   /** Added to the outputs. */
   bias?: boolean
+  /** Rows that are looked up instead of the weight's, by all lookups of a pass. */
+  virtual?: boolean
 }
 
 /**
  * What an input is to be fed with. `codes` and `ones`: B and the scales of a MatMulNBits with 2 bits. `strength`: what
- * a code is worth, one number or one for each output. `down` [inputs, rank], `strengths` [rank], `up` [rank, outputs]:
- * the factors of a low-rank pair. `delta`: as the site's float weight would be, [inputs, outputs].
+ * a code is worth, one number or one for each output. `down` [inputs, rank], `up` [rank, outputs]: the factors of a
+ * low-rank pair, `up` times what the pair is worth. `delta`: as the site's float weight would be, [inputs, outputs].
+ * `virtual`: [tokens, outputs].
  */
 export type BypassInputKind =
   | 'codes'
   | 'ones'
   | 'strength'
   | 'down'
-  | 'strengths'
   | 'up'
   | 'delta'
   | 'inputScale'
   | 'outputScale'
   | 'bias'
+  | 'virtual'
 
 /** A graph input that a variant has more than the hoisted graph. */
 export interface BypassInput {
   name: string
   kind: BypassInputKind
   dtype: InputDtype
-  /** Sizes; −1 is the rank, which the feed decides. */
+  /** Sizes; −1 is the rank, or the number of virtual tokens, which the feed decides. */
   dims: readonly number[]
   /** All but `ones` belong to a site. */
   site?: string
@@ -70,11 +73,12 @@ export function sideBlocks(inputs: number): number {
 /** Names of the inputs of one site. */
 export interface SiteInputs {
   side: { codes: string; ones: string; strength: string }[]
-  lowRank?: { down: string; strengths: string; up: string }
+  lowRank?: { down: string; up: string }
   delta?: string
   inputScale?: string
   outputScale?: string
   bias?: string
+  virtual?: string
 }
 
 /** Declares the inputs of a variant. */
@@ -113,7 +117,6 @@ export class BypassInputs {
       lowRank: bypass.lowRank
         ? {
             down: add('down', isConv ? [RANK, ...kernel!] : [inputs, RANK]),
-            strengths: add('strengths', [RANK, ...tail]),
             up: add('up', isConv ? [outputs, RANK, ...tail] : [RANK, outputs]),
           }
         : undefined,
@@ -123,6 +126,7 @@ export class BypassInputs {
         : undefined,
       outputScale: bypass.outputScale ? add('outputScale', [outputs, ...tail]) : undefined,
       bias: bypass.bias ? add('bias', [outputs, ...tail]) : undefined,
+      virtual: bypass.virtual ? add('virtual', [RANK, outputs]) : undefined,
     }
   }
 

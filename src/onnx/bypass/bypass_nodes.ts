@@ -23,8 +23,12 @@ export class BypassNodes {
     this.#model = model
   }
 
-  /** output = (product · outputScale) + bypasses, the product taking input · inputScale. */
+  /** output = (product · outputScale) + bypasses, the product taking input · inputScale; a lookup in other rows instead of all that. */
   add(site: Site, occurrence: SiteOccurrence, inputs: SiteInputs): void {
+    if (inputs.virtual !== undefined) {
+      this.#lookUpInstead(occurrence, inputs.virtual)
+      return
+    }
     if (inputs.inputScale !== undefined) this.#scaleInput(occurrence, inputs.inputScale)
     const { graph, output, maker, fusedBias } = occurrence
     if (inputs.outputScale !== undefined && fusedBias !== undefined)
@@ -50,6 +54,22 @@ export class BypassNodes {
       nodes.push(nodeOf(opType, [current, operand], next))
       current = next
     }
+    graph.node.splice(graph.node.indexOf(maker) + 1, 0, ...nodes)
+  }
+
+  /** Takes rows in place of the weight's, with whatever the lookup does to the weight left out. */
+  #lookUpInstead({ graph, input, output, maker, views }: SiteOccurrence, rows: string): void {
+    const nodes: NodeProto[] = []
+    const then: Then = (opType, from, like) => {
+      const value = this.#value(output)
+      nodes.push(nodeOf(opType, from, value, like))
+      return value
+    }
+    viewed(then('Gather', [rows, input]), views, then)
+    // The last of them takes the name of the output.
+    const last = nodes.at(-1) as NodeProto
+    last.output = [output]
+    maker.output = maker.output.map((name) => (name === output ? this.#value(output) : name))
     graph.node.splice(graph.node.indexOf(maker) + 1, 0, ...nodes)
   }
 
@@ -117,24 +137,20 @@ export class BypassNodes {
     const { kind } = site
     const { lowRank, delta, side, bias } = inputs
     const { attribute } = node
-    // Values of a lookup go through the views between it and its output.
-    const viewed = (value: string) =>
-      views.reduce(
-        (from, view) => then(view.opType, [from, ...view.input.slice(1)], { attribute: view.attribute }),
-        value,
-      )
     const productWith = (weight: string) => {
       if (kind === 'conv') return then('Conv', [input, weight], { attribute })
       return kind === 'embedding' ? then('Gather', [weight, input]) : then('MatMul', [input, weight])
     }
     const added: string[] = []
     if (lowRank !== undefined) {
-      const narrow = then('Mul', [productWith(lowRank.down), lowRank.strengths])
+      const narrow = productWith(lowRank.down)
       added.push(
-        kind === 'conv' ? then('Conv', [narrow, lowRank.up]) : viewed(then('MatMul', [narrow, lowRank.up])),
+        kind === 'conv'
+          ? then('Conv', [narrow, lowRank.up])
+          : viewed(then('MatMul', [narrow, lowRank.up]), views, then),
       )
     }
-    if (delta !== undefined) added.push(viewed(productWith(delta)))
+    if (delta !== undefined) added.push(viewed(productWith(delta), views, then))
     for (const { codes, ones, strength } of side) {
       const product = then('MatMulNBits', [input, codes, ones], this.#ternary(site))
       added.push(then('Mul', [product, strength]))
@@ -166,6 +182,14 @@ type Then = (
   from: string[],
   like?: Partial<Pick<NodeProto, 'domain' | 'attribute'>>,
 ) => string
+
+/** Values of a lookup go through the views between it and its output. */
+function viewed(value: string, views: SiteOccurrence['views'], then: Then): string {
+  return views.reduce(
+    (from, view) => then(view.opType, [from, ...view.input.slice(1)], { attribute: view.attribute }),
+    value,
+  )
+}
 
 function nodeOf(opType: string, from: string[], value: string, like?: Parameters<Then>[2]): NodeProto {
   return newNode(`${PREFIX}::node::${value}`, opType, from, [value], like)

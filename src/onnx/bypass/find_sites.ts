@@ -32,7 +32,7 @@ export function findSites(
     weight,
     ...biases.withBias(occurrence, weight.outputs),
   })
-  return groupByKey([
+  return groupByKey(main, [
     ...inputs.flatMap((input) =>
       productsWith(index, main, input, tensors).map(({ weight, reader }) =>
         found(weight, occurrenceAt(reader)),
@@ -78,7 +78,7 @@ function readersBehindViews(
   })
 }
 
-function groupByKey(all: readonly Found[]): FoundSite[] {
+function groupByKey(main: GraphProto, all: readonly Found[]): FoundSite[] {
   const byKey = new Map<string, Found[]>()
   for (const found of all) byKey.set(found.weight.key, [...(byKey.get(found.weight.key) ?? []), found])
   return Array.from(byKey.values(), (group): FoundSite => {
@@ -87,6 +87,7 @@ function groupByKey(all: readonly Found[]): FoundSite[] {
     const agree = group.every((other) => JSON.stringify(other.bias) === JSON.stringify(bias))
     return {
       ...weight,
+      readsPrompt: weight.kind === 'embedding' && occurrences.every((each) => readsPrompt(main, each)),
       moduleNames: [...new Set(occurrences.flatMap(({ node }) => moduleOfNode(node) ?? []))],
       bias: agree ? bias : [],
       hasFixedBias: group.some((other) => other.hasFixedBias),
@@ -94,6 +95,23 @@ function groupByKey(all: readonly Found[]): FoundSite[] {
     }
   })
 }
+
+/** Nodes whose values are those of their first input, in another type or order. */
+const VIEWS = ['Cast', 'Identity', 'Reshape', 'Squeeze', 'Unsqueeze', 'Flatten']
+
+/** Whether what is looked up are the ids that the graph is given. */
+function readsPrompt(main: GraphProto, { input, graph }: SiteOccurrence): boolean {
+  let value = input
+  for (let step = 0; step <= VIEWS.length && value !== PROMPT; step++) {
+    const maker = [...graph.node, ...main.node].find(({ output }) => output.includes(value))
+    if (maker === undefined || !VIEWS.includes(maker.opType)) return false
+    value = maker.input[0]
+  }
+  return value === PROMPT
+}
+
+/** The graph input with the ids of a prompt. */
+const PROMPT = 'input_ids'
 
 /** A site without what only the parsed graph needs. */
 export function siteOf({ occurrences: _, ...site }: FoundSite): Site {

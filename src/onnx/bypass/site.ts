@@ -46,6 +46,8 @@ export interface Site {
   /** The weight is not in float buffers, so no merge reaches it. */
   quantized: boolean
   parts: readonly SitePart[]
+  /** All of its lookups are of the ids of a prompt. */
+  readsPrompt: boolean
   /** Names of the modules that do these products or lookups: several share the weight if it is tied. */
   moduleNames: readonly string[]
   /** Biases that are added to its outputs before anything else happens to them, where all occurrences agree. */

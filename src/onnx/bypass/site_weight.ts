@@ -10,7 +10,7 @@ import { partOf, type WeightMatrix, weightMatrixOf } from '../resolve/weight_mat
 import type { Site, SitePart, SiteTensors } from './site.ts'
 
 /** What of a site is known from one product with its weight. */
-export type SiteWeight = Omit<Site, 'moduleNames' | 'bias' | 'hasFixedBias'>
+export type SiteWeight = Omit<Site, 'readsPrompt' | 'moduleNames' | 'bias' | 'hasFixedBias'>
 
 /** The weight that a node takes a hoisted input for; undefined where nothing can be put beside it. */
 export function weightAt(

@@ -37,6 +37,21 @@ export function scoringGraph(
 }
 
 /**
+ * A hoisted graph for a session that holds its weights itself.
+ * @param location - what the graph calls the file that they come from
+ * @throws {TritswapError} `input` for bytes that are no ONNX model
+ */
+export function graphWithStored(
+  graph: OnnxGraph,
+  stored: readonly StoredInput[],
+  location: string,
+): Uint8Array<ArrayBuffer> {
+  const model = graph.copy()
+  storeInputs(model.graph, stored, location)
+  return serializeModel(model)
+}
+
+/**
  * The way back from hoisting: inputs of `main` become initializers again, whose bytes lie in an external file. A session
  * then holds the weights itself and does not copy them at every run, as onnxruntime's wasm does with inputs.
  */

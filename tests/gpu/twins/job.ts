@@ -33,11 +33,12 @@ export interface Job {
   streams: readonly Stream[]
 }
 
-export const { TERNARY, DENSE_F16, DENSE_F32, TERMS } = shaderConstants('job', [
+export const { TERNARY, DENSE_F16, DENSE_F32, TERMS, STEPS } = shaderConstants('job', [
   'TERNARY',
   'DENSE_F16',
   'DENSE_F32',
   'TERMS',
+  'STEPS',
 ])
 
 export interface Tile {

@@ -1,0 +1,254 @@
+/**
+ * Models that say what a text is: classifiers, and encoder–decoders, whose labels are texts. They run on the CPU, with
+ * experts bound by the rules of a page.
+ *
+ * @module
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { TritswapError } from '../errors.ts'
+import { closeness, firstChoices, scoreWindow, type WindowLogits } from '../model/score.ts'
+import { graphWithStored, OnnxGraph, type StoredInput } from '../onnx/index.ts'
+import {
+  type AdmittedExpert,
+  type BoundExperts,
+  type CpuFeed,
+  ReferenceBase,
+  type ReferenceWeights,
+  readExpert,
+} from '../reference/index.ts'
+import { openFile, readText } from './file_source.ts'
+import type { InputValues } from './graph_inputs.ts'
+import type { Labelled } from './labels.ts'
+import { LogitsFile } from './logits_file.ts'
+import { ModelRun } from './model_outputs.ts'
+import { openPreparedModel, type PreparedModel } from './prepared_base.ts'
+import { withPreparedFolder } from './prepared_folder.ts'
+import type { ExampleScore } from './scores.ts'
+import { loadTokenizer, type Tokenizer } from './tokenizer.ts'
+
+/** What a graph calls its weights. */
+const LOCATION = 'weights'
+/** Where each weight begins: what wasm's vector loads like. */
+const ALIGNMENT = 64
+
+/** A labelled text as the model reads it. */
+export interface LabelledExample {
+  inputs: ReadonlyMap<string, InputValues>
+  /** The class, or the tokens of the label up to the one that ends it. */
+  wanted: readonly number[]
+}
+
+/** What a model does on one of them. */
+export interface LabelScore extends ExampleScore {
+  /** The class that ranks first; undefined where labels are texts. */
+  predicted?: number
+  wanted: readonly number[]
+}
+
+/** The fields of a configuration that say what labels are. */
+interface LabelConfig {
+  id2label?: Record<string, string>
+  decoder_start_token_id?: number
+  is_encoder_decoder?: boolean
+}
+
+export class LabelledModel {
+  /** Names of the classes in their order; undefined where labels are texts. */
+  readonly classes: readonly string[] | undefined
+  readonly #prepared: PreparedModel
+  readonly #base: ReferenceBase
+  readonly #tokenizer: Tokenizer
+  readonly #start: number
+  readonly #folder: string
+  #files = 0
+
+  private constructor(
+    prepared: PreparedModel,
+    base: ReferenceBase,
+    tokenizer: Tokenizer,
+    config: LabelConfig,
+    folder: string,
+  ) {
+    this.#prepared = prepared
+    this.#base = base
+    this.#tokenizer = tokenizer
+    this.#start = config.decoder_start_token_id ?? 0
+    this.#folder = folder
+    const { is_encoder_decoder, id2label = {} } = config
+    this.classes = is_encoder_decoder === true ? undefined : Object.values(id2label)
+  }
+
+  /** @param folder - written by `tritswap prepare` */
+  static async open(folder: string): Promise<LabelledModel> {
+    const prepared = await openPreparedModel(folder)
+    const { manifest, weights, graphs } = prepared
+    const { fingerprint, dtype } = manifest
+    const parsed = graphs.map(({ graph }) => graph)
+    const base = await ReferenceBase.create(weights, parsed, { name: folder, fingerprint, dtype })
+    const config = JSON.parse(await readText(join(folder, 'config.json'))) as LabelConfig
+    const scratch = await mkdtemp(join(tmpdir(), 'tritswap-'))
+    return new LabelledModel(prepared, base, await loadTokenizer(folder), config, scratch)
+  }
+
+  /** A name for a file that lasts as long as the model. */
+  scratch(name: string): string {
+    return join(this.#folder, `${++this.#files}-${name}`)
+  }
+
+  /** Room for the logits of a variant. */
+  logitsFile(): Promise<LogitsFile> {
+    return LogitsFile.create(this.scratch('logits'))
+  }
+
+  /** @throws {TritswapError} `input` for a label that is none of the classes */
+  example({ text, pair, label }: Labelled): LabelledExample {
+    const inputs = new Map<string, InputValues>()
+    for (const [name, ids] of Object.entries(this.#tokenizer.inputs(text, pair)))
+      inputs.set(name, { dims: [1, ids.length], data: Int32Array.from(ids) })
+    if (this.classes !== undefined) return { inputs, wanted: [this.#classOf(label)] }
+    const wanted = this.#tokenizer.encode(label)
+    const before = [this.#start, ...wanted.slice(0, -1)]
+    inputs.set('decoder_input_ids', { dims: [1, before.length], data: Int32Array.from(before) })
+    return { inputs, wanted }
+  }
+
+  #classOf(label: string): number {
+    const classes = this.classes!
+    const named = classes.indexOf(label)
+    const index = named < 0 && /^\d+$/.test(label) ? Number(label) : named
+    if (index >= 0 && index < classes.length) return index
+    throw new TritswapError(
+      'input',
+      `Cannot score the label ${label}: expected one of ${classes.join(', ')}, or its number`,
+      { fields: { label, classes: [...classes] } },
+    )
+  }
+
+  /** An expert file for this base. @throws {TritswapError} as `ReferenceBase.admit` */
+  async admit(path: string): Promise<AdmittedExpert> {
+    const source = await openFile(path)
+    try {
+      return await this.#base.admit(await readExpert(source), path)
+    } finally {
+      await source.close()
+    }
+  }
+
+  /** The base's weights. */
+  get weights(): ReferenceWeights {
+    return this.#base.weights
+  }
+
+  /**
+   * What experts make of the base.
+   * @param weights - one for each expert; 1 by default
+   * @throws {TritswapError} as `ReferenceBase.bind`
+   */
+  bind(
+    experts: readonly AdmittedExpert[],
+    weights: readonly number[] = experts.map(() => 1),
+  ): Promise<BoundExperts> {
+    return this.#base.bind(
+      experts.map((expert, i) => ({ ...expert, weight: weights[i] })),
+      'auto',
+    )
+  }
+
+  /**
+   * What the base does on each example, or the base as experts change it.
+   * @param options.beside - variants on the same examples to compare with
+   * @param options.keep - takes the logits, for later variants to be compared with
+   */
+  async score(
+    examples: readonly LabelledExample[],
+    bound: BoundExperts | undefined,
+    {
+      beside = [],
+      keep,
+      onExample,
+    }: { beside?: readonly LogitsFile[]; keep?: LogitsFile; onExample?: () => void } = {},
+  ): Promise<LabelScore[]> {
+    const bindings = this.#prepared.graphs.map(({ graph: { file, bytes }, externalData }) => {
+      const { variant, feeds } = this.#base.feeds(file, bound)
+      const { stored, data } = together(feeds)
+      const parsed = new OnnxGraph(file, (variant ?? bytes).slice())
+      return {
+        file,
+        bytes: graphWithStored(parsed, stored, LOCATION),
+        externalData: [...externalData, { path: LOCATION, data }],
+      }
+    })
+    const sessions = new ModelRun(bindings, new Map(), this.#prepared.config)
+    try {
+      const scores: LabelScore[] = []
+      for (const [i, { inputs, wanted }] of examples.entries()) {
+        const { values } = await sessions.on(inputs).output('logits')
+        const vocabulary = values.dims.at(-1)!
+        const logits: WindowLogits = { data: Float32Array.from(values.data), vocabulary }
+        if (logits.data.length !== wanted.length * vocabulary) throw otherOutputs(values.dims, wanted.length)
+        // Row i predicts what is behind token i: before the first there is none.
+        const tokens = [-1, ...wanted]
+        const compared = []
+        for (const file of beside) {
+          const { agreeing, klBits } = closeness(await file.read(i), logits, tokens.length)
+          compared.push({ agreeing, klBits })
+        }
+        await keep?.add(logits)
+        scores.push({
+          ...scoreWindow(logits.data, vocabulary, tokens),
+          firstChoices: firstChoices(logits.data, vocabulary, tokens),
+          beside: compared,
+          predicted: this.classes && logits.data.indexOf(Math.max(...logits.data)),
+          wanted,
+        })
+        onExample?.()
+      }
+      return scores
+    } finally {
+      await sessions.release()
+    }
+  }
+
+  async close(): Promise<void> {
+    await rm(this.#folder, { recursive: true })
+  }
+}
+
+/** The weights of a graph in one piece of memory: fed as inputs they would be copied at every run. */
+function together(feeds: ReadonlyMap<string, CpuFeed>): { stored: StoredInput[]; data: Uint8Array } {
+  const stored: StoredInput[] = []
+  let end = 0
+  for (const [name, { dtype, dims, data }] of feeds) {
+    const offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT
+    stored.push({ name, dtype, dims, offset, bytes: data.byteLength })
+    end = offset + data.byteLength
+  }
+  const data = new Uint8Array(end)
+  for (const { name, offset } of stored) {
+    const { buffer, byteOffset, byteLength } = feeds.get(name)!.data
+    data.set(new Uint8Array(buffer, byteOffset, byteLength), offset)
+  }
+  return { stored, data }
+}
+
+/** @param model - folder written by `tritswap prepare`, or one to prepare for as long as it is used */
+export function withLabelledModel<T>(model: string, use: (model: LabelledModel) => Promise<T>): Promise<T> {
+  return withPreparedFolder(model, {}, async ({ folder }) => {
+    const labelled = await LabelledModel.open(folder)
+    try {
+      return await use(labelled)
+    } finally {
+      await labelled.close()
+    }
+  })
+}
+
+function otherOutputs(dims: readonly number[], rows: number): TritswapError {
+  return new TritswapError(
+    'unsupported',
+    `Cannot score labels with this model: expected logits of a classifier or an encoder–decoder, ${rows} × classes, found ${dims.join(' × ')}`,
+    { fields: { dims: [...dims] } },
+  )
+}
