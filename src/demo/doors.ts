@@ -89,6 +89,9 @@ export function openDoor(switcher: ExpertSwitcher, search: string): void {
           model,
           experts: query.get('experts') ?? '',
           mode: query.get('mode') === 'chat' ? 'chat' : 'manuscript',
+          auto: query.has('auto'),
+          integrity: query.get('integrity') ?? undefined,
+          signedBy: query.get('signed-by') ?? undefined,
         })
   Object.assign(switcher, setting)
 }

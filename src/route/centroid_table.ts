@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { atOnce } from '../async/in_steps.ts'
 import { type Centroid, PLANE_WORDS } from './centroids.ts'
 import { DIMS } from './space.ts'
 
@@ -39,6 +40,9 @@ const COUNTER_BITS = 7
 /** What a counter can hold, in whole groups. */
 const MAX_COLUMNS = Math.floor((2 ** COUNTER_BITS - 1) / GROUP) * GROUP
 
+/** Words of a row that are counted in one step: those of 32,768 centroids. */
+const STEP_WORDS = 1024
+
 /** How often a heavy value is counted, at most. */
 const MAX_REPEATS = 3
 
@@ -66,7 +70,12 @@ export function ownersOf(counts: ArrayLike<number>): Uint32Array {
 
 /** The centroids nearest to a position, the nearest first. @returns at most `CANDIDATES` */
 export function nearestCentroids(table: CentroidTable, position: Float32Array): Near[] {
-  const candidates = table.count <= CANDIDATES ? range(table.count) : bySigns(table, position)
+  return atOnce(nearest(table, position))
+}
+
+/** The same, in steps. */
+export function* nearest(table: CentroidTable, position: Float32Array): Generator<void, Near[]> {
+  const candidates = table.count <= CANDIDATES ? range(table.count) : yield* bySigns(table, position)
   return candidates
     .map((centroid) => ({ centroid, similarity: similarityOf(table, centroid, position) }))
     .sort((a, b) => b.similarity - a.similarity)
@@ -96,9 +105,18 @@ function similarityOf(
 }
 
 /** The centroids with the most signs of the position's heavy values. */
-function bySigns(table: CentroidTable, position: Float32Array): number[] {
+function* bySigns(table: CentroidTable, position: Float32Array): Generator<void, number[]> {
   const words = rowWords(table.count)
-  return select(agreements(table, columnsOf(position), words), words, table.count)
+  const counters = new Int32Array(COUNTER_BITS * words)
+  const columns = columnsOf(position)
+  for (let group = 0; group < columns.length; group += GROUP) {
+    const seven = columns.slice(group, group + GROUP)
+    for (let from = 0; from < words; from += STEP_WORDS) {
+      count(counters, table.signs, seven, words, from, Math.min(words, from + STEP_WORDS))
+      yield
+    }
+  }
+  return select(counters, words, table.count)
 }
 
 /** A row of signs to count, and what turns its bits into agreements. */
@@ -120,41 +138,47 @@ function columnsOf(position: Float32Array): Column[] {
   return columns
 }
 
-/** For each centroid how many columns agree with it: `COUNTER_BITS` bits, the lowest first, 32 centroids a word. */
-function agreements({ signs }: CentroidTable, columns: readonly Column[], words: number): Int32Array {
-  const counters = new Int32Array(COUNTER_BITS * words)
-  for (let group = 0; group < columns.length; group += GROUP) {
-    const seven = columns.slice(group, group + GROUP)
-    const [o0, o1, o2, o3, o4, o5, o6] = seven.map(({ row }) => row * words) as Seven
-    const [f0, f1, f2, f3, f4, f5, f6] = seven.map(({ flip }) => flip) as Seven
-    for (let w = 0; w < words; w++) {
-      const a = signs[o0 + w]! ^ f0
-      const b = signs[o1 + w]! ^ f1
-      const c = signs[o2 + w]! ^ f2
-      const d = signs[o3 + w]! ^ f3
-      const e = signs[o4 + w]! ^ f4
-      const f = signs[o5 + w]! ^ f5
-      const g = signs[o6 + w]! ^ f6
-      // Full adders: three bits of one weight are a bit of that weight and one of twice that weight.
-      const ab = a ^ b
-      const ones1 = ab ^ c
-      const twos1 = (a & b) | (ab & c)
-      const de = d ^ e
-      const ones2 = de ^ f
-      const twos2 = (d & e) | (de & f)
-      const oo = ones1 ^ ones2
-      const ones = oo ^ g
-      const twos3 = (ones1 & ones2) | (oo & g)
-      const tt = twos1 ^ twos2
-      const twos = tt ^ twos3
-      const fours = (twos1 & twos2) | (tt & twos3)
-      let carry = add(counters, w, ones, 0)
-      carry = add(counters, w + words, twos, carry)
-      carry = add(counters, w + 2 * words, fours, carry)
-      for (let at = w + 3 * words; carry !== 0; at += words) carry = add(counters, at, 0, carry)
-    }
+/**
+ * Counts in which of seven columns each centroid agrees.
+ * @param counters - for each centroid `COUNTER_BITS` bits, the lowest first, 32 centroids a word
+ * @param words - of a row; those from one up to another are counted
+ */
+function count(
+  counters: Int32Array,
+  signs: Uint32Array,
+  seven: readonly Column[],
+  words: number,
+  from: number,
+  to: number,
+): void {
+  const [o0, o1, o2, o3, o4, o5, o6] = seven.map(({ row }) => row * words) as Seven
+  const [f0, f1, f2, f3, f4, f5, f6] = seven.map(({ flip }) => flip) as Seven
+  for (let w = from; w < to; w++) {
+    const a = signs[o0 + w]! ^ f0
+    const b = signs[o1 + w]! ^ f1
+    const c = signs[o2 + w]! ^ f2
+    const d = signs[o3 + w]! ^ f3
+    const e = signs[o4 + w]! ^ f4
+    const f = signs[o5 + w]! ^ f5
+    const g = signs[o6 + w]! ^ f6
+    // Full adders: three bits of one weight are a bit of that weight and one of twice that weight.
+    const ab = a ^ b
+    const ones1 = ab ^ c
+    const twos1 = (a & b) | (ab & c)
+    const de = d ^ e
+    const ones2 = de ^ f
+    const twos2 = (d & e) | (de & f)
+    const oo = ones1 ^ ones2
+    const ones = oo ^ g
+    const twos3 = (ones1 & ones2) | (oo & g)
+    const tt = twos1 ^ twos2
+    const twos = tt ^ twos3
+    const fours = (twos1 & twos2) | (tt & twos3)
+    let carry = add(counters, w, ones, 0)
+    carry = add(counters, w + words, twos, carry)
+    carry = add(counters, w + 2 * words, fours, carry)
+    for (let at = w + 3 * words; carry !== 0; at += words) carry = add(counters, at, 0, carry)
   }
-  return counters
 }
 
 type Seven = [number, number, number, number, number, number, number]

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { atOnce } from '../async/in_steps.ts'
 import { GENERAL_REQUESTS } from './general.ts'
 import { DIMS, embed, normalized } from './space.ts'
 
@@ -38,10 +39,14 @@ interface General {
 
 let general: General | undefined
 
-/** What requests have in common whatever they are about, and each of the general ones. Computed once, in some 10 ms. */
-function generalRequests(): General {
+/** What requests have in common whatever they are about, and each of the general ones. Computed once. */
+function* generalRequests(): Generator<void, General> {
   if (general !== undefined) return general
-  const vectors = GENERAL_REQUESTS.map(embed)
+  const vectors: Float32Array[] = []
+  for (const request of GENERAL_REQUESTS) {
+    vectors.push(embed(request))
+    yield
+  }
   const mean = new Float32Array(DIMS)
   for (const vector of vectors) for (let i = 0; i < DIMS; i++) mean[i] += vector[i] / vectors.length
   general = { mean, requests: vectors.map((vector) => relativeTo(mean, vector)) }
@@ -50,12 +55,18 @@ function generalRequests(): General {
 
 /** Where a text lies: its vector relative to what all requests have in common, of length 1. */
 export function positionOf(text: string): Float32Array {
-  return relativeTo(generalRequests().mean, embed(text))
+  return atOnce(positioned(text))
+}
+
+/** The same, in steps. */
+export function* positioned(text: string): Generator<void, Float32Array> {
+  const { mean } = yield* generalRequests()
+  return relativeTo(mean, embed(text))
 }
 
 /** Cosine between a position and the general request that is nearest to it. */
 export function nearestGeneral(position: Float32Array): number {
-  return Math.max(...generalRequests().requests.map((request) => dot(request, position)))
+  return Math.max(...atOnce(generalRequests()).requests.map((request) => dot(request, position)))
 }
 
 /**

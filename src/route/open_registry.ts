@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { inSteps } from '../async/in_steps.ts'
 import { TritswapError } from '../errors.ts'
 import { sha256, toHex } from '../format/sha256.ts'
 import { type FileOptions, fetchKept } from '../source/kept_file.ts'
@@ -17,7 +18,7 @@ import {
   resolvedEntries,
 } from '../source/registry.ts'
 import { MAX_INDEX_BYTES, type RegistryIndex, readIndex } from './index_file.ts'
-import { type Route, routeAmong, routeIn } from './route.ts'
+import { namesBySamples, type Route, type RoutedNames, routing } from './route.ts'
 
 /** A page has some hundred entries with long texts. */
 const MAX_PAGE_BYTES = 16 << 20
@@ -41,6 +42,8 @@ export class OpenRegistry {
   readonly #files: FileOptions
   readonly #pages = new Map<number, Promise<RegistryEntry[]>>()
   #index: Promise<RegistryIndex> | undefined
+  /** For want of an index. */
+  #samples: Promise<RoutedNames> | undefined
 
   private constructor(registry: FetchedRegistry, files: FileOptions) {
     this.#registry = registry
@@ -82,15 +85,23 @@ export class OpenRegistry {
     text: string,
     { signal, threshold }: { signal?: AbortSignal; threshold?: number } = {},
   ): Promise<Route> {
-    if (this.#registry.index === undefined) return routeAmong(text, this.experts, threshold)
+    const names = this.#registry.index === undefined ? await this.#sampled() : await this.#named(signal)
+    return inSteps(routing(text, names, threshold))
+  }
+
+  async #named(signal?: AbortSignal): Promise<RoutedNames> {
     const { experts, table } = await this.#indexed(signal)
-    const names = {
+    return {
       table,
-      idOf: (owner: number) => experts[owner]!.id,
-      labelOf: (owner: number) => experts[owner]!.label,
-      isWithdrawn: (owner: number) => this.experts[owner]?.withdrawn !== undefined,
+      idOf: (owner) => experts[owner]!.id,
+      labelOf: (owner) => experts[owner]!.label,
+      isWithdrawn: (owner) => this.experts[owner]?.withdrawn !== undefined,
     }
-    return routeIn(text, names, threshold)
+  }
+
+  #sampled(): Promise<RoutedNames> {
+    this.#samples ??= inSteps(namesBySamples(this.experts))
+    return this.#samples
   }
 
   /**

@@ -4,8 +4,9 @@
  * @module
  */
 
-import { type CentroidTable, centroidTable, nearestCentroids } from './centroid_table.ts'
-import { centroidsOf, nearestGeneral, positionOf } from './centroids.ts'
+import { atOnce } from '../async/in_steps.ts'
+import { type CentroidTable, centroidTable, nearest } from './centroid_table.ts'
+import { type Centroid, centroidsOf, nearestGeneral, positioned } from './centroids.ts'
 
 /**
  * Over this score an expert is chosen. Chosen on the `valid` requests of fourteen skills and on 158 requests that no
@@ -68,23 +69,35 @@ export interface RoutedNames {
 
 /** Routes among a few experts by their samples. */
 export function routeAmong(text: string, experts: readonly Routable[], threshold = THRESHOLD): Route {
+  return routeIn(text, atOnce(namesBySamples(experts)), threshold)
+}
+
+/** A table of the samples of a few experts, in steps. */
+export function* namesBySamples(experts: readonly Routable[]): Generator<void, RoutedNames> {
   const usable = experts.filter(({ withdrawn }) => withdrawn === undefined)
-  const table = centroidTable(
-    usable.map(({ samples, prompt }) => centroidsOf(samples ?? (prompt ? [prompt] : []))),
-  )
-  return routeIn(
-    text,
-    { table, idOf: (owner) => usable[owner]!.id, labelOf: (owner) => usable[owner]!.label },
-    threshold,
-  )
+  const centroids: Centroid[][] = []
+  for (const { samples, prompt } of usable) {
+    centroids.push(centroidsOf(samples ?? (prompt ? [prompt] : [])))
+    yield
+  }
+  return {
+    table: centroidTable(centroids),
+    idOf: (owner) => usable[owner]!.id,
+    labelOf: (owner) => usable[owner]!.label,
+  }
 }
 
 /** Routes among the owners of a table of centroids. */
 export function routeIn(text: string, names: RoutedNames, threshold = THRESHOLD): Route {
-  const position = positionOf(text)
+  return atOnce(routing(text, names, threshold))
+}
+
+/** The same, in steps. */
+export function* routing(text: string, names: RoutedNames, threshold = THRESHOLD): Generator<void, Route> {
+  const position = yield* positioned(text)
   const general = nearestGeneral(position)
   const best = new Map<number, number>()
-  for (const { centroid, similarity } of nearestCentroids(names.table, position)) {
+  for (const { centroid, similarity } of yield* nearest(names.table, position)) {
     const owner = names.table.owners[centroid]!
     if (!best.has(owner) && names.isWithdrawn?.(owner) !== true) best.set(owner, similarity)
     if (best.size === RANKED) break
