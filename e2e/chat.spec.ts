@@ -56,9 +56,9 @@ test('both doors are on the first screen, with the bytes that each fetches', asy
   const workers = readdirSync(join(ROOT, 'dist/assets')).filter((name) => name.startsWith('worker-'))
   const engine = [
     ...workers.map((name) => sizeOf('assets', name)),
-    // Of a file that is there compressed, too, this host sends the one that is not.
+    // Of a file that is there compressed, too, this host sends the one that is not. Grammars are fetched by calls that ask for one.
     ...readdirSync(join(ROOT, 'dist/ort'))
-      .filter((name) => !/\.(br|gz)$/.test(name))
+      .filter((name) => !/\.(br|gz)$|^grammar/.test(name))
       .map((name) => sizeOf('ort', name)),
   ]
   const base = ['weights.trit', 'onnx/model.onnx', 'tokenizer.json'].map((name) =>
@@ -174,12 +174,12 @@ test.describe
       await page.getByRole('switch', { name: 'Let each question choose its skill' }).check()
       await page.getByRole('textbox', { name: 'Your message' }).fill('What color is coal?')
       await page.getByRole('button', { name: 'Send' }).click()
-      await expect(answer(page)).toHaveAccessibleName('Answer of Shout')
+      await expect(answer(page)).toHaveAccessibleName('Answer by Shout')
       await expect(answer(page).locator('.run')).toHaveText('IT IS BLACK.')
-      await expect(answer(page).locator('.found')).toContainText(/^Shout: 100 % like what Shout was made for/)
+      await expect(answer(page).locator('.found')).toContainText(/^Shout: \d+ % like what Shout was made for/)
       await look(page, 'auto')
       await answer(page).getByLabel('Answer with').selectOption('Base')
-      await expect(answer(page)).toHaveAccessibleName('Answer of Base')
+      await expect(answer(page)).toHaveAccessibleName('Answer by Base')
       await expect(answer(page).locator('.run')).toHaveText('It is black.')
     })
 
@@ -193,7 +193,7 @@ test.describe
       await expect(page.locator('trit-pen-choice [role=alert]')).toContainText('as this page holds to')
       await page.getByRole('textbox', { name: 'Your message' }).fill('What color is coal?')
       await page.getByRole('button', { name: 'Send' }).click()
-      await expect(answer(page)).toHaveAccessibleName('Answer of Shout')
+      await expect(answer(page)).toHaveAccessibleName('Answer by Shout')
       await page.unroute('**/experts/smollm2/experts.json')
       await page.route('**/experts/smollm2/experts.json', (route) => route.fulfill({ json: registry }))
       await page.getByRole('button', { name: 'Try again' }).click()
