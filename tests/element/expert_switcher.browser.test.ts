@@ -105,7 +105,7 @@ describe('writing', () => {
     const sample = all<HTMLButtonElement>(switcher, '.samples button')[1]!
     expect(sample.textContent).toBe('BARD bard begins')
     sample.click()
-    await vi.waitFor(() => expect(switcher.state.tokens.length).toBeGreaterThan(0))
+    await vi.waitFor(() => expect(switcher.state.tokens.length).toBeGreaterThan(0), { timeout: 10_000 })
     expect(switcher.state.prompt).toBe('bard begins')
     expect(switcher.state.tokens[0]!.pens[0]!.pen.id).toBe('bard')
   })
