@@ -1,7 +1,7 @@
 import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { defineConfig, type Plugin } from 'vite'
-import { ortFiles } from './scripts/ort_files.ts'
+import { engineFiles } from './scripts/engine_files.ts'
 import { precompressed } from './scripts/precompressed.ts'
 import { siteDocuments } from './scripts/site_documents.ts'
 
@@ -28,7 +28,7 @@ export default defineConfig({
   base: './',
   // A plain static host: what is not there is a 404, not the page.
   appType: 'mpa',
-  plugins: [emptySite(), ortFiles(), precompressed(), siteDocuments()],
+  plugins: [emptySite(), engineFiles(), precompressed(), siteDocuments()],
   worker: { format: 'es' },
   build: {
     target: 'es2022',

@@ -1,8 +1,8 @@
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vite'
+import { engineFiles } from './scripts/engine_files.ts'
 import { ASSETS, libWorkers } from './scripts/lib_workers.ts'
 import { litAnywhere } from './scripts/lit_anywhere.ts'
-import { ortFiles } from './scripts/ort_files.ts'
 
 const entry = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
@@ -13,7 +13,7 @@ const entry = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 export default defineConfig({
   base: './',
   publicDir: false,
-  plugins: [litAnywhere(), libWorkers(), ortFiles({ folder: ASSETS, fromScripts: `./${ASSETS}` })],
+  plugins: [litAnywhere(), libWorkers(), engineFiles({ folder: ASSETS, fromScripts: `./${ASSETS}` })],
   build: {
     target: 'es2022',
     outDir: 'lib',

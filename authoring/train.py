@@ -3,7 +3,7 @@
 DATA/train.jsonl has lines {"user", "assistant"}. The loss counts the answer and the token that ends it. A LoRA takes about ten
 minutes on two cores, a full fine-tuning about an hour.
 
-usage: train.py BASE DATA OUT [--mode lora|full] [--epochs 1] [--lr LR] [--batch 16] [--threads 2]
+usage: train.py BASE DATA OUT [--mode lora|full] [--rank 8] [--modules q_proj,…] [--epochs 1] [--lr LR] [--batch 16] [--threads 2]
 """
 import argparse
 import json
@@ -64,6 +64,7 @@ def main():
     p.add_argument('out', type=Path)
     p.add_argument('--mode', choices=['lora', 'full'], default='lora')
     p.add_argument('--rank', type=int, default=8)
+    p.add_argument('--modules', default=','.join(LINEARS), help='which linears a LoRA adapts')
     p.add_argument('--epochs', type=float, default=1)
     p.add_argument('--lr', type=float)
     p.add_argument('--batch', type=int, default=16)
@@ -77,7 +78,7 @@ def main():
     if a.mode == 'lora':
         from peft import LoraConfig, get_peft_model
 
-        config = LoraConfig(r=a.rank, lora_alpha=2 * a.rank, task_type='CAUSAL_LM', target_modules=LINEARS)
+        config = LoraConfig(r=a.rank, lora_alpha=2 * a.rank, task_type='CAUSAL_LM', target_modules=a.modules.split(','))
         model = get_peft_model(model, config)
     body = model.base_model.model if a.mode == 'lora' else model
     chats = [encoded(tokenizer, line) for line in (a.data / 'train.jsonl').read_text().splitlines()]

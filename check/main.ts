@@ -12,7 +12,7 @@ interface Step {
   detail: string
 }
 
-/** How much is done: a CPU that plays GPU takes a hundred times as long. */
+/** How much is done: a CPU that plays GPU takes a hundred times as long. `?cases=` asks for other numbers of cases. */
 const AMOUNTS = {
   software: { cases: 4, rounds: 3, tokens: 3 },
   hardware: { cases: 64, rounds: 20, tokens: 64 },
@@ -48,7 +48,7 @@ function draw(): void {
           `,
         )}
       </ol>
-      <div role="status">${report === undefined ? nothing : 'The check is over.'}</div>
+      <div role="status">${report === undefined ? nothing : 'The check has finished.'}</div>
       ${report === undefined ? nothing : html`<pre tabindex="0" aria-label="Report">${report}</pre>`}
     `,
     root,
@@ -74,12 +74,13 @@ async function start(): Promise<void> {
     findings.facts = await api.facts()
     const { adapter } = findings.facts
     const name = adapter.description || [adapter.vendor, adapter.architecture].filter(Boolean).join(' ')
-    device.detail = `${name || 'the browser does not name it'}, ${adapter.software ? 'software' : 'hardware'}`
+    device.detail = `${name || 'the browser does not say which'}, ${adapter.software ? 'software' : 'hardware'}`
     return true
   })
   const { facts } = findings
   if (facts !== undefined) {
-    const { cases, ...amounts } = AMOUNTS[facts.adapter.software ? 'software' : 'hardware']
+    const { cases: usual, ...amounts } = AMOUNTS[facts.adapter.software ? 'software' : 'hardware']
+    const cases = Number(new URLSearchParams(location.search).get('cases')) || usual
     findings.cases = cases
     await attempt(kernels, findings, stopping.signal, async () => {
       const names = await api.names()
@@ -90,8 +91,8 @@ async function start(): Promise<void> {
       const wrong = names.filter((name) => findings.kernels[name].length > 0)
       kernels.detail =
         wrong.length === 0
-          ? `all ${names.length} do what their references do`
-          : `not what their references do: ${wrong.join(', ')}`
+          ? `all ${names.length} match their references`
+          : `do not match their references: ${wrong.join(', ')}`
       return wrong.length === 0
     })
     // One device at a time: a phone may not have room for two.
@@ -104,7 +105,7 @@ async function start(): Promise<void> {
       const { switches, tokensPerSecond, isRestored } = findings.demo
       demo.detail = isRestored
         ? `a switch takes ${switches.change.toFixed(1)} ms, ${tokensPerSecond.base.toFixed(1)} tokens a second`
-        : 'the weights are not those of the base after a switch and back'
+        : 'after a switch and back, the weights are not those of the base'
       return isRestored
     })
   }

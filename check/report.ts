@@ -35,7 +35,7 @@ export function reportOf({ facts, kernels, cases, demo, errors, isStopped }: Fin
   lines.push(`- browser: ${navigator.userAgent}`)
   if (names.length > 0) {
     lines.push(
-      `- kernels: ${names.length - wrong.length} of ${names.length} do what their references do, on ${cases} random cases each`,
+      `- kernels: ${names.length - wrong.length} of ${names.length} match their references, on ${cases} random cases each`,
       ...wrong.map((name) => `  - ${name} does not: ${kernels[name][0]}`),
     )
   }

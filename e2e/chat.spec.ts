@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type BrowserContext, expect, type Page, test } from '@playwright/test'
@@ -46,7 +47,7 @@ async function tinySkills(page: Page | BrowserContext): Promise<StaticServer> {
   return startStaticServer({ 'models/smollm2/': TINY, '': join(ROOT, 'dist') }, '/')
 }
 
-const answer = (page: Page) => page.getByRole('article', { name: /^Answer of/ }).last()
+const answer = (page: Page) => page.getByRole('article', { name: /^Answer by/ }).last()
 const sizeOf = (...path: string[]) => statSync(join(ROOT, 'dist', ...path)).size
 
 test('both doors are on the first screen, with the bytes that each fetches', async ({ page }) => {
@@ -103,7 +104,7 @@ test.describe
       await expect(page.getByRole('link', { name: /^Skills/ })).toHaveAttribute('aria-current', 'page')
       await expect(pen(page, 'Shout')).toBeVisible()
       await expect(page.locator('expert-switcher .state')).toContainText(
-        /To fetch: .* of WebAssembly, .* of scripts/,
+        /To download: .* of WebAssembly, .* of scripts/,
       )
       expect(requested.filter((path) => /\.wasm$|smollm2\/onnx\//.test(path))).toEqual([])
       await expect(card(page, 'Shout')).toContainText('93 % of 100 answers exact, base 2 %')
@@ -119,7 +120,7 @@ test.describe
       await expect(prompt).toHaveValue('')
       await expect(answer(page).getByRole('button', { name: 'Copy' })).toBeVisible()
       await expect(answer(page).locator('.run')).toHaveText('It is black.')
-      await expect(page.getByRole('article', { name: 'Answer of Base' })).toHaveCount(1)
+      await expect(page.getByRole('article', { name: 'Answer by Base' })).toHaveCount(1)
       await expect(page.locator('trit-chat').getByRole('status')).toContainText(
         /A token takes .* on this software adapter/,
       )
@@ -127,7 +128,7 @@ test.describe
 
     test('its sample takes the skill and asks it, in the skill’s ink and under its name', async () => {
       await page.getByRole('button', { name: 'Shout What color is coal?' }).click()
-      await expect(page.getByRole('article', { name: 'Answer of Shout' })).toBeVisible()
+      await expect(page.getByRole('article', { name: 'Answer by Shout' })).toBeVisible()
       await expect(answer(page).getByRole('button', { name: 'Regenerate' })).toBeVisible()
       await expect(answer(page).locator('.run')).toHaveText('IT IS BLACK.')
       await expect(answer(page).locator('.run')).toHaveAttribute('data-ink', '1')
@@ -139,7 +140,7 @@ test.describe
       await pen(page, 'Base').check()
       await expect(card(page, 'Base')).toContainText('in hand')
       await answer(page).getByRole('button', { name: 'Regenerate' }).click()
-      await expect(answer(page)).toHaveAccessibleName('Answer of Base')
+      await expect(answer(page)).toHaveAccessibleName('Answer by Base')
       await expect(answer(page).getByRole('button', { name: 'Copy' })).toBeVisible()
       await expect(answer(page).locator('.run')).toHaveText('It is black.')
     })
@@ -161,6 +162,42 @@ test.describe
       await expect(answer(page).locator('.run')).toHaveText('one, two, three, four')
       expect('one, two, three, four').toContain(cut)
       expect(await page.getByRole('log', { name: 'Chat' }).innerText()).not.toContain('<|')
+    })
+
+    test('left to the question, the skill is found; the answer says why, and another one can be taken', async () => {
+      await page.evaluate(() => {
+        Object.assign(document.querySelector('expert-switcher')!, {
+          maxNewTokens: 40,
+          stopStrings: undefined,
+        })
+      })
+      await page.getByRole('switch', { name: 'Let each question choose its skill' }).check()
+      await page.getByRole('textbox', { name: 'Your message' }).fill('What color is coal?')
+      await page.getByRole('button', { name: 'Send' }).click()
+      await expect(answer(page)).toHaveAccessibleName('Answer of Shout')
+      await expect(answer(page).locator('.run')).toHaveText('IT IS BLACK.')
+      await expect(answer(page).locator('.found')).toContainText(/^Shout: 100 % like what Shout was made for/)
+      await look(page, 'auto')
+      await answer(page).getByLabel('Answer with').selectOption('Base')
+      await expect(answer(page)).toHaveAccessibleName('Answer of Base')
+      await expect(answer(page).locator('.run')).toHaveText('It is black.')
+    })
+
+    test('a registry that was swapped is refused, and its skills go on answering', async () => {
+      const swapped = { version: 1, experts: [{ ...registry.experts[0], label: 'Swapped' }] }
+      await page.route('**/experts/smollm2/experts.json', (route) => route.fulfill({ json: swapped }))
+      const hash = createHash('sha256').update(JSON.stringify(registry)).digest('base64')
+      await page.evaluate((integrity) => {
+        document.querySelector('expert-switcher')!.integrity = integrity
+      }, `sha256-${hash}`)
+      await expect(page.locator('trit-pen-choice [role=alert]')).toContainText('as this page holds to')
+      await page.getByRole('textbox', { name: 'Your message' }).fill('What color is coal?')
+      await page.getByRole('button', { name: 'Send' }).click()
+      await expect(answer(page)).toHaveAccessibleName('Answer of Shout')
+      await page.unroute('**/experts/smollm2/experts.json')
+      await page.route('**/experts/smollm2/experts.json', (route) => route.fulfill({ json: registry }))
+      await page.getByRole('button', { name: 'Try again' }).click()
+      await expect(page.locator('trit-pen-choice [role=alert]')).toHaveCount(0)
     })
 
     test('axe finds nothing serious, in light and in dark', async () => {
@@ -188,7 +225,7 @@ test('the chat of the guide, on another page', async ({ page }) => {
   )
   try {
     await page.goto(site.url)
-    await expect(page.getByText(/To fetch: .* of WebAssembly/)).toBeVisible()
+    await expect(page.getByText(/To download: .* of WebAssembly/)).toBeVisible()
     await page.evaluate(() => document.querySelector('expert-switcher')!.ask('What color is coal?'))
     await expect(answer(page).locator('.run')).toHaveText('It is black.')
   } finally {

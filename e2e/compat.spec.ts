@@ -6,18 +6,15 @@
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect, type Page, test } from '@playwright/test'
-import { createServer, type ViteDevServer } from 'vite'
+import { expect, test } from '@playwright/test'
+import type { ViteDevServer } from 'vite'
 import { COMPILED_ONCE } from '../scripts/chromium.mjs'
-import type {} from './compat/page.ts'
-import type { Job } from './compat/protocol.ts'
 import { runCompat } from './compat/run.ts'
 import { runCli } from './support/cli.ts'
+import { jobOf, openCompat, serveCompat, ZOO } from './support/compat_page.ts'
 import { LONG } from './support/tier.ts'
 
-const ROOT = new URL('..', import.meta.url).pathname
-const ZOO = join(ROOT, '../shared/onnx-zoo')
-/** Of these the quick tier has fused qkv and 4-bit weights below, and experts by side in bindings.spec.ts. */
+/** Of these the quick tier has fused qkv and 4-bit weights in quantized.spec.ts, and experts by side in bindings.spec.ts. */
 const LONG_SLICE = [
   't5-tiny/onnx/fp32/finetuned',
   'bert-tiny-classify/onnx/q4/lora_all',
@@ -36,11 +33,7 @@ let server: ViteDevServer
 let out: string
 test.beforeAll(async () => {
   out = mkdtempSync(join(tmpdir(), 'tritswap-e2e-'))
-  server = await createServer({
-    configFile: join(ROOT, 'e2e/compat/vite.config.ts'),
-    server: { port: 4392, strictPort: false },
-  })
-  await server.listen()
+  server = await serveCompat()
 })
 test.afterAll(async () => {
   await server?.close()
@@ -49,7 +42,7 @@ test.afterAll(async () => {
 
 test('prepared on the command line and in the browser, models equal torch’s', async () => {
   const flags = LONG ? [] : [COMPILED_ONCE]
-  const rows = await runCompat({ zoo: ZOO, flags, wanted: (path) => SLICE.includes(path) })
+  const rows = await runCompat({ zoo: ZOO, server, flags, wanted: (path) => SLICE.includes(path) })
   const verdicts = rows.map(({ model, adapter, verdict, message }) => ({ model, adapter, verdict, message }))
   expect(verdicts.filter(({ verdict }) => verdict === 'wrong')).toEqual([])
   expect(
@@ -67,7 +60,7 @@ test('prepared on the command line and in the browser, models equal torch’s', 
 })
 
 test('a bare session with experts is the session that it was', async ({ page }) => {
-  await openPage(page)
+  await openCompat(page, server)
   const expert = compress('vit-tiny', '--finetuned', 'finetuned')
   const { outputs, inputNames, twice, workers } = await page.evaluate(
     ([job, url]) => window.compat.bare(job, url),
@@ -83,7 +76,7 @@ test('a bare session with experts is the session that it was', async ({ page }) 
 })
 
 test('a loader takes a folder that nobody prepared', async ({ page }) => {
-  await openPage(page)
+  await openCompat(page, server)
   const expert = compress('llama-tiny', '--adapter', 'adapters/lora')
   const job = { ...jobOf('llama-tiny', 'onnx-genai', 'LlamaForCausalLM'), externalData: true }
   const { plain, base, active, tokens, info } = await page.evaluate(
@@ -96,35 +89,8 @@ test('a loader takes a folder that nobody prepared', async ({ page }) => {
   expect(tokens).toHaveLength(3)
 })
 
-const QUANTIZED = [
-  { model: 'llama-tiny', graph: 'onnx', architecture: 'LlamaForCausalLM' },
-  // A tied head, looked up in by GatherBlockQuantized through a Reshape; fused qkv; a file beside the graph.
-  { model: 'qwen2-tiny', graph: 'onnx-genai', architecture: 'Qwen2ForCausalLM', externalData: true },
-]
-// `npm run compat` tries more.
-for (const { model, graph, architecture, externalData = false } of QUANTIZED.slice(LONG ? 0 : 1)) {
-  test(`4-bit weights of ${model}/${graph} in our buffers, as they are and dequantized`, async ({ page }) => {
-    await openPage(page)
-    const prepared = join(out, `${model}-q4`)
-    const flags = ['--out', prepared, '--dtype', 'q4', '--subfolder', graph, '--checkpoint', 'none']
-    runCli('prepare', join(ZOO, model), ...flags)
-    const job = {
-      ...jobOf(model, graph, architecture),
-      dtype: 'q4',
-      externalData,
-      prepared: `/@fs${prepared}`,
-    }
-    const found = await page.evaluate((wanted) => window.compat.quantized(wanted), job)
-    expect(found.kept.off).toBe(0)
-    expect(found.float.off).toBeLessThan(2e-2)
-    expect(found.kept.bytes).toBeLessThan(found.float.bytes)
-    expect([found.float.hash, found.prepared.hash]).toEqual([found.onCpu, found.onCpu])
-    expect(found.refusal).toMatch(/prepared with --quantized float/)
-  })
-}
-
 test('what cannot be opened says what was looked for', async ({ page }) => {
-  await openPage(page)
+  await openCompat(page, server)
   const refusal = await page.evaluate(
     (model) => window.compat.refusal({ model, dtype: 'bnb4' }),
     `/@fs${ZOO}/llama-tiny`,
@@ -136,32 +102,12 @@ test('what cannot be opened says what was looked for', async ({ page }) => {
   expect(refusal?.message).toMatch(/no tritswap\.json, and no onnx\/model_bnb4\.onnx/)
 })
 
-async function openPage(page: Page) {
-  await page.goto(`${server.resolvedUrls?.local[0]}e2e/compat/`)
-  await page.waitForFunction(() => 'compat' in window)
-}
-
 /** An expert of a zoo model, and its URL. */
 function compress(model: string, kind: string, from: string): string {
   const file = join(out, `${model}.trit`)
   const base = join(ZOO, model)
   runCli('compress', '--base', base, kind, join(base, from), '--density', '0.2', '--out', file)
   return `/@fs${file}`
-}
-
-function jobOf(model: string, graph: string, architecture: string): Job {
-  const folder = `/@fs${join(ZOO, model)}`
-  const outputs = ['base', 'finetuned', 'lora', 'lora_conv']
-  return {
-    folder,
-    graph,
-    dtype: 'fp32',
-    architecture,
-    externalData: false,
-    prepared: '',
-    outputs,
-    experts: [],
-  }
 }
 
 function largest(a: readonly number[], b: readonly number[]): number {

@@ -85,6 +85,8 @@ test.describe
 
     // First, since what is in VRAM already would not be fetched.
     test('wrong experts are refused with a typed error, and the base goes on', async () => {
+      // In the quick tier network.spec.ts has what is wrong with a file, and main.spec.ts what the page goes on with.
+      test.skip(!LONG, ONLY_LONG)
       const { url, path } = experts.at(-1)!
       const file = readFileSync(path)
       await page.route('**/bad/truncated.trit', (route) =>
@@ -255,6 +257,8 @@ test.describe
       }
 
       test('a dead worker ends its calls with a typed error; the next call goes on as before', async () => {
+        // In the quick tier loader.test.ts has the worker that dies.
+        test.skip(!LONG, ONLY_LONG)
         const engine = page.workers().find((worker) => worker.url().includes('engine/worker'))
         await interrupted(async () => engine?.evaluate(() => self.close()), 'worker')
       })

@@ -165,9 +165,7 @@ for (const [device, viewport] of Object.entries({ desktop: DESKTOP, phone: PHONE
 test('the door for files of one’s own is on the first screen', async ({ page }) => {
   await page.goto('./')
   await page.getByRole('link', { name: /^Your own/ }).click()
-  await expect(
-    page.getByRole('heading', { name: 'Bring a LoRA or a fine-tuning of your own' }),
-  ).toBeInViewport()
+  await expect(page.getByRole('heading', { name: 'Bring your own LoRA or fine-tune' })).toBeInViewport()
   await expect(page.getByText('Choose a folder')).toBeInViewport()
   await expectNoSeriousViolations(page)
   await look(page, 'own')

@@ -7,6 +7,7 @@ import { tritFile } from '../tests/fetcher/trit_file.ts'
 import type {} from './harness/harness.ts'
 import type { WantedFile } from './harness/network.ts'
 import { type FaultServer, type ServedFile, startFaultServer } from './servers/fault_server.ts'
+import { LONG, ONLY_LONG } from './support/tier.ts'
 
 const HARNESS = `http://localhost:${process.env.HARNESS_PORT ?? 4320}/e2e/harness/network.html`
 const CHUNK = 1 << 16
@@ -268,6 +269,8 @@ test('the base stays bit-exact, whatever goes wrong on the way of an expert', as
 })
 
 test('a base that was here before opens while its server is out of reach', async ({ page }) => {
+  // In the quick tier offline_copy.test.ts has the copies, and states.spec.ts a page that goes offline.
+  test.skip(!LONG, ONLY_LONG)
   const open = async () => {
     await page.goto(new URL('./', HARNESS).href)
     await page.waitForFunction(() => 'harness' in window)

@@ -17,7 +17,7 @@ import { LONG, ONLY_LONG } from './support/tier.ts'
 const ROOT = join(import.meta.dirname, '..')
 const RECIPES = join(import.meta.dirname, 'recipes')
 const DOCUMENT = join(ROOT, 'docs/FRAMEWORKS.md')
-/** `RECIPES=write` puts the table into the document instead of comparing them. */
+/** `RECIPES=write` puts the rows into the document instead of comparing them. */
 const WRITES = process.env.RECIPES === 'write'
 
 interface Recipe {
@@ -60,6 +60,14 @@ const ALL: readonly Recipe[] = [
     build: npmBuild,
     out: 'build',
     extra: EXCLUDE,
+  },
+  {
+    name: 'Nuxt, generated',
+    folder: 'nuxt',
+    tool: 'nuxt',
+    build: npmBuild,
+    out: '.output/public',
+    extra: `\`overrides: { unstorage: '1.17.5' }\` while 1.17.6 fails to prerender, with or without tritswap; ${EXCLUDE}`,
   },
   { name: 'Vite and Vue', folder: 'vue', tool: 'vite', build: npmBuild, out: 'dist', extra: EXCLUDE },
   {
@@ -129,15 +137,15 @@ test.describe
     }
 
     test('the table of the document is what was seen', () => {
-      const head = [
-        '| recipe | built with | to copy or to say | headers | wrote after "The king" |',
-        '| --- | --- | --- | --- | --- |',
-      ]
-      const table = [...head, ...rows].join('\n')
-      console.log(table)
-      if (ASKED.length < ALL.length) return
       const text = readFileSync(DOCUMENT, 'utf8')
       const [found] = /^\| recipe \|[\s\S]*?(?=\n\n)/m.exec(text)!
+      const [head, rule, ...documented] = found.split('\n')
+      const rowOf = ({ name }: Recipe, from: readonly string[]) =>
+        from.find((row) => row.startsWith(`| [${name}]`))
+      // Those that were left out this time stand there as they were seen before.
+      const seen = ALL.map((recipe) => rowOf(recipe, rows) ?? rowOf(recipe, documented))
+      const table = [head, rule, ...seen].join('\n')
+      console.log(table)
       if (WRITES) writeFileSync(DOCUMENT, text.replace(found, table))
       else expect(found).toBe(table)
     })

@@ -57,11 +57,11 @@ test('loading, stopped half way, and gone on with', async ({ page }) => {
     )
     await expect(page.getByRole('button', { name: 'Stop' })).toHaveCount(1)
     await page.getByRole('button', { name: 'Stop' }).click()
-    await expect(page.getByRole('heading', { name: 'The base is partly here' })).toBeVisible()
-    await expect(state(page)).toContainText(/[45]\.\d MB of 11\.0 MB have arrived/)
+    await expect(page.getByRole('heading', { name: 'The base is partly downloaded' })).toBeVisible()
+    await expect(state(page)).toContainText(/[45]\.\d MB of 11\.0 MB downloaded/)
     await look(page, 'partial')
     server.release()
-    await page.getByRole('button', { name: 'Go on loading' }).click()
+    await page.getByRole('button', { name: 'Resume loading' }).click()
     await ready(page)
   } finally {
     await server.close()
@@ -155,8 +155,9 @@ test.describe
         const meters = [...document.querySelectorAll<HTMLMeterElement>('#vram meter')]
         return { vram, values: meters.map(({ value }) => value) }
       })
-      const { base, experts, journal } = shown.vram
-      expect(shown.values).toEqual([base, experts, journal])
+      const { base, experts, journal, copies } = shown.vram
+      expect(shown.values).toEqual([base, experts, journal + copies])
+      expect(shown.values.reduce((sum, bytes) => sum + bytes)).toBe(shown.vram.total)
       expect(base).toBeGreaterThan(experts)
       expect(experts).toBeGreaterThan(0)
       expect(total).toContain(`${(shown.vram.total / 1e6).toFixed(1)} MB of VRAM`)
@@ -209,7 +210,7 @@ test.describe
         })
       })
       await page.getByRole('button', { name: 'Write' }).click()
-      await expect(page.getByText('The graphics device went away. It is being started again')).toBeVisible()
+      await expect(page.getByText('The GPU was lost. It is being started again')).toBeVisible()
       await expect(page.locator('.run [data-token]')).toHaveCount(5, { timeout: 120_000 })
       await expect(page.locator('.run .mark')).toHaveText(['Bard'])
       await expect(page.getByRole('alert')).toHaveCount(0)
@@ -231,7 +232,7 @@ test.describe
       })
       await page.getByRole('textbox', { name: 'Prompt' }).fill('Once')
       await page.getByRole('button', { name: 'Write' }).click()
-      await expect(page.getByRole('heading', { name: 'The graphics device went away' })).toBeVisible()
+      await expect(page.getByRole('heading', { name: 'The GPU was lost' })).toBeVisible()
       await look(page, 'device-lost')
       // expert_switcher.browser.test.ts starts again with a fake engine.
       if (!LONG) return

@@ -24,6 +24,12 @@ export function findChromium() {
 export const COMPILED_ONCE = '--js-flags=--liftoff-only'
 
 /**
+ * Without the zeros that WebGPU puts into workgroup memory, SwiftShader compiles and runs onnxruntime's kernels for
+ * float weights in half the time. MatMulNBits relies on those zeros.
+ */
+export const WITHOUT_ZEROS = '--enable-dawn-features=disable_workgroup_init'
+
+/**
  * Launch options for Playwright: headless Chromium with WebGPU on SwiftShader, which needs no GPU.
  *
  * @param {readonly string[]} [flags] - more of them

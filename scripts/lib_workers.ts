@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { build, type Plugin } from 'vite'
-import { ortFiles } from './ort_files.ts'
+import { engineFiles } from './engine_files.ts'
 
 /** The folder of the package with all that is fetched and not imported, as seen from its scripts. */
 export const ASSETS = 'assets'
@@ -40,7 +40,7 @@ export function libWorkers(): Plugin {
           configFile: false,
           publicDir: false,
           logLevel: 'warn',
-          plugins: [ortFiles({ copies: false })],
+          plugins: [engineFiles({ copies: false })],
           build: {
             target: 'es2022',
             outDir: `lib/${ASSETS}`,

@@ -9,7 +9,10 @@ import { bin, ensureDependencies, isStale, run } from './setup.mjs'
 
 /** The port is taken if it is free, else the next one that is. */
 const { values } = parseArgs({ options: { port: { type: 'string', default: '5173' } } })
-const SOURCES = ['src', 'shaders', 'public', 'index.html', 'vite.config.ts', 'package-lock.json']
+const SOURCES = [
+  ...['src', 'shaders', 'public', 'index.html', 'check', 'check.html', 'tests/gpu'],
+  ...['scripts', 'vite.config.ts', 'package-lock.json'],
+]
 
 await ensureDependencies()
 if (isStale('dist/index.html', SOURCES)) {

@@ -1,4 +1,4 @@
-// Decodes one ternary stream and adds it to the weights in place, one invocation a block. The journal keeps the words
+// Decodes one ternary stream and adds it to the weights in place, `LANES` invocations a block. The journal keeps the words
 // that it overwrites.
 #import job
 #import apply_entries
@@ -9,6 +9,6 @@ fn apply(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let block_id = block_of(group, groups, lane);
-  if (block_id < params.end_block) { apply_entries(0u, block_id, tile_of(block_id)); }
+  let part = part_of(group, groups, lane);
+  if (is_part(part)) { apply_entries(0u, part, tile_of(part / LANES)); }
 }

@@ -1,5 +1,5 @@
 // The general switch: from any set of up to MAX_STREAMS streams to any other, ternary or dense. Deltas are summed in f32
-// in the order of the set, and a weight is rounded once. To that end an invocation works through its block slice by
+// in the order of the set, and a weight is rounded once. To that end an invocation works through its part slice by
 // slice: it sums all applied streams but the last, then settles the streams from the last to the first. Each entry
 // whose weight no later stream has settled journals that weight and adds the sum to it.
 #import job
@@ -41,9 +41,9 @@ struct SliceEntry {
 }
 
 /// A cursor where applied stream `i` continues.
-fn resume(i: u32, block_id: u32) -> Cursor {
+fn resume(i: u32, part: u32) -> Cursor {
   let stream = params.reverted + i;
-  let end = arena[index_of(stream) + 2u * block_id + 2u];
+  let end = bit_before(stream, part + 1u);
   var cursor = cursor_at(code_of(stream), end - u32(progress[i].left), end);
   cursor.next = progress[i].next;
   return cursor;
@@ -62,19 +62,16 @@ fn entry_in(slice: Slice, cursor: ptr<function, Cursor>, rank: ptr<function, u32
   return SliceEntry(is_there, offset, element, before, (*cursor).negative);
 }
 
-/// The bit of a position in its word of `settled`; by a float, for the reason that golomb.wgsl gives.
-fn bit_of(offset: u32) -> u32 { return bitcast<u32>(whole_of(power_of_two(i32(offset & 15u)))); }
-
 fn add_entry(entry: SliceEntry, value: f32) {
   if (entry.is_there) { sums[entry.offset] += signed_value(value, entry.negative); }
 }
 
 /// Adds ternary applied stream `i` to the sums of a slice.
-fn add_ternary(i: u32, block_id: u32, tile: Tile, slice: Slice) {
+fn add_ternary(i: u32, part: u32, tile: Tile, slice: Slice) {
   let stream = params.reverted + i;
   let value = value_in(stream);
-  let entries = entries_of(stream, block_id);
-  var cursor = resume(i, block_id);
+  let entries = entries_of(stream, part);
+  var cursor = resume(i, part);
   var rank = progress[i].rank;
   while (more(cursor) & (cursor.next < f32(slice.end))) {
     refill(&cursor);
@@ -91,7 +88,7 @@ fn add_ternary(i: u32, block_id: u32, tile: Tile, slice: Slice) {
 fn settle(entry: SliceEntry, is_last: bool, own: f32, start: u32, raw: u32, pending: ptr<function, u32>) {
   if (entry.is_there) {
     let word = entry.offset >> 4u;
-    let bit = bit_of(entry.offset);
+    let bit = bit_of(entry.offset & 15u);
     let before = settled[word];
     settled[word] = before | bit;
     let is_open = (before & bit) == 0u;
@@ -104,11 +101,11 @@ fn settle(entry: SliceEntry, is_last: bool, own: f32, start: u32, raw: u32, pend
 }
 
 /// Settles ternary applied stream `i` in a slice.
-fn settle_ternary(i: u32, is_last: bool, block_id: u32, tile: Tile, slice: Slice) {
+fn settle_ternary(i: u32, is_last: bool, part: u32, tile: Tile, slice: Slice) {
   let stream = params.reverted + i;
   let value = value_in(stream);
-  let entries = entries_of(stream, block_id);
-  var cursor = resume(i, block_id);
+  let entries = entries_of(stream, part);
+  var cursor = resume(i, part);
   var rank = progress[i].rank;
   var next = cursor.next;
   var pending = journal_pending(entries.start, rank);
@@ -142,22 +139,24 @@ fn add_dense(i: u32, tile: Tile, slice: Slice) {
   }
 }
 
-fn settle_dense(i: u32, is_last: bool, block_id: u32, tile: Tile, slice: Slice) {
+fn settle_dense(i: u32, is_last: bool, part: u32, tile: Tile, slice: Slice) {
   let stream = params.reverted + i;
-  let start = dense_start(stream, block_id);
-  var pending = journal_pending(start, slice.first);
+  let first = positions_of(part, tile).first;
+  let start = dense_start(stream, part, first);
+  var pending = journal_pending(start, slice.first - first);
   for (var position = slice.first; position < slice.end; position++) {
     let element = element_at(tile, f32(position));
-    let entry = SliceEntry(true, position - slice.first, element, position, false);
+    let entry = SliceEntry(true, position - slice.first, element, position - first, false);
     settle(entry, is_last, dense_delta(stream, tile, position), start, load(element), &pending);
   }
 }
 
-/// Restores the weights of one block that a dense stream displaced.
-fn revert_dense(stream: u32, block_id: u32, tile: Tile) {
-  let start = dense_start(stream, block_id);
-  for (var position = 0u; position < tile.area; position++) {
-    overwrite(element_at(tile, f32(position)), displaced_at(start, position));
+/// Restores the weights of one part that a dense stream displaced.
+fn revert_dense(stream: u32, part: u32, tile: Tile) {
+  let positions = positions_of(part, tile);
+  let start = dense_start(stream, part, positions.first);
+  for (var position = positions.first; position < positions.end; position++) {
+    overwrite(element_at(tile, f32(position)), displaced_at(start, position - positions.first));
   }
 }
 
@@ -167,32 +166,34 @@ fn blend(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let block_id = block_of(group, groups, lane);
-  if (block_id >= params.end_block) { return; }
-  let tile = tile_of(block_id);
+  let part = part_of(group, groups, lane);
+  if (!is_part(part)) { return; }
+  let tile = tile_of(part / LANES);
   // Only the last stream with an entry at a weight has journaled it; what the others wrote there is overwritten.
   for (var stream = 0u; stream < min(params.reverted, MAX_STREAMS); stream++) {
     if (codec_of(stream) == TERNARY) {
-      revert_entries(stream, block_id, tile);
+      revert_entries(stream, part, tile);
     } else {
-      revert_dense(stream, block_id, tile);
+      revert_dense(stream, part, tile);
     }
   }
   let applied = min(params.applied, MAX_STREAMS);
   if (applied == 0u) { return; }
   for (var i = 0u; i < applied; i++) {
     if (codec_of(params.reverted + i) == TERNARY) {
-      let at = index_of(params.reverted + i) + 2u * block_id;
-      progress[i] = Progress(i32(arena[at + 2u] - arena[at]), 0.0, 0u);
+      let stream = params.reverted + i;
+      let bits = bit_before(stream, part + 1u) - bit_before(stream, part);
+      progress[i] = Progress(i32(bits), next_before(stream, part), 0u);
     }
   }
   for (var at = 0u; at < SLICE; at++) { sums[at] = -0.0; }
-  for (var first = 0u; first < tile.area; first += SLICE) {
-    let slice = Slice(first, min(first + SLICE, tile.area));
+  let positions = positions_of(part, tile);
+  for (var first = positions.first; first < positions.end; first += SLICE) {
+    let slice = Slice(first, min(first + SLICE, positions.end));
     for (var word = 0u; word < SLICE / 16u; word++) { settled[word] = 0u; }
     for (var i = 0u; i + 1u < applied; i++) {
       if (codec_of(params.reverted + i) == TERNARY) {
-        add_ternary(i, block_id, tile, slice);
+        add_ternary(i, part, tile, slice);
       } else {
         add_dense(i, tile, slice);
       }
@@ -200,9 +201,9 @@ fn blend(
     for (var left = applied; left > 0u; left--) {
       let i = left - 1u;
       if (codec_of(params.reverted + i) == TERNARY) {
-        settle_ternary(i, left == applied, block_id, tile, slice);
+        settle_ternary(i, left == applied, part, tile, slice);
       } else {
-        settle_dense(i, left == applied, block_id, tile, slice);
+        settle_dense(i, left == applied, part, tile, slice);
       }
     }
   }

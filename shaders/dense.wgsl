@@ -30,18 +30,21 @@ fn dense(
   if (block_id >= params.end_block) { return; }
   let tile = tile_of(block_id);
   let first = (word % words) * PER_WORD;
+  // Parts have an even number of positions, so no word lies across two.
+  let part = block_id * LANES + first / POSITIONS;
+  let start_of_part = first - first % POSITIONS;
   // The journal of the last stream of a set is the one that has the displaced weights.
-  let old_start = dense_start(max(params.reverted, 1u) - 1u, block_id);
-  let start = dense_start(params.reverted + max(params.applied, 1u) - 1u, block_id);
+  let old_start = dense_start(max(params.reverted, 1u) - 1u, part, start_of_part);
+  let start = dense_start(params.reverted + max(params.applied, 1u) - 1u, part, start_of_part);
   let end = min(first + PER_WORD, tile.area);
   var pending = 0u;
   for (var position = first; position < end; position++) {
     let element = element_at(tile, f32(position));
     let current = load(element);
     var raw = current;
-    if (params.reverted > 0u) { raw = displaced_at(old_start, position); }
+    if (params.reverted > 0u) { raw = displaced_at(old_start, position - start_of_part); }
     if (params.applied > 0u) {
-      journal_write(start, position, raw, &pending);
+      journal_write(start, position - start_of_part, raw, &pending);
       raw = raw_of(value_of(raw) + delta_at(flat_at(tile, f32(position))));
     }
     store(element, current, raw);

@@ -11,9 +11,9 @@ fn fused(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let block_id = block_of(group, groups, lane);
-  if (block_id >= params.end_block) { return; }
-  let tile = tile_of(block_id);
-  revert_entries(0u, block_id, tile);
-  apply_entries(1u, block_id, tile);
+  let part = part_of(group, groups, lane);
+  if (!is_part(part)) { return; }
+  let tile = tile_of(part / LANES);
+  revert_entries(0u, part, tile);
+  apply_entries(1u, part, tile);
 }

@@ -16,17 +16,17 @@ fn index_counts(
   let end = min(first + run, section.blocks);
   var sum = 0u;
   for (var block_id = first; block_id < end; block_id++) {
-    sum = add_up_to(sum, arena[section.index + 2u * block_id + 1u], 0xffffffffu);
+    sum = add_up_to(sum, arena[section.index + INDEX_WORDS * block_id + 1u], 0xffffffffu);
   }
   var total = sum_before(lane, sum, 0xffffffffu);
   for (var block_id = first; block_id < end; block_id++) {
-    let at = section.index + 2u * block_id + 1u;
+    let at = section.index + INDEX_WORDS * block_id + 1u;
     let entries = arena[at];
     arena[at] = total;
     total = add_up_to(total, entries, 0xffffffffu);
   }
   if (lane == 63u) {
-    arena[section.index + 2u * section.blocks + 1u] = total;
+    arena[section.index + INDEX_WORDS * section.blocks + 1u] = total;
     if (total != section.kept) { fail(tensor, BAD_COUNT); }
   }
 }

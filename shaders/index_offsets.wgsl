@@ -29,11 +29,11 @@ fn index_offsets(
   }
   var total = sum_before(lane, sum, most);
   for (var block_id = first; block_id < end; block_id++) {
-    arena[section.index + 2u * block_id] = total;
+    arena[section.index + INDEX_WORDS * block_id] = total;
     total = add_up_to(total, length_at(section, block_id), most);
   }
   if (lane == 63u) {
-    arena[section.index + 2u * section.blocks] = total;
+    arena[section.index + INDEX_WORDS * section.blocks] = total;
     if (total > room || words_for(total) + index_words != section.word_count) { fail(tensor, BAD_LENGTHS); }
   }
 }

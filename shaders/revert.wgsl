@@ -1,4 +1,4 @@
-// Walks one ternary stream and puts back the raw weights that its journal has, one invocation a block.
+// Walks one ternary stream and puts back the raw weights that its journal has, `LANES` invocations a block.
 #import job
 #import revert_entries
 
@@ -8,6 +8,6 @@ fn revert(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let block_id = block_of(group, groups, lane);
-  if (block_id < params.end_block) { revert_entries(0u, block_id, tile_of(block_id)); }
+  let part = part_of(group, groups, lane);
+  if (is_part(part)) { revert_entries(0u, part, tile_of(part / LANES)); }
 }

@@ -11,11 +11,11 @@ fn side(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let block_id = block_of(group, groups, lane);
-  if (block_id >= params.end_block) { return; }
-  let tile = tile_of(block_id);
+  let part = part_of(group, groups, lane);
+  if (!is_part(part)) { return; }
+  let tile = tile_of(part / LANES);
   let decoder = decoder_of(code_of(0u));
-  var cursor = open(0u, block_id);
+  var cursor = open(0u, part);
   while (more(cursor)) {
     if (step(&cursor, decoder) & (cursor.position < f32(tile.area))) {
       let element = element_at(tile, cursor.position);

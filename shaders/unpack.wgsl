@@ -9,15 +9,15 @@ fn unpack(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let block_id = block_of(group, groups, lane);
-  if (block_id >= params.end_block) { return; }
-  let tile = tile_of(block_id);
+  let part = part_of(group, groups, lane);
+  if (!is_part(part)) { return; }
+  let tile = tile_of(part / LANES);
   let value = value_in(0u);
   let code = code_of(0u);
   let codec = codec_of(0u);
   if (codec == TERNARY) {
     let decoder = decoder_of(code);
-    var cursor = open(0u, block_id);
+    var cursor = open(0u, part);
     while (more(cursor)) {
       if (step(&cursor, decoder) & (cursor.position < f32(tile.area))) {
         let element = element_at(tile, cursor.position);
@@ -27,7 +27,8 @@ fn unpack(
     }
     return;
   }
-  for (var position = 0u; position < tile.area; position++) {
+  let positions = positions_of(part, tile);
+  for (var position = positions.first; position < positions.end; position++) {
     let element = element_at(tile, f32(position));
     let raw = load(element);
     let flat = flat_at(tile, f32(position));

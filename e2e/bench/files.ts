@@ -293,15 +293,14 @@ async function quantizedPeer(
   const [adapter] = existsSync(adapters) ? readdirSync(adapters).sort() : []
   if (!existsSync(graph) || adapter === undefined) return undefined
   putModel('q4', 'onnx/model_q4.onnx', readFileSync(graph))
-  const { file } = await compressAdapter({
-    adapter: openFolder(join(adapters, adapter)),
-    options: { density: 0.2 },
-  })
-  files.set('/experts/lora.trit', file)
+  const source = openFolder(join(adapters, adapter))
+  for (const [name, options] of Object.entries({ lora: { density: 0.2 }, terms: { terms: 2 } }))
+    files.set(`/experts/${name}.trit`, (await compressAdapter({ adapter: source, options })).file)
   const matrices = a.head.table.tensors.filter(({ shape }) => shape.length === 2)
   return {
     folder: 'q4',
     lora: '/experts/lora.trit',
+    terms: '/experts/terms.trit',
     matrixWeights: matrices.reduce((sum, { shape }) => sum + weightsOf(shape), 0),
   }
 }

@@ -53,10 +53,11 @@ export interface PeerFiles {
   loraFactors: readonly LoraFactor[]
   loraWeights: readonly [string, string]
   loraBytes: number
-  /** Folder of a 4-bit graph of the base, and a LoRA expert; where there are such files. */
+  /** Folder of a 4-bit graph of the base, and a LoRA as ternary factors and as ternary terms; where there are such files. */
   quantized?: {
     folder: string
     lora: string
+    terms: string
     /** Weights of the matrices that expert A changes. */
     matrixWeights: number
   }

@@ -74,6 +74,8 @@ export interface Ratios {
   side4VsPlain: number | null
   inputVsPlain: number | null
   mergedFloatsVsPlain: number | null
+  /** … on floats, with two ternary terms of each weight beside them, over the same base alone. */
+  termsVsBase: number | null
   /** VRAM of an expert by side over 2 bits for each weight of its matrices. */
   sideBytesVs2Bits: number | null
   /** Of a line through the cost of a switch by weights. */
@@ -182,6 +184,12 @@ const BARS: readonly Omit<Bar, 'met'>[] = [
     bar: SIDE_BAR,
     is: 'at most',
     says: '… with one expert by side',
+  },
+  {
+    ratio: 'termsVsBase',
+    bar: 1.3,
+    is: 'at most',
+    says: 'time of a token with two ternary terms beside each weight over the base’s',
   },
   {
     ratio: 'sideBytesVs2Bits',
@@ -335,6 +343,10 @@ function ratiosOf(
     sideVsPlain: over(medianOf('tokens/s, q4 plain'), medianOf('tokens/s, q4, 1 by side')),
     side2VsPlain: over(medianOf('tokens/s, q4 plain'), medianOf('tokens/s, q4, 2 by side')),
     side4VsPlain: over(medianOf('tokens/s, q4 plain'), medianOf('tokens/s, q4, 4 by side')),
+    termsVsBase: over(
+      medianOf('tokens/s, q4 as floats, no expert active'),
+      medianOf('tokens/s, q4 as floats, 2 terms by input'),
+    ),
     inputVsPlain: over(medianOf('tokens/s, q4 plain'), medianOf('tokens/s, q4, LoRA by input')),
     mergedFloatsVsPlain: over(medianOf('tokens/s, q4 plain'), medianOf('tokens/s, q4 as floats, 1 by merge')),
     sideBytesVs2Bits: over(

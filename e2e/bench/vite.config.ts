@@ -1,5 +1,5 @@
 import { defineConfig } from 'vite'
-import { ortFiles } from '../../scripts/ort_files.ts'
+import { engineFiles } from '../../scripts/engine_files.ts'
 
 // Memory of all threads is told only to pages that are isolated from other origins.
 const headers = {
@@ -15,7 +15,7 @@ export default defineConfig({
   base: './',
   appType: 'mpa',
   publicDir: false,
-  plugins: [ortFiles()],
+  plugins: [engineFiles()],
   worker: { format: 'es' },
   build: {
     target: 'es2022',

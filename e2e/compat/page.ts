@@ -398,14 +398,17 @@ const more = {
     configure(job)
     const { inputs } = await expectedOf(job)
     const plain = await outputOf(await load(job), inputs)
-    const options = { subfolder: job.graph, dtype: job.dtype, fetch: { cacheBudget: 0 } }
+    // One device for all: onnxruntime-web compiles its kernels once for each.
+    const { device } = await requestGpu()
+    const opened: AttachedExperts[] = []
+    const options = { subfolder: job.graph, dtype: job.dtype, device, fetch: { cacheBudget: 0 } }
     const tryFolder = async (model: string, quantized: 'keep' | 'float') => {
       const owner = await load(job)
       const attached = await attachExperts(owner, { model, quantized, ...options })
       const output = await outputOf(owner, inputs)
+      opened.push(attached)
       const hash = await attached.hashWeights()
       const { base } = attached.stats().vram
-      await attached.dispose()
       return { off: relativeDifference(output, plain), hash, bytes: base }
     }
     const weights = await ReferenceWeights.open(
@@ -417,13 +420,16 @@ const more = {
       const { buffer, byteOffset, byteLength } = feeds.get(name)!.data
       hashes.push(...(await sha256(new Uint8Array(buffer, byteOffset, byteLength))))
     }
-    return {
+    const found = {
       kept: await tryFolder(job.folder, 'keep'),
       float: await tryFolder(job.folder, 'float'),
       prepared: await tryFolder(job.prepared, 'float'),
       onCpu: toHex(await sha256(Uint8Array.from(hashes))),
       refusal: await tryFolder(job.prepared, 'keep').catch(messageOf),
     }
+    for (const attached of opened) await attached.dispose()
+    device.destroy()
+    return found
   },
 
   /** An unprepared model folder as text: `ExpertLoader` against transformers.js alone. */

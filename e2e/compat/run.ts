@@ -8,7 +8,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { createServer } from 'vite'
+import { createServer, type ViteDevServer } from 'vite'
 import type { TritTable } from '../../src/format/index.ts'
 import { type BrowserName, type CompatBrowser, openBrowser } from './browsers.ts'
 import type { Job, JobResult, Outcome } from './protocol.ts'
@@ -40,6 +40,8 @@ export interface CompatOptions {
   flags?: readonly string[]
   /** Whether to try something; paths are `model/graph/dtype/adapter`. */
   wanted?: (path: string) => boolean
+  /** A server that has the page, if one runs; it stays open. */
+  server?: ViteDevServer
   onRow?: (row: Row) => void
 }
 
@@ -79,6 +81,7 @@ export async function runCompat({
   browsers: names = ['chromium'],
   flags = [],
   wanted = () => true,
+  server: given,
   onRow = () => {},
 }: CompatOptions): Promise<Row[]> {
   const rows: Row[] = []
@@ -87,13 +90,9 @@ export async function runCompat({
     onRow(row)
   }
   const out = mkdtempSync(join(tmpdir(), 'tritswap-compat-'))
-  const server = await createServer({
-    configFile: join(ROOT, 'e2e/compat/vite.config.ts'),
-    server: { port: Number(process.env.COMPAT_PORT ?? 4391), strictPort: false },
-  })
+  const server = given ?? (await serve())
   const browsers: { name: BrowserName; browser: CompatBrowser; hasF16: boolean }[] = []
   try {
-    await server.listen()
     for (const name of names) {
       const browser = await openBrowser(name, server, flags)
       browsers.push({ name, browser, hasF16: await browser.hasF16() })
@@ -132,9 +131,17 @@ export async function runCompat({
     return rows
   } finally {
     for (const { browser } of browsers) await browser.close()
-    await server.close()
+    if (given === undefined) await server.close()
     rmSync(out, { recursive: true, force: true })
   }
+}
+
+async function serve(): Promise<ViteDevServer> {
+  const server = await createServer({
+    configFile: join(ROOT, 'e2e/compat/vite.config.ts'),
+    server: { port: Number(process.env.COMPAT_PORT ?? 4391), strictPort: false },
+  })
+  return server.listen()
 }
 
 /** Makes both experts of an adapter or a fine-tuned checkpoint. */

@@ -26,6 +26,8 @@ export interface BroughtFiles {
   stranger: string
   /** Folder of a LoRA adapter as peft writes it, with a text. */
   lora: string
+  /** That text. */
+  text: string
   /** The same folder, said to be of X-LoRA. */
   routed: string
 }
@@ -78,12 +80,13 @@ export async function writeBrought(folder: string): Promise<BroughtFiles> {
     write(`${name}/adapter_model.safetensors`, safetensors(factors))
   }
   // One window of the measurement: a second one would be of another length, with kernels of its own.
-  write('my-lora/sample.txt', readFileSync(join(PUBLIC, 'texts/bard.txt')).subarray(0, 160))
+  const text = write('my-lora/sample.txt', readFileSync(join(PUBLIC, 'texts/css.txt')).subarray(0, 160))
   return {
     base: write('base/model.safetensors', original),
     finetuned: write('finetuned/my-style.safetensors', rounded),
     stranger: write('stranger/other.safetensors', stranger),
     lora: join(folder, 'my-lora'),
+    text,
     routed: join(folder, 'my-xlora'),
     payload: async (density) => {
       const { file } = await compressCheckpoint({

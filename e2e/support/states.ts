@@ -34,6 +34,7 @@ const STATES = [
   'chat',
   'first',
   'own',
+  'auto',
 ] as const
 
 export async function look(page: Page, state: (typeof STATES)[number]): Promise<void> {

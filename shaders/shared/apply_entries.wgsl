@@ -9,11 +9,11 @@ fn apply_entry(entry: Entry, start: u32, value: f32, raw: u32, pending: ptr<func
   }
 }
 
-/// Adds a ternary stream to the weights of one block and journals the weights it displaces.
-fn apply_entries(stream: u32, block_id: u32, tile: Tile) {
+/// Adds a ternary stream to the weights of one part and journals the weights it displaces.
+fn apply_entries(stream: u32, part: u32, tile: Tile) {
   let value = value_in(stream);
-  let entries = entries_of(stream, block_id);
-  var cursor = open(stream, block_id);
+  let entries = entries_of(stream, part);
+  var cursor = open(stream, part);
   var rank = 0u;
   var pending = 0u;
   while (more(cursor) & (rank < entries.capacity)) {

@@ -3,6 +3,9 @@
 // times as long for `codes_integer`.
 #requires arena, Cursor, Decoder, whole_of, power_of_two, bits_left, WINDOW
 
+/// 2^index of 0 <= index < 23.
+fn bit_of(index: u32) -> u32 { return bitcast<u32>(whole_of(power_of_two(i32(index)))); }
+
 /// Moves the window to the first bit that was not taken.
 fn refill(cursor: ptr<function, Cursor>) {
   let taken = whole_of((*cursor).taken);

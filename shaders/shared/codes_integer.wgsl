@@ -1,6 +1,9 @@
 // Takes codes apart by shifts, for GPUs. It does to the bit what `codes` does.
 #requires arena, Cursor, Decoder, WINDOW
 
+/// 2^index of 0 <= index < 32.
+fn bit_of(index: u32) -> u32 { return 1u << index; }
+
 /// Moves the window to the first bit that was not taken.
 fn refill(cursor: ptr<function, Cursor>) {
   let taken = u32((*cursor).taken);

@@ -11,7 +11,7 @@ fn dense_before(block_id: u32) -> u32 {
   return row * params.cols + height * col;
 }
 
-/// First journal word of a dense stream in a block.
-fn dense_start(stream: u32, block_id: u32) -> u32 {
-  return journal_of(stream) + journal_start(dense_before(block_id), block_id);
+/// First journal word of a dense stream in a part, whose first position is `first`.
+fn dense_start(stream: u32, part: u32, first: u32) -> u32 {
+  return journal_of(stream) + journal_start(dense_before(part / LANES) + first, part);
 }

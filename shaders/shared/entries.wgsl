@@ -1,4 +1,4 @@
-// The entries of one ternary stream in one block, in the order in which they are journaled. The cursor is a variable of
+// The entries of one ternary stream in one part, in the order in which they are journaled. The cursor is a variable of
 // its own because not every device can pass a pointer to a member of a struct.
 #import job
 #import target
@@ -7,7 +7,7 @@ struct Entries {
   decoder: Decoder,
   /// First word of their journal.
   start: u32,
-  /// How many entries the block has.
+  /// How many entries the part has.
   capacity: u32,
 }
 
@@ -15,14 +15,16 @@ struct Entry {
   /// False where the window has no further whole code, or the stream has ended.
   is_there: bool,
   element: u32,
+  /// In its tile; of the one before it where there is none.
+  position: u32,
   rank: u32,
   negative: bool,
 }
 
-fn entries_of(stream: u32, block_id: u32) -> Entries {
-  let kept = kept_before(stream, block_id);
-  let capacity = kept_before(stream, block_id + 1u) - kept;
-  let start = journal_of(stream) + journal_start(kept, block_id);
+fn entries_of(stream: u32, part: u32) -> Entries {
+  let kept = kept_before(stream, part);
+  let capacity = kept_before(stream, part + 1u) - kept;
+  let start = journal_of(stream) + journal_start(kept, part);
   return Entries(decoder_of(code_of(stream)), start, capacity);
 }
 
@@ -35,5 +37,5 @@ fn next_entry(cursor: ptr<function, Cursor>, rank: ptr<function, u32>, entries: 
   *rank = before + select(0u, 1u, is_there);
   // Callers load the element before they check `is_there`, so it has to lie in the tensor.
   let element = select(tile.origin, element_at(tile, position), is_there);
-  return Entry(is_there, element, before, (*cursor).negative);
+  return Entry(is_there, element, u32(whole_of(position)), before, (*cursor).negative);
 }

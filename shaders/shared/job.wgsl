@@ -11,22 +11,26 @@ const DENSE_F16 = 1u;
 const DENSE_F32 = 2u;
 /// One side of a tensor of ternary rank-1 terms, as a matrix of terms x entries.
 const TERMS = 3u;
+/// Positions in a block with a step each; `steps` reads them.
+const STEPS = 4u;
 
 /// Streams of one tensor that a switch can revert, and as many that it can apply.
 const MAX_STREAMS = 8u;
 
 struct Stream {
   code: Code,
-  /// Arena word of the block index: first bit and entries before it, for each block and once more for the end.
+  /// Arena word of the block index: first bit, entries before it and entry points for each block; the first two for the end.
   index: u32,
   codec: u32,
-  /// Ternary: weight * scale, the magnitude of an entry. Dense: the weight, which its values are multiplied with.
+  /// Ternary: weight * scale, the magnitude of an entry. Dense: the weight, which its values are multiplied with. Steps: the
+  /// weight, 1 for all of a step.
   value: f32,
   /// First word of its span in the journal of its set.
   journal: u32,
 }
 
 #import jobs
+#import parts
 
 @group(0) @binding(2) var<storage, read> arena: array<u32>;
 
@@ -44,6 +48,7 @@ struct Tile {
   col_stride: u32,
 }
 
+/// The tile that a block is of.
 fn tile_of(block_id: u32) -> Tile {
   let band = block_id / params.across;
   var tile: Tile;
@@ -76,14 +81,6 @@ fn flat_at(tile: Tile, position: f32) -> u32 {
   return (tile.row + u32(whole_of(row))) * params.cols + tile.col + u32(whole_of(col));
 }
 
-fn open(stream: u32, block_id: u32) -> Cursor {
-  let at = index_of(stream) + 2u * block_id;
-  return cursor_at(code_of(stream), arena[at], arena[at + 2u]);
-}
-
-/// Entries of a ternary stream before a block.
-fn kept_before(stream: u32, block_id: u32) -> u32 { return arena[index_of(stream) + 2u * block_id + 1u]; }
-
 fn signed_value(value: f32, negative: bool) -> f32 { return select(value, -value, negative); }
 
 /// Value `flat` of a dense section.
@@ -100,9 +97,12 @@ fn term_entry_at(code: Code, flat: u32) -> f32 {
   return select(entry, entry * bitcast<f32>(arena[code.low + term]), code.cut == 1u);
 }
 
-/// The block that this invocation walks.
-fn block_of(group: vec3u, groups: vec3u, lane: u32) -> u32 {
+/// The part that this invocation walks.
+fn part_of(group: vec3u, groups: vec3u, lane: u32) -> u32 {
   // It may set the params, so it comes before they are read.
   let number = start_job(group, groups);
-  return params.first_block + number * WORKGROUP_SIZE + lane;
+  return params.first_block * LANES + number * WORKGROUP_SIZE + lane;
 }
+
+/// Whether there is such a part.
+fn is_part(part: u32) -> bool { return part < params.end_block * LANES; }

@@ -10,5 +10,8 @@ fn journal_write(start: u32, rank: u32, raw: u32, pending: ptr<function, u32>) {
   journal[start + (rank >> 1u)] = word;
 }
 
+/// Reads entry `rank` of a block that this invocation has written.
+fn journal_at(start: u32, rank: u32) -> u32 { return (journal[start + (rank >> 1u)] >> ((rank & 1u) << 4u)) & 0xffffu; }
+
 /// `pending` where the journal of a block continues at entry `rank`.
 fn journal_pending(start: u32, rank: u32) -> u32 { return journal[start + (rank >> 1u)]; }

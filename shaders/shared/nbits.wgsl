@@ -55,3 +55,11 @@ fn weight_of(nbits: NBits, q: u32, zero: f32, scale: f32) -> f32 {
   if (nbits.zero_points == ZEROS_MINIMUM) { return f32(q) * scale + zero; }
   return (f32(q) - zero) * scale;
 }
+
+/// `weight_of` four integers of a block.
+fn four_weights(nbits: NBits, q: vec4u, zero: f32, scale: f32) -> vec4f {
+  // Below 256: a CPU that plays GPU converts signed integers in one instruction.
+  let integers = vec4f(vec4i(q));
+  if (nbits.zero_points == ZEROS_MINIMUM) { return integers * scale + zero; }
+  return (integers - zero) * scale;
+}

@@ -5,10 +5,10 @@ fn revert_entry(entry: Entry, start: u32) {
   if (entry.is_there) { overwrite(entry.element, displaced_at(start, entry.rank)); }
 }
 
-/// Restores the weights of one block that a ternary stream displaced.
-fn revert_entries(stream: u32, block_id: u32, tile: Tile) {
-  let entries = entries_of(stream, block_id);
-  var cursor = open(stream, block_id);
+/// Restores the weights of one part that a ternary stream displaced.
+fn revert_entries(stream: u32, part: u32, tile: Tile) {
+  let entries = entries_of(stream, part);
+  var cursor = open(stream, part);
   var rank = 0u;
   while (more(cursor) & (rank < entries.capacity)) {
     refill(&cursor);

@@ -1,10 +1,11 @@
 // The ternary sections of one expert for the index kernels, and how those report a stream that contradicts its table.
+#import lanes
 
 /// One tensor. Addresses are words of the arena.
 struct Section {
   words: u32,
   word_count: u32,
-  /// Two words a block: first bit, entries before it.
+  /// `INDEX_WORDS` a block: first bit, entries before it, entry points.
   index: u32,
   blocks: u32,
   kept: u32,

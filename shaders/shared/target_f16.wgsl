@@ -20,12 +20,15 @@ fn raw_from_half(half: u32) -> u32 { return half; }
 
 fn raw_from_f32(bits: u32) -> u32 { return half_from_f32(bits); }
 
+/// Bits of the binary32 with the value of a weight.
+fn f32_bits_of(raw: u32) -> u32 { return f32_from_half(raw); }
+
 /// The bits of a binary16 that the weight was made from.
 fn half_of(raw: u32) -> u32 { return raw; }
 
-/// First journal word of a block that has `kept` entries before it: with one spare half a block, every block starts on a
-/// word of its own.
-fn journal_start(kept: u32, block_id: u32) -> u32 { return (kept + block_id) >> 1u; }
+/// First journal word of a part that has `kept` entries before it: with one spare half a part, every part starts on a word of
+/// its own.
+fn journal_start(kept: u32, part: u32) -> u32 { return (kept + part) >> 1u; }
 
 /// Elements in a word of a buffer or journal.
 const PER_WORD = 2u;

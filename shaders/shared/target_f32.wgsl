@@ -17,14 +17,17 @@ fn raw_from_half(half: u32) -> u32 { return f32_from_half(half); }
 
 fn raw_from_f32(bits: u32) -> u32 { return bits; }
 
+/// Bits of the binary32 with the value of a weight.
+fn f32_bits_of(raw: u32) -> u32 { return raw; }
+
 /// The bits of a binary16 that the weight was made from.
 fn half_of(raw: u32) -> u32 {
   if ((raw & 0x7fffffffu) > 0x7f800000u) { return ((raw >> 16u) & 0x8000u) | 0x7c00u | ((raw >> 13u) & 0x3ffu); }
   return half_from_f32(raw);
 }
 
-/// First journal word of a block that has `kept` entries before it.
-fn journal_start(kept: u32, block_id: u32) -> u32 { return kept; }
+/// First journal word of a part that has `kept` entries before it.
+fn journal_start(kept: u32, part: u32) -> u32 { return kept; }
 
 /// Elements in a word of a buffer or journal.
 const PER_WORD = 1u;

@@ -8,9 +8,9 @@ import { refuseTakenFolder } from './output.ts'
 import { print } from './print.ts'
 
 const DESCRIPTION = `
-Copies the files that the library fetches at run time into a folder that you publish: two workers, and onnxruntime-web's
-WebAssembly with its glue code. Only needed where your bundler does not emit them (esbuild), or to have them at an address
-of their own. Tell the library the address of that folder: ExpertLoader.create({ assets: '/tritswap' }), or the attribute
+Copies the files that the library fetches at run time into a folder that you publish: two workers, onnxruntime-web's
+WebAssembly with its glue code, and the library of grammars for answers in JSON. Only needed where your bundler does not
+emit them (esbuild), or to have them at an address of their own. Tell the library the address of that folder: ExpertLoader.create({ assets: '/tritswap' }), or the attribute
 assets of the element.
 `
 

@@ -30,7 +30,8 @@ Makes an expert file. Of each tensor's task vector (fine-tuned minus base) the l
 −scale. A LoRA becomes ternary terms instead, Σ d·x·yᵀ for each target, unless a flag says how ternary entries are chosen.
 
 Checkpoints are safetensors files, or folders with model.safetensors or its shards and index; or both are ONNX model
-folders, which are compared initializer by initializer under their checkpoint names. An adapter is a folder as peft saves it, of
+folders, which are compared initializer by initializer under their checkpoint names. A patch as TRL's AsyncGRPO writes it, with the places and
+values that changed, stands for the fine-tuned one too. An adapter is a folder as peft saves it, of
 any kind that changes weights: LoRA, (IA)³, DoRA, AdaLoRA, VeRA, LoHa, LoKr, OFT, SHiRA and more. --base is needed for all but
 LoRA and (IA)³, and where these also hold whole modules or biases; with it everything is checked, and the file refuses other
 bases later.
@@ -42,6 +43,8 @@ const EXAMPLES = [
   'tritswap compress --base base --finetuned poet --density 10% --label Poet --out poet.trit',
   "tritswap compress --base base --finetuned poet --override '*embed*:density=0.01' --dense '*norm*' --out x.trit",
   'tritswap compress --base base --finetuned poet --rule published --density 20% --alpha 2 --out published.trit',
+  'tritswap compress --base base --finetuned rl-tuned --lossless --out rl.trit',
+  'tritswap compress --base base --finetuned deltas/step_000002.safetensors --lossless --out step.trit',
   'tritswap compress --ternary signs.safetensors --base base --out signs.trit',
   'tritswap compress --terms-from terms.safetensors --base base --out terms.trit',
 ]
@@ -57,6 +60,11 @@ export function command() {
       'terms that your own method made: I8 <target>.x [out, p] and <target>.y [p, in], F32 <target>.d [p], F16 or F32 deltas for the rest',
     )
   return withRules(inputs)
+    .optionsGroup('Or without loss:')
+    .option(
+      '--lossless',
+      'every changed weight as its steps from the base, which with it is the fine-tuned checkpoint bit for bit: for fine-tunings that change few weights (reinforcement learning, SHiRA)',
+    )
     .optionsGroup('What is written along, for people and for chats:')
     .option('--label <text>')
     .option('--description <text>')
@@ -164,9 +172,13 @@ async function printReport(
     return
   }
   const { totals, file } = inspection
+  // Terms and scales change every weight.
+  const chooses = totals.kept < totals.weights
+  const kept = chooses ? `, ${totals.kept} of ${totals.weights} weights kept` : ''
+  const entropy = chooses ? `, ${formatNumber(totals.ratioToEntropy)} × entropy` : ''
   const lines = [
-    `${out}: ${formatBytes(file.bytes)}, ${inspection.tensors.length} tensors, ${totals.kept} of ${totals.weights} weights kept`,
-    `${formatNumber(totals.ratioToF16)} × smaller than the same deltas in f16, ${formatNumber(totals.ratioToEntropy)} × entropy`,
+    `${out}: ${formatBytes(file.bytes)}, ${inspection.tensors.length} tensors${kept}`,
+    `${formatNumber(totals.ratioToF16)} × smaller than its change of the weights in f16${entropy}`,
     ...notes,
     ...list('Left out because they equal the base', unmoved),
     ...list('Left out as asked', skipped),

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ADAPTER_CONFIG } from '../compress/adapter.ts'
-import { checkExpansion, decodePieces, decodeSparse } from '../compress/decode.ts'
+import { checkExpansion, decodePieces, decodeSparse, decodeSteps } from '../compress/decode.ts'
 import { peftFolder } from '../compress/peft_folder.ts'
 import { safetensorsHead, type TensorToWrite } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
@@ -10,7 +10,9 @@ import { readHead, type TritHead } from '../format/head.ts'
 import type { TritTensor } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
 import { forceOption, jsonOption, newCommand, UsageError } from './command.ts'
+import { writeOnto } from './decode_onto.ts'
 import { type FileSource, openFile } from './file_source.ts'
+import { openCheckpointAt } from './inputs.ts'
 import { byteSize, parsed } from './numbers.ts'
 import { outputFile, refuseTaken, writeFileWhole } from './output.ts'
 import { nameOf } from './place.ts'
@@ -19,7 +21,8 @@ import { progressBar } from './progress.ts'
 
 const DESCRIPTION = `
 Writes what an expert adds to theta_init (the base weights; 0 for LoRA factors, 1 for (IA)³) as F32 tensors under the
-names and in the layout of the checkpoint or adapter that it was made from. In Python:
+names and in the layout of the checkpoint or adapter that it was made from; with --base the whole fine-tuned checkpoint instead, which
+is the only form of a lossless expert beside --sparse. In Python:
 
   delta = safetensors.torch.load_file('poet.safetensors')
   for name, tensor in delta.items(): model.state_dict()[name] += tensor
@@ -29,6 +32,7 @@ const EXAMPLES = [
   'tritswap decode poet.trit --out poet.safetensors',
   'tritswap decode poet.trit --sparse --out sparse.safetensors',
   'tritswap decode lora.trit --peft lora-again',
+  'tritswap decode rl.trit --base base --out rl-again.safetensors',
 ]
 
 export function command() {
@@ -36,12 +40,16 @@ export function command() {
     .argument('<file.trit>')
     .option('--out <file.safetensors>', 'where to write')
     .option(
+      '--base <path>',
+      'instead, the checkpoint that is this base with the expert on it, in the dtype of the base; of a lossless expert the fine-tuned one, bit for bit',
+    )
+    .option(
       '--peft <folder>',
       'instead, a folder that peft loads, for experts of low rank: terms as factors of rank p, B = d · x and A = y, ternary LoRA as its factors; all padded to one rank',
     )
     .option(
       '--sparse',
-      'instead, per ternary tensor: <name>.indices (I32, flat row-major, ascending), <name>.signs (I8) and <name>.scale (F32); dense tensors as they are',
+      'instead, per ternary tensor: <name>.indices (I32, flat row-major, ascending), <name>.signs (I8) and <name>.scale (F32); per lossless one <name>.indices and <name>.steps (I32, how many values of its type up); dense tensors as they are',
     )
     .option(
       '--max-bytes <size>',
@@ -55,6 +63,7 @@ export function command() {
 
 interface Values {
   out?: string
+  base?: string
   peft?: string
   sparse?: true
   maxBytes?: number
@@ -64,10 +73,12 @@ interface Values {
 
 async function decode(
   file: string,
-  { peft, sparse, maxBytes, force, json, ...values }: Values,
+  { base, peft, sparse, maxBytes, force, json, ...values }: Values,
 ): Promise<void> {
   if ((values.out === undefined) === (peft === undefined) || (peft !== undefined && sparse))
     throw new UsageError('Cannot decode: expected --out <file.safetensors> or --peft <folder>')
+  if (base !== undefined && (peft !== undefined || sparse))
+    throw new UsageError('Cannot decode: expected --base beside --out alone')
   const source = await openFile(file)
   const bar = progressBar('decoding')
   try {
@@ -76,10 +87,18 @@ async function decode(
     if (peft !== undefined) {
       await writePeft(source, head, { folder: peft, force }, bar.update)
     } else {
-      if (!sparse) checkSize(head, source.name, maxBytes)
+      const onto = base === undefined ? undefined : await openCheckpointAt(base)
+      if (!sparse && onto === undefined) {
+        checkDecoded(head, source.name)
+        checkSize(head, source.name, maxBytes)
+      }
       out = await outputFile(values.out!, `${nameOf(file)}.safetensors`, force)
       await writeFileWhole(out, ({ write }) =>
-        sparse ? writeSparse(source, head, write, bar.update) : writeDense(source, head, write, bar.update),
+        onto !== undefined
+          ? writeOnto(source, head, onto, write, bar.update)
+          : sparse
+            ? writeSparse(source, head, write, bar.update)
+            : writeDense(source, head, write, bar.update),
       )
     }
     if (json) {
@@ -90,6 +109,17 @@ async function decode(
     bar.stop()
     await source.close()
   }
+}
+
+/** @throws {TritswapError} `unsupported` for steps, which are nothing to add to a weight */
+function checkDecoded({ table }: TritHead, name: string): void {
+  const tensor = table.tensors.find((own) => summaryOf(own).unit !== undefined)
+  if (tensor === undefined) return
+  throw new TritswapError(
+    'unsupported',
+    `Cannot decode ${name}: ${tensor.name} is lossless, as steps from the base's own weights; give the base with --base, or --sparse for the steps`,
+    { fields: { name, tensor: tensor.name } },
+  )
 }
 
 /** @throws {TritswapError} `limit` for values that take more bytes than allowed */
@@ -157,7 +187,13 @@ async function writeSparse(
 ): Promise<void> {
   const { tensors, method } = head.table
   const ternary = tensors.filter(isTernary)
-  const wide = tensors.flatMap((tensor) => (isTernary(tensor) ? wideParts(tensor) : [dense(tensor)]))
+  const wide = tensors.flatMap((tensor) =>
+    isTernary(tensor)
+      ? wideParts(tensor, '.scale')
+      : isOfSteps(tensor)
+        ? wideParts(tensor, '.steps')
+        : [dense(tensor)],
+  )
   const signs = ternary.map(
     (tensor): TensorToWrite => ({
       name: `${tensor.name}.signs`,
@@ -172,6 +208,10 @@ async function writeSparse(
     if (scale !== undefined) {
       for await (const { indices } of decodeSparse(source, head, tensor)) await write(bytesOf(indices))
       await write(bytesOf(Float32Array.of(scale)))
+    } else if (isOfSteps(tensor)) {
+      const { indices, steps } = await decodeSteps(source, head, tensor)
+      await write(bytesOf(indices))
+      await write(bytesOf(steps))
     } else {
       for await (const piece of decodePieces(source, head, tensor)) await write(bytesOf(piece))
     }
@@ -187,10 +227,18 @@ function dense({ name, shape }: TritTensor): TensorToWrite {
   return { name, dtype: 'F32', shape }
 }
 
-function wideParts(tensor: TritTensor): TensorToWrite[] {
+function isOfSteps(tensor: TritTensor): boolean {
+  return summaryOf(tensor).unit !== undefined
+}
+
+function wideParts(tensor: TritTensor, second: '.scale' | '.steps'): TensorToWrite[] {
+  const { name } = tensor
+  const shape = [summaryOf(tensor).kept]
   return [
-    { name: `${tensor.name}.indices`, dtype: 'I32', shape: [summaryOf(tensor).kept] },
-    { name: `${tensor.name}.scale`, dtype: 'F32', shape: [] },
+    { name: `${name}.indices`, dtype: 'I32', shape },
+    second === '.scale'
+      ? { name: name + second, dtype: 'F32', shape: [] }
+      : { name: name + second, dtype: 'I32', shape },
   ]
 }
 

@@ -193,10 +193,10 @@ export type RuleValues = Omit<RuleOptions, 'overrides'> & { override?: string[] 
 
 /** @throws {UsageError} naming the flag, what it takes and what it got */
 export function ruleOptions({ override: overrides, ...rules }: RuleValues): RuleOptions {
-  const { codec, terms, bytes, rule, density, alpha, score, threshold, scale } = rules
+  const { lossless, codec, terms, bytes, rule, density, alpha, score, threshold, scale } = rules
   const { include, exclude, dense, denseDtype } = rules
   const named = { include, exclude, dense, denseDtype, overrides: overrides?.map(override) }
-  return { codec, terms, bytes, rule, density, alpha, score, threshold, scale, ...named }
+  return { lossless, codec, terms, bytes, rule, density, alpha, score, threshold, scale, ...named }
 }
 
 function override(text: string): Override {

@@ -1,4 +1,4 @@
-import { type Inspection, inspectHead } from '../compress/inspect.ts'
+import { type Inspection, inspectHead, type TensorInspection } from '../compress/inspect.ts'
 import { TritswapError } from '../errors.ts'
 import { readHead } from '../format/head.ts'
 import { jsonOption, newCommand } from './command.ts'
@@ -56,6 +56,7 @@ function inspectionText(inspection: Inspection): string {
     ['description', inspection.description],
     ['licence', inspection.licence],
     ['method', method],
+    ['lossless', losslessText(tensors)],
     ['acts from', inspection.invocation && `the last ${inspection.invocation.join(' ')} of the prompt on`],
     [
       'rule',
@@ -78,7 +79,9 @@ function inspectionText(inspection: Inspection): string {
   const rows = tensors.map((tensor) => [
     tensor.name,
     tensor.shape.join('×') || 'scalar',
-    [tensor.codec, tensor.bits === undefined ? tensor.dtype : `${tensor.bits}-bit`].filter(Boolean).join(' '),
+    [tensor.codec, tensor.bits === undefined ? (tensor.dtype ?? tensor.unit) : `${tensor.bits}-bit`]
+      .filter(Boolean)
+      .join(' '),
     tensor.kept,
     `${formatNumber(100 * tensor.density)}%`,
     tensor.scale === null ? '' : formatNumber(tensor.scale, 6),
@@ -94,4 +97,18 @@ function inspectionText(inspection: Inspection): string {
 ${formatTable(['tensor', 'shape', 'codec', 'kept', 'density', 'scale', 'bytes', '/entropy'], rows)}
 
 ${tensors.length} tensors, ${totals.weights} weights, ${totals.kept} kept; ${formatNumber(totals.ratioToEntropy)} × entropy, ${formatNumber(totals.ratioToF16)} × smaller than in f16, ${formatNumber(totals.ratioToF32)} × than in f32`
+}
+
+/** In which type a file is exact, what an entry takes, and whether that holds where the base is in f16. */
+function losslessText(tensors: readonly TensorInspection[]): string | undefined {
+  const own = tensors.filter(({ unit }) => unit !== undefined)
+  if (own.length === 0) return undefined
+  const sum = (of: (tensor: TensorInspection) => number) =>
+    own.reduce((total, tensor) => total + of(tensor), 0)
+  const rounded = sum(({ roundedInF16 = 0 }) => roundedInF16)
+  const isKnown = own.every(({ roundedInF16 }) => roundedInF16 !== undefined)
+  const there = rounded === 0 ? 'exact' : `${rounded} weights a rounding off`
+  const bits = (8 * sum(({ bytes }) => bytes)) / sum(({ kept }) => kept)
+  const which = own.length === tensors.length ? '' : `${own.length} of ${tensors.length} tensors, `
+  return `${which}in ${[...new Set(own.map(({ unit }) => unit))].join(' and ')}, ${formatNumber(bits)} bits for each changed weight; over a base in f16 ${isKnown ? there : 'not known'}`
 }

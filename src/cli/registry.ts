@@ -151,7 +151,10 @@ async function write(out: string, registry: Registry, { requests = [], key, json
   const pem = key === undefined ? undefined : await readText(key)
   const now = await writeRegistryFiles(out, registry, { requests: given, key: pem })
   if (json) printText(JSON.stringify(now, null, 2))
-  else print(`${out}: ${registry.experts.length} experts`)
+  else {
+    const { length } = registry.experts
+    print(`${out}: ${length} ${length === 1 ? 'expert' : 'experts'}`)
+  }
   if (!json && pem !== undefined) print(`signed by ${publicKeyIn(pem)}`)
   if (wasSigned && pem === undefined)
     note(`${out} was signed, and is not any more: give --key, or pages that name your key refuse it`)

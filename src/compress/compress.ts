@@ -10,6 +10,7 @@ import { sketchValuesFor } from '../format/sketch.ts'
 import { type CompressionRecord, type TritMethod, targetsOf } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
 import { TritWriter } from '../format/writer.ts'
+import { compressExact } from './exact.ts'
 import type { RunJob } from './jobs.ts'
 import { isVector, momentsOf } from './moments.ts'
 import { pipelined } from './pipeline.ts'
@@ -71,6 +72,7 @@ export async function compressTaskVector(
   context: CompressContext,
   own: OwnTerms = { targets: [], found: [] },
 ): Promise<CompressReport> {
+  if (options.lossless) return compressExact(task, options, context)
   const { signal } = context
   const rules = rulesFor(task.tensors, options, task.method, task.copies)
   const chosen = task.tensors.flatMap((tensor, i) => {

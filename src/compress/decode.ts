@@ -5,11 +5,19 @@
  */
 import { TritswapError } from '../errors.ts'
 import { PIECE_WEIGHTS } from '../format/codecs/codec.ts'
-import { codecOf, decodeEntries, decodeInPieces, decodeValues, sortedCodes } from '../format/codecs/index.ts'
+import {
+  codecOf,
+  decodeEntries,
+  decodeInPieces,
+  decodeStepsOf,
+  decodeValues,
+  sortedCodes,
+} from '../format/codecs/index.ts'
 import { checkFiniteValues } from '../format/finite.ts'
 import type { TritHead } from '../format/head.ts'
 import { FREE_WEIGHTS, MAX_EXPANSION } from '../format/limits.ts'
 import { readSection } from '../format/section.ts'
+import { forEachStep } from '../format/steps.ts'
 import type { TritTensor } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
 import type { ByteSource, ReadOptions } from '../source/source.ts'
@@ -108,6 +116,23 @@ export interface SparseTensor {
   indices: Int32Array<ArrayBuffer>
   /** 1 or −1. */
   signs: Int8Array<ArrayBuffer>
+}
+
+/** A tensor of steps: the flat row-major indices of the weights that move, ascending, and how many values up each goes. */
+export async function decodeSteps(
+  source: ByteSource,
+  head: TritHead,
+  tensor: TritTensor,
+  options?: ReadOptions,
+): Promise<{ indices: Int32Array<ArrayBuffer>; steps: Int32Array<ArrayBuffer> }> {
+  const own = decodeStepsOf(tensor, await readSection(source, head, tensor, options))
+  const all: { index: number; step: number }[] = []
+  if (own !== undefined) forEachStep(tensor.shape, own, (index, step) => all.push({ index, step }))
+  all.sort((a, b) => a.index - b.index)
+  return {
+    indices: Int32Array.from(all, ({ index }) => index),
+    steps: Int32Array.from(all, ({ step }) => step),
+  }
 }
 
 /** A tensor whose values are 0 and ±scale as indices and signs, in pieces that follow one another; none of others. */

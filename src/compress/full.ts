@@ -4,12 +4,17 @@ import { quantizationOf, quantizedCheckpoint, refuseAdapter } from './checkpoint
 import { isFloat } from './dtypes.ts'
 import { placeholder } from './placeholders.ts'
 import type { StoredTensor } from './safetensors.ts'
+import { isSparsePatch, patchedCheckpoint } from './sparse_patch.ts'
 import type { TaskTensor, TaskVector } from './task_vector.ts'
 import { isOutputLayer, sameBytes, tiedEmbedding } from './ties.ts'
 
-/** The task vector of a full fine-tuning: fine-tuned minus base, tensor by tensor. */
-export async function fullTaskVector(base: Checkpoint, finetuned: Checkpoint): Promise<TaskVector> {
-  refuseAdapter(finetuned)
+/**
+ * The task vector of a full fine-tuning: fine-tuned minus base, tensor by tensor.
+ * @param tuned - the whole fine-tuned checkpoint, or a sparse patch of the base
+ */
+export async function fullTaskVector(base: Checkpoint, tuned: Checkpoint): Promise<TaskVector> {
+  refuseAdapter(tuned)
+  const finetuned = isSparsePatch(tuned) ? patchedCheckpoint(base, tuned) : tuned
   const notes: string[] = []
   const tensors: TaskTensor[] = []
   const copies: string[] = []
@@ -43,7 +48,7 @@ export async function fullTaskVector(base: Checkpoint, finetuned: Checkpoint): P
   for (const tensor of tensors) {
     if (apart.has(tensor.target) && tensor.layout === undefined) tensor.layout = 'embedding'
   }
-  await noteAbsent(base, finetuned, notes)
+  if (finetuned === tuned) await noteAbsent(base, finetuned, notes)
   return {
     method: 'full',
     tensors,

@@ -6,6 +6,7 @@
 import { summaryOf } from '../format/codecs/index.ts'
 import type { FloatDtype } from '../format/dtype.ts'
 import type { TritHead } from '../format/head.ts'
+import type { StepUnit } from '../format/steps.ts'
 import type { TritTensor } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
 import type { GenerationSettings } from '../source/generation_settings.ts'
@@ -26,6 +27,10 @@ export interface TensorInspection {
   dtype?: FloatDtype
   /** Only quantized tensors: of an integer. */
   bits?: number
+  /** Only lossless tensors: the type that their steps are counted in. */
+  unit?: StepUnit
+  /** Likewise: changed weights that are a rounding off where the base is held in f16. */
+  roundedInF16?: number
   bytes: number
   entropyBytes: number
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import type { FloatDtype } from '../format/dtype.ts'
+import type { StepUnit } from '../format/steps.ts'
 import type { StoredTensor } from './safetensors.ts'
 import type { Decomposition } from './semidiscrete.ts'
 import type { Slice } from './slices.ts'
@@ -66,6 +67,8 @@ export interface JobInputs {
   ties: ScoredJob & { threshold: number }
   /** The kept entries: scores above `threshold`, and the first `quota[row]` of those equal to it in each row. */
   emit: ScoredJob & { threshold: number; quota?: Uint32Array }
+  /** Steps from init to theta; where theta is added to init, to the sum of both, rounded to the unit. */
+  steps: SliceJob & { unit: StepUnit; isAdded: boolean }
   /** tau as a dense section stores it; the slice counts flat elements. */
   dense: SliceJob & { dtype: FloatDtype }
   /** Ternary rank-1 terms of scaling · B · A or its transpose, or of tau. */
@@ -81,6 +84,7 @@ export interface JobResults {
   refine: Uint32Array
   ties: Uint32Array
   emit: SliceEntries
+  steps: SliceSteps
   dense: Uint8Array<ArrayBuffer>
   terms: Decomposition
   hash: Uint8Array
@@ -105,6 +109,14 @@ export interface SliceStats {
   /** Σ tau² by row and by column. */
   rows: Float64Array
   cols: Float64Array
+}
+
+export interface SliceSteps {
+  /** Where the changed weights are, counted block after block from the first of the slice. */
+  places: Uint32Array
+  steps: Int32Array
+  /** Of them, those that a base in binary16 does not come out exactly with. */
+  roundedInF16: number
 }
 
 export interface SliceEntries {

@@ -6,6 +6,8 @@
 import { TritswapError } from '../errors.ts'
 import { encodeDense } from '../format/codecs/dense.ts'
 import { HASH_SLICE, hashSlices } from '../format/fingerprint.ts'
+import { bitsFromHalf, halfFromBits } from '../format/float16.ts'
+import { bitsFromUnit, type StepUnit, stepped, stepsBetween, unitFromBits } from '../format/steps.ts'
 import { tilingOf } from '../format/tiling.ts'
 import {
   HIGH_BITS,
@@ -18,6 +20,7 @@ import {
   type SliceEntries,
   type SliceJob,
   type SliceStats,
+  type SliceSteps,
   type TauOf,
 } from './jobs.ts'
 import { readBytes, readFloats, type StoredTensor } from './safetensors.ts'
@@ -29,7 +32,7 @@ type ScoreBits = Uint32Array
 
 type Jobs = { [K in JobKind]: (input: JobInputs[K], signal?: AbortSignal) => Promise<JobResults[K]> }
 
-const JOBS: Jobs = { stats, histogram, refine, ties, emit, dense, terms, hash }
+const JOBS: Jobs = { stats, histogram, refine, ties, emit, steps, dense, terms, hash }
 
 /** Runs a job in this thread. */
 export const runJob: RunJob = (kind, input, signal) => JOBS[kind](input, signal)
@@ -186,6 +189,51 @@ async function emit(job: JobInputs['emit'], signal?: AbortSignal): Promise<Slice
     counts[block] = kept - before
   }
   return { codes: codes.slice(0, kept), counts, sumKept }
+}
+
+/** A weight that differs in its bits has changed: −0 is not 0. */
+async function steps(job: JobInputs['steps'], signal?: AbortSignal): Promise<SliceSteps> {
+  const { tensor, slice, unit, isAdded } = job
+  const stored = await readSlice(job, signal)
+  const weights = slice.rows * slice.cols
+  const to = new Float32Array(scratchFor('to', weights * 4), 0, weights)
+  const from = new Float32Array(scratchFor('from', weights * 4), 0, weights)
+  writeTau({ theta: tensor.theta, init: 0 }, stored, to)
+  writeTau({ theta: tensor.init as StoredTensor, init: 0 }, { theta: stored.init, init: [] }, from)
+  if (isAdded) for (let i = 0; i < weights; i++) to[i] += from[i]
+  const [toBits, fromBits] = [to, from].map((values) => new Uint32Array(values.buffer, 0, weights))
+  const { cols, tileRows, tileCols } = tilingOf(tensor.shape)
+  const places: number[] = []
+  const moves: number[] = []
+  let roundedInF16 = 0
+  let place = 0
+  for (let top = 0; top < slice.rows; top += tileRows) {
+    for (let left = 0; left < slice.cols; left += tileCols) {
+      const bottom = Math.min(slice.rows, top + tileRows)
+      const right = Math.min(slice.cols, left + tileCols)
+      for (let r = top; r < bottom; r++) {
+        for (let c = left; c < right; c++, place++) {
+          const i = r * slice.cols + c
+          if (!Number.isFinite(to[i]))
+            throw notFinite(tensor.name, (slice.row + r) * cols + slice.col + c, to[i])
+          if (toBits[i] === fromBits[i]) continue
+          const [old, next] = [unitFromBits(fromBits[i], unit), unitFromBits(toBits[i], unit)]
+          const step = stepsBetween(old, next, unit)
+          if (step === 0) continue
+          places.push(place)
+          moves.push(step)
+          const half = halfFromBits(bitsFromUnit(stepped(overHalf(fromBits[i], unit), step, unit), unit))
+          if (half !== halfFromBits(bitsFromUnit(next, unit))) roundedInF16++
+        }
+      }
+    }
+  }
+  return { places: Uint32Array.from(places), steps: Int32Array.from(moves), roundedInF16 }
+}
+
+/** The value that steps start from where a weight is held in binary16. */
+function overHalf(bits: number, unit: StepUnit): number {
+  return unitFromBits(bitsFromHalf(halfFromBits(bits)), unit)
 }
 
 async function terms({ change, count }: JobInputs['terms'], signal?: AbortSignal): Promise<Decomposition> {

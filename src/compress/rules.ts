@@ -47,6 +47,8 @@ export interface RuleOptions {
   codec?: ExpertCodec
   /** Terms of each target. By default 2 of LoRA, 16 of a full fine-tuning. */
   terms?: number
+  /** Each changed weight as steps from the base's: the result is the fine-tuned checkpoint, bit for bit. Nothing is chosen. */
+  lossless?: boolean
   /** Bytes of the whole file instead: terms are chosen over all targets. */
   bytes?: number
   /** `published`: score magnitude, threshold global, scale std, every tensor ternary. Single options override it. */
@@ -141,6 +143,32 @@ function codecFor(options: RuleOptions, method: TritMethod): ExpertCodec {
   if (bytes !== undefined && !(bytes > 0 && Number.isFinite(bytes)))
     throw new TritswapError('input', `Cannot compress: expected a size over 0 bytes, found ${bytes}`)
   return chosen
+}
+
+/** @throws {TritswapError} `input` for options that choose what is lost beside `lossless` */
+export function checkLossless(options: RuleOptions): void {
+  const choosing = (
+    [
+      'codec',
+      'terms',
+      'bytes',
+      'rule',
+      'density',
+      'alpha',
+      'score',
+      'threshold',
+      'scale',
+      'dense',
+      'denseDtype',
+      'overrides',
+    ] as const
+  ).find((option) => options[option] !== undefined && !isEmptyList(options[option]))
+  if (choosing === undefined) return
+  throw new TritswapError(
+    'input',
+    `Cannot compress without loss: ${choosing} chooses what is left out; give one of the two`,
+    { fields: { option: choosing } },
+  )
 }
 
 function isEmptyList(value: unknown): boolean {

@@ -148,7 +148,7 @@ function notSafetensors(name: string, why: string, cause?: unknown): TritswapErr
 /** A tensor of a file to be written. */
 export interface TensorToWrite {
   name: string
-  dtype: 'F32' | 'F16' | 'BF16' | 'I8' | 'I32' | 'I64' | 'BOOL'
+  dtype: 'F32' | 'F16' | 'BF16' | 'I8' | 'U16' | 'I32' | 'I64' | 'BOOL'
   shape: readonly number[]
 }
 

@@ -4,6 +4,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { summaryOf } from '../format/codecs/index.ts'
 import { fromHalf } from '../format/float16.ts'
 import { SKETCH_VALUES } from '../format/limits.ts'
 import { compareBase } from '../format/sketch.ts'
@@ -21,6 +22,15 @@ export function checkSameBase(experts: readonly OpenExpert[], what: 'merge' | 'c
     throw new TritswapError(
       'input',
       `Cannot ${what} ${expert.source.name}: expected an expert, found a ${expert.head.table.kind}`,
+    )
+  }
+  for (const { source, head } of experts) {
+    const lossless = head.table.tensors.find((tensor) => summaryOf(tensor).unit !== undefined)
+    if (lossless === undefined) continue
+    throw new TritswapError(
+      'unsupported',
+      `Cannot ${what} ${source.name}: ${lossless.name} is lossless, as steps from the base's own weights, which do not add up; ${what} what compress makes of it without --lossless`,
+      { fields: { name: source.name, tensor: lossless.name } },
     )
   }
   for (const other of others) {

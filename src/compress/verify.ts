@@ -1,6 +1,6 @@
 import { TritswapError } from '../errors.ts'
-import { decodeEntries, decodeTermsOf, isTernary, summaryOf } from '../format/codecs/index.ts'
-import { contributionsOf, misfitOf } from '../format/contributions.ts'
+import { decodeEntries, decodeStepsOf, decodeTermsOf, isTernary, summaryOf } from '../format/codecs/index.ts'
+import { contributionsOf, isWholeTensor, misfitOf } from '../format/contributions.ts'
 import { chunkLength, type TritHead, verifyChunk } from '../format/head.ts'
 import { SKETCH_VALUES } from '../format/limits.ts'
 import { readSection } from '../format/section.ts'
@@ -63,6 +63,10 @@ async function checkSection(
     decodeTermsOf(tensor, await readSection(source, head, tensor, { signal }))
     return
   }
+  if (summaryOf(tensor).unit !== undefined) {
+    decodeStepsOf(tensor, await readSection(source, head, tensor, { signal }))
+    return
+  }
   for await (const _ of decodePieces(source, head, tensor, { signal }));
 }
 
@@ -91,11 +95,11 @@ export async function verifyBase(
       { fields: { name, base: base.name, ...fields } },
     )
   for (const contribution of contributionsOf(table.tensors)) {
-    const { kind, target } = contribution
+    const { target } = contribution
     const found = base.tensors.get(target)
     // A checkpoint that ties the weight of a module has it under another name only.
     if (found === undefined) {
-      if (kind !== 'delta') continue
+      if (isWholeTensor(contribution)) continue
       throw other(`expected a tensor ${target}, found none`, { target })
     }
     const misfit = misfitOf(contribution, found.shape)

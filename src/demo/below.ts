@@ -3,7 +3,9 @@
  *
  * @module
  */
+
 import { html, nothing, render, svg } from 'lit'
+import { homepage, name } from '../../package.json'
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
 import { type BringYourOwn, defineBringYourOwn } from './bring_your_own.ts'
 import { doorOf, isOwn } from './doors.ts'
@@ -34,8 +36,8 @@ const STEPS = [
     drawing: squares((delta) => `fill: ${colour(delta)}; opacity: ${0.12 + Math.abs(delta) / 8}`),
   },
   {
-    title: 'Keep few',
-    text: 'The largest 2 to 11 % stay, each as a sign: plus or minus one size for the whole matrix.',
+    title: 'Keep a few',
+    text: 'The largest 2 to 11 % stay, each reduced to its sign: plus or minus one value for the whole matrix.',
     drawing: squares((delta) =>
       kept(delta) ? `fill: ${colour(delta)}` : 'fill: none; stroke: var(--hairline)',
     ),
@@ -51,7 +53,7 @@ const STEPS = [
   },
   {
     title: 'Apply between two tokens',
-    text: 'The file lies in the memory of the GPU as it came; a shader unpacks it and adds it in place. What it displaces is kept, so that taking it off restores the base bit for bit.',
+    text: 'The file sits in GPU memory just as it arrived; a shader unpacks it and adds it in place. The values it replaces are kept, so taking it off restores the base bit for bit.',
     drawing: squares(
       (delta) => `fill: ${kept(delta) ? colour(delta) : 'var(--muted)'}; opacity: ${kept(delta) ? 1 : 0.35}`,
     ),
@@ -61,8 +63,8 @@ const STEPS = [
 /** Where more is; the build copies the documents beside the page. */
 const PLACES = [
   { name: 'Documentation', href: './README.md' },
-  { name: 'Source', href: 'https://github.com/tritswap/tritswap' },
-  { name: 'Package', href: 'https://www.npmjs.com/package/tritswap' },
+  { name: 'Source', href: homepage },
+  { name: 'Package', href: `https://www.npmjs.com/package/${name}` },
   { name: 'Licence: Apache-2.0', href: './LICENSE' },
 ]
 
@@ -114,8 +116,8 @@ function sections(switcher: ExpertSwitcher) {
         <h2 id="side-by-side">All pens, one ${mode === 'chat' ? 'question' : 'prompt'}, side by side</h2>
         <p>${
           mode === 'chat'
-            ? 'Your question, or the last one of the chat, answered by each pen in turn, in some words each.'
-            : 'The prompt above, written on by each pen in turn, some words each.'
+            ? 'Your question, or the last one in the chat, answered by each pen in turn in a few words.'
+            : 'The prompt above, continued by each pen in turn for a few words.'
         }</p>
         <trit-side-by-side .switcher=${switcher}></trit-side-by-side>
       </section>
@@ -129,8 +131,8 @@ function sections(switcher: ExpertSwitcher) {
           : html`<section aria-labelledby="bring">
               <h2 id="bring">Bring your own</h2>
               <p>
-                A LoRA adapter or a fine-tuned model of this base becomes a small file here, in a worker of this page: choose how
-                much of it to keep, write with it, save it. Its bytes do not leave this browser.
+                This page turns a LoRA adapter, or a model fine-tuned from this base, into a small file: choose how much of it to
+                keep, write with it, save it. Nothing is uploaded.
               </p>
               <trit-bring-your-own .switcher=${switcher}></trit-bring-your-own>
             </section>`

@@ -124,10 +124,10 @@ export class BringYourOwn extends LitElement {
         ${
           ready
             ? html`<span
-                >Drop here: a <b>.trit</b>, the folder of a <b>peft adapter</b>, or the <b>safetensors</b> of a
-                fine-tuning of this base</span
+                >Drop a <b>.trit</b> file, the folder of a <b>peft adapter</b>, or the <b>safetensors</b> of a model
+                fine-tuned from this base</span
               >`
-            : 'Without the base there is nothing to put a file on: see what is said of it'
+            : 'The base is not loaded, so there is nothing to put a file on: see the message above'
         }
         <div class="choices">
           ${this.#choice('Choose files', ready, false)} ${this.#choice('Choose a folder', ready, true)}
@@ -200,11 +200,11 @@ export class BringYourOwn extends LitElement {
   async #base(): Promise<boolean> {
     const { state } = this.switcher
     if (state.status !== 'ready') {
-      this._message = 'The base is loaded first.'
+      this._message = 'Loading the base first.'
       await this.switcher.load()
     }
     if (state.status === 'ready') return true
-    this._message = 'The base is not loaded: its place says why. Bring the files again when it is.'
+    this._message = 'The base could not be loaded: see the message above. Drop the files again once it is.'
     return false
   }
 

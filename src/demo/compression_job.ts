@@ -242,8 +242,8 @@ export class CompressionJob {
     const texts = questions.length > 0 ? [] : this.#texts(pens)
     if (loader === undefined || texts.length + questions.length === 0) {
       this.agreementProblem = chats
-        ? 'not compared yet: give some questions below'
-        : 'not compared yet: give a text below'
+        ? 'not compared yet: enter some questions below'
+        : 'not compared yet: enter a text below'
       return
     }
     try {

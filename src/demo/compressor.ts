@@ -150,7 +150,7 @@ function folderOf(folder: string, files: readonly File[]): FileFolder {
     async open(name) {
       const file = files.find((candidate) => candidate.name === name)
       if (file === undefined) {
-        throw new TritswapError('input', `Cannot open ${name}: it is not among the files; drop it along`)
+        throw new TritswapError('input', `Cannot open ${name}: it is not among the files; drop it too`)
       }
       return blobSource(file, name)
     },
@@ -186,7 +186,7 @@ async function openFull(
   if (lora !== undefined) {
     throw new TritswapError(
       'input',
-      `Cannot compress ${finetuned.name}: it holds ${lora}, so it is an adapter; drop its adapter_config.json along, or the whole folder`,
+      `Cannot compress ${finetuned.name}: it holds ${lora}, so it is an adapter; drop its adapter_config.json too, or the whole folder`,
     )
   }
   if (checkpoint === undefined) throw quantizedBase(finetuned.name, name)
@@ -251,7 +251,7 @@ async function refuseOtherModel(
   if (distance <= MAX_DISTANCE) return
   throw new TritswapError(
     'base',
-    `Cannot compress ${name}: its weights differ from those of ${base.name} by ${Math.round(100 * distance)} %, so it is no fine-tuning of this base; load the base that it was trained from`,
+    `Cannot compress ${name}: its weights differ from those of ${base.name} by ${Math.round(100 * distance)} %, so it was not fine-tuned from this base; load the one that it was trained from`,
     { fields: { name, base: base.name, distance } },
   )
 }

@@ -41,14 +41,14 @@ const DOORS: readonly Door[] = [
   },
   {
     name: 'Skills',
-    about: 'A 135 M assistant, and skills that it puts on.',
+    about: 'A 135 M assistant, and skills it can put on.',
     search: '?skills',
     setting: { model: './models/smollm2', experts: './experts/smollm2/experts.json', mode: 'chat' },
     card: './models/smollm2/MODEL_CARD.md',
   },
   {
     name: 'Your own',
-    about: 'Your LoRA or fine-tuning becomes a small file.',
+    about: 'Turn your LoRA or fine-tune into a small file.',
     search: '?own',
     setting: { model: './models/smollm2', experts: './experts/smollm2/experts.json', mode: 'chat' },
     card: './models/smollm2/MODEL_CARD.md',
@@ -119,5 +119,5 @@ export function showDoors(place: HTMLElement, search: string): void {
 
 function sizeText(size: DownloadSize | undefined): string {
   if (size?.base === undefined) return ''
-  return size.kept >= size.base ? 'kept on this device' : formatBytes(bytesToFetch(size))
+  return size.kept >= size.base ? 'already on this device' : formatBytes(bytesToFetch(size))
 }

@@ -17,9 +17,9 @@ export function showKept(place: HTMLElement, forgotten: () => void): () => Promi
         ${
           available
             ? bytes === 0
-              ? 'Nothing is kept in this browser yet. The model and the files of pens that you try are kept for your next visit.'
+              ? 'Nothing is kept in this browser yet. The model, and the file of each pen you try, will be kept for your next visit.'
               : `Kept in this browser for your next visit: ${formatBytes(bytes)}, ${files.length === 1 ? 'one file' : `${files.length} files`}.`
-            : 'This browser keeps nothing for your next visit here.'
+            : 'This browser does not keep anything here for your next visit.'
         }
       </p>
       ${bytes === 0 ? nothing : html`<button @click=${forget}>Forget all of it</button>`}`,

@@ -4,6 +4,7 @@ import { doorOf, isOwn, openDoor, showDoors } from './doors.ts'
 import { showRecordedRun } from './first_screen.ts'
 import { showKept } from './kept.ts'
 import { linkAddress } from './link.ts'
+import { vramParts } from './vram.ts'
 
 const switcher = document.querySelector('expert-switcher')!
 const chip = document.querySelector('#adapter')!
@@ -22,16 +23,13 @@ switcher.addEventListener('change', () => {
 })
 
 /** Draws the parts of the VRAM as bars to one scale. */
-function showVram({ base, experts, journal }: { base: number; experts: number; journal: number }): void {
-  const parts = [
-    ['base', base],
-    ['files of pens', experts],
-    ['to go back', journal],
-  ] as const
-  const rows = parts.map(([name, bytes]) => {
+function showVram(parts: Parameters<typeof vramParts>[0]): void {
+  const shown = vramParts(parts)
+  const most = Math.max(...shown.map(([, bytes]) => bytes))
+  const rows = shown.map(([name, bytes]) => {
     const row = document.createElement('div')
     const meter = document.createElement('meter')
-    meter.max = Math.max(base, experts, journal)
+    meter.max = most
     meter.value = bytes
     meter.ariaLabel = name
     const label = document.createElement('span')

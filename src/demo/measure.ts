@@ -139,7 +139,7 @@ export class Measure extends LitElement {
               >`
         }
         <label
-          >Windows of each text
+          >Windows per text
           <select
             ?disabled=${running}
             @change=${(event: Event) => {
@@ -153,7 +153,7 @@ export class Measure extends LitElement {
         <span class="figure">${shown.done} of ${total}</span>
         ${
           running && leftMs !== undefined && leftMs > 1000
-            ? html`<span class="figure left">${shown.done < total / 2 && this.#isSlow ? 'coarsely: ' : ''}about ${formatWait(leftMs)} left</span>`
+            ? html`<span class="figure left">${shown.done < total / 2 && this.#isSlow ? 'first look: ' : ''}about ${formatWait(leftMs)} left</span>`
             : nothing
         }
         <button ?disabled=${running || shown.done === 0} @click=${() => this.#save()}>Save as JSON</button>
@@ -179,9 +179,9 @@ export class Measure extends LitElement {
         </table>
       </div>
       <p>
-        Bits per byte of held-out text: how much the model has left to guess. Blue: fewer than the base needs, red: more;
-        bold: the fewest. Measured here, on windows of 256 tokens from the start of each text; grey figures are a first look at 32
-        tokens.
+        Bits per byte of held-out text: how much is left for the model to guess. Blue is fewer than the base needs, red is more,
+        bold is fewest. Measured here, on windows of 256 tokens from the start of each text; grey figures are a first look at
+        32 tokens.
       </p>`
   }
 

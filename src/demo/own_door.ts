@@ -19,10 +19,10 @@ export function showOwn(place: HTMLElement, switcher: ExpertSwitcher): void {
     if (typeof model === 'string' && model.trim() !== '') open(model.trim())
   }
   render(
-    html`<h2>Bring a LoRA or a fine-tuning of your own</h2>
+    html`<h2>Bring your own LoRA or fine-tune</h2>
       <p>
-        It becomes a small file in a worker of this page, is put on at once, and compared with what you brought. Its bytes do not
-        leave this browser.
+        This page turns it into a small file, puts it on at once, and compares it with the original. Nothing is
+        uploaded.
       </p>
       <form @submit=${onSubmit}>
         <label
@@ -38,10 +38,10 @@ export function showOwn(place: HTMLElement, switcher: ExpertSwitcher): void {
           </select></label
         >
         <label
-          >or for another base
+          >or another base
           <input name="address" placeholder="hf:owner/name, or an address" autocomplete="off" spellcheck="false"
         /></label>
-        <button>Take that base</button>
+        <button>Use that base</button>
       </form>
       <trit-bring-your-own .switcher=${switcher}></trit-bring-your-own>`,
     place,

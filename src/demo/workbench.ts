@@ -51,7 +51,7 @@ export class Workbench extends LitElement {
         />
         <button @click=${() => this.dispatchEvent(new CustomEvent('close'))}>Done</button>
       </h3>
-      <p>${opened === undefined ? (problem === '' ? 'Reading it' : nothing) : aboutOf(opened)}</p>
+      <p>${opened === undefined ? (problem === '' ? 'Reading…' : nothing) : aboutOf(opened)}</p>
       ${problem === '' ? nothing : html`<p class="problem" role="alert">${problem}</p>`}
       ${opened === undefined ? nothing : this.#bench(opened)}
     </section>`
@@ -77,7 +77,7 @@ export class Workbench extends LitElement {
                   <dd class="fit">${
                     made?.cosine === undefined
                       ? '…'
-                      : html`cosine ${made.cosine.toFixed(2)} <span>between what is kept and the whole change</span>`
+                      : html`cosine ${made.cosine.toFixed(2)} <span>between what is kept and the full change</span>`
                   }</dd>`
           }
           <dt>Agreement</dt>
@@ -90,7 +90,7 @@ export class Workbench extends LitElement {
           class="primary"
           ?disabled=${pen === undefined || pen === this.switcher.state.chosen}
           @click=${() => pen && this.switcher.state.choose(pen).then(() => this.requestUpdate())}
-          >Take it in hand</button
+          >Pick it up</button
         >
         <button ?disabled=${made === undefined} @click=${() => this.#save()}>Save as .trit</button>
       </div>
@@ -149,7 +149,7 @@ export class Workbench extends LitElement {
       void this.#job.compareOn(String(given ?? ''))
     }
     return html`<form class="compare" @submit=${onSubmit}>
-        <label for="given">Compare with what you brought on ${chat ? 'questions of yours, one a line' : 'a text of yours'}</label>
+        <label for="given">Compare with the original on ${chat ? 'your own questions, one per line' : 'a text of your own'}</label>
         <textarea id="given" name="given" rows="3" spellcheck="false"></textarea>
         <button ?disabled=${pen === undefined}>Compare</button>
       </form>
@@ -158,7 +158,7 @@ export class Workbench extends LitElement {
           ? nothing
           : html`<table class="answers">
               <thead>
-                <tr><th scope="col">Asked</th><th scope="col">What you brought</th><th scope="col">The small file</th></tr>
+                <tr><th scope="col">Question</th><th scope="col">The original</th><th scope="col">The small file</th></tr>
               </thead>
               <tbody>
                 ${answers.map(
@@ -166,7 +166,7 @@ export class Workbench extends LitElement {
                     html`<tr>
                       <th scope="row">${question}</th>
                       <td>${uncompressed}</td>
-                      <td>${own} ${done ? html`<b>${own === uncompressed ? 'The same.' : 'Another answer.'}</b>` : nothing}</td>
+                      <td>${own} ${done ? html`<b>${own === uncompressed ? 'The same.' : 'Different.'}</b>` : nothing}</td>
                     </tr>`,
                 )}
               </tbody>
@@ -180,11 +180,11 @@ export class Workbench extends LitElement {
     if (answers.length > 0) {
       const done = answers.filter((each) => each.done)
       const same = done.filter(({ own, uncompressed }) => own === uncompressed).length
-      return html`${same} of ${done.length} answers are the same to the letter`
+      return html`${same} of ${done.length} answers are identical`
     }
     if (agreement === undefined) return '…'
     const { positions, own, base: ofBase, klBits } = agreement
-    return html`${percent(own / positions)} of next tokens as the uncompressed one
+    return html`${percent(own / positions)} of next tokens match the original
       <span
         >(the base: ${percent(ofBase / positions)}); KL ${(klBits / positions).toFixed(3)} bits, on ${positions} tokens of
         ${this.brought.text?.name ?? 'the held-out texts'}</span
@@ -203,7 +203,7 @@ export class Workbench extends LitElement {
 }
 
 function aboutOf({ method, tensors, weights }: Opened): string {
-  return `A ${nameOfMethod(method)}: ${tensors} tensors, ${formatBytes(2 * weights)} in f16. It is read and compressed in this page and goes nowhere else.`
+  return `A ${nameOfMethod(method)}: ${tensors} tensors, ${formatBytes(2 * weights)} in f16. It is read and compressed on this page and never leaves it.`
 }
 
 function estimateOf({ weights }: Opened, keep: Keep): string {

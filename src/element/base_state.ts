@@ -33,17 +33,17 @@ export function baseState(
       return html`<div class="state idle" part="state">
         ${
           state.total > 0 && state.loaded < state.total
-            ? html`<h2>The base is partly here</h2>
+            ? html`<h2>The base is partly downloaded</h2>
                 ${line(state)}
                 <p class="figure">
-                  ${formatBytes(state.loaded)} of ${formatBytes(state.total)} have arrived; what the browser has cached of it is not
-                  fetched again.
+                  ${formatBytes(state.loaded)} of ${formatBytes(state.total)} downloaded; what the browser has cached is not fetched
+                  again.
                 </p>
-                <button class="primary" @click=${load}>Go on loading</button>`
+                <button class="primary" @click=${load}>Resume loading</button>`
             : html`${preceded ? nothing : html`<h2>The base is not loaded</h2>`}
                 <p class="figure">
                   ${state.download === undefined ? nothing : downloadText(state.download)} The model is kept in this browser for
-                  the next visit; a download that is stopped goes on where it was. Nothing you type leaves the browser.
+                  your next visit, and a download that you stop resumes where it left off. Nothing you type leaves the browser.
                 </p>
                 <button class="primary" @click=${load}>Load the base</button>`
         }
@@ -56,14 +56,14 @@ export function baseState(
       </div>`
     case 'lost':
       return html`<div class="state problem" part="state" role="alert">
-        <h2>The graphics device went away</h2>
+        <h2>The GPU was lost</h2>
         <p>${state.problem}</p>
         <button class="primary" @click=${startAgain}>Start again</button>
       </div>`
     case 'unsupported':
       return html`<div class="state problem" part="state" role="alert">
         <h2>WebGPU is missing</h2>
-        <p>${state.problem}. The model runs on your own graphics device, through WebGPU.</p>
+        <p>${state.problem}. The model runs on your own GPU, through WebGPU.</p>
         <slot name="unsupported">${howToGetWebGpu()}</slot>
         <button class="primary" @click=${load}>Try again</button>
       </div>`
@@ -75,10 +75,10 @@ export function noTemplate(write: () => void): TemplateResult {
   return html`<div class="state problem" part="state" role="alert">
     <h2>This base cannot chat</h2>
     <p>
-      Its tokenizer has no chat template: the model was made to go on from a text, not to answer. Load an instruct model to
-      chat, or give this one a beginning.
+      Its tokenizer has no chat template: the model was made to continue a text, not to answer. Load an instruct model to
+      chat, or give this one a text to continue.
     </p>
-    <button class="primary" @click=${write}>Go on from a text</button>
+    <button class="primary" @click=${write}>Continue a text instead</button>
   </div>`
 }
 
@@ -97,7 +97,6 @@ function line(state: SwitcherState) {
 function loadingText({ loaded, total, download }: SwitcherState): string {
   const rest = download === undefined ? '' : engineText(download)
   const besides = rest === '' ? '' : `; with the model come ${rest}`
-  if (total > 0 && loaded >= total)
-    return `${formatBytes(loaded)} are here; preparing the graphics device${besides}`
+  if (total > 0 && loaded >= total) return `${formatBytes(loaded)} downloaded; preparing the GPU${besides}`
   return `${total > 0 ? `${formatBytes(loaded)} of ${formatBytes(total)}` : 'Waiting for the server'}${besides}`
 }

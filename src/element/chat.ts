@@ -2,7 +2,8 @@ import { html, LitElement, nothing } from 'lit'
 import type { Exchange } from './chat_session.ts'
 import { chatStyles } from './chat_styles.ts'
 import { COPIED_MS, copyText } from './copy_text.ts'
-import type { WeightedPen } from './pens.ts'
+import { foundLine } from './found_line.ts'
+import type { Pen, WeightedPen } from './pens.ts'
 import { labelsOf, type Run, runsOf, textOf } from './runs.ts'
 import { base } from './theme.ts'
 
@@ -12,10 +13,12 @@ import { base } from './theme.ts'
  * @fires continue - the visitor wants more of the last answer
  * @fires regenerate - the visitor wants another answer to the last question
  * @fires new-chat - the visitor wants to begin again
+ * @fires answer-with - detail: the {@link Pen} that the last question is to be answered with
  */
 export class Chat extends LitElement {
   static override properties = {
     exchanges: { hasChanged: () => true },
+    pens: { hasChanged: () => true },
     writing: { type: Boolean },
     disabled: { type: Boolean },
     detail: {},
@@ -25,6 +28,8 @@ export class Chat extends LitElement {
   static override styles = [base, chatStyles]
 
   declare exchanges: readonly Exchange[]
+  /** Who could answer. */
+  declare pens: readonly Pen[]
   declare writing: boolean
   /** Nothing can be asked now. */
   declare disabled: boolean
@@ -35,6 +40,7 @@ export class Chat extends LitElement {
   constructor() {
     super()
     this.exchanges = []
+    this.pens = []
     this.writing = this.disabled = false
     this.detail = ''
   }
@@ -66,23 +72,30 @@ export class Chat extends LitElement {
     const ink = runs.at(-1)?.pens[0]?.pen.ink ?? exchange.asked[0]?.pen.ink ?? 0
     return html`${
       exchange.fresh && index > 0
-        ? html`<p class="break"><span>New chat: the model does not read this far up</span></p>`
+        ? html`<p class="break"><span>New chat: the model no longer sees what is above</span></p>`
         : nothing
     }
       <article class="question" aria-label="You">
         <p class="text">${exchange.question}</p>
       </article>
-      <article class="answer" data-ink=${runs[0]?.pens[0]?.pen.ink ?? ink} aria-label="Answer of ${writers}">
+      <article class="answer" data-ink=${runs[0]?.pens[0]?.pen.ink ?? ink} aria-label="Answer by ${writers}">
         <h3>
           <svg class="nib" viewBox="0 0 9 16" aria-hidden="true"><path d="M4.5 16 8.6 6.8 6.6 0H2.4L.4 6.8z" /></svg
           >${writers}
         </h3>
+        ${exchange.found === undefined ? nothing : foundLine(exchange.found, this.pens, this.#changing(last))}
         <p class="text">${runs.map((run, place) => this.#run(run, place))}${
           written ? html`<span class="caret" data-ink=${ink}></span>` : nothing
         }${exchange.answer.length === 0 && exchange.ended === 'stop' ? html`<i>(an empty answer)</i>` : nothing}</p>
         ${exchange.problem === '' ? nothing : html`<p class="problem" role="alert">${exchange.problem}</p>`}
         ${written ? nothing : this.#actions(exchange, last)}
       </article>`
+  }
+
+  /** Takes another pen for an answer; only the last one can be answered again. */
+  #changing(last: boolean): ((pen: Pen) => void) | undefined {
+    if (!last || this.writing || this.disabled) return undefined
+    return (pen) => this.dispatchEvent(new CustomEvent('answer-with', { detail: pen }))
   }
 
   #run({ pens, tokens }: Run, place: number) {

@@ -5,6 +5,7 @@ import type {
   GenerationResult,
   TurnOptions,
 } from '../loader/index.ts'
+import type { Found } from './automatic.ts'
 import type { WeightedPen } from './pens.ts'
 import { textOf } from './runs.ts'
 import type { Lease, SwitcherLoader } from './shared_loader.ts'
@@ -17,6 +18,8 @@ export interface Exchange {
   readonly fresh: boolean
   /** The pens that were held when the question was asked: whose answer it is until the first token says. */
   readonly asked: readonly WeightedPen[]
+  /** Why it is these, where the visitor left that to the switcher. */
+  readonly found?: Found
   readonly answer: WrittenToken[]
   /** Why the answer ended; undefined while it is written, and where it failed. */
   ended?: GenerationResult['finishReason']
@@ -28,6 +31,8 @@ export interface AskOptions extends TurnOptions {
   system?: string
   /** Begin a new chat: the model reads nothing of what was said before. */
   fresh?: boolean
+  /** Why the pens in hand are the ones that answer. */
+  found?: Found
 }
 
 /** The loader's conversation, which remembers what was said. */
@@ -54,7 +59,7 @@ export class ChatSession {
   }
 
   /** Asks, and resolves when the answer has ended or was stopped. */
-  async ask(lease: Lease, question: string, { fresh, system, ...options }: AskOptions): Promise<void> {
+  async ask(lease: Lease, question: string, { fresh, system, found, ...options }: AskOptions): Promise<void> {
     if (this.writing || question.trim() === '') return
     const memory = this.#memory
     const begins = fresh || memory?.loader !== lease.loader || memory.system !== system
@@ -62,7 +67,7 @@ export class ChatSession {
       this.leave()
       this.#memory = { loader: lease.loader, system, conversation: lease.loader.conversation({ system }) }
     }
-    await this.#answer(lease, this.#add(question, begins), options)
+    await this.#answer(lease, this.#add(question, begins, found), options)
   }
 
   /** Goes on with the last answer, which was stopped or reached the token limit. */
@@ -76,7 +81,7 @@ export class ChatSession {
   /** Answers the last question again, with the pens that are held now. */
   async answerAgain(lease: Lease, options: AskOptions): Promise<void> {
     if (this.writing) return
-    const { system, fresh: _, ...rest } = options
+    const { system, fresh: _, found: __, ...rest } = options
     const last = this.exchanges.pop()
     if (last === undefined) return
     // The engine was started anew, and its conversation with it.
@@ -108,8 +113,8 @@ export class ChatSession {
     this.#memory = undefined
   }
 
-  #add(question: string, fresh: boolean): Exchange {
-    const exchange = { question, fresh, asked: this.#host.held(), answer: [], problem: '' }
+  #add(question: string, fresh: boolean, found?: Found): Exchange {
+    const exchange = { question, fresh, asked: this.#host.held(), found, answer: [], problem: '' }
     this.exchanges = [...this.exchanges, exchange]
     return exchange
   }

@@ -1,7 +1,9 @@
 import { css } from 'lit'
+import { foundStyles } from './found_line.ts'
 
 /** Questions on the right, answers on the left under the names of who wrote them. */
 export const chatStyles = css`
+  ${foundStyles}
   :host {
     display: flex;
     flex-direction: column;

@@ -10,10 +10,10 @@ export function downloadText(size: DownloadSize): string {
     kept === 0
       ? ''
       : kept === base
-        ? 'The model is kept on this device. '
-        : `${formatBytes(kept)} are kept on this device. `
+        ? 'The model is already on this device. '
+        : `${formatBytes(kept)} of it is already on this device. `
   const all = parts.length > 1 ? `; ${formatBytes(bytesToFetch(size))} in all` : ''
-  return parts.length === 0 ? here : `${here}To fetch: ${parts.join(', ')}${all}.`
+  return parts.length === 0 ? here : `${here}To download: ${parts.join(', ')}${all}.`
 }
 
 /** What comes with any base, in words; empty if that is not known. */

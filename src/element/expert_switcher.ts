@@ -10,7 +10,7 @@ import type { Manuscript } from './manuscript.ts'
 import type { Blend } from './mix.ts'
 import { paceOf } from './pace.ts'
 import { KEYS } from './pen_choice.ts'
-import type { Pen, WeightedId } from './pens.ts'
+import { nameOfHand, type Pen, type WeightedId } from './pens.ts'
 import { type FormPurpose, promptForm, type Sample } from './prompt_form.ts'
 import { textOf } from './runs.ts'
 import type { CreateLoader } from './shared_loader.ts'
@@ -125,6 +125,9 @@ export class ExpertSwitcher extends LitElement {
     repetitionPenalty: { attribute: 'repetition-penalty', converter: readNumber },
     seed: { converter: readNumber },
     autoload: { type: Boolean },
+    auto: { type: Boolean },
+    integrity: { converter: readText },
+    signedBy: { attribute: 'signed-by', converter: readText },
     active: {
       noAccessor: true,
       converter: (value: string | null) => (value ?? '').split(/[\s,]+/).filter(Boolean),
@@ -217,6 +220,22 @@ export class ExpertSwitcher extends LitElement {
    */
   declare autoload: boolean
 
+  /**
+   * Each request is answered by the expert that it is for, found by what is asked; taking one by hand ends that.
+   * @attr auto
+   */
+  declare auto: boolean
+  /**
+   * Hash of the registry, as in HTML's `integrity`: any other one is refused.
+   * @attr integrity
+   */
+  declare integrity: string | undefined
+  /**
+   * The ed25519 public key, base64, of those who may publish the registry: one without their signature is refused.
+   * @attr signed-by
+   */
+  declare signedBy: string | undefined
+
   /** @internal Makes the engine. */
   static createLoader: CreateLoader
 
@@ -232,6 +251,7 @@ export class ExpertSwitcher extends LitElement {
     this.mode = 'manuscript'
     this.prompt = ''
     this.autoload = false
+    this.auto = false
     this.state = new SwitcherState(
       () => (this.constructor as typeof ExpertSwitcher).createLoader,
       () => {
@@ -314,6 +334,11 @@ export class ExpertSwitcher extends LitElement {
   async generate(): Promise<void> {
     await this.#loaded()
     if (this.mode === 'chat') return this.ask(this.prompt)
+    if (this.auto && !(await this.state.takeFor(this.prompt))) return
+    return this.#write()
+  }
+
+  #write(): Promise<void> {
     return this.state.write(this.prompt, this.#options())
   }
 
@@ -333,9 +358,29 @@ export class ExpertSwitcher extends LitElement {
    */
   async ask(question: string, { fresh }: Pick<AskOptions, 'fresh'> = {}): Promise<void> {
     await this.#loaded()
-    if (this.state.info?.chat !== true || this.state.writing) return
-    if (question === this.prompt) this.prompt = ''
-    await this.state.ask(question, { ...this.#options(), fresh })
+    const { state } = this
+    if (state.info?.chat !== true || state.writing || state.finding) return
+    if (!this.auto) return this.#ask(question, { fresh })
+    const taken = this.#takeFromPrompt(question)
+    if (await state.takeFor(question)) {
+      // What was said to another expert has nothing to do with this one.
+      const last = state.exchanges.at(-1)
+      const other = last !== undefined && nameOfHand(last.asked) !== nameOfHand(state.held)
+      await this.#ask(question, { fresh: fresh || other, found: state.found })
+    } else if (taken && this.prompt === '') this.prompt = question
+  }
+
+  async #ask(question: string, options: Pick<AskOptions, 'fresh' | 'found'>): Promise<void> {
+    if (this.state.info?.chat !== true) return
+    this.#takeFromPrompt(question)
+    await this.state.ask(question, { ...this.#options(), ...options })
+  }
+
+  /** Empties the prompt of what is asked. @returns whether it was there */
+  #takeFromPrompt(question: string): boolean {
+    if (question !== this.prompt) return false
+    this.prompt = ''
+    return true
   }
 
   /** Goes on with the last answer of the chat, which was stopped or reached the token limit. */
@@ -382,7 +427,8 @@ export class ExpertSwitcher extends LitElement {
   }
 
   protected override willUpdate(changed: PropertyValues<this>): void {
-    if (changed.has('experts') && this.experts !== '') void this.#readRegistry(this.experts)
+    const registered = changed.has('experts') || changed.has('integrity') || changed.has('signedBy')
+    if (registered && this.experts !== '') void this.#readRegistry()
     const other =
       changed.has('model') && changed.get('model') !== undefined && changed.get('model') !== this.model
     if (changed.has('model') && this.model !== '') void this.state.measureDownload(this.model, this.#assets())
@@ -406,13 +452,18 @@ export class ExpertSwitcher extends LitElement {
           .chosen=${state.chosen}
           .held=${state.held}
           .problem=${state.registryProblem}
+          .listed=${state.listed}
+          .voucher=${state.voucher}
+          .search=${this.#search}
           ?offline=${!state.online}
           ?empty=${state.registryRead && state.pens.length === 1}
           ?disabled=${state.status !== 'ready' && state.status !== 'idle' && state.status !== 'loading'}
-          @choose=${(event: CustomEvent<Pen>) => this.#take(event.detail)}
+          @choose=${(event: CustomEvent<Pen>) => this.#takeByHand(event.detail)}
           @choose-variant=${({ detail }: CustomEvent<{ pen: Pen; variant: Pen }>) =>
             state.chooseVariant(detail.pen, detail.variant)}
-          @read-again=${() => this.#readRegistry(this.experts)}
+          @read-again=${() => this.#readRegistry()}
+          @more-pens=${({ detail }: CustomEvent<number>) => state.morePens(detail)}
+          @choose-listed=${({ detail }: CustomEvent<string>) => this.#takeListed(detail)}
           @stop-fetching=${(event: CustomEvent<Pen>) => state.stopFetching(event.detail)}
         ></trit-pen-choice>
         <trit-mix
@@ -475,13 +526,15 @@ export class ExpertSwitcher extends LitElement {
     }
     return html`<trit-chat
       .exchanges=${state.exchanges}
+      .pens=${state.pens}
+      @answer-with=${({ detail }: CustomEvent<Pen>) => this.#answerWith(detail)}
       .detail=${this.#pace(state.exchanges.at(-1)?.answer ?? [])}
       ?writing=${state.writing}
       @continue=${() => this.continueAnswer()}
       @regenerate=${() => this.regenerate()}
       @new-chat=${() => state.clearChat()}
       ><slot name="empty" slot="empty"
-        >Ready. Ask something, or choose a sample below: it takes the pen of its ink.</slot
+        >Ready. Ask something, or pick a sample below: its colour is that of the skill it puts on.</slot
       ></trit-chat
     >`
   }
@@ -496,10 +549,15 @@ export class ExpertSwitcher extends LitElement {
     return promptForm(this.state, this.prompt, this.mode === 'chat' ? this.#asking() : this.#beginning(), {
       input: (text) => {
         this.prompt = text
+        if (this.auto) this.state.foresee(text)
       },
       submit: () => void this.#leavingPrompt(() => this.generate()),
       stop: () => this.stop(),
       sample: (sample) => void this.#leavingPrompt(() => this.#writeSample(sample)),
+      auto: (on) => {
+        this.auto = on
+      },
+      writeWith: (pen) => void this.#writeWith(pen),
     })
   }
 
@@ -514,6 +572,34 @@ export class ExpertSwitcher extends LitElement {
     if (this.state.status !== 'idle') return chosen
     await this.load()
     await this.state.applied
+  }
+
+  /** The visitor's own choice: from now on, requests do not choose. */
+  #takeByHand(pen: Pen): Promise<void> {
+    this.auto = false
+    return this.#take(pen)
+  }
+
+  /** Takes an expert that was found in the list of names. */
+  async #takeListed(id: string): Promise<void> {
+    try {
+      await this.#takeByHand(await this.state.penById(id))
+    } catch (error) {
+      this.state.registryFailed(error)
+    }
+  }
+
+  #search = (words: string, limit: number) => this.state.search(words, limit)
+
+  /** Answers the last question again, with another pen than the one that was found for it. */
+  async #answerWith(pen: Pen): Promise<void> {
+    await this.#take(pen)
+    if (pen.error === undefined) await this.regenerate()
+  }
+
+  async #writeWith(pen: Pen): Promise<void> {
+    await this.#take(pen)
+    if (pen.error === undefined) await this.#write()
   }
 
   /**
@@ -534,11 +620,13 @@ export class ExpertSwitcher extends LitElement {
   #beginning(): FormPurpose {
     return {
       label: 'Prompt',
-      placeholder: 'A beginning',
+      placeholder: 'The first words',
       action: 'Write',
       samplesLabel: 'Sample beginnings',
-      sampleTitle: 'Takes the pen and writes.',
+      sampleTitle: 'Picks up this pen and writes.',
       possible: this.#loadable,
+      auto: { label: 'Let the beginning choose the pen', on: this.auto },
+      saysFound: true,
       samples: this.#samples(({ prompt }) => [prompt ?? '']),
     }
   }
@@ -549,8 +637,10 @@ export class ExpertSwitcher extends LitElement {
       placeholder: 'Ask something',
       action: 'Send',
       samplesLabel: 'Sample requests',
-      sampleTitle: 'Takes the skill and asks.',
+      sampleTitle: 'Puts this skill on and asks.',
       possible: this.#loadable && this.state.info?.chat !== false,
+      auto: { label: 'Let each question choose its skill', on: this.auto },
+      saysFound: false,
       samples: this.#samples(({ samples, prompt }) => samples ?? [prompt ?? '']),
     }
   }
@@ -572,9 +662,10 @@ export class ExpertSwitcher extends LitElement {
   async #writeSample({ pen, text }: Sample): Promise<void> {
     if (this.mode !== 'chat') this.prompt = text
     if (pen !== this.state.chosen) await this.#take(pen)
+    await this.#loaded()
     if (pen !== this.state.chosen || pen.error !== undefined) return
-    if (this.mode === 'chat') await this.ask(text, { fresh: true })
-    else await this.generate()
+    if (this.mode === 'chat') await this.#ask(text, { fresh: true })
+    else await this.#write()
   }
 
   /** For screen readers: the text up to its last whole sentence, so that not every token interrupts them. */
@@ -596,13 +687,17 @@ export class ExpertSwitcher extends LitElement {
     await this.load()
   }
 
-  async #readRegistry(url: string): Promise<void> {
+  async #readRegistry(): Promise<void> {
+    const { experts, integrity, signedBy } = this
+    const isWanted = () =>
+      this.experts === experts && this.integrity === integrity && this.signedBy === signedBy
+    const options = { integrity, signedBy, keep: true }
     try {
-      const registry = await readRegistry(new URL(url, document.baseURI))
-      // Unless another address was set meanwhile.
-      if (this.experts === url) this.state.setRegistry(registry.experts)
+      const registry = await readRegistry(new URL(experts, document.baseURI), options)
+      // Unless another one was set meanwhile.
+      if (isWanted()) this.state.showRegistry(registry, options)
     } catch (error) {
-      this.state.registryFailed(error)
+      if (isWanted()) this.state.registryFailed(error)
     }
   }
 
@@ -627,7 +722,7 @@ export class ExpertSwitcher extends LitElement {
     const pen = Number.isInteger(index) && index >= 0 && index < KEYS ? this.state.pens[index] : undefined
     if (pen === undefined || !this.#loadable) return
     event.preventDefault()
-    void this.#take(pen)
+    void this.#takeByHand(pen)
   }
 }
 

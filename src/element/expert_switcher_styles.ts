@@ -1,7 +1,9 @@
 import { css } from 'lit'
+import { foundStyles } from './found_line.ts'
 
 /** Layout of the switcher: manuscript, pens, form and bar, in one column on narrow pages. */
 export const switcherStyles = css`
+  ${foundStyles}
   :host {
     container: switcher / inline-size;
   }
@@ -161,6 +163,55 @@ export const switcherStyles = css`
     margin-right: 2px;
     font: 600 12px/22px var(--trit-sans);
   }
+  .auto {
+    grid-column: 1 / -1;
+    display: flex;
+    flex-wrap: wrap;
+    gap: 2px 16px;
+    align-items: center;
+    min-height: 28px;
+    font-size: 13px;
+    line-height: 18px;
+    color: var(--trit-muted);
+  }
+  .switch {
+    display: flex;
+    flex: none;
+    gap: 8px;
+    align-items: center;
+    color: var(--trit-text);
+    cursor: pointer;
+  }
+  .switch input {
+    position: relative;
+    flex: none;
+    width: 30px;
+    height: 18px;
+    margin: 0;
+    appearance: none;
+    background: transparent;
+    border: 1px solid var(--trit-muted);
+    border-radius: 9px;
+    cursor: inherit;
+    transition: background 120ms;
+  }
+  .switch input::before {
+    content: '';
+    position: absolute;
+    inset: 2px auto 2px 2px;
+    width: 12px;
+    background: var(--trit-muted);
+    border-radius: 6px;
+    transition: translate 120ms;
+  }
+  .switch input:checked {
+    background: var(--trit-text);
+    border-color: var(--trit-text);
+  }
+  .switch input:checked::before {
+    background: var(--trit-paper);
+    translate: 12px 0;
+  }
   .notice-line,
   .problem-line {
     grid-column: 1 / -1;
@@ -208,6 +259,9 @@ export const switcherStyles = css`
     }
     .write {
       height: 44px;
+    }
+    .switch {
+      min-height: 44px;
     }
     .samples {
       height: 48px;

@@ -210,7 +210,7 @@ export class Manuscript extends LitElement {
         class="sheet"
         tabindex="0"
         role="group"
-        aria-label="Manuscript; arrow keys tell who wrote each word"
+        aria-label="Manuscript; use the arrow keys to hear who wrote each word"
         @keydown=${this.#onKey}
         @pointerover=${this.#onPointer}
         @pointerleave=${() => this.#point(undefined)}

@@ -14,7 +14,7 @@ export function paceOf(tokens: readonly WrittenToken[], limit: number, writing: 
   const ms = rest.length === 0 ? first!.ms : rest.reduce((sum, token) => sum + token.ms, 0) / rest.length
   const each =
     rest.length === 0
-      ? `The first token took ${formatWait(ms)}, the reading of your text included`
+      ? `The first token took ${formatWait(ms)}, including reading your text`
       : `A token takes ${formatWait(ms)}`
   const left = Math.max(0, limit - tokens.length)
   if (!writing)

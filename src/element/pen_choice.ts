@@ -1,4 +1,5 @@
 import { html, LitElement, nothing } from 'lit'
+import { toError } from '../errors.ts'
 import { penChoiceStyles } from './pen_choice_styles.ts'
 import type { Pen, WeightedPen } from './pens.ts'
 import { base } from './theme.ts'
@@ -6,6 +7,18 @@ import { formatBytes } from './units.ts'
 
 /** The first pens have a number key each. */
 export const KEYS = 9
+
+/** From so many experts on, their names can be searched. */
+const SEARCHED = 20
+
+/** Names that a search shows. */
+const FOUND = 20
+
+/** A name of the registry's list, whose entry may not be here. */
+interface ListedName {
+  id: string
+  label: string
+}
 
 /** Cards that are drawn at once, and variants on one card: each change of state draws all of them again. */
 const DRAWN = 100
@@ -15,6 +28,8 @@ const DRAWN = 100
  * number to scale against what the expert replaces.
  *
  * @fires choose - detail: the {@link Pen} that the visitor chose
+ * @fires choose-listed - detail: the id of an expert that the visitor found by its name
+ * @fires more-pens - detail: how many more experts of the registry the visitor wants to see
  * @fires choose-variant - detail: the {@link Pen} of the card and the variant to take in its place
  * @fires read-again - the visitor wants the registry to be read once more
  * @fires stop-fetching - detail: the {@link Pen} whose download is to end
@@ -28,7 +43,12 @@ export class PenChoice extends LitElement {
     offline: { type: Boolean },
     empty: { type: Boolean },
     problem: {},
+    listed: { type: Number },
+    voucher: {},
+    search: { attribute: false },
     _drawn: { state: true },
+    _words: { state: true },
+    _names: { state: true },
   }
 
   static override styles = [base, penChoiceStyles]
@@ -42,6 +62,15 @@ export class PenChoice extends LitElement {
   /** The registry lists nothing. */
   declare empty: boolean
   declare problem: string
+  /** Experts that the registry lists; not all of them are among the pens. */
+  declare listed: number
+  /** Who vouches for the registry, if the page asks for that. */
+  declare voucher: string
+  /** Names that hold some words, of all that the registry lists. */
+  declare search: ((words: string, limit: number) => Promise<ListedName[]>) | undefined
+  declare _words: string
+  /** What the last search found. */
+  declare _names: readonly ListedName[]
   /** Cards that the visitor has asked to see so far. */
   declare _drawn: number
 
@@ -50,7 +79,9 @@ export class PenChoice extends LitElement {
     this.pens = []
     this.held = []
     this.disabled = this.offline = this.empty = false
-    this.problem = ''
+    this.problem = this.voucher = this._words = ''
+    this.listed = 0
+    this._names = []
     this._drawn = DRAWN
   }
 
@@ -61,7 +92,7 @@ export class PenChoice extends LitElement {
             <b>Offline.</b> Pens whose files are on this device still write; the others wait for the network.
           </p>`
         : nothing
-    }<fieldset part="pens" ?disabled=${this.disabled}>
+    }${this.listed >= SEARCHED ? this.#searchField() : nothing}<fieldset part="pens" ?disabled=${this.disabled}>
         <legend class="hidden">Pens</legend>
         ${this.pens.map((pen, index) => (this.#isDrawn(pen, index) ? this.#card(pen, index) : nothing))}
         ${this.#more()}
@@ -74,10 +105,11 @@ export class PenChoice extends LitElement {
       ${
         this.pens.some((pen) => wholeOf(pen) > 0)
           ? html`<p class="note">
-              Bars: each file to scale against the weights that it stands for.
+              Bars: each file, to scale, against the weights it stands for.
             </p>`
           : nothing
       }
+      ${this.voucher === '' ? nothing : html`<p class="note voucher">${this.voucher}</p>`}
       ${
         this.problem === ''
           ? nothing
@@ -93,6 +125,7 @@ export class PenChoice extends LitElement {
       pen === this.chosen && 'chosen',
       this.#holds(pen) && 'held',
       pen.variants !== undefined && 'varied',
+      pen.withdrawn !== undefined && 'withdrawn',
     ]
       .filter(Boolean)
       .join(' ')
@@ -102,6 +135,7 @@ export class PenChoice extends LitElement {
           type="radio"
           name="pen"
           .checked=${pen === this.chosen}
+          ?disabled=${pen.withdrawn !== undefined}
           @change=${() => this.#fire('choose', pen)}
           aria-label=${pen.label}
           aria-describedby="about-${index} place-${index} size-${index} error-${index}"
@@ -115,7 +149,7 @@ export class PenChoice extends LitElement {
         <span class="place figure" id="place-${index}">${this.#place(pen)}</span>
         ${index < KEYS ? html`<kbd aria-hidden="true">${index + 1}</kbd>` : html`<span></span>`}
         <span class="about" id="about-${index}"
-          >${pen.description ?? ''} <span class="facts figure">${factsOf(pen)}</span></span
+          >${pen.withdrawn === undefined ? (pen.description ?? '') : `Withdrawn: ${pen.withdrawn}`} <span class="facts figure">${factsOf(pen)}</span></span
         >
         ${this.#scale(pen)}
       </label>
@@ -147,12 +181,54 @@ export class PenChoice extends LitElement {
   }
 
   #more() {
-    const rest = this.pens.length - this._drawn
-    if (rest <= 0) return nothing
+    const rest = Math.max(this.listed + 1, this.pens.length) - this._drawn
+    // Variants are listed, too, and have no card of their own.
+    if (rest <= 0 || (this.listed < SEARCHED && this.pens.length <= this._drawn)) return nothing
     const next = Math.min(rest, DRAWN)
-    return html`<button class="more" @click=${() => (this._drawn += DRAWN)}>
+    const show = () => {
+      this._drawn += DRAWN
+      if (this._drawn > this.pens.length) this.dispatchEvent(new CustomEvent('more-pens', { detail: next }))
+    }
+    return html`<button class="more" @click=${show}>
       Show ${next} of ${rest} more
     </button>`
+  }
+
+  #searchField() {
+    return html`<search>
+      <input
+        type="search"
+        aria-label="Search pens"
+        placeholder="Search ${this.listed.toLocaleString('en')} pens"
+        .value=${this._words}
+        @input=${(event: InputEvent) => this.#look((event.target as HTMLInputElement).value)}
+      />
+      ${
+        this._words.trim() === ''
+          ? nothing
+          : html`<div class="names" role="status">
+              ${this._names.map(({ id, label }) => html`<button @click=${() => this.#takeName(id)}>${label}</button>`)}
+              ${this._names.length === 0 ? 'No name has these words.' : nothing}
+              ${this._names.length === FOUND ? 'And more: say more of the name.' : nothing}
+            </div>`
+      }
+    </search>`
+  }
+
+  async #look(words: string): Promise<void> {
+    this._words = words
+    try {
+      const names = words.trim() === '' ? [] : ((await this.search?.(words, FOUND)) ?? [])
+      if (this._words === words) this._names = names
+    } catch (error) {
+      this.problem = toError(error).message
+    }
+  }
+
+  #takeName(id: string): void {
+    this._words = ''
+    this._names = []
+    this.dispatchEvent(new CustomEvent('choose-listed', { detail: id }))
   }
 
   #place(pen: Pen): string {
@@ -161,6 +237,7 @@ export class PenChoice extends LitElement {
       return weight === 1 ? 'in hand' : `in hand × ${weight}`
     }
     if (pen === this.chosen && pen.place === 'vram') return 'switching'
+    if (pen.withdrawn !== undefined) return 'withdrawn'
     if (pen.place === 'network' && pen.cached) return 'on this device'
     if (pen.place === 'network' && this.offline && pen.file === undefined) return 'offline'
     return { network: pen.file === undefined ? 'to fetch' : 'your file', fetching: '', vram: 'ready' }[

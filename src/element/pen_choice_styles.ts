@@ -139,6 +139,49 @@ export const penChoiceStyles = css`
     scale: var(--share) 1;
   }
   /* Over the card, beside what it says of the pen. */
+  .withdrawn label {
+    cursor: default;
+    background: none;
+  }
+  .withdrawn .nib,
+  .withdrawn .name {
+    opacity: 0.7;
+  }
+  .withdrawn .name {
+    text-decoration: line-through;
+  }
+  search {
+    display: block;
+    padding: 2px 2px 8px;
+  }
+  search input {
+    position: static;
+    height: 32px;
+    padding: 4px 10px;
+    font: inherit;
+    color: inherit;
+    background: transparent;
+    border: 1px solid var(--trit-hairline);
+    border-radius: var(--trit-radius);
+    opacity: 1;
+    cursor: text;
+  }
+  .names {
+    display: flex;
+    flex-wrap: wrap;
+    gap: 6px;
+    align-items: center;
+    padding-top: 8px;
+    font-size: 12px;
+    color: var(--trit-muted);
+  }
+  .names button {
+    padding: 2px 10px;
+    color: var(--trit-text);
+  }
+  .voucher {
+    overflow-wrap: anywhere;
+  }
   .variants {
     position: absolute;
     right: 8px;
@@ -218,6 +261,10 @@ export const penChoiceStyles = css`
     .varied label {
       min-height: 84px;
     }
+    search input {
+      height: 44px;
+    }
+    .names button,
     .stop,
     .error button,
     .problem button,

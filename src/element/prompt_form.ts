@@ -1,4 +1,5 @@
 import { html, nothing, type TemplateResult } from 'lit'
+import { foundLine } from './found_line.ts'
 import type { Pen } from './pens.ts'
 import type { SwitcherState } from './switcher_state.ts'
 
@@ -20,6 +21,10 @@ export interface FormPurpose {
   sampleTitle: string
   /** Whether the base can do it that is there, or can be loaded. */
   possible: boolean
+  /** What leaving the choice of the pen to the switcher is called, and whether it is. */
+  auto: { label: string; on: boolean }
+  /** Whether the form says which pen was found: a chat says it with each answer. */
+  saysFound: boolean
 }
 
 export interface FormActions {
@@ -27,6 +32,9 @@ export interface FormActions {
   submit(): void
   stop(): void
   sample(sample: Sample): void
+  auto(on: boolean): void
+  /** Writes it again with another pen than the one that was found. */
+  writeWith(pen: Pen): void
 }
 
 /** The prompt with its button, what went wrong, and samples. */
@@ -34,7 +42,7 @@ export function promptForm(
   state: SwitcherState,
   prompt: string,
   purpose: FormPurpose,
-  { input, submit, stop, sample }: FormActions,
+  { input, submit, stop, sample, auto, writeWith }: FormActions,
 ): TemplateResult {
   const ready = purpose.possible
   const onSubmit = (event: Event) => {
@@ -54,14 +62,14 @@ export function promptForm(
       @keydown=${onKey}
     ></textarea>
     ${
-      state.writing
+      state.writing || state.finding
         ? html`<button type="button" class="write" @click=${stop}>Stop</button>`
         : html`<button class="write primary" ?disabled=${!ready || prompt.trim() === ''}>${purpose.action}</button>`
     }
     ${
       state.restarting
         ? html`<div class="notice-line" role="status">
-            The graphics device went away. It is being started again, with the pens that are in hand.
+            The GPU was lost. It is being started again, with the pens that are in hand.
           </div>`
         : nothing
     }
@@ -70,6 +78,7 @@ export function promptForm(
         ? nothing
         : html`<div class="problem-line" role="alert">${state.writingProblem}</div>`
     }
+    ${state.pens.length > 1 ? autoLine(state, purpose, auto, writeWith) : nothing}
     <div
       class="samples"
       role="group"
@@ -89,6 +98,33 @@ export function promptForm(
       )}
     </div>
   </form>`
+}
+
+/** The switch that leaves the choice to the requests, and what came of it. */
+function autoLine(
+  state: SwitcherState,
+  { auto: { label, on }, saysFound }: FormPurpose,
+  auto: FormActions['auto'],
+  writeWith: FormActions['writeWith'],
+): TemplateResult {
+  const { found, finding, writing, pens } = state
+  return html`<div class="auto">
+    <label class="switch"
+      ><input
+        type="checkbox"
+        role="switch"
+        .checked=${on}
+        @change=${(event: Event) => auto((event.target as HTMLInputElement).checked)}
+      />${label}</label
+    >
+    <div class="outcome" role="status">${
+      finding
+        ? html`<span>Looking for who fits …</span>`
+        : saysFound && found !== undefined
+          ? foundLine(found, pens, writing ? undefined : writeWith)
+          : nothing
+    }</div>
+  </div>`
 }
 
 /** Of a request that begins with its material, the wish; of a beginning in lines, the lines beside each other. */

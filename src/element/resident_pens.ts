@@ -1,4 +1,4 @@
-import type { Expert, FetchProgress, GeneratedToken } from '../loader/index.ts'
+import type { Expert, ExpertRequest, FetchProgress, GeneratedToken } from '../loader/index.ts'
 import { heaviestFirst, type Pen, type WeightedPen } from './pens.ts'
 import type { SwitcherLoader } from './shared_loader.ts'
 
@@ -36,16 +36,7 @@ export class ResidentPens {
       pen.loaded = progress.loaded ?? pen.loaded
       this.#onProgress(progress)
     }
-    const request = {
-      source: pen.file ?? pen.url ?? '',
-      id: pen.id,
-      label: pen.label,
-      rootHash: pen.rootHash,
-      base: pen.base,
-      system: pen.system,
-      generation: pen.generation,
-    }
-    const loading = loader.load(request, { onProgress, signal: controller.signal }).then(
+    const loading = loader.load(requestOf(pen), { onProgress, signal: controller.signal }).then(
       (expert) => {
         pen.place = 'vram'
         this.#pensOfExperts.set(expert.id, pen)
@@ -96,4 +87,10 @@ export class ResidentPens {
     this.#experts.clear()
     this.#pensOfExperts.clear()
   }
+}
+
+/** A pen as a loader takes it. */
+export function requestOf(pen: Pen): ExpertRequest {
+  const { id, label, rootHash, base, system, generation, withdrawn } = pen
+  return { source: pen.file ?? pen.url ?? '', id, label, rootHash, base, system, generation, withdrawn }
 }

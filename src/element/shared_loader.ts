@@ -13,6 +13,7 @@ export type SwitcherLoader = Pick<
   ExpertLoader,
   | 'info'
   | 'load'
+  | 'prefetch'
   | 'activate'
   | 'deactivate'
   | 'generate'

@@ -142,9 +142,9 @@ export class SwitchBar extends LitElement {
 
   #empty() {
     return html`<section data-ink="0" aria-label="Last switch" part="last-switch">
-      <h2>No pen was changed yet</h2>
+      <h2>No switch yet</h2>
       <p class="muted">
-        Choose another one, also in the middle of a sentence: here stands how long that took, beside loading a whole model.
+        Choose another pen, even in the middle of a sentence: this shows how long it took, next to loading a whole model.
       </p>
     </section>`
   }

@@ -11,7 +11,8 @@ import type {
   SwitchReport,
 } from '../loader/index.ts'
 import { INSECURE } from '../secure_context.ts'
-import type { RegistryEntry } from '../source/registry.ts'
+import type { FetchedRegistry, RegistryEntry, RegistryOptions } from '../source/registry.ts'
+import { Automatic, type Found } from './automatic.ts'
 import { type AskOptions, ChatSession, type Exchange } from './chat_session.ts'
 import { DeviceRestarts } from './device_restarts.ts'
 import { ManuscriptText } from './manuscript_text.ts'
@@ -27,7 +28,7 @@ import {
   type WeightedId,
   type WeightedPen,
 } from './pens.ts'
-import { ResidentPens } from './resident_pens.ts'
+import { ResidentPens, requestOf } from './resident_pens.ts'
 import { type CreateLoader, type Lease, leaseLoader, type SwitcherLoader } from './shared_loader.ts'
 import type { WriterHost, WrittenToken } from './token_writer.ts'
 
@@ -80,6 +81,12 @@ export class SwitcherState {
   /** The pens that the engine has applied. They differ from those in hand during a switch. */
   held: readonly WeightedPen[] = []
   lastSwitch?: MeasuredSwitch
+  /** The pen that was found for the last request, while that choice stands. */
+  found?: Found
+  /** Experts that the registry lists. */
+  listed = 0
+  /** Who vouches for the registry, in plain words; empty where the page holds to nobody. */
+  voucher = ''
 
   #createLoader: () => CreateLoader
   #changed: () => void
@@ -94,6 +101,13 @@ export class SwitcherState {
   readonly #manuscript: ManuscriptText
   readonly #chat: ChatSession
   readonly #restarts: DeviceRestarts
+  readonly #automatic = new Automatic({
+    obtain: (entry) => this.#obtain(entry),
+    prefetch: async (entry) => this.#lease?.loader.prefetch(requestOf(this.#penOf(entry))),
+  })
+  #finding?: AbortController
+  /** Entries of the registry that are shown as pens, or are variants of them. */
+  #entriesRead = 0
   #lease?: Lease
   #opening?: AbortController
   /** The last {@link open}. */
@@ -147,6 +161,11 @@ export class SwitcherState {
     return this.#manuscript.writing || this.#chat.writing
   }
 
+  /** The pen for a request is being looked for. */
+  get finding(): boolean {
+    return this.#finding !== undefined
+  }
+
   get writingProblem(): string {
     return this.#manuscript.problem
   }
@@ -171,11 +190,110 @@ export class SwitcherState {
     return this.#lease?.loader
   }
 
+  /** Shows the experts of a registry as pens, and finds them by what is asked. @param options - as it was read with */
+  showRegistry(registry: FetchedRegistry, options: RegistryOptions = {}): void {
+    this.#automatic.use(registry, options)
+    this.setRegistry(registry.experts)
+    this.listed = (registry.pages ?? []).reduce((count, page) => count + page.count, registry.experts.length)
+    this.voucher =
+      options.signedBy === undefined
+        ? ''
+        : `This list is signed by the key ${options.signedBy}, as this page asks.`
+    this.#changed()
+  }
+
+  /** Shows more experts of a registry that has many, a page of it at a time. */
+  async morePens(count: number, signal?: AbortSignal): Promise<void> {
+    try {
+      const registry = await this.#automatic.registry
+      const entries = await registry?.entries(this.#entriesRead, this.#entriesRead + count, signal)
+      this.#entriesRead += entries?.length ?? 0
+      for (const entry of entries ?? []) this.#penOf(entry)
+      this.registryProblem = ''
+    } catch (error) {
+      this.registryFailed(error)
+    }
+    this.#changed()
+  }
+
+  /** Names of experts that hold all of some words, also of those that are not shown. */
+  async search(words: string, limit: number): Promise<{ id: string; label: string }[]> {
+    return (await (await this.#automatic.registry)?.search(words, { limit })) ?? []
+  }
+
+  /** The pen of an expert that the registry lists. @throws {TritswapError} as `OpenRegistry.entry` */
+  async penById(id: string): Promise<Pen> {
+    const here = this.#allPens().find((pen) => pen.id === id)
+    if (here !== undefined) return here
+    const registry = await this.#automatic.registry
+    if (registry === undefined) throw new TritswapError('input', `Cannot find ${id}: no registry was read`)
+    return this.#penOf(await registry.entry(id))
+  }
+
+  /** The pen of an entry, which is added where it is not shown yet. */
+  #penOf(entry: RegistryEntry): Pen {
+    return this.#allPens().find((pen) => pen.id === entry.id) ?? this.addPen(entry)
+  }
+
+  async #obtain(entry: RegistryEntry): Promise<void> {
+    const lease = this.#lease
+    if (lease === undefined) return
+    const pen = this.#penOf(entry)
+    this.#changed()
+    try {
+      await this.#residents.experts(lease.loader, [{ pen, weight: 1 }])
+    } catch (error) {
+      if (!isAbortError(error) && !isTritswapError(error, 'network')) pen.error = toError(error).message
+      throw error
+    }
+  }
+
+  /**
+   * Takes the pen in hand that a text is for; where none fits, the base. Where that can't be found out, what is in hand
+   * stays, and `found` says why.
+   * @returns whether to go on: not where the visitor stopped it
+   */
+  async takeFor(text: string): Promise<boolean> {
+    if (this.#lease === undefined || this.writing || this.finding) return false
+    const finding = new AbortController()
+    this.#finding = finding
+    this.found = undefined
+    this.#changed()
+    try {
+      const found = await this.#automatic.find(text, finding.signal)
+      if (finding.signal.aborted) return false
+      if (found !== undefined) {
+        const pen = await this.penById(found.id)
+        this.#show(pen)
+        await this.#apply(pen.ink === 0 ? [] : [{ pen, share: 1 }])
+        this.found = found
+      }
+    } catch (error) {
+      if (finding.signal.aborted) return false
+      this.found = {
+        id: this.inHand.id,
+        why: `${toError(error).message}. ${this.inHand.label}, which is in hand, answers`,
+        offline: false,
+      }
+      this.#emit('error', toError(error))
+    } finally {
+      this.#finding = undefined
+      this.#changed()
+    }
+    return true
+  }
+
+  /** Fetches ahead what a text is for, while it is being typed. */
+  foresee(text: string): void {
+    if (this.status === 'ready' && text.trim() !== '') void this.#automatic.foresee(text)
+  }
+
   /** Shows the experts of a registry as pens. */
   setRegistry(entries: readonly RegistryEntry[]): void {
     this.pens = [this.pens[0]!, ...pensOfRegistry(entries)]
     this.registryProblem = ''
     this.registryRead = true
+    this.listed = this.#entriesRead = entries.length
     this.#changed()
     void this.#noteCached()
     if (this.#wanted !== undefined) {
@@ -334,6 +452,7 @@ export class SwitcherState {
    * it is applied as soon as it is.
    */
   async choose(pen: Pen): Promise<void> {
+    this.found = undefined
     await this.#apply(pen.ink === 0 ? [] : [{ pen, share: 1 }])
   }
 
@@ -345,6 +464,7 @@ export class SwitcherState {
       return
     }
     this.#wanted = undefined
+    this.found = undefined
     const pens = this.#allPens()
     const hand = wanted.map(({ id, weight }) => {
       const pen = id === '' ? undefined : pens.find((candidate) => candidate.id === id)
@@ -515,6 +635,7 @@ export class SwitcherState {
   }
 
   stop(): void {
+    this.#finding?.abort()
     this.#manuscript.stop()
     this.#chat.stop()
   }
@@ -538,6 +659,7 @@ export class SwitcherState {
     const lease = this.#lease
     this.#lease = undefined
     this.status = 'idle'
+    this.found = undefined
     // Others keep a shared engine: only the experts of this switcher leave its VRAM.
     if (lease?.shared) this.#residents.releaseAll()
     else this.#residents.clear()

@@ -198,6 +198,11 @@ export class Engine {
     return this.#model().host.stats()
   }
 
+  /** @see ExpertHost.trim */
+  async trim(): Promise<number> {
+    return this.#model().host.trim()
+  }
+
   /** @see ExpertHost.checksum */
   async checksum(): Promise<string> {
     return this.#model().host.checksum()

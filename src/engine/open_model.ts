@@ -28,6 +28,8 @@ interface OpenCommon {
   /** For messages. */
   name: string
   ort: OrtPaths
+  /** Script of the library of grammars, absolute. */
+  grammar: string
   /** VRAM for compressed experts. */
   expertBudget: number
 }
@@ -74,7 +76,7 @@ export async function openPrepared(
   signal: AbortSignal,
   onLost: (message: string) => void,
 ): Promise<OpenModel> {
-  const { modelUrl, ort, dtype, copies } = request
+  const { modelUrl, ort, grammar, dtype, copies } = request
   const gpu = await openDevice(onLost)
   checkDtype(gpu.features, dtype)
   const { path, subfolder } = preparedGraph(GRAPH_MODULE, request)
@@ -86,7 +88,7 @@ export async function openPrepared(
   const { graph } = source
   const files = modelFiles(modelUrl, ready.set(graph.file, graph.bytes), copies)
   const externalFiles = externalFilesOf(graph)
-  const text = TextModel.load({ files, ort, device: gpu.device, dtype, subfolder, externalFiles })
+  const text = TextModel.load({ files, ort, grammar, device: gpu.device, dtype, subfolder, externalFiles })
   text.catch(() => {})
   const base = await readIntoVram(gpu, await receiveFile(port, signal), dtype)
   return assemble(base, text, request, source)
@@ -123,6 +125,7 @@ export async function openUnprepared(
   const text = TextModel.load({
     files: modelFiles(modelUrl, files.set(graph.file, graph.bytes)),
     ort: request.ort,
+    grammar: request.grammar,
     device: gpu.device,
     dtype,
     subfolder,

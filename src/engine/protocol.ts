@@ -5,9 +5,11 @@
  */
 import type { ActiveSet, AdapterInfo } from '../model/expert_info.ts'
 import type { GenerationSettings } from '../source/generation_settings.ts'
+import type { ResponseFormat } from './response_format.ts'
 
 export type * from '../model/expert_info.ts'
 export type { GenerationSettings } from '../source/generation_settings.ts'
+export type { JsonSchema, ResponseFormat } from './response_format.ts'
 
 export interface ModelInfo {
   name: string
@@ -68,6 +70,8 @@ export interface GenerateOptions extends GenerationSettings {
    * there (the default: instant), `recompute` lets the new set read the whole context first, as a fresh call would.
    */
   kv?: 'keep' | 'recompute'
+  /** What the answer has to be: text by default. */
+  responseFormat?: ResponseFormat
 }
 
 export type TruncatedEnd = 'start' | 'end'

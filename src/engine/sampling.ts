@@ -27,12 +27,18 @@ export interface Sampling {
 
 /**
  * Processors after which the likeliest token is the one that was drawn, so that transformers.js' greedy search takes it;
- * none for a greedy sampling.
+ * none where it takes the likeliest of all.
+ * @param allowed - leaves out the tokens that cannot follow
  */
-export function samplers({ temperature, topK, topP, minP, seed }: Sampling): LogitsProcessorList | undefined {
-  if (temperature === 0) return undefined
+export function samplers(
+  { temperature, topK, topP, minP, seed }: Sampling,
+  allowed?: Filter,
+): LogitsProcessorList | undefined {
+  if (temperature === 0 && allowed === undefined) return undefined
   const list = new LogitsProcessorList()
   const keepBest = (filter: Filter) => list.push(new Filtered(filter) as never)
+  if (allowed !== undefined) keepBest(allowed)
+  if (temperature === 0) return list
   if (temperature !== 1) list.push(new TemperatureLogitsWarper(temperature) as never)
   if (topK > 0) keepBest((logits) => keepTopK(logits, topK))
   if (topP < 1) keepBest((logits) => keepTopP(logits, topP))
@@ -43,7 +49,7 @@ export function samplers({ temperature, topK, topP, minP, seed }: Sampling): Log
 }
 
 /** Sets logits to -∞ in place. */
-type Filter = (logits: Float32Array) => void
+export type Filter = (logits: Float32Array) => void
 
 /** A filter as transformers.js calls it, for a batch of one. */
 class Filtered extends LogitsProcessor {

@@ -14,14 +14,16 @@ import {
 } from '@xenova/transformers'
 import { abortError, TritswapError } from '../errors.ts'
 import { GRAPH_FOLDER } from '../model/graph_path.ts'
-import type { OrtSession } from '../model/hoisted_session.ts'
+import { hoistedSession, type OrtSession } from '../model/hoisted_session.ts'
 import { stopsOf } from '../source/generation_settings.ts'
 import { chatExample, type Example } from './answered_example.ts'
 import { checkOptions, type GenerationConfig, settingsOf } from './call_settings.ts'
 import { ChatTemplate, type Room } from './chat_template.ts'
 import { GeneratedText } from './generated_text.ts'
+import { type AnswerMask, Grammars, vocabularyOf } from './grammar.ts'
 import { KvCache } from './kv_cache.ts'
 import type { EncodedPrompt, GenerateOptions, Prompt, ScoredExample } from './protocol.ts'
+import { answerSchema } from './response_format.ts'
 import { samplers } from './sampling.ts'
 
 /** Reads a file of the model folder; `undefined` where there is none. */
@@ -71,19 +73,33 @@ const DEFAULT_CONTEXT = 2048
 
 type Sessions = Record<string, OrtSession>
 
+/** What is used of `config.json`. */
+interface ModelSizes {
+  max_position_embeddings?: number
+  n_positions?: number
+  vocab_size?: number
+}
+
 export class TextModel {
   readonly contextLength: number
   readonly chat: ChatTemplate
   readonly #tokenizer: PreTrainedTokenizer
   readonly #model: PreTrainedModel
   readonly #device: GPUDevice | undefined
+  readonly #grammars: Grammars
 
-  private constructor(tokenizer: PreTrainedTokenizer, model: PreTrainedModel, device: GPUDevice | undefined) {
+  private constructor(
+    tokenizer: PreTrainedTokenizer,
+    model: PreTrainedModel,
+    device: GPUDevice | undefined,
+    grammar: string | undefined,
+  ) {
     this.#tokenizer = tokenizer
     this.#model = model
     this.#device = device
     this.chat = new ChatTemplate(tokenizer)
-    const config = model.config as unknown as { max_position_embeddings?: number; n_positions?: number }
+    const config = model.config as unknown as ModelSizes
+    this.#grammars = new Grammars(grammar, () => vocabularyOf(tokenizer, config.vocab_size))
     this.contextLength = config.max_position_embeddings ?? config.n_positions ?? DEFAULT_CONTEXT
   }
 
@@ -105,6 +121,8 @@ export class TextModel {
     files: ModelFiles
     /** Where they are by default, without it. */
     ort?: OrtPaths
+    /** Address of the library of grammars, without which answers are text. */
+    grammar?: string
     /** Without one the model runs on the CPU. */
     device?: GPUDevice
     dtype: string
@@ -135,7 +153,7 @@ export class TextModel {
       subfolder,
       use_external_data_format: false,
     })
-    return new TextModel(tokenizer, model, device)
+    return new TextModel(tokenizer, model, device, options.grammar)
   }
 
   /** The sessions as transformers.js made them, by its own names (`model`, `decoder_model_merged`, …). */
@@ -177,10 +195,11 @@ export class TextModel {
    * A prompt as the model reads it. Where it may be cut (`truncate`), it is cut so that the new tokens fit the context too;
    * at least half of the context stays for it.
    * @throws {TritswapError} `input` for an empty prompt, one that leaves no room for a token, and settings out of range;
-   * `unsupported` for messages where the tokenizer has no template
+   * `unsupported` for messages where the tokenizer has no template, and for a schema that no grammar holds to
    */
   encodePrompt(prompt: Prompt, options: GenerateOptions): EncodedPrompt {
     checkOptions(options)
+    answerSchema(options.responseFormat)
     const encoded = this.#encodeWithin(prompt, options)
     if (encoded.ids.length === 0)
       throw new TritswapError('input', 'Cannot generate from an empty prompt: write a word or two')
@@ -241,16 +260,37 @@ export class TextModel {
     sessions: Sessions,
     onToken: OnToken,
     options: GenerateOptions = {},
-    { cache: given, signal, reading, answer = 0 }: GenerateContext = {},
+    context: GenerateContext = {},
   ): Promise<'stop' | 'length'> {
-    signal?.throwIfAborted()
-    const ids = [...prompt.ids]
+    context.signal?.throwIfAborted()
+    const { answer = 0 } = context
+    const schema = answerSchema(options.responseFormat)
+    const mask = schema && (await this.#grammars.answer(schema, [...this.#endTokens(options)]))
+    try {
+      for (const token of prompt.ids.slice(prompt.ids.length - answer)) mask?.accept(token)
+      await mask?.settled
+      return await this.#write(prompt.ids, sessions, onToken, options, { ...context, mask })
+    } finally {
+      mask?.dispose()
+    }
+  }
+
+  async #write(
+    prompt: readonly number[],
+    sessions: Sessions,
+    onToken: OnToken,
+    options: GenerateOptions,
+    { signal, cache: given, reading, answer = 0, mask }: GenerateContext & { mask?: AnswerMask },
+  ): Promise<'stop' | 'length'> {
+    const ids = [...prompt]
     const settings = settingsOf(options, this.#config)
     const end = Math.min(ids.length + settings.maxNewTokens, this.contextLength)
     const text = this.#generatedText(options, ids.slice(ids.length - answer))
     const ends = this.#endTokens(options)
-    const processors = samplers(settings)
+    const processors = samplers(settings, mask && ((logits) => mask.apply(logits)))
+    const masked = mask ? withMask(sessions, mask) : sessions
     let finish: 'stop' | 'length' | undefined = ids.length < end ? undefined : 'length'
+    if (mask?.isOver) finish = 'stop'
     let cache = given
     try {
       // Once for each time that the context is read from its start.
@@ -265,7 +305,8 @@ export class TextModel {
           cache?.noteRead(ids)
           if (signal?.aborted) return false
           ids.push(token)
-          if (ends.has(token)) finish = 'stop'
+          mask?.accept(token)
+          if (ends.has(token) || mask?.isOver) finish = 'stop'
           else if (ids.length >= end) finish = 'length'
           const piece = finish === 'stop' ? text.flush() : text.next(token)
           if (text.stopped) finish = 'stop'
@@ -281,7 +322,7 @@ export class TextModel {
           const { length } = cache ?? []
           reading?.readFrom(length)
           read = ids.length - length
-          await this.#read(ids, end - before, sessions, take, { settings, processors, signal, cache })
+          await this.#read(ids, end - before, masked, take, { settings, processors, signal, cache })
         } catch (error) {
           // What a pass that failed left in the cache is unknown.
           if (!signal?.aborted) await cache?.clear()
@@ -424,6 +465,19 @@ export class TextModel {
   async dispose(): Promise<void> {
     await this.#model.dispose()
   }
+}
+
+/** The next token is chosen as soon as a pass ends: by then the mask is that of its place. */
+function withMask(sessions: Sessions, mask: AnswerMask): Sessions {
+  const entries = Object.entries(sessions).map(([name, session]) => {
+    const waiting = hoistedSession(session, new Map(), async (run) => {
+      const outputs = await run()
+      await mask.settled
+      return outputs
+    })
+    return [name, waiting] as const
+  })
+  return Object.fromEntries(entries)
 }
 
 function badTokenizer(cause: unknown): never {

@@ -4,9 +4,9 @@
  *
  * A target is seen as a matrix W of rows × cols (`tilingOf`). What a set of experts contributes to it settles as
  *
- *     W′ = W ⊙ (1 + Σ w·v over rows) ⊙ (1 + Σ w·v over columns) + Σ w·scaling·(left · right) + Σ w·terms + Σ w·delta
+ *     W′ = S(W) ⊙ (1 + Σ w·v over rows) ⊙ (1 + Σ w·v over columns) + Σ w·scaling·(left · right) + Σ w·terms + Σ w·delta
  *
- * where w is the weight of each contribution's expert: first the scales, then the low-rank pairs, then the ternary
+ * where w is the weight of each contribution's expert, and S is what steps make of W, W itself without any: first the steps, then the scales, then the low-rank pairs, then the ternary
  * terms, then the deltas, in whatever order the experts and their tensors come. So scales never reach what other experts add, and the scales of
  * one axis add up instead of multiplying. Meanings are those of Hugging Face peft.
  *
@@ -15,6 +15,7 @@
 import { TritswapError } from '../errors.ts'
 import { summaryOf } from './codecs/index.ts'
 import { MAX_FREE_RANK } from './limits.ts'
+import type { StepUnit } from './steps.ts'
 import type { TritTensor } from './table.ts'
 import { tilingOf, weightsOf } from './tiling.ts'
 
@@ -25,6 +26,8 @@ export type AdapterTensor = Pick<
 > & {
   /** A delta of so many ternary rank-1 terms. */
   terms?: number
+  /** Steps from the target's own values, counted in this type. */
+  unit?: StepUnit
 }
 
 /** A tensor of a table, and its position there. */
@@ -76,6 +79,13 @@ export interface TermsDelta<T extends AdapterTensor = TritTensor> extends Tensor
   ofEmbedding?: boolean
 }
 
+/** Steps of the target's weights, each to another value of a float type: the tensor that a fine-tuning made, bit for bit. */
+export interface StepsDelta<T extends AdapterTensor = TritTensor> extends TensorRef<T> {
+  kind: 'steps'
+  target: string
+  unit: StepUnit
+}
+
 /** An (IA)³ vector, stored as l − 1: row r, or column c, is multiplied with 1 + w·v. */
 export interface Scale<T extends AdapterTensor = TritTensor> extends TensorRef<T> {
   kind: 'scale'
@@ -89,6 +99,7 @@ export type Contribution<T extends AdapterTensor = TritTensor> =
   | Delta<T>
   | LowRank<T>
   | TermsDelta<T>
+  | StepsDelta<T>
   | Scale<T>
 
 /** Terms as a low-rank pair: the matrix is left · right. */
@@ -117,7 +128,15 @@ export function isAddition({ role }: Pick<AdapterTensor, 'role'>): boolean {
 
 /** Whether a contribution changes every weight of its target, so that the whole tensor has to be saved. */
 export function isWholeTensor({ kind }: Contribution<AdapterTensor>): boolean {
-  return kind !== 'delta'
+  return kind !== 'delta' && kind !== 'steps'
+}
+
+/** Whether a contribution is one tensor with the shape of its target, which the checkpoint has under that name. */
+export function isAsTarget<T extends AdapterTensor>(
+  contribution: Contribution<T>,
+): contribution is Delta<T> | TermsDelta<T> | StepsDelta<T> {
+  const { kind } = contribution
+  return kind === 'delta' || kind === 'terms' || kind === 'steps'
 }
 
 /** The tensors that a contribution is made of. */
@@ -141,7 +160,11 @@ export function contributionsOf<T extends AdapterTensor>(
     const { target, role, name, layout } = tensor
     if (role === 'delta') {
       const module = layout === undefined ? {} : { ofEmbedding: layout === 'embedding' }
-      const { terms } = tensor
+      const { terms, unit } = tensor
+      if (unit !== undefined) {
+        contributions.push({ kind: 'steps', target, index, tensor, unit })
+        continue
+      }
       const delta = { target, index, tensor, ...module }
       contributions.push(
         terms === undefined ? { kind: 'delta', ...delta } : { kind: 'terms', terms, ...delta },
@@ -227,7 +250,7 @@ export function misfitOf<T extends AdapterTensor>(
   shape: readonly number[],
 ): Misfit<T> | undefined {
   const { rows, cols } = tilingOf(shape)
-  if (contribution.kind === 'delta' || contribution.kind === 'terms') {
+  if (isAsTarget(contribution)) {
     const { tensor, target } = contribution
     if (tensor.shape.join() === shape.join()) return undefined
     return { tensor, expected: `the shape ${times(shape)} of ${target}`, found: times(tensor.shape) }
@@ -277,6 +300,19 @@ export function checkRank(contribution: Contribution): void {
     'limit',
     `Cannot use ${left.tensor.name}: expected a rank of at most ${limit} for factors of ${sizes.join(' and ')} with ${entries.join(' and ')} entries, found ${rank}; compress the adapter with a lower rank`,
     { fields: { tensor: left.tensor.name, target, rank, limit } },
+  )
+}
+
+/**
+ * @param count - of contributions of steps to a target
+ * @throws {TritswapError} `unsupported` for steps of several experts
+ */
+export function checkSteps(target: string, count: number): void {
+  if (count <= 1) return
+  throw new TritswapError(
+    'unsupported',
+    `Cannot blend ${count} lossless experts on ${target}: each counts from the base's own weights, so their steps do not add up; activate one of them, or compress the others without --lossless`,
+    { fields: { target, experts: count } },
   )
 }
 

@@ -54,14 +54,19 @@ interface Rounding {
 }
 
 /**
- * Own roundings are at 0.01 to 0.03 (8 bits), 0.09 to 0.17 (4 bits in blocks of 32 to 128, tails as of a normal
- * distribution to very heavy ones) and about 0.5 (2 bits); an unrelated base is at 1.4.
+ * Own roundings are at 0.01 to 0.03 (8 bits), 0.09 to 0.17 (4 bits in blocks of 32, tails as of a normal distribution to
+ * very heavy ones) and about 0.5 (2 bits); an unrelated base is at 1.4.
  */
 const ROUNDING: Partial<Record<WeightDtype, Rounding>> = {
   q8: { typical: 0.025, single: 0.1 },
   q4: { typical: 0.185, single: 0.5 },
   q2: { typical: 0.8, single: 1 },
 }
+
+/** Weights of one scale for which {@link ROUNDING} holds. */
+const USUAL_BLOCK = 32
+/** What each doubling of a block adds: the largest of more weights is larger, and so is the step. */
+const WIDER_BLOCK = 1 / 6
 
 /** Where all values of a tensor are multiples of one step, in units of it: rounding to nearest makes 1/√12, 1/2 at most. */
 const STEP_ROUNDING: Rounding = { typical: 0.36, single: 0.55 }
@@ -79,6 +84,8 @@ export interface SketchedTensor {
   found: ArrayLike<number>
   /** What the values found have been rounded to. */
   dtype: WeightDtype
+  /** Weights that share a scale in what was found, where that is known and it was quantized in blocks. */
+  blockSize?: number
   /** What the values expected had been rounded to before they became a sketch; float by default. */
   expectedDtype?: WeightDtype
 }
@@ -175,7 +182,7 @@ function together(tensors: readonly SketchedTensor[]): SketchedTensor[] {
       out.push(tensor)
       continue
     }
-    const key = `${tensor.dtype} ${tensor.expectedDtype}`
+    const key = `${tensor.dtype} ${tensor.blockSize} ${tensor.expectedDtype}`
     const group = open.get(key)
     if (group === undefined || group.known + known > SKETCH_VALUES) {
       const own = { tensor: { ...tensor }, known }
@@ -211,7 +218,14 @@ interface Deviation {
   isConstant: boolean
 }
 
-function deviationOf({ name, expected, found, dtype, expectedDtype = 'f32' }: SketchedTensor): Deviation {
+function deviationOf({
+  name,
+  expected,
+  found,
+  dtype,
+  blockSize,
+  expectedDtype = 'f32',
+}: SketchedTensor): Deviation {
   const pairs = Array.from(expected, (bits, i) => ({ value: fromHalf(bits), other: found[i] ?? Number.NaN }))
   const known = pairs.filter(({ value }) => Number.isFinite(value))
   const count = Math.max(known.length, 1)
@@ -230,16 +244,22 @@ function deviationOf({ name, expected, found, dtype, expectedDtype = 'f32' }: Sk
     difference: Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference,
     spread,
     float: Math.sqrt(sum(({ value }) => Math.max(unit * Math.abs(value), least) ** 2)),
-    rounding: joined(roundingOf(dtype, spread, others), roundingOf(expectedDtype, spread, values)),
+    rounding: joined(roundingOf(dtype, spread, others, blockSize), roundingOf(expectedDtype, spread, values)),
     isConstant: known.every(({ value }) => value === known[0].value),
   }
 }
 
-function roundingOf(dtype: WeightDtype, spread: number, values: readonly number[]): Rounding | undefined {
+function roundingOf(
+  dtype: WeightDtype,
+  spread: number,
+  values: readonly number[],
+  blockSize = USUAL_BLOCK,
+): Rounding | undefined {
   const rounding = ROUNDING[dtype]
   if (rounding === undefined) return undefined
   const step = dtype === 'q8' ? stepOf(values) : undefined
-  return step === undefined ? times(rounding, spread) : times(STEP_ROUNDING, step)
+  const wider = 1 + WIDER_BLOCK * Math.max(0, Math.log2(blockSize / USUAL_BLOCK))
+  return step === undefined ? times(rounding, spread * wider) : times(STEP_ROUNDING, step)
 }
 
 function times({ typical, single }: Rounding, unit: number): Rounding {

@@ -39,6 +39,7 @@ import { sketchFromBase64, sketchToBase64, valuesStored } from './sketch.ts'
 import type { DistributiveOmit, TensorCommon, TritKind } from './tensor.ts'
 
 export type { DenseTensor } from './codecs/dense.ts'
+export type { ExactTensor } from './codecs/exact.ts'
 export type { TritTensor } from './codecs/index.ts'
 export type { TermsTensor } from './codecs/terms.ts'
 export type { TernaryTensor } from './codecs/ternary.ts'
@@ -113,11 +114,11 @@ export function targetsOf(tensors: readonly { target: string }[]): string[] {
 
 /** JSON of a table. Defaults are left out; floats are the shortest decimals that read back to the same f32. */
 export function tableToJson(table: Omit<TritTable, 'tensors'> & { tensors: readonly NewTensor[] }): string {
-  const { base, compression, sources, tensors, method, ...rest } = table
+  const { base, compression, sources, tensors, ...rest } = table
   return JSON.stringify({
     ...rest,
     // Readers that know nothing of invocations would let it act everywhere: they know no such method, and refuse it.
-    method: table.invocation === undefined ? method : ACTIVATED,
+    ...(table.invocation !== undefined && { method: ACTIVATED }),
     base: { ...base, ...sketchToJson(base.sketch) },
     compression,
     sources,
@@ -194,6 +195,8 @@ export function tableFromJson(json: string, payloadBytes: number): TritTable {
       const expected = `a tensor as ${owner} has: ${codecsOf(kind).join(', or ')}`
       throw invalid(`tensors[${i}]`, expected, `${tensor.codec} ${tensor.role}`)
     }
+    if (codec.onlyDeltas && tensor.role !== 'delta')
+      throw invalid(`tensors[${i}].role`, `delta, as of all in ${tensor.codec}`, tensor.role)
     codec.checkBytes(tensor)
     offset += tensor.bytes
     tensors.push(tensor)

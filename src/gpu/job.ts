@@ -4,6 +4,7 @@ import { BLOCK_WEIGHTS, type TritTensor, tilingOf } from '../format/index.ts'
 import type { Batch } from './batch.ts'
 import type { Bindings, Kernel, Params } from './kernel.ts'
 import { shaderConstants } from './shader_constants.ts'
+import { stepsCode } from './steps_form.ts'
 import { streamForm } from './stream_form.ts'
 import { PER_WORD, type TargetDtype } from './target.ts'
 
@@ -12,6 +13,7 @@ const { MAX_STREAMS, ...CODECS } = shaderConstants('job', [
   'TERNARY',
   'DENSE_F16',
   'DENSE_F32',
+  'STEPS',
 ])
 
 export { MAX_STREAMS }
@@ -43,6 +45,8 @@ export function streamParams(tensor: TritTensor, span: StreamSpan, weight: numbe
     return { code, index, codec: CODECS.TERNARY, value: weight * form.scale, journal }
   }
   if (form.kind === 'terms') throw new Error(`${tensor.name} is no stream: terms are merged whole`)
+  if (form.kind === 'steps')
+    return { code: stepsCode(form.unit, words), index, codec: CODECS.STEPS, value: weight, journal }
   const codec = form.dtype === 'f16' ? CODECS.DENSE_F16 : CODECS.DENSE_F32
   return { code: { words, m: 0, low: 0, cut: 0 }, index, codec, value: weight, journal }
 }
@@ -72,7 +76,7 @@ export function jobHeader({ shape, placement }: Pick<MergeJob, 'shape' | 'placem
 
 /**
  * Records a kernel over all blocks of a job.
- * @param options.invocations - that the kernel has for a block
+ * @param options.invocations - that the kernel has for a block; those that walk one by default
  * @param options.work - of a weight, in units of {@link Batch}
  */
 export function dispatchJob(
@@ -80,7 +84,7 @@ export function dispatchJob(
   kernel: Kernel,
   bindings: Bindings,
   job: MergeJob,
-  { invocations = 1, work = 1 } = {},
+  { invocations = kernel.lanes, work = 1 } = {},
 ): void {
   const { blocks } = tilingOf(job.shape)
   for (let first = 0; first < blocks; first += BLOCKS_PER_DISPATCH) {

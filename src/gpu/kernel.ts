@@ -21,8 +21,8 @@ function codeOf(
   aliases: Readonly<Record<string, string>> = {},
   sources: ShaderSources = SOURCES,
 ): string {
-  const { workgroup, codes, slots } = tuningOf(gpu)
-  return assemble(name, { workgroup, codes, ...aliases }, sources, slots)
+  const { workgroup, codes, lanes, slots } = tuningOf(gpu)
+  return assemble(name, { workgroup, codes, lanes, ...aliases }, sources, slots)
 }
 
 /** Invocations in a workgroup; a size may be the name of a constant. */
@@ -76,6 +76,8 @@ export class Kernel {
   readonly pipeline: GPUComputePipeline
   /** Invocations in a workgroup. */
   readonly groupSize: number
+  /** Invocations that share a block, of a kernel that walks blocks. */
+  readonly lanes: number
   /** Name of the uniform. */
   readonly paramsName: string
   /** Bytes of the uniform, 0 without. */
@@ -120,7 +122,7 @@ export class Kernel {
           },
         )
       })
-    return new Kernel(device, pipeline, layouts, slots, definitions, groupSizeOf(code))
+    return new Kernel(device, pipeline, layouts, slots, definitions, code)
   }
 
   private constructor(
@@ -129,10 +131,11 @@ export class Kernel {
     layouts: readonly GPUBindGroupLayout[],
     slots: readonly Slot[],
     definitions: ShaderDataDefinitions,
-    groupSize: number,
+    code: string,
   ) {
     this.pipeline = pipeline
-    this.groupSize = groupSize
+    this.groupSize = groupSizeOf(code)
+    this.lanes = constantsIn(code).get('LANES') ?? 1
     const [[paramsName, params] = ['params', undefined]] = Object.entries(definitions.uniforms)
     this.paramsName = paramsName
     this.paramsBytes = params?.size ?? 0

@@ -3,7 +3,7 @@ import { formOf } from '../format/codecs/index.ts'
 import type { TritTensor } from '../format/index.ts'
 
 /** The forms in which tensors of experts lie in the arena. */
-export type StreamForm = Extract<SectionForm, { kind: 'golomb' | 'dense' | 'terms' }>
+export type StreamForm = Extract<SectionForm, { kind: 'golomb' | 'dense' | 'terms' | 'steps' }>
 
 /** Whether the CPU makes what is in the arena of a tensor of an expert, because no kernel reads what the file holds. */
 export function isDecoded(tensor: TritTensor): boolean {

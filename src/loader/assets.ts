@@ -1,6 +1,6 @@
 /**
- * The files that the library fetches besides its own scripts: two workers, and onnxruntime-web's WebAssembly with its
- * glue code. `lib/assets` of the package holds them; bundlers find each by the literal address of its file.
+ * The files that the library fetches besides its own scripts: two workers, onnxruntime-web's WebAssembly with its
+ * glue code, and the library of grammars, where a call asks for JSON. `lib/assets` of the package holds them; bundlers find each by the literal address of its file.
  *
  * @module
  */
@@ -8,9 +8,10 @@ import { TritswapError } from '../errors.ts'
 import { startWorker } from '../rpc/index.ts'
 import { isAbsence } from '../source/http_request.ts'
 
-/** Addresses of onnxruntime-web's files as seen from this script; the build puts them in. */
+/** Addresses of the engine's files as seen from this script; the build puts them in. */
 declare const __TRITSWAP_ORT_GLUE__: string
 declare const __TRITSWAP_ORT_WASM__: string
+declare const __TRITSWAP_GRAMMAR__: string
 
 export interface AssetOptions {
   /**
@@ -39,9 +40,13 @@ const NAMES = {
   fetcher: 'fetcher.js',
   glue: 'ort-wasm-simd-threaded.asyncify.mjs',
   wasm: 'ort-wasm-simd-threaded.asyncify.wasm',
+  grammar: 'grammar.mjs',
 }
 
 type AssetName = keyof typeof NAMES
+
+/** Without these no base is loaded. */
+const NEEDED = ['engine', 'fetcher', 'glue', 'wasm'] as const
 
 export class Assets {
   /** Absolute addresses. */
@@ -75,14 +80,13 @@ export class Assets {
   }
 
   /**
-   * Looks whether the files are there. What only fails to answer passes: the one who needs the file says more.
+   * Looks whether the files are there that every base needs. What only fails to answer passes: the one who needs the file says more.
    * @returns their sizes in bytes, of those that a server tells
    * @throws {TritswapError} `network` for a file that is not there
    */
   async check(): Promise<Partial<Record<AssetName, number>>> {
-    const names = Object.keys(NAMES) as AssetName[]
-    const sizes = await Promise.all(names.map((name) => look(this.urls[name])))
-    return Object.fromEntries(names.map((name, i) => [name, sizes[i]]))
+    const sizes = await Promise.all(NEEDED.map((name) => look(this.urls[name])))
+    return Object.fromEntries(NEEDED.map((name, i) => [name, sizes[i]]))
   }
 }
 
@@ -99,6 +103,7 @@ function besideScript(base: string): Record<AssetName, string> {
       fetcher: new URL(addressOf(WORKERS.fetcher), base).href,
       glue: new URL(__TRITSWAP_ORT_GLUE__, import.meta.url).href,
       wasm: new URL(__TRITSWAP_ORT_WASM__, import.meta.url).href,
+      grammar: new URL(__TRITSWAP_GRAMMAR__, import.meta.url).href,
     }
   } catch (cause) {
     throw new TritswapError(

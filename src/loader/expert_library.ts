@@ -346,7 +346,7 @@ export class ExpertLibrary<H extends ExpertHome> {
   }
 
   /** The report of a switch, with the load phases that no switch before it has reported. */
-  #report(active: readonly ActiveExpert[], { set, apply, total }: Switched): SwitchReport {
+  #report(active: readonly ActiveExpert[], { set, apply, total, sessions }: Switched): SwitchReport {
     const phases = { fetch: 0, verify: 0, upload: 0, apply }
     for (const { expert } of active) {
       const handle = this.#handles.get(expert)
@@ -356,7 +356,13 @@ export class ExpertLibrary<H extends ExpertHome> {
       phases.upload += handle.unreported.upload
       handle.unreported = undefined
     }
-    return { set, experts: active, phases, total: phases.fetch + phases.verify + phases.upload + total }
+    return {
+      set,
+      experts: active,
+      sessions,
+      phases,
+      total: phases.fetch + phases.verify + phases.upload + total,
+    }
   }
 
   /** Whether experts that were refused for want of room would have it if no others were in use. */

@@ -198,10 +198,15 @@ export class ExpertLoader {
   }
 
   /**
-   * Which expert a text is for, if any, by its likeness to the requests that each was made for. Nothing is loaded.
+   * Which expert a text is for, if any, by its likeness to the requests that each was made for. Nothing is loaded. With
+   * `by: 'likelihood'`, as a check, by how likely the text is under each of some experts that are loaded.
    * @throws {TritswapError} `network`, `format`; `integrity` for a registry or an index that is not what it should be
    */
-  async route(text: string, options: RouteOptions): Promise<Route> {
+  async route(text: string, options: RouteOptions | LikelihoodOptions): Promise<Route> {
+    if ('by' in options) {
+      const { routeByLikelihood } = await import('./likelihood.ts')
+      return routeByLikelihood(text, options.experts, this, options.threshold)
+    }
     return (await this.#retriever()).route(text, options)
   }
 
@@ -349,6 +354,24 @@ export class ExpertLoader {
     return { ...stats, lastSwitch: this.#library.lastSwitch }
   }
 
+  /**
+   * Gives back the VRAM that nothing in use needs: experts that are not active, what was unpacked of them, and what is kept
+   * for the next switch. An expert that a call needs again comes from the cache.
+   * @returns bytes
+   */
+  async trim(): Promise<number> {
+    return (await (await this.#engine.running())?.trim()) ?? 0
+  }
+
+  /**
+   * Gives all VRAM back, for a page that is hidden or idle: the base goes too, and so does the engine. The next call takes it
+   * up again, from the cache where the browser has one, with the same experts active and conversations read anew.
+   * Generations under way end with `released`.
+   */
+  async rest(): Promise<void> {
+    await this.#engine.rest()
+  }
+
   /** A checksum of all weights in VRAM, computed there. */
   async checksum(): Promise<string> {
     return (await this.#engine.api()).checksum()
@@ -368,6 +391,15 @@ export class ExpertLoader {
 }
 
 /** How {@link ExpertLoader.compose} searches. */
+/** How to route by likelihood. */
+export interface LikelihoodOptions {
+  by: 'likelihood'
+  /** Whom to compare: a pass of the model for each, and one for the base. */
+  experts: readonly Expert[]
+  /** Bits a token that an expert must save over the base; 0.05 by default. */
+  threshold?: number
+}
+
 export interface ComposeOptions extends SearchOptions {
   /** System message of chats that have none. */
   system?: string

@@ -69,6 +69,7 @@ export async function openModel(
     modelUrl,
     name: folderName(modelUrl),
     ort: { mjs: urls.glue, wasm: urls.wasm },
+    grammar: urls.grammar,
     expertBudget: options.expertBudget ?? DEFAULT_EXPERT_BUDGET,
   }
   const lost = (message: string) =>
@@ -96,7 +97,7 @@ export async function openModel(
   return openPrepared(link, pool, common, { ...manifest, dtype }, usesCopies, lost, { onProgress, signal })
 }
 
-type CommonRequest = Pick<OpenUnpreparedRequest, 'modelUrl' | 'name' | 'ort' | 'expertBudget'>
+type CommonRequest = Pick<OpenUnpreparedRequest, 'modelUrl' | 'name' | 'ort' | 'grammar' | 'expertBudget'>
 
 async function openPrepared(
   link: WorkerLink<Engine>,

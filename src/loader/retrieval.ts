@@ -4,7 +4,7 @@
  * @module
  */
 import type { SwitchReport } from '../engine/protocol.ts'
-import { isTritswapError } from '../errors.ts'
+import { likelyNext, obtainBest } from '../route/fitting.ts'
 import { OpenRegistry } from '../route/open_registry.ts'
 import { type Routable, type Route, routeAmong } from '../route/route.ts'
 import type { RegistryEntry, RegistryOptions } from '../source/registry.ts'
@@ -16,7 +16,7 @@ export interface RouteOptions extends Pick<RegistryOptions, 'integrity' | 'signe
   registry?: string | URL | OpenRegistry
   /** Registry entries, or anything else with samples of its requests. */
   experts?: readonly Routable[]
-  /** Score that an expert must reach; 0.05 by default. */
+  /** Score that an expert must reach; 0.04 by default. */
   threshold?: number
   signal?: AbortSignal
 }
@@ -25,8 +25,11 @@ export interface RetrieveOptions extends Omit<RouteOptions, 'experts'>, LoadOpti
   registry: string | URL | OpenRegistry
   /** False leaves what is in hand as it is: give the expert to `generate`, for one call. */
   activate?: boolean
-  /** False leaves the runner-up on the server; otherwise it is prefetched once the chosen expert is here. */
-  prefetch?: boolean
+  /**
+   * Once the chosen expert is here, the runner-up is prefetched if it has no more bytes than this: 4 MiB by default, 0
+   * leaves it on the server. What is prefetched counts towards the cache's budget.
+   */
+  prefetchBytes?: number
 }
 
 /** What came of a retrieval. */
@@ -68,50 +71,28 @@ export class Retriever {
   }
 
   async retrieve(text: string, options: RetrieveOptions): Promise<Retrieval> {
-    const { signal, onProgress, activate = true, prefetch = true } = options
+    const { signal, onProgress, activate = true, prefetchBytes } = options
     const registry = await this.#opened(options.registry, options)
     const route = await registry.route(text, options)
-    const { expert, entry, missed } = await this.#firstOf(route, registry, { signal, onProgress })
+    const obtain = async (entry: RegistryEntry) =>
+      this.#host.loaded(entry.rootHash) ?? (await this.#host.load(requestFor(entry), { signal, onProgress }))
+    const { expert, entry, missed, why } = await obtainBest(route, registry, obtain, signal)
     const switched = activate ? await this.#host.activate(expert ?? [], { signal }) : undefined
-    if (prefetch) void this.#prefetchNext(route, registry, expert?.rootHash)
+    if (prefetchBytes !== 0) void this.#prefetchNext(route, registry, entry?.id, prefetchBytes)
     return {
       expert,
       entry,
       route,
-      why: missed === undefined ? route.why : outOfReach(missed, entry),
+      why,
       offline: missed !== undefined || registry.isCopy,
       ...(switched && { switched }),
     }
   }
 
-  /** The best of those that fit and can be had: on a line that is down, what is kept here. */
-  async #firstOf(route: Route, registry: OpenRegistry, options: LoadOptions) {
-    let missed: string | undefined
-    for (const { id, label, score } of route.ranking) {
-      if (score < route.threshold) break
-      try {
-        const entry = await registry.entry(id, options.signal)
-        const expert = this.#host.loaded(entry.rootHash)
-        if (entry.withdrawn !== undefined) continue
-        return { expert: expert ?? (await this.#host.load(requestFor(entry), options)), entry, missed }
-      } catch (error) {
-        if (!isOutOfReach(error)) throw error
-        missed ??= label ?? id
-      }
-    }
-    return { expert: undefined, entry: undefined, missed }
-  }
-
-  /** The likely next one: who came second, if that one fits as well. */
-  async #prefetchNext(route: Route, registry: OpenRegistry, chosen: string | undefined): Promise<void> {
+  async #prefetchNext(route: Route, registry: OpenRegistry, chosen?: string, bytes?: number): Promise<void> {
     try {
-      for (const { id, score } of route.ranking) {
-        if (score < route.threshold) return
-        const entry = await registry.entry(id)
-        if (entry.rootHash === chosen || entry.withdrawn !== undefined) continue
-        await this.#host.prefetch(requestFor(entry))
-        return
-      }
+      const next = await likelyNext(route, registry, chosen, bytes)
+      if (next !== undefined) await this.#host.prefetch(requestFor(next))
     } catch {
       // It is fetched when it is asked for.
     }
@@ -137,15 +118,4 @@ export class Retriever {
 function requestFor(entry: RegistryEntry): ExpertRequest {
   const { url, id, label, rootHash, base, system, generation, withdrawn } = entry
   return { source: url, id, label, rootHash, base, system, generation, withdrawn }
-}
-
-/** No server answered: another answer may come, but not now. */
-function isOutOfReach(error: unknown): boolean {
-  return isTritswapError(error, 'network') && error.fields.status === undefined
-}
-
-function outOfReach(missed: string, entry: RegistryEntry | undefined): string {
-  return `${missed} fits and is out of reach: ${
-    entry === undefined ? 'the base answers' : `${entry.label}, which is kept on this device, answers`
-  }`
 }

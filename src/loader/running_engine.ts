@@ -23,6 +23,9 @@ export class RunningEngine {
   /** Ends a start under way. */
   readonly #ended = new AbortController()
   #running: Promise<WorkerLink<Engine>> | undefined
+  /** Resolves once the engine before has given its VRAM back. */
+  #resting: Promise<void> = Promise.resolve()
+  readonly #atRest = new WeakSet<WorkerLink<Engine>>()
   #info!: ModelInfo
 
   constructor(parts: EngineParts) {
@@ -36,7 +39,10 @@ export class RunningEngine {
   /** The engine's API; another object after each restart. @throws {TritswapError} `released` after `dispose` */
   async api(): Promise<EngineApi> {
     this.#ended.signal.throwIfAborted()
-    this.#running ??= this.#begin(() => this.#start((api) => this.#parts.restore(api)))
+    this.#running ??= this.#begin(async () => {
+      await this.#resting
+      return this.#start((api) => this.#parts.restore(api))
+    })
     return (await this.#running).api
   }
 
@@ -51,11 +57,29 @@ export class RunningEngine {
     await this.#running
   }
 
+  /** As {@link dispose}, but the next call starts an engine again. */
+  async rest(): Promise<void> {
+    const running = this.#running
+    if (running === undefined) return this.#resting
+    this.#running = undefined
+    this.#resting = running
+      .then(async (link) => {
+        this.#atRest.add(link)
+        await link.api.dispose().catch(() => {})
+        link.terminate(
+          new TritswapError('released', 'Cannot go on: the loader was put to rest; call it again'),
+        )
+      })
+      .catch(() => {})
+    await this.#resting
+  }
+
   /** Frees VRAM once the forward passes under way are over, and ends the worker. */
   async dispose(): Promise<void> {
     this.#ended.abort(
       new TritswapError('released', 'Cannot use this loader: it was disposed; create a new one'),
     )
+    await this.#resting
     const link = await this.#running?.catch(() => undefined)
     if (!link) return
     await link.api.dispose().catch(() => {})
@@ -99,9 +123,9 @@ export class RunningEngine {
     }
   }
 
-  #onDeath({ dead }: WorkerLink<Engine>): void {
-    if (this.#ended.signal.aborted) return
-    this.#parts.onWarning?.(`The engine stopped: ${(dead.reason as Error).message}`)
+  #onDeath(link: WorkerLink<Engine>): void {
+    if (this.#ended.signal.aborted || this.#atRest.has(link)) return
+    this.#parts.onWarning?.(`The engine stopped: ${(link.dead.reason as Error).message}`)
     this.#running = undefined
   }
 }

@@ -27,6 +27,8 @@ export interface BaseIdentity {
   dtype: WeightDtype
   /** The same for tensors of which more is known. */
   dtypes?: ReadonlyMap<string, WeightDtype>
+  /** Weights that share a scale, of tensors that were quantized in blocks. */
+  blockSizes?: ReadonlyMap<string, number>
   /** Shape of every checkpoint tensor that the model holds. */
   shapes: ReadonlyMap<string, readonly number[]>
   /** Sketch values of such tensors, read from VRAM before any expert touched it; a tensor out of sight has none. */
@@ -67,7 +69,7 @@ export function checkBase(table: TritTable, expert: string, base: BaseIdentity):
     const nearest = nearestNames(first, base.shapes.keys())
     throw new TritswapError(
       'mapping',
-      `Cannot use ${expert} on ${base.name}: ${unmapped.length || targets.length} of its ${targets.length} tensors have no place there, first ${first}; the nearest names are ${nearest.join(', ')}; its exporter may have folded it into another weight, or packed it with others into one of an Attention node: export the model without fusing attention (optimum: --optimize O1 at most)`,
+      `Cannot use ${expert} on ${base.name}: ${unmapped.length || targets.length} of its ${targets.length} tensors have no place there, first ${first}; the nearest names are ${nearest.join(', ')}; its exporter may have folded it into another weight, or packed it with others into one of an Attention node: give prepare the checkpoint (--checkpoint), whose values tell, or export the model without fusing attention (optimum: --optimize O1 at most)`,
       { fields: { expert, base: base.name, unmapped, nearest } },
     )
   }
@@ -110,11 +112,11 @@ export function checkBase(table: TritTable, expert: string, base: BaseIdentity):
 /** Quantizers leave vectors alone, so those are compared as floats whatever the base's dtype. */
 export function dtypesOf(
   name: string,
-  { dtype, dtypes, shapes }: Pick<BaseIdentity, 'dtype' | 'dtypes' | 'shapes'>,
+  { dtype, dtypes, blockSizes, shapes }: Pick<BaseIdentity, 'dtype' | 'dtypes' | 'blockSizes' | 'shapes'>,
   expectedDtype?: WeightDtype,
-): Pick<SketchedTensor, 'dtype' | 'expectedDtype'> {
+): Pick<SketchedTensor, 'dtype' | 'blockSize' | 'expectedDtype'> {
   const isVector = (shapes.get(name) ?? []).length < 2
-  if (!isVector) return { dtype: dtypes?.get(name) ?? dtype, expectedDtype }
+  if (!isVector) return { dtype: dtypes?.get(name) ?? dtype, blockSize: blockSizes?.get(name), expectedDtype }
   return { dtype: dtype === 'f32' ? 'f32' : 'f16' }
 }
 

@@ -2,7 +2,7 @@ import { SKETCH_VALUES, type TritTensor } from '../format/index.ts'
 import type { WeightStore } from '../gpu/index.ts'
 import type { IntegerSite } from '../onnx/index.ts'
 import type { BaseIdentity } from './base_check.ts'
-import { quantizedDtypes } from './weight_precision.ts'
+import { blockSizesOf, quantizedDtypes } from './weight_precision.ts'
 
 /**
  * What `checkBase` needs to know of a base, read from its weights in VRAM before any expert has changed them.
@@ -31,5 +31,5 @@ export async function identify(
     shapes.set(target, shape)
     dtypes.set(target, 'q8')
   }
-  return { ...base, shapes, sketches, dtypes }
+  return { ...base, shapes, sketches, dtypes, blockSizes: blockSizesOf(tensors) }
 }

@@ -1,5 +1,5 @@
 /**
- * The buffers that feed the bypasses of a set of experts. Codes and ones are shared between sets; everything else
+ * The buffers that feed the bypasses of a set of experts. Codes and constants are shared between sets; everything else
  * belongs to one set.
  *
  * @module
@@ -54,8 +54,8 @@ export class BypassBuffers<B extends Buffer = GPUBuffer> {
   readonly #budget: number
   /** Least recently used expert first. */
   readonly #codes = new Map<ResidentExpert, Map<string, Codes<B>>>()
-  /** By dtype. */
-  readonly #ones = new Map<string, { buffer: B; count: number }>()
+  /** Buffers of one number, zero or one, by dtype. */
+  readonly #constants = new Map<string, { buffer: B; count: number }>()
   readonly #retired: B[] = []
 
   /** @param budgetBytes - for codes that no set uses any more */
@@ -64,10 +64,10 @@ export class BypassBuffers<B extends Buffer = GPUBuffer> {
     this.#budget = budgetBytes
   }
 
-  /** VRAM of codes and ones. */
+  /** VRAM of codes and constants. */
   get bytes(): number {
     let sum = 0
-    for (const { buffer } of this.#ones.values()) sum += buffer.size
+    for (const { buffer } of this.#constants.values()) sum += buffer.size
     for (const expert of this.#codes.keys()) sum += this.bytesOf(expert)
     return sum
   }
@@ -99,11 +99,19 @@ export class BypassBuffers<B extends Buffer = GPUBuffer> {
         for (const input of inputs) {
           const { name, kind, dims, dtype } = input
           if (kind === 'ones') {
-            const buffer = await this.#onesOf(weightsOf(dims), dtype as FloatInputDtype)
+            const buffer = await this.#constantOf(1, weightsOf(dims), dtype as FloatInputDtype)
             own.set(name, { dtype, dims, buffer })
             continue
           }
-          const site = plan.sites.get(input.site as string) as SitePlan
+          const found = plan.sites.get(input.site as string)
+          if ((kind === 'down' || kind === 'up') && !found?.lowRank.length) {
+            // The variant has room for experts that are not in this set.
+            const sizes = dims.map((size) => (size < 0 ? 1 : size))
+            const buffer = await this.#constantOf(0, weightsOf(sizes), dtype as FloatInputDtype)
+            own.set(name, { dtype, dims: sizes, buffer })
+            continue
+          }
+          const site = found as SitePlan
           if (kind === 'codes') {
             own.set(name, { dtype, dims, buffer: this.#codesFor(site, input.side as number) })
             continue
@@ -131,10 +139,10 @@ export class BypassBuffers<B extends Buffer = GPUBuffer> {
 
   destroy(): void {
     for (const codes of this.#codes.values()) for (const { buffer } of codes.values()) buffer.destroy()
-    for (const { buffer } of this.#ones.values()) buffer.destroy()
+    for (const { buffer } of this.#constants.values()) buffer.destroy()
     for (const buffer of this.#retired) buffer.destroy()
     this.#codes.clear()
-    this.#ones.clear()
+    this.#constants.clear()
   }
 
   /** A side input without an expert has another one's codes, and a strength of 0. */
@@ -175,23 +183,29 @@ export class BypassBuffers<B extends Buffer = GPUBuffer> {
     }
   }
 
-  /** Ones for the scales of every site: one buffer, as long as the longest that any site asked for. */
-  async #onesOf(count: number, dtype: FloatInputDtype): Promise<B> {
-    const known = this.#ones.get(dtype)
+  /** The same number for every site: one buffer, as long as the longest that any site asked for. */
+  async #constantOf(value: 0 | 1, count: number, dtype: FloatInputDtype): Promise<B> {
+    const key = `${value} ${dtype}`
+    const known = this.#constants.get(key)
     if (known !== undefined && known.count >= count) return known.buffer
-    const [buffer] = await this.#unpacker.unpack([{ kind: 'floats', dtype, count, from: 1, parts: [] }])
+    const [buffer] = await this.#unpacker.unpack([{ kind: 'floats', dtype, count, from: value, parts: [] }])
     // Sets that are fed with the shorter one go on using it.
     if (known !== undefined) this.#retired.push(known.buffer)
-    this.#ones.set(dtype, { buffer, count })
+    this.#constants.set(key, { buffer, count })
     return buffer
   }
 
+  /** Destroys codes without users: the next set that wants them makes them anew. */
+  trim(): void {
+    this.#trim(0)
+  }
+
   /** Destroys codes without users whose expert was evicted, or that are over the budget. */
-  #trim(): void {
+  #trim(budget = this.#budget): void {
     let bytes = this.bytes
     for (const [expert, codes] of this.#codes) {
       for (const [key, { buffer, users }] of codes) {
-        if (users > 0 || (!expert.evicted && bytes <= this.#budget)) continue
+        if (users > 0 || (!expert.evicted && bytes <= budget)) continue
         bytes -= buffer.size
         buffer.destroy()
         codes.delete(key)

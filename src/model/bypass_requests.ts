@@ -28,12 +28,20 @@ export function codesRequest({ inputs, outputs }: Site, side: readonly ExpertTer
   return { kind: 'codes', fields: outputs * row, parts }
 }
 
-/** Rank of all low-rank pairs at a site together. */
-export function rankAt({ lowRank }: SitePlan): number {
-  return lowRank.reduce((sum, { rank }) => sum + rank, 0)
+/**
+ * Ranks that low-rank pairs are padded to, and multiples of the last beyond: a runtime compiles its kernels for each rank, so
+ * that sets of other experts should meet ranks that were there before.
+ */
+const RANKS = [1, 2, 4, 8] as const
+
+/** Rank of all low-rank pairs at a site together, as they are padded. */
+export function rankAt({ lowRank }: Pick<SitePlan, 'lowRank'>): number {
+  const rank = lowRank.reduce((sum, { rank }) => sum + rank, 0)
+  const [step] = RANKS.slice(-1)
+  return RANKS.find((padded) => padded >= rank) ?? Math.ceil(rank / step) * step
 }
 
-/** What fills an input that belongs to a set alone: all but `codes` and `ones`. */
+/** What fills an input that belongs to a set alone: all but `codes`, `ones`, and pairs where the set has none. */
 export function requestFor(input: BypassInput, plan: SitePlan): UnpackRequest {
   const { kind, dims, side } = input
   const dtype = input.dtype as FloatInputDtype
@@ -52,10 +60,6 @@ export function requestFor(input: BypassInput, plan: SitePlan): UnpackRequest {
   switch (kind) {
     case 'strength':
       return { kind: 'values', dtype, values: sideStrengths(plan, side as number, count) }
-    case 'strengths': {
-      const values = lowRank.flatMap((term) => new Array<number>(term.rank).fill(term.weight * term.scaling))
-      return { kind: 'values', dtype, values }
-    }
     case 'delta': {
       const [outputStep, inputStep] = isConv ? [inputs, 1] : [1, outputs]
       return floats(
@@ -112,12 +116,13 @@ function factors(
   [rankStep, otherStep]: readonly number[],
 ): WeightedPart[] {
   let firstRank = 0
-  return terms.map(({ expert, rank, part, [which]: { index, rankFirst, vectors } }) => {
+  return terms.map(({ expert, rank, part, scaling, weight, [which]: { index, rankFirst, vectors } }) => {
+    const worth = which === 'up' ? weight * scaling : 1
     const first = which === 'up' ? part.firstOutput : 0
     const offset = firstRank * rankStep + first * otherStep
     firstRank += rank
     const [rowStride, colStride] = rankFirst ? [rankStep, otherStep] : [otherStep, rankStep]
-    return { expert, index, vectors, weight: 1, offset, rowStride, colStride }
+    return { expert, index, vectors, weight: worth, offset, rowStride, colStride }
   })
 }
 

@@ -12,6 +12,7 @@ import {
   type LowRank,
   pairOfTerms,
   type Scale,
+  type StepsDelta,
 } from '../format/contributions.ts'
 import type { SiteIndex, TargetSite } from './site_index.ts'
 
@@ -37,7 +38,11 @@ export interface SiteTerms {
  * The terms of a contribution, one a site; none, or too few, where a site cannot have one.
  * @param inFloats - whether ternary deltas too come as floats
  */
-export function termsOf(contribution: Contribution, sites: SiteIndex, inFloats: boolean): SiteTerms {
+export function termsOf(
+  contribution: Exclude<Contribution, StepsDelta>,
+  sites: SiteIndex,
+  inFloats: boolean,
+): SiteTerms {
   const all = sites.of(contribution.target)
   const ofEmbedding = contribution.kind === 'scale' ? false : contribution.ofEmbedding
   const own = all.filter(

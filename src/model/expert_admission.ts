@@ -10,7 +10,8 @@ import type { TritHead, TritTable } from '../format/index.ts'
 import { checkActsEverywhere } from '../format/invocation.ts'
 import type { ExpertStore, ResidentExpert, Switcher, WeightStore } from '../gpu/index.ts'
 import { type BaseIdentity, type BaseMatch, unusedTargets } from './base_check.ts'
-import { type BindingChoice, bindExpert, type ExpertBinding } from './expert_bindings.ts'
+import type { Circumstances, WeighedBinding } from './binding_costs.ts'
+import { type BindingChoice, bindExpert, type ExpertBinding, weighBinding } from './expert_bindings.ts'
 import type { ExpertRuntime } from './expert_runtime.ts'
 import { fitExpert, readSketches } from './fitted_expert.ts'
 import type { SiteIndex } from './site_index.ts'
@@ -19,12 +20,14 @@ import type { SiteIndex } from './site_index.ts'
 export type PayloadPieces = AsyncIterable<{ offset: number; bytes: Uint8Array<ArrayBuffer> }>
 
 export interface AdmissionParts {
-  weights: Pick<WeightStore, 'knows' | 'sketchValues' | 'floatPlacementsOf' | 'isQuantized'>
+  weights: Pick<WeightStore, 'knows' | 'sketchValues' | 'floatPlacementsOf' | 'isQuantized' | 'copyBytesOf'>
   experts: Pick<ExpertStore, 'begin'>
-  switcher: Pick<Switcher, 'check'>
+  switcher: Pick<Switcher, 'check' | 'prepare'>
   runtime: ExpertRuntime
   base: BaseIdentity
   sites: SiteIndex
+  /** What `auto` goes by. */
+  costs: Pick<Circumstances, 'software' | 'copyBudget'>
   /** Passes are not ours to divide, so that an expert that acts on a part of a prompt alone is refused. */
   ownPasses?: boolean
 }
@@ -56,7 +59,10 @@ export class ExpertAdmission {
       (tensors, seeds) => runtime.onBase(() => readSketches(weights, tensors, seeds)),
       sites,
     )
-    switcher.check(table, this.bind(table, choice).merged)
+    const { merged } = this.bind(table, choice)
+    switcher.check(table, merged)
+    // Beside the upload. A switch compiles what is missing, and says why it cannot.
+    const compiled = switcher.prepare(table, merged).catch(() => {})
     const begin = () => experts.begin({ ...head, table })
     const upload = await begin().catch(async (error: unknown) => {
       if (!isTritswapError(error, 'memory')) throw error
@@ -68,7 +74,9 @@ export class ExpertAdmission {
         checkFinite(table, offset, bytes, name)
         upload.write(offset, bytes)
       }
-      return { resident: await upload.finish(), baseMatch }
+      const resident = await upload.finish()
+      await compiled
+      return { resident, baseMatch }
     } finally {
       upload.cancel()
     }
@@ -78,5 +86,17 @@ export class ExpertAdmission {
   bind(table: TritTable, choice: BindingChoice): ExpertBinding {
     const { weights, sites, base } = this.#parts
     return bindExpert(table, choice, weights, sites, unusedTargets(table, base))
+  }
+
+  /**
+   * What `auto` comes to now, and why; undefined where there is nothing to choose.
+   * @param before - what it came to the last time
+   */
+  weigh(table: TritTable, before?: WeighedBinding['binding']): WeighedBinding | undefined {
+    const { weights, sites, base, runtime, costs } = this.#parts
+    const { passesPerSwitch } = runtime
+    const copyBytesOf = (target: string) => weights.copyBytesOf(target)
+    const circumstances = { ...costs, passesPerSwitch, copyBytesOf }
+    return weighBinding(table, weights, sites, circumstances, before, unusedTargets(table, base))
   }
 }

@@ -6,8 +6,9 @@
  */
 import { TritswapError } from '../errors.ts'
 import { type Contribution, checkRank, contributionsOf, tensorsOf } from '../format/contributions.ts'
-import { ELEMENT_BYTES, type FloatInputDtype } from '../format/dtype.ts'
+import type { FloatInputDtype } from '../format/dtype.ts'
 import type { TritTable, TritTensor } from '../format/index.ts'
+import { type Circumstances, type WeighedBinding, weigh } from './binding_costs.ts'
 import { type BypassTerm, termsOf } from './bypass_terms.ts'
 import type { SiteIndex } from './site_index.ts'
 
@@ -37,18 +38,10 @@ export interface BoundWeights {
   isQuantized(target: string): boolean
 }
 
-/** Tokens over which a switch has to pay off. */
-const TOKENS_PER_SWITCH = 32
-/** Bytes that a GPU could move in the time that one more dispatch takes. */
-const BYTES_PER_DISPATCH = 1 << 20
-/** Dispatches that a term adds to each token. */
-const DISPATCHES = { lowRank: 4, terms: 4, scale: 1 } as const
-/** A merge that saves a tensor reads and writes it twice. */
-const PASSES_OF_MERGE = 4
-
 /**
  * Decides how an expert meets the base.
  *
+ * @param choice - `auto` merges floats; {@link weighBinding} says where `input` costs less
  * @param table - of the expert, with targets as the base calls them and shapes that fit them
  * @param unused - targets that no graph uses: their tensors are left out
  * @throws {TritswapError} `unsupported` where the binding asked for is impossible, or a tensor has no weight that can
@@ -61,22 +54,30 @@ export function bindExpert(
   sites: SiteIndex,
   unused: ReadonlySet<string> = new Set(),
 ): ExpertBinding {
-  const contributions = contributionsOf(
-    table.tensors,
-    (tensor) => weights.floatPlacementsOf(tensor).length > 0,
-  ).filter(({ target }) => !unused.has(target))
+  const contributions = usedContributions(table, weights, unused)
   for (const contribution of contributions) checkRank(contribution)
-  const prefersInput =
-    choice === 'auto' && table.method !== 'full' && costsLess(contributions, weights, sites)
-  const preferred = prefersInput ? 'input' : choice
   const merged = new Set<number>()
   const mergeable = new Set<number>()
   const bypass: BypassTerm[] = []
   for (const contribution of contributions) {
     const { target } = contribution
     const [{ tensor }] = tensorsOf(contribution)
-    const { terms, isPartial } = termsOf(contribution, sites, preferred === 'input')
     const floats = weights.floatPlacementsOf(target)
+    if (contribution.kind === 'steps') {
+      if (choice === 'input' || choice === 'side')
+        throw unsupported(
+          tensor,
+          `it is lossless, and counts from the base's own weights: use merge, not ${choice}`,
+        )
+      if (floats.length === 0 || weights.isQuantized(target))
+        throw unsupported(
+          tensor,
+          `it is lossless, and counts from the base's own weights, which are quantized in ${target}: use a base of floats`,
+        )
+      merged.add(contribution.index)
+      continue
+    }
+    const { terms, isPartial } = termsOf(contribution, sites, choice === 'input')
     if (contribution.kind === 'delta' && contribution.ofEmbedding !== undefined) {
       const isSeen = terms.length > 0 && floats.every(({ input }) => sites.covers(input))
       if (!isSeen)
@@ -87,7 +88,7 @@ export function bindExpert(
     const isQuantized = isPartial
       ? onQuantized.length > 0
       : weights.isQuantized(target) || floats.length === 0
-    if (isQuantized && preferred === 'merge') {
+    if (isQuantized && choice === 'merge') {
       throw unsupported(tensor, 'its weights stay quantized: use another binding, or a base of floats')
     }
     if (isQuantized && onQuantized.length === 0) {
@@ -109,7 +110,7 @@ export function bindExpert(
     }
     // All float inputs that hold a target change together, by a merge or by bypasses.
     const onFloats = terms.filter(
-      (term) => !onQuantized.includes(term) && (preferred === 'input' || term.kind === 'side'),
+      (term) => !onQuantized.includes(term) && (choice === 'input' || term.kind === 'side'),
     )
     const bypassed = new Set(onFloats.map(({ site }) => site.weight))
     const isComplete =
@@ -117,7 +118,7 @@ export function bindExpert(
       onFloats.length === terms.length - onQuantized.length &&
       (onFloats.some(({ kind }) => kind === 'bias') ||
         floats.every(({ input }) => bypassed.has(input) && sites.covers(input)))
-    if (isComplete && (preferred === 'input' || preferred === 'side')) {
+    if (isComplete && (choice === 'input' || choice === 'side')) {
       bypass.push(...onFloats)
       if (contribution.kind === 'scale' && onQuantized.length === 0) mergeable.add(contribution.index)
     } else if (floats.length > 0) for (const { index } of tensorsOf(contribution)) merged.add(index)
@@ -132,6 +133,36 @@ export function bindExpert(
   return { merged, bypass, mergeable }
 }
 
+/**
+ * Which of `merge` and `input` costs an adapter less where the weights are floats; undefined for what is no adapter, or leaves
+ * no choice.
+ * @param before - what was chosen the last time
+ */
+export function weighBinding(
+  table: TritTable,
+  weights: BoundWeights,
+  sites: SiteIndex,
+  circumstances: Circumstances,
+  before?: WeighedBinding['binding'],
+  unused: ReadonlySet<string> = new Set(),
+): WeighedBinding | undefined {
+  if (table.method === 'full') return undefined
+  const changed = usedContributions(table, weights, unused).filter(
+    ({ kind, target }) => kind !== 'delta' && !weights.isQuantized(target),
+  )
+  return changed.length === 0 ? undefined : weigh(changed, sites, circumstances, before)
+}
+
+function usedContributions(
+  table: TritTable,
+  weights: BoundWeights,
+  unused: ReadonlySet<string>,
+): Contribution[] {
+  return contributionsOf(table.tensors, (tensor) => weights.floatPlacementsOf(tensor).length > 0).filter(
+    ({ target }) => !unused.has(target),
+  )
+}
+
 /** Whether the outputs that a term scales have a bias which the contribution has no scale for. */
 function scalesOtherBias(contribution: Contribution, { kind, site, part }: BypassTerm): boolean {
   if (contribution.kind !== 'scale' || kind !== 'outputScale') return false
@@ -140,25 +171,6 @@ function scalesOtherBias(contribution: Contribution, { kind, site, part }: Bypas
     ({ firstOutput, outputs }) => firstOutput < end && firstOutput + outputs > part.firstOutput,
   )
   return site.hasFixedBias || own.some(({ target }) => target !== contribution.bias?.target)
-}
-
-/**
- * Whether an adapter costs less as inputs than merged: a merge rewrites whole weights at every switch and keeps a copy
- * of them, inputs cost a few dispatches for every token.
- */
-function costsLess(contributions: readonly Contribution[], weights: BoundWeights, sites: SiteIndex): boolean {
-  let merge = 0
-  let input = 0
-  for (const { kind, target } of contributions) {
-    if (kind === 'delta') continue
-    const [at] = sites.of(target)
-    if (at === undefined) continue
-    for (const { dtype } of weights.floatPlacementsOf(target)) {
-      merge += PASSES_OF_MERGE * at.part.rows * at.part.cols * ELEMENT_BYTES[dtype]
-      input += DISPATCHES[kind] * BYTES_PER_DISPATCH
-    }
-  }
-  return merge > TOKENS_PER_SWITCH * input
 }
 
 function unsupported({ name, target }: TritTensor, why: string): TritswapError {

@@ -17,6 +17,7 @@
  *
  * @module
  */
+import { isTritswapError } from '../errors.ts'
 import { sha256, ternaryDecodeCalls, toHex } from '../format/index.ts'
 import { ExpertStore, type Gpu, Switcher, Unpacker, type WeightStore } from '../gpu/index.ts'
 import { type GraphFile, integersOf, unusedIn } from '../onnx/index.ts'
@@ -106,8 +107,9 @@ export class ExpertHost {
     })
     const sites = new SiteIndex(sources.map(([name, { graph }]) => [name, graph]))
     const { ownPasses } = options
+    const costs = { software: gpu.adapter.software, copyBudget: options.expertBudget }
     const admission = new ExpertAdmission({
-      ...{ weights, experts: store, switcher, runtime, base, sites, ownPasses },
+      ...{ weights, experts: store, switcher, runtime, base, sites, costs, ownPasses },
     })
     const loaded = new LoadedExperts(store, admission, runtime)
     const weightCount = countWeights(table.tensors)
@@ -179,8 +181,29 @@ export class ExpertHost {
       return {
         ...active,
         tensors: { merge, side: side.size, input: input.size },
+        why: this.loaded.whyOf(expert, active),
         sideBytes: this.#bypass.bytesOf(expert),
       }
+    })
+  }
+
+  /**
+   * Gives back the VRAM that nothing in use needs: experts that no set holds, what was unpacked of them, and what is kept for
+   * the next switch. What is active stays, and is not disturbed.
+   * @returns bytes
+   */
+  trim(): Promise<number> {
+    return this.runtime.exclusively(async () => {
+      const before = this.stats().vram.total
+      this.#switcher.trim()
+      try {
+        await this.#store.trim()
+      } catch (error) {
+        // To move the others together takes room for a moment; without it they stay where they are.
+        if (!isTritswapError(error, 'memory')) throw error
+      }
+      this.#bypass.trim()
+      return before - this.stats().vram.total
     })
   }
 

@@ -67,6 +67,8 @@ export interface ActiveExpert {
 /** How an active expert meets the base: its tensors by binding. */
 export interface BoundExpert extends ActiveExpert {
   tensors: { merge: number; side: number; input: number }
+  /** What decided between `merge` and `input`, where that was left to `auto`. */
+  why?: string
   /** VRAM of its 2-bit weights. */
   sideBytes: number
 }
@@ -80,6 +82,8 @@ export interface ActiveSet {
 /** What a switch took, in ms. Fetch, verify and upload are 0 for an expert that was in VRAM already. */
 export interface SwitchReport extends ActiveSet {
   phases: { fetch: number; verify: number; upload: number; apply: number }
+  /** Sessions that had to be created in the switch; 0 where they were made when the experts were loaded. */
+  sessions: number
   total: number
 }
 

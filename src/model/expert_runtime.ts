@@ -5,7 +5,6 @@
  *
  * @module
  */
-import { SerialQueue } from '../async/serial_queue.ts'
 import { abortError } from '../errors.ts'
 import type { ResidentExpert, Switcher, WeightStore } from '../gpu/index.ts'
 import {
@@ -21,6 +20,7 @@ import { withMergedScales } from './merged_scales.ts'
 import { MergedWeights, type Merging } from './merged_weights.ts'
 import { overtaken } from './overtaken.ts'
 import { type BypassParts, SetsInUse } from './sets_in_use.ts'
+import { Turns } from './turns.ts'
 
 /** The forward passes of one caller (a generation, a pipeline): the experts it wants, and those of its last pass. */
 export interface PassContext {
@@ -55,18 +55,23 @@ export interface RuntimeParts {
   bypass?: BypassParts
 }
 
-/** What a switch came to. Times in ms: `apply` without the wait for its turn, `total` with it. */
+/** What a switch came to. Times in ms: `apply` without the wait for its turn, `total` with it. `sessions`: how many it had to create. */
 export interface Switched {
   set: number
   apply: number
   total: number
+  sessions: number
 }
+
+/** Switches after which their rate is known, and forward passes that are taken to come after each of the first. */
+const FEW_SWITCHES = 4
+const PASSES_OF_ANSWER = 32
 
 export class ExpertRuntime {
   readonly #feeds: ReadonlyMap<string, GpuTensor>
   readonly #merged: MergedWeights
   readonly #sets: SetsInUse
-  readonly #queue = new SerialQueue()
+  readonly #queue = new Turns()
   readonly #contexts = new WeakMap<PassContext, ContextState>()
   /** Sessions by name: a switch prepares the variants of these. */
   readonly #sessions = new Map<string, OrtSession>()
@@ -75,6 +80,7 @@ export class ExpertRuntime {
   #lastSet = 0
   #tickets = 0
   #switches = 0
+  #passes = 0
   /** Resolves once it is clear whether the last switch of the default stays. */
   #settled: Promise<void> = Promise.resolve()
 
@@ -94,6 +100,11 @@ export class ExpertRuntime {
   /** Switches that changed weights or what calls without experts of their own run with, since the start. */
   get switches(): number {
     return this.#switches
+  }
+
+  /** Forward passes that came between two switches; until there were some switches, what a short answer takes. */
+  get passesPerSwitch(): number {
+    return this.#switches < FEW_SWITCHES ? PASSES_OF_ANSWER : this.#passes / this.#switches
   }
 
   /** VRAM of what lies beside the weights: codes, and inputs of the sets in use. */
@@ -132,6 +143,7 @@ export class ExpertRuntime {
         if (state.own) this.#sets.release(state.own)
         state.own = undefined
         this.#keepPart(state, undefined)
+        this.#queue.dismiss(state)
       },
     }
     this.#contexts.set(context, state)
@@ -145,9 +157,20 @@ export class ExpertRuntime {
       Object.entries(sessions).map(([name, session]) => {
         this.#sessions.set(name, session)
         const proxy = hoistedSession(session, this.#feeds, (run) => {
-          const pass = () => this.#queue.run(() => this.#pass(state, name, session, run))
+          const waiting = { caller: state, isOn: () => this.#merged.isOn(this.#nextSet(state)) }
+          const pass = () => this.#queue.run(() => this.#pass(state, name, session, run), waiting)
           // Not awaited where there is nothing to wait for: the call itself takes its place in the queue.
-          return state.ready === undefined ? pass() : state.ready().then(pass)
+          if (state.ready === undefined) return pass()
+          let isReady = false
+          const ready = state.ready().then(() => {
+            isReady = true
+            return pass()
+          })
+          // A reader that holds its own call back does not hold others back.
+          queueMicrotask(() => {
+            if (!isReady) this.#queue.dismiss(state)
+          })
+          return ready
         })
         return [name, proxy]
       }),
@@ -183,6 +206,7 @@ export class ExpertRuntime {
       const { changed, accepted } = await this.#merged.bring(set)
       const variant = await this.#sets.variantOf(set, name, session)
       state.ran = set
+      this.#passes++
       const outputs = await run(variant)
       try {
         await accepted
@@ -198,9 +222,15 @@ export class ExpertRuntime {
   }
 
   /** What the next pass of a context runs with. */
+  #nextSet(state: ContextState): ExpertSet {
+    const whole = state.own ?? this.#default
+    return state.acts === undefined ? whole : actingPart(whole, state.acts)
+  }
+
+  /** The same, held in VRAM. */
   #actingSet(state: ContextState): ExpertSet {
     const whole = state.own ?? this.#default
-    const set = state.acts === undefined ? whole : actingPart(whole, state.acts)
+    const set = this.#nextSet(state)
     this.#keepPart(state, set === whole ? undefined : { of: whole, set })
     return set
   }
@@ -222,16 +252,18 @@ export class ExpertRuntime {
     signal?.throwIfAborted()
     const called = performance.now()
     const ticket = ++this.#tickets
-    const { start, accepted } = await this.#queue.run(async () => {
+    const { start, sessions, accepted } = await this.#queue.run(async () => {
       if (signal?.aborted) throw abortError(signal)
       if (ticket !== this.#tickets) throw overtaken()
       await this.#settled
       const start = performance.now()
-      return { start, ...(await this.#makeDefault(set)) }
+      const made = this.#sets.sessionsMade
+      const switched = await this.#makeDefault(set)
+      return { start, sessions: this.#sets.sessionsMade - made, ...switched }
     })
     await accepted
     const now = performance.now()
-    return { set: set.id, apply: now - start, total: now - called }
+    return { set: set.id, apply: now - start, total: now - called, sessions }
   }
 
   /** Submits the switch to a set and makes it the default, which the set before is again if the device refuses it. */
@@ -261,6 +293,11 @@ export class ExpertRuntime {
     )
     this.#settled = accepted.catch(() => {})
     return { accepted }
+  }
+
+  /** Makes the sessions ahead that a set of this expert, also with those prepared before, would have to create. */
+  prepare(entry: BoundEntry): Promise<void> {
+    return this.#queue.run(() => this.#sets.prepare({ id: 0, experts: [entry] }, this.#sessions))
   }
 
   /** Runs a task while no forward pass and no switch runs. */

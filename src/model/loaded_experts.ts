@@ -9,6 +9,7 @@ import { summaryOf } from '../format/codecs/index.ts'
 import { type TritTable, weightsOf } from '../format/index.ts'
 import type { ExpertStore, ResidentExpert } from '../gpu/index.ts'
 import type { BaseMatch } from './base_check.ts'
+import type { WeighedBinding } from './binding_costs.ts'
 import { evictedError } from './evicted.ts'
 import type { ExpertAdmission } from './expert_admission.ts'
 import type { BindingChoice, ExpertBinding } from './expert_bindings.ts'
@@ -30,15 +31,17 @@ interface LoadedExpert {
 /** What an id stands for is replaced, not changed: an expert that was evicted is loaded again under its id. */
 export class LoadedExperts {
   readonly #store: Pick<ExpertStore, 'find'>
-  readonly #admission: Pick<ExpertAdmission, 'load' | 'bind'>
+  readonly #admission: Pick<ExpertAdmission, 'load' | 'bind' | 'weigh'>
   readonly #runtime: ExpertRuntime
   readonly #loaded = new Map<string, LoadedExpert>()
   readonly #named = new WeakMap<ExpertSet, readonly ActiveExpert[]>()
   readonly #bindings = new WeakMap<ResidentExpert, Map<BindingChoice, ExpertBinding>>()
+  /** What `auto` came to the last time. */
+  readonly #weighed = new WeakMap<ResidentExpert, WeighedBinding>()
 
   constructor(
     store: Pick<ExpertStore, 'find'>,
-    admission: Pick<ExpertAdmission, 'load' | 'bind'>,
+    admission: Pick<ExpertAdmission, 'load' | 'bind' | 'weigh'>,
     runtime: ExpertRuntime,
   ) {
     this.#store = store
@@ -82,6 +85,7 @@ export class LoadedExperts {
         // The store keeps it until its space is needed; sets hold what is active.
         resident.release()
         const loaded = { id, headBytes: head.headBytes, resident, binding, baseMatch }
+        await this.#prepare(resident, binding)
         this.#loaded.set(id, loaded)
         return { ...describe(label, loaded), uploadMs }
       } finally {
@@ -102,7 +106,7 @@ export class LoadedExperts {
     const resident = this.#store.find(rootHash)
     const twin = [...this.#loaded.values()].find((loaded) => loaded.resident === resident)
     if (resident === undefined || twin === undefined) return undefined
-    this.#bindingOf(resident, binding)
+    void this.#prepare(resident, binding)
     const loaded = { ...twin, id, resident, binding }
     this.#loaded.set(id, loaded)
     return { ...describe(label, loaded), uploadMs: 0 }
@@ -149,12 +153,32 @@ export class LoadedExperts {
     return this.namesOf(whole).filter((_, i) => experts.includes(whole.experts[i]))
   }
 
+  /** Makes ready what a switch would wait for. Where that fails, the switch tries again and says why. */
+  async #prepare(resident: ResidentExpert, choice: BindingChoice): Promise<void> {
+    const binding = this.#bindingOf(resident, choice)
+    await this.#runtime.prepare({ expert: resident, weight: 1, binding }).catch(() => {})
+  }
+
+  /** What decided how an expert meets the base, where that was left to `auto`. */
+  whyOf(resident: ResidentExpert, { expert, binding }: ActiveExpert): string | undefined {
+    const choice = binding ?? this.#loaded.get(expert)?.binding
+    return choice === 'auto' ? this.#weighed.get(resident)?.why : undefined
+  }
+
   #bindingOf(resident: ResidentExpert, choice: BindingChoice): ExpertBinding {
     const known = this.#bindings.get(resident) ?? new Map<BindingChoice, ExpertBinding>()
     this.#bindings.set(resident, known)
-    const binding = known.get(choice) ?? this.#admission.bind(resident.table, choice)
-    known.set(choice, binding)
+    const found = choice === 'auto' ? this.#weigh(resident) : choice
+    const binding = known.get(found) ?? this.#admission.bind(resident.table, found)
+    known.set(found, binding)
     return binding
+  }
+
+  /** `input` where that costs less now; else the rest of `auto` stands. */
+  #weigh(resident: ResidentExpert): BindingChoice {
+    const weighed = this.#admission.weigh(resident.table, this.#weighed.get(resident)?.binding)
+    if (weighed !== undefined) this.#weighed.set(resident, weighed)
+    return weighed?.binding === 'input' ? 'input' : 'auto'
   }
 }
 

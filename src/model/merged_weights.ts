@@ -53,6 +53,11 @@ export class MergedWeights {
     return { changed: true, accepted: this.#accepted }
   }
 
+  /** Whether the weights are as a set wants them, or will be once the device accepts the last switch. */
+  isOn(set: ExpertSet): boolean {
+    return isSameSet(mergedPart(set), this.#current)
+  }
+
   /** Waits until the device has accepted or refused the last switch. */
   async settled(): Promise<void> {
     await this.#accepted.catch(() => {})

@@ -8,7 +8,7 @@ import type { ResidentExpert } from '../gpu/index.ts'
 import type { BypassBuffers, BypassFeeds } from './bypass_buffers.ts'
 import type { GraphPlan } from './bypass_plan.ts'
 import { bypassPart, type ExpertSet } from './expert_set.ts'
-import { GraphVariants, type VariantSource } from './graph_variants.ts'
+import { type GraphVariant, GraphVariants, type VariantSource } from './graph_variants.ts'
 import type { GpuTensor, OrtSession, SessionVariant } from './hoisted_session.ts'
 
 /** What it takes to have experts beside the weights. */
@@ -22,6 +22,8 @@ export interface BypassParts {
 interface SetState {
   holders: number
   plans: ReadonlyMap<string, GraphPlan>
+  /** What it runs in, by graph, once its feeds are on their way. */
+  variants: ReadonlyMap<string, GraphVariant>
   feeds?: Promise<BypassFeeds<GPUBuffer>>
   /** VRAM of the feeds, once they are filled. */
   bytes: number
@@ -35,6 +37,11 @@ export class SetsInUse {
   constructor({ buffers, graphs }: Partial<BypassParts> = {}) {
     this.#buffers = buffers
     this.#variants = new Map(Array.from(graphs ?? [], ([name, source]) => [name, new GraphVariants(source)]))
+  }
+
+  /** Sessions with room beside the weights that were created since the start. */
+  get sessionsMade(): number {
+    return [...this.#variants.values()].reduce((sum, { made }) => sum + made, 0)
   }
 
   /** VRAM of what lies beside the weights: codes, and inputs of the sets in use. */
@@ -56,7 +63,12 @@ export class SetsInUse {
       for (const expert of held) expert.release()
       throw error
     }
-    const state = this.#states.get(set) ?? { holders: 0, plans: bypassPart(set), bytes: 0 }
+    const state = this.#states.get(set) ?? {
+      holders: 0,
+      plans: bypassPart(set),
+      variants: new Map(),
+      bytes: 0,
+    }
     state.holders++
     this.#states.set(set, state)
   }
@@ -78,11 +90,11 @@ export class SetsInUse {
    */
   async variantOf(set: ExpertSet, name: string, session: OrtSession): Promise<SessionVariant | undefined> {
     const state = this.#states.get(set)
-    const plan = state?.plans.get(name)
     const variants = this.#variants.get(name)
-    if (state === undefined || plan === undefined || variants === undefined) return undefined
+    if (state === undefined || variants === undefined || !state.plans.has(name)) return undefined
     state.feeds ??= this.#fill(state)
     const { feeds } = await state.feeds
+    const variant = state.variants.get(name) as GraphVariant
     const tensors = Array.from(
       feeds.get(name) ?? [],
       ([input, { dtype, dims, buffer }]): [string, GpuTensor] => [
@@ -91,8 +103,18 @@ export class SetsInUse {
       ],
     )
     return {
-      session: await variants.session(session, plan.bypasses),
+      session: await variants.session(session, variant),
       feeds: Object.fromEntries(tensors),
+    }
+  }
+
+  /** Makes sessions ahead: those in which a set runs, alone and with what came before it. As {@link variantOf}. */
+  async prepare(set: ExpertSet, sessions: ReadonlyMap<string, OrtSession>): Promise<void> {
+    for (const [name, { bypasses }] of bypassPart(set)) {
+      const session = sessions.get(name)
+      const isUsed = (variant: GraphVariant) =>
+        [...this.#states.values()].some(({ variants }) => variants.get(name) === variant)
+      if (session !== undefined) await this.#variants.get(name)?.prepare(session, bypasses, isUsed)
     }
   }
 
@@ -102,8 +124,14 @@ export class SetsInUse {
   }
 
   #fill(state: SetState): Promise<BypassFeeds<GPUBuffer>> {
+    state.variants = new Map(
+      Array.from(state.plans, ([name, { bypasses }]) => [
+        name,
+        (this.#variants.get(name) as GraphVariants).variantFor(bypasses),
+      ]),
+    )
     const plans = Array.from(state.plans, ([name, plan]) => {
-      const { inputs } = (this.#variants.get(name) as GraphVariants).inputsOf(plan.bypasses)
+      const { inputs } = state.variants.get(name) as GraphVariant
       return [name, { plan, inputs }] as const
     })
     const feeds = (this.#buffers as BypassBuffers).fill(new Map(plans))

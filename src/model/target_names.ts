@@ -4,7 +4,13 @@
  *
  * @module
  */
-import { type Contribution, contributionsOf, misfitOf } from '../format/contributions.ts'
+import {
+  type Contribution,
+  contributionsOf,
+  isAsTarget,
+  isWholeTensor,
+  misfitOf,
+} from '../format/contributions.ts'
 import {
   compareBase,
   SKETCH_VALUES,
@@ -68,7 +74,7 @@ export async function renameTargets(
       continue
     }
     // Compressed without a sketch of its own, it has nothing to be compared with.
-    const shared = own.every(({ kind }) => kind !== 'delta') ? sharedBy(target) : undefined
+    const shared = own.every(isWholeTensor) ? sharedBy(target) : undefined
     if (shared !== undefined && base.shapes.has(shared)) rename(target, shared, undefined)
   }
   for (const [{ target, name }, values] of await readPairs(byName, read)) rename(target, name, values)
@@ -178,7 +184,7 @@ function candidatesOf(unknown: ByTarget, table: TritTable, { shapes }: BaseIdent
 
 /** What decides which shapes a contribution fits: there are few for each shape of a base, however many targets. */
 function kindOf(contribution: Contribution): string {
-  if (contribution.kind === 'delta' || contribution.kind === 'terms') return contribution.tensor.shape.join()
+  if (isAsTarget(contribution)) return contribution.tensor.shape.join()
   if (contribution.kind === 'scale') return `${contribution.over} ${weightsOf(contribution.tensor.shape)}`
   const [left, right] = [contribution.left, contribution.right].map(({ tensor, rankFirst }) => {
     const { rows, cols } = tilingOf(tensor.shape)
@@ -221,7 +227,7 @@ function numbersOf(name: string): string {
 
 /** LoRA and (IA)³ are of weights, which are no vectors. */
 function couldChange(contribution: Contribution, shape: readonly number[]): boolean {
-  return (contribution.kind === 'delta' || shape.length >= 2) && misfitOf(contribution, shape) === undefined
+  return (!isWholeTensor(contribution) || shape.length >= 2) && misfitOf(contribution, shape) === undefined
 }
 
 function push<K, V>(lists: Map<K, V[]>, key: K, value: V): void {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { summaryOf } from '../format/codecs/index.ts'
+import { formOf, summaryOf } from '../format/codecs/index.ts'
 import type { BaseBindings, TritTable, TritTensor, WeightDtype } from '../format/index.ts'
 
 /** How near weights are to those of their checkpoint, judged by the coarsest of them; undefined for float weights. */
@@ -25,6 +25,16 @@ export function quantizedDtypes(tensors: readonly TritTensor[]): Map<string, Wei
     tensors.flatMap((tensor) => {
       const { bits } = summaryOf(tensor)
       return bits === undefined ? [] : [[tensor.name, dtypeOfBits(bits)]]
+    }),
+  )
+}
+
+/** Weights that share a scale, by the names of quantized tensors. */
+export function blockSizesOf(tensors: readonly TritTensor[]): Map<string, number> {
+  return new Map(
+    tensors.flatMap((tensor) => {
+      const form = formOf(tensor)
+      return form.kind === 'nbits' ? [[tensor.name, form.code.blockSize]] : []
     }),
   )
 }

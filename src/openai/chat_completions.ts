@@ -12,6 +12,7 @@ import type {
   GeneratedToken,
   GenerateOptions,
   GenerationResult,
+  ResponseFormat,
 } from '../loader/index.ts'
 
 /** What answers. */
@@ -29,8 +30,9 @@ export interface LoraChoice {
 /**
  * A request of OpenAI's API. `model` is the base's name, or the id of an expert, which then answers; `lora` names several,
  * with weights. Of the rest `messages` of text, `stream`, `stream_options`, `seed`, `stop`, `temperature`, `top_p`,
- * `max_completion_tokens` and `max_tokens` count. What cannot be had is refused: `tools`, `n` above 1, `logprobs`, and any
- * `response_format` but text.
+ * `max_completion_tokens`, `max_tokens` and `response_format` count: an answer that is JSON by a schema ends with
+ * `finish_reason: 'stop'`, and one that was cut with `'length'`. What cannot be had is refused: `tools`, `n` above 1, and
+ * `logprobs`.
  */
 export type CreateParams = ChatCompletionCreateParamsBase & { lora?: readonly LoraChoice[] }
 
@@ -148,19 +150,27 @@ function settingsOf(params: CreateParams): GenerateOptions {
     topP: top_p,
     seed,
     stop,
+    responseFormat: responseFormatOf(params.response_format),
   }
   // In that API null says as much as nothing.
   const set = Object.entries(settings).filter(([, value]) => value !== undefined && value !== null)
   return Object.fromEntries(set)
 }
 
+function responseFormatOf(format: CreateParams['response_format'] | null): ResponseFormat | undefined {
+  if (format?.type !== 'json_schema') return format ?? undefined
+  const { schema, strict } = format.json_schema
+  // Without a schema any object will do, as on OpenAI's own servers.
+  if (schema === undefined) return { type: 'json_object' }
+  return { type: 'json_schema', schema, ...(strict === false && { strict }) }
+}
+
 function refuseUnsupported(params: CreateParams): void {
-  const { n, tools, functions, logprobs, response_format: format, modalities } = params
+  const { n, tools, functions, logprobs, modalities } = params
   const asked = {
     'n above 1': (n ?? 1) > 1,
     tools: (tools ?? functions ?? []).length > 0,
     logprobs: logprobs === true,
-    [`response_format ${format?.type}`]: (format?.type ?? 'text') !== 'text',
     'modalities besides text': (modalities ?? []).some((modality) => modality !== 'text'),
   }
   const [unsupported] = Object.entries(asked).find(([, isAsked]) => isAsked) ?? []

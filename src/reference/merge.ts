@@ -8,15 +8,18 @@ import { TritswapError } from '../errors.ts'
 import {
   type Contribution,
   checkFit,
+  checkSteps,
   contributionsOf,
   type Delta,
   type LowRank,
   type Scale,
+  type StepsDelta,
   scaleGroup,
   type TermsDelta,
   tensorsOf,
 } from '../format/contributions.ts'
 import { tilingOf } from '../format/index.ts'
+import { forEachStep, type Steps, steppedValue } from '../format/steps.ts'
 import type { ReferenceExpert } from './expert.ts'
 import type { WeightTable } from './weight_table.ts'
 
@@ -39,10 +42,17 @@ export interface MergeBase {
 }
 
 /** A contribution with the values and the weight of its expert. */
-type Part<C extends Contribution> = { contribution: C; values: readonly Float32Array[]; weight: number }
+type Part<C extends Contribution> = {
+  contribution: C
+  values: readonly Float32Array[]
+  steps: ReadonlyMap<number, Steps> | undefined
+  weight: number
+}
 
 /** What a set does to one target. */
 export interface TargetParts {
+  /** Of one expert at most: they count from the base's own weights. */
+  steps: Part<StepsDelta>[]
   scale: Part<Scale>[]
   lowRank: Part<LowRank>[]
   terms: Part<TermsDelta>[]
@@ -59,31 +69,39 @@ export function mergeParts(
   set: readonly MergeEntry[],
 ): Map<string, TargetParts> {
   const targets = new Map<string, TargetParts>()
-  const add = (contribution: Contribution, values: Part<Contribution>['values'], weight: number) => {
+  const add = (contribution: Contribution, of: Omit<Part<Contribution>, 'contribution'>) => {
     checkFit(contribution, base.shapeOf(contribution.target))
-    const parts = targets.get(contribution.target) ?? { scale: [], lowRank: [], terms: [], delta: [] }
+    const parts = targets.get(contribution.target) ?? {
+      steps: [],
+      scale: [],
+      lowRank: [],
+      terms: [],
+      delta: [],
+    }
     targets.set(contribution.target, parts)
     const list: Part<Contribution>[] = parts[contribution.kind]
-    list.push({ contribution, values, weight })
-    if (contribution.kind === 'scale' && contribution.bias) add(contribution.bias, values, weight)
+    list.push({ contribution, ...of })
+    if (contribution.kind === 'steps') checkSteps(contribution.target, parts.steps.length)
+    if (contribution.kind === 'scale' && contribution.bias) add(contribution.bias, of)
   }
   for (const { expert, weight, only } of set) {
     for (const contribution of contributionsOf(expert.table.tensors, (name) => base.knows(name))) {
       if (only === undefined) checkWhole(contribution)
       if (only === undefined || tensorsOf(contribution).every(({ index }) => only.has(index)))
-        add(contribution, expert.values, weight)
+        add(contribution, { values: expert.values, steps: expert.steps, weight })
     }
   }
   return targets
 }
 
-/** A tensor with what a set does to it, in f32, rounded after the scales and after each pair and delta. */
+/** A tensor with what a set does to it, in f32, rounded after the steps, after the scales and after each pair and delta. */
 export function mergedTensor(
   own: Float32Array<ArrayBuffer>,
   shape: readonly number[],
-  { scale, lowRank, terms, delta }: TargetParts,
+  { steps, scale, lowRank, terms, delta }: TargetParts,
 ): Float32Array<ArrayBuffer> {
   const out = own.slice()
+  for (const part of steps) applySteps(out, shape, part)
   if (scale.length > 0) applyScales(out, shape, scale)
   for (const part of lowRank) addProduct(out, shape, part)
   for (const { contribution, values, weight } of [...terms, ...delta]) {
@@ -109,6 +127,20 @@ export function mergedTensors(
       mergedTensor(base.tensors.get(target)!, shapeOf(target), of),
     ]),
   )
+}
+
+/** Every weight that moves becomes another value of its unit, or goes a share of the way there. */
+function applySteps(
+  out: Float32Array,
+  shape: readonly number[],
+  { contribution: { index, unit, tensor }, steps, weight }: Part<StepsDelta>,
+): void {
+  const own = steps?.get(index)
+  if (own === undefined) throw new Error(`the steps of ${tensor.name} were not read`)
+  forEachStep(shape, own, (at, step) => {
+    const to = steppedValue(out[at], step, unit)
+    out[at] = weight === 1 ? to : out[at] + weight * (to - out[at])
+  })
 }
 
 /** @throws {TritswapError} `unsupported` for a change of one of the modules that share a weight, which no merge can make */

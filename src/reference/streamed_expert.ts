@@ -1,21 +1,31 @@
+import { decodeStepsOf } from '../format/codecs/index.ts'
 import { tensorsOf } from '../format/contributions.ts'
 import { decodeValues, readHead, readSection, type TritHead, type TritTable } from '../format/index.ts'
+import type { Steps } from '../format/steps.ts'
 import type { ByteSource } from '../source/source.ts'
 import type { ReferenceExpert } from './expert.ts'
 import { type MergeEntry, mergedTensor, mergeParts } from './merge.ts'
 import type { WeightChange } from './streamed_weights.ts'
 import type { WeightTable } from './weight_table.ts'
 
-/** An expert whose tensors are decoded when they are asked for: `values` holds only those. */
+/** An expert whose tensors are decoded when they are asked for: `values` and `steps` hold only those. */
 export class StreamedExpert implements ReferenceExpert {
   readonly table: TritTable
   readonly values: Float32Array[]
+  readonly steps: Map<number, Steps>
   readonly #head: TritHead
   readonly #source: ByteSource
 
-  private constructor(head: TritHead, source: ByteSource, table: TritTable, values: Float32Array[]) {
+  private constructor(
+    head: TritHead,
+    source: ByteSource,
+    table: TritTable,
+    values: Float32Array[] = [],
+    steps = new Map<number, Steps>(),
+  ) {
     this.table = table
     this.values = values
+    this.steps = steps
     this.#head = head
     this.#source = source
   }
@@ -23,24 +33,30 @@ export class StreamedExpert implements ReferenceExpert {
   /** @param source - it must stay open. @throws {TritswapError} what reading a `.trit` file throws */
   static async open(source: ByteSource): Promise<StreamedExpert> {
     const head = await readHead(source)
-    return new StreamedExpert(head, source, head.table, [])
+    return new StreamedExpert(head, source, head.table)
   }
 
   /** The same expert under another table: its targets as a base calls them. */
   under(table: TritTable): StreamedExpert {
-    return new StreamedExpert(this.#head, this.#source, table, this.values)
+    return new StreamedExpert(this.#head, this.#source, table, this.values, this.steps)
   }
 
   /** Decodes tensors of the table into `values`. @throws {TritswapError} what reading a `.trit` file throws */
   async load(indices: Iterable<number>): Promise<void> {
     for (const index of indices) {
       const tensor = this.table.tensors[index]
-      this.values[index] = decodeValues(tensor, await readSection(this.#source, this.#head, tensor))
+      const section = await readSection(this.#source, this.#head, tensor)
+      const steps = decodeStepsOf(tensor, section)
+      if (steps === undefined) this.values[index] = decodeValues(tensor, section)
+      else this.steps.set(index, steps)
     }
   }
 
   drop(indices: Iterable<number>): void {
-    for (const index of indices) delete this.values[index]
+    for (const index of indices) {
+      delete this.values[index]
+      this.steps.delete(index)
+    }
   }
 }
 
@@ -50,7 +66,7 @@ export class StreamedExpert implements ReferenceExpert {
  * @throws {TritswapError} as {@link mergeParts}
  */
 export function mergeChange(
-  base: WeightTable,
+  base: Pick<WeightTable, 'knows' | 'shapeOf'>,
   set: readonly (MergeEntry & { expert: StreamedExpert })[],
 ): WeightChange {
   const targets = mergeParts(base, set)

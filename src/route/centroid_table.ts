@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type Centroid, MAGNITUDE_BITS, PLANE_WORDS } from './centroids.ts'
+import { type Centroid, PLANE_WORDS } from './centroids.ts'
 import { DIMS } from './space.ts'
 
 export interface CentroidTable {
@@ -50,9 +50,9 @@ export function centroidTable(centroids: readonly (readonly Centroid[])[]): Cent
   const all = centroids.flat()
   const words = rowWords(all.length)
   const signs = new Uint32Array(DIMS * words)
-  const magnitudes = new Uint32Array(all.length * MAGNITUDE_BITS * PLANE_WORDS)
+  const magnitudes = new Uint32Array(all.length * PLANE_WORDS)
   for (const [c, centroid] of all.entries()) {
-    magnitudes.set(centroid.magnitudes, c * MAGNITUDE_BITS * PLANE_WORDS)
+    magnitudes.set(centroid.magnitudes, c * PLANE_WORDS)
     for (let i = 0; i < DIMS; i++)
       signs[i * words + (c >>> 5)] |= ((centroid.signs[i >>> 5]! >>> (i & 31)) & 1) << (c & 31)
   }
@@ -84,13 +84,11 @@ function similarityOf(
   const words = rowWords(count)
   const at = centroid >>> 5
   const bit = centroid & 31
-  const start = centroid * MAGNITUDE_BITS * PLANE_WORDS
+  const start = centroid * PLANE_WORDS
   let sum = 0
   let square = 0
   for (let i = 0; i < DIMS; i++) {
-    const low = (magnitudes[start + (i >>> 5)]! >>> (i & 31)) & 1
-    const high = (magnitudes[start + PLANE_WORDS + (i >>> 5)]! >>> (i & 31)) & 1
-    const magnitude = low + 2 * high + 0.5
+    const magnitude = 1 + 2 * ((magnitudes[start + (i >>> 5)]! >>> (i & 31)) & 1)
     sum += ((signs[i * words + at]! >>> bit) & 1) === 1 ? -magnitude * position[i] : magnitude * position[i]
     square += magnitude * magnitude
   }

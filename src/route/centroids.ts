@@ -1,6 +1,6 @@
 /**
- * What is stored of an expert's requests: up to eight centroids of 228 bytes each. A value of a centroid is a sign
- * and a magnitude of two bits; only its direction counts.
+ * What is stored of an expert's requests: up to eight centroids of 240 bytes each. A value of a centroid is a sign
+ * and a magnitude of one bit; only its direction counts.
  *
  * @module
  */
@@ -10,11 +10,8 @@ import { DIMS, embed, normalized } from './space.ts'
 /** Centroids of one expert, at most. */
 export const MAX_CENTROIDS = 8
 
-/** Words of one bit of all values of a centroid. */
+/** Words that hold one bit of each value of a centroid. */
 export const PLANE_WORDS = DIMS / 32
-
-/** Bits of a magnitude. */
-export const MAGNITUDE_BITS = 2
 
 /** Requests of one expert that are read, evenly spread over those given. */
 const READ_SAMPLES = 512
@@ -22,14 +19,14 @@ const READ_SAMPLES = 512
 /** Rounds of k-means: the assignments hardly change after these. */
 const ROUNDS = 8
 
-/** Where the last level of a magnitude begins, in standard deviations of the values. */
-const CLIP = (2.5 * (2 ** MAGNITUDE_BITS - 1)) / 2 ** MAGNITUDE_BITS
+/** Where a magnitude is the larger of the two, in standard deviations of the values. */
+const LARGE = 1
 
-/** A centroid: bit i of each plane belongs to value i; `PLANE_WORDS` words each. */
+/** A centroid: bit i of each belongs to value i; `PLANE_WORDS` words each. */
 export interface Centroid {
   /** 1 where a value is negative. */
   signs: Uint32Array
-  /** The low bits of all magnitudes, then the high bits. */
+  /** 1 where a value is large: it counts three times as much. */
   magnitudes: Uint32Array
 }
 
@@ -130,16 +127,12 @@ function nearestOf(
 
 function quantized(centre: Float32Array): Centroid {
   const signs = new Uint32Array(PLANE_WORDS)
-  const magnitudes = new Uint32Array(MAGNITUDE_BITS * PLANE_WORDS)
-  const levels = 2 ** MAGNITUDE_BITS
-  const step = (CLIP / (levels - 1)) * Math.sqrt(dot(centre, centre) / DIMS)
+  const magnitudes = new Uint32Array(PLANE_WORDS)
+  const large = LARGE * Math.sqrt(dot(centre, centre) / DIMS)
   for (let i = 0; i < DIMS; i++) {
-    const word = i >>> 5
-    const bit = i & 31
-    if (centre[i] < 0) signs[word] |= 1 << bit
-    const level = step > 0 ? Math.min(levels - 1, Math.floor(Math.abs(centre[i]) / step)) : 0
-    for (let plane = 0; plane < MAGNITUDE_BITS; plane++)
-      magnitudes[plane * PLANE_WORDS + word] |= ((level >>> plane) & 1) << bit
+    const bit = 1 << (i & 31)
+    if (centre[i] < 0) signs[i >>> 5] |= bit
+    if (Math.abs(centre[i]) > large) magnitudes[i >>> 5] |= bit
   }
   return { signs, magnitudes }
 }

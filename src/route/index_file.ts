@@ -14,14 +14,14 @@
  * N       centroids of each expert, 0 to 8
  * 0 to 3  zeros, up to a multiple of 4
  * 4·D·W   signs, by value and then by centroid; W = ⌈C / 32⌉ words a row
- * C·D/4   magnitudes, by centroid: the low bits of all values, then the high bits
+ * C·D/8   magnitudes, by centroid: a bit for each value, 1 where it is large
  * ```
  *
  * @module
  */
 import { TritswapError } from '../errors.ts'
 import { type CentroidTable, centroidTable, ownersOf, rowWords } from './centroid_table.ts'
-import { type Centroid, MAGNITUDE_BITS, MAX_CENTROIDS, PLANE_WORDS } from './centroids.ts'
+import { type Centroid, MAX_CENTROIDS, PLANE_WORDS } from './centroids.ts'
 import { DIMS, SPACE } from './space.ts'
 
 const MAGIC = 'TRITIDX1'
@@ -105,7 +105,7 @@ export function readIndex(bytes: Uint8Array<ArrayBuffer>, name: string): Registr
     count,
     owners: ownersOf(counts),
     signs: words(layout.signs, DIMS * rowWords(count)),
-    magnitudes: words(layout.magnitudes, count * MAGNITUDE_BITS * PLANE_WORDS),
+    magnitudes: words(layout.magnitudes, count * PLANE_WORDS),
   }
   return { experts: names, table }
 }
@@ -115,7 +115,7 @@ function layoutOf(experts: number, centroids: number, nameBytes: number) {
   const counts = HEAD_BYTES + nameBytes
   const signs = Math.ceil((counts + experts) / 4) * 4
   const magnitudes = signs + 4 * DIMS * rowWords(centroids)
-  return { counts, signs, magnitudes, end: magnitudes + 4 * centroids * MAGNITUDE_BITS * PLANE_WORDS }
+  return { counts, signs, magnitudes, end: magnitudes + 4 * centroids * PLANE_WORDS }
 }
 
 /** Undefined for what is not a list of names. */
@@ -144,8 +144,8 @@ export function centroidsIn({ experts, table }: RegistryIndex): Map<string, Cent
     const signs = new Uint32Array(PLANE_WORDS)
     for (let i = 0; i < DIMS; i++)
       signs[i >>> 5] |= ((table.signs[i * words + (c >>> 5)]! >>> (c & 31)) & 1) << (i & 31)
-    const start = c * MAGNITUDE_BITS * PLANE_WORDS
-    const magnitudes = table.magnitudes.slice(start, start + MAGNITUDE_BITS * PLANE_WORDS)
+    const start = c * PLANE_WORDS
+    const magnitudes = table.magnitudes.slice(start, start + PLANE_WORDS)
     found.get(experts[table.owners[c]!]!.id)!.push({ signs, magnitudes })
   }
   return found

@@ -55,8 +55,13 @@ export class OpenRegistry {
    * @throws {TritswapError} `network`, `format`; `integrity` where it is not what the page holds to
    */
   static async open(url: string | URL, options: RegistryOptions = {}): Promise<OpenRegistry> {
+    return OpenRegistry.of(await readRegistry(url, options), options)
+  }
+
+  /** Opens a registry that was read and checked before. @param options - as it was read with */
+  static of(registry: FetchedRegistry, options: RegistryOptions = {}): OpenRegistry {
     const { integrity: _, signedBy: __, signal: ___, ...files } = options
-    return new OpenRegistry(await readRegistry(url, options), files)
+    return new OpenRegistry(registry, files)
   }
 
   /** Experts in all. */

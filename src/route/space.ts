@@ -1,6 +1,7 @@
 /**
- * Texts as vectors, without a model: hashed n-grams of words and of their forms. What is asked shows in its words, how it
- * is asked in its forms ("0yo A w/ A", "the 0 x with the x x"), which values and names do not change.
+ * Texts as vectors, without a model: hashed n-grams of words, of their letters, and of their forms. What is asked shows in
+ * its words and, where they are inflected or new, in their letters; how it is asked in its forms ("0yo A w/ A", "the 0 x
+ * with the x x"), which values and names do not change.
  *
  * No base and no GPU are needed, so a page routes before it has either, and one index serves every base.
  * `docs/ROUTING.md` says how often it is right.
@@ -9,10 +10,10 @@
  */
 
 /** Name of this space: what two vectors that are compared must have in common. */
-export const SPACE = 'ngrams-1'
+export const SPACE = 'ngrams-2'
 
 /** Dimensions of a vector. A multiple of 32: signs are kept as whole words. */
-export const DIMS = 608
+export const DIMS = 960
 
 /** A longer text says no more of its kind. Characters. */
 const READ = 4000
@@ -20,6 +21,8 @@ const READ = 4000
 /** A word, a run of digits, or one sign; in scripts without spaces, one character. */
 const TOKEN =
   /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]|(?:(?![\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}])\p{L}\p{M}*)+|\p{N}+|[^\s\p{L}\p{N}]/gu
+
+const IS_WORD = /^\p{L}/u
 
 /** Words that say how something is asked, which a form keeps as they are. */
 const FUNCTION_WORDS = new Set(
@@ -29,7 +32,13 @@ const FUNCTION_WORDS = new Set(
 )
 
 /** How much each kind of n-gram counts. */
-const WEIGHTS = { word: 1, pair: 0.7, formPair: 0.7, formTriple: 0.5 }
+const WEIGHTS = { word: 1, letters: 0.25, pair: 0.7, formPair: 0.7, formTriple: 0.5 }
+
+/** Letters in a row that count as one n-gram. */
+const LETTERS = [3, 4]
+
+/** Values that an n-gram is added to: where it meets another one in one of them, it does not in the next. */
+const PLACES = 2
 
 /**
  * A text as a vector of length 1, or of zeros if it holds nothing.
@@ -38,8 +47,11 @@ const WEIGHTS = { word: 1, pair: 0.7, formPair: 0.7, formTriple: 0.5 }
 export function embed(text: string): Float32Array {
   const vector = new Float32Array(DIMS)
   for (const [gram, weight] of gramsOf(text)) {
-    const hash = hashOf(gram)
-    vector[hash % DIMS] += (hash >>> 31 === 0 ? 1 : -1) * Math.sqrt(weight)
+    let hash = hashOf(gram)
+    for (let place = 0; place < PLACES; place++) {
+      vector[hash % DIMS] += (hash >>> 31 === 0 ? 1 : -1) * Math.sqrt(weight)
+      hash = mixed(hash + 0x9e3779b9)
+    }
   }
   return normalized(vector)
 }
@@ -61,6 +73,9 @@ function gramsOf(text: string): Map<string, number> {
     const isNumber = /^\p{N}/u.test(token)
     const word = isNumber ? '0'.repeat(Math.min(token.length, 4)) : token.toLowerCase()
     add(`w ${word}`, WEIGHTS.word)
+    if (!isNumber && IS_WORD.test(token) && !FUNCTION_WORDS.has(word)) {
+      for (const letters of lettersOf(`<${word}>`)) add(`c ${letters}`, WEIGHTS.letters)
+    }
     words.push(word)
     forms.push(formOf(token, word, isNumber))
   }
@@ -74,9 +89,15 @@ function gramsOf(text: string): Map<string, number> {
   return grams
 }
 
+function lettersOf(word: string): string[] {
+  return LETTERS.flatMap((count) =>
+    Array.from({ length: Math.max(0, word.length - count + 1) }, (_, at) => word.slice(at, at + count)),
+  )
+}
+
 function formOf(token: string, word: string, isNumber: boolean): string {
   if (isNumber) return '0'
-  if (!/^\p{L}/u.test(token)) return token
+  if (!IS_WORD.test(token)) return token
   if (FUNCTION_WORDS.has(word)) return word
   if (word === token) return 'x'
   return token.length > 1 && token === token.toUpperCase() ? 'A' : 'C'
@@ -86,7 +107,12 @@ function formOf(token: string, word: string, isNumber: boolean): string {
 function hashOf(text: string): number {
   let hash = 0x811c9dc5
   for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193)
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
+  return mixed(hash)
+}
+
+/** The finalizer of MurmurHash3. */
+function mixed(bits: number): number {
+  let hash = Math.imul(bits ^ (bits >>> 16), 0x85ebca6b)
   hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
   return (hash ^ (hash >>> 16)) >>> 0
 }

@@ -6,6 +6,7 @@ import { closenessTo, type ExampleScore, gainRetained } from '../../src/cli/scor
 import { type TextWindow, textWindows } from '../../src/cli/text_windows.ts'
 import { checkpointVariant, expertVariant } from '../../src/cli/variants.ts'
 import { isTritswapError } from '../../src/errors.ts'
+import { LONG } from '../tier.ts'
 
 const PUBLIC = join(import.meta.dirname, '../../public')
 const DEMO = join(import.meta.dirname, '../../../shared/demo-model')
@@ -27,7 +28,8 @@ function bpb(windows: readonly TextWindow[], scores: readonly ExampleScore[]): n
 
 const examplesOf = (windows: readonly TextWindow[]) => windows.map(({ example }) => example)
 
-test('bits per byte of the base are those that were measured in torch', async () => {
+// In the quick tier experts.test.ts has torch's logits, and score.test.ts what is made of them.
+test.runIf(LONG > 0)('bits per byte of the base are those that were measured in torch', async () => {
   // ../shared/demo-model/README.md: `story` 1.471 on the first 6 windows.
   const windows = await windowsOf('story', 0, 6)
   expect(windows.length).toBe(6)

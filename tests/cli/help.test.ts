@@ -7,7 +7,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { addForHelp, canRun, makeWorkplace, writeFixtures } from '../docs/workplace.ts'
+import { addForHelp, canRun, isSlow, makeWorkplace, writeFixtures } from '../docs/workplace.ts'
 import { LONG } from '../tier.ts'
 import { runLine } from './built_cli.ts'
 import { type HubServer, startHub } from './hub_server.ts'
@@ -50,9 +50,6 @@ const run = (line: string) =>
     cwd: place,
     env: { HF_ENDPOINT: hub.endpoint, HF_HOME: join(fixtures, 'hf'), HF_TOKEN: '', TRITSWAP_FORCE: '1' },
   })
-
-/** What runs a model on the CPU, and many times. */
-const isSlow = (example: string) => / --(eval|text|chats|examples|labels) /.test(example)
 
 /** In the order in which one makes what the next one takes. */
 const COMMANDS =

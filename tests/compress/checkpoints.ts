@@ -23,6 +23,7 @@ const STORED = {
   BF16: (floats: Float32Array<ArrayBuffer>) =>
     Uint16Array.from(new Uint32Array(floats.buffer), (bits) => (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16),
   I8: (floats: Float32Array<ArrayBuffer>) => Int8Array.from(floats),
+  U16: (floats: Float32Array<ArrayBuffer>) => Uint16Array.from(floats),
   I32: (floats: Float32Array<ArrayBuffer>) => Int32Array.from(floats),
   I64: (floats: Float32Array<ArrayBuffer>) => BigInt64Array.from(Array.from(floats, BigInt)),
   BOOL: (floats: Float32Array<ArrayBuffer>) => Uint8Array.from(floats),

@@ -23,6 +23,11 @@ export function canRun(command: string): boolean {
   return !command.includes('onnx-model') || existsSync(ONNX)
 }
 
+/** What runs a model on the CPU, and many times: `eval_chats.test.ts` and `evaluation.test.ts` do on small ones. */
+export function isSlow(command: string): boolean {
+  return / --(eval|text|chats|examples|labels) /.test(command)
+}
+
 /** What folders are made from, once a test file. */
 export interface Fixtures extends BroughtFiles {
   folder: string
@@ -74,6 +79,7 @@ export function addForHelp(folder: string): void {
   copy('public/experts/bard.trit', 'poet.trit')
   copy('public/experts/css.trit', 'experts/css.trit')
   copy('public/models/demo', 'models/mine')
+  cpSync(join(folder, 'finetuned'), join(folder, 'rl-tuned'), { recursive: true })
   copy('results/models/assertion', 'classifier')
   copy('results/models/assertion-tuned/full-0.2.trit', 'classifier.trit')
   copy('results/models/labels/assertion.valid.jsonl', 'labels.jsonl')
@@ -90,6 +96,13 @@ export function addForHelp(folder: string): void {
     [`${name}.scale`]: { shape: [], values: [0.01] },
   }
   writeFileSync(join(folder, 'signs.safetensors'), safetensors(signs))
+  const patch = {
+    [`${name}.idx`]: { shape: [3], values: [1, 5, 900], dtype: 'I32' as const },
+    [`${name}.val`]: { shape: [3], values: [1, 0.5, -0.25] },
+  }
+  const meta = { format: 'sparse_weight_patch', version: '1', sparse: 'True', encoding: 'raw' }
+  mkdirSync(join(folder, 'deltas'))
+  writeFileSync(join(folder, 'deltas/step_000002.safetensors'), safetensors(patch, meta))
   const terms = {
     [`${name}.x`]: { shape: [shape[0], 1], values: values.slice(0, shape[0]), dtype: 'I8' as const },
     [`${name}.y`]: { shape: [1, shape[1]], values: values.slice(0, shape[1]), dtype: 'I8' as const },

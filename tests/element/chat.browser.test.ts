@@ -204,7 +204,7 @@ describe('a chat', () => {
     expect(alert.textContent).toMatch(/This base cannot chat.*no chat template/s)
     await switcher.ask('Hello')
     expect(switcher.state.exchanges).toEqual([])
-    button(switcher, 'Go on from a text')!.click()
+    button(switcher, 'Continue a text instead')!.click()
     await switcher.updateComplete
     expect(find(switcher, 'trit-manuscript')).toBeDefined()
   })
@@ -218,7 +218,7 @@ describe('on a software adapter', () => {
     await vi.waitFor(() => expect(detail()).toMatch(/^Reading what you wrote/))
     await vi.waitFor(() =>
       expect(detail()).toBe(
-        'The first token took 0.5 s, the reading of your text included, on a software adapter. Up to 31 more: 16 s at most.',
+        'The first token took 0.5 s, including reading your text, on a software adapter. Up to 31 more: 16 s at most.',
       ),
     )
     switcher.stop()

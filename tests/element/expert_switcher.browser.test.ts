@@ -472,7 +472,7 @@ describe('the base', () => {
     const switcher = await place({ lose: 99, loseAfter: 0 })
     await switcher.activate('bard')
     await switcher.generate()
-    expect(find(switcher, '.state h2')!.textContent).toBe('The graphics device went away')
+    expect(find(switcher, '.state h2')!.textContent).toBe('The GPU was lost')
     ExpertSwitcher.createLoader = fakeLoader()
     button(switcher, 'Start again')!.click()
     await vi.waitFor(() => expect(switcher.state.held).toMatchObject([{ pen: { id: 'bard' }, weight: 1 }]))

@@ -31,6 +31,8 @@ export interface FakeOptions {
   turns?: Record<string, unknown>[]
   /** The expert of this id fails to load. */
   failExpert?: string
+  /** No server answers for the expert of this id. */
+  away?: string
   /** The device is lost so often, each time after so many tokens of a call. */
   lose?: number
   loseAfter?: number
@@ -55,6 +57,7 @@ export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
     const report = (fetch: number): SwitchReport => ({
       ...active,
       phases: { fetch, verify: fetch / 20, upload: fetch / 12, apply: 2.4 },
+      sessions: 0,
       total: fetch + fetch / 20 + fetch / 12 + 2.4,
     })
     async function* tokens({
@@ -97,8 +100,11 @@ export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
       },
       async load(request, options = {}) {
         // The switcher always sends a request with an id.
-        const { id = '' } = request as ExpertRequest
+        const { id = '', withdrawn } = request as ExpertRequest
+        if (withdrawn !== undefined) throw new TritswapError('unsupported', `Cannot use ${id}: ${withdrawn}`)
         await stream(id, 190_000, fake.slowExperts?.[id] ?? expertMs, options.onProgress, options.signal)
+        if (id === fake.away)
+          throw new TritswapError('network', `Cannot fetch ${id}`, { fields: { url: id } })
         fake.log?.push(`load ${id}`)
         if (id === fake.failExpert) {
           throw new TritswapError(
@@ -111,6 +117,10 @@ export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
           fake.log?.push(`release ${id}`)
         }
         return { id, release } as Expert
+      },
+      async prefetch(request) {
+        fake.log?.push(`prefetch ${(request as ExpertRequest).id}`)
+        return { status: 'skipped', reason: 'no-cache' }
       },
       async activate(choice) {
         active = { set: active.set + 1, experts: pairs(choice) }

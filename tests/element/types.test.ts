@@ -1,10 +1,6 @@
 /** The generated types of the element, as a TSX file meets them. */
-import { join } from 'node:path'
-import ts from 'typescript'
 import { expect, test } from 'vitest'
-
-const ROOT = join(import.meta.dirname, '../..')
-const FILE = join(ROOT, 'tests/element/page.tsx')
+import { typeCheck } from '../type_check.ts'
 
 const CODE = `import type { ExpertSwitcher } from 'tritswap/element'
 import 'tritswap/jsx'
@@ -27,35 +23,15 @@ export const wrong = [
 ]
 `
 
-test('attributes, properties and events of the element have their types in TSX', () => {
-  const options: ts.CompilerOptions = {
-    target: ts.ScriptTarget.ES2022,
-    module: ts.ModuleKind.ESNext,
-    moduleResolution: ts.ModuleResolutionKind.Bundler,
-    lib: ['lib.es2023.d.ts', 'lib.dom.d.ts', 'lib.dom.iterable.d.ts', 'lib.dom.asynciterable.d.ts'],
-    types: ['@webgpu/types', 'vite/client'],
-    jsx: ts.JsxEmit.Preserve,
-    strict: true,
-    skipLibCheck: true,
-    noEmit: true,
-    allowImportingTsExtensions: true,
-    paths: {
-      'tritswap/element': [join(ROOT, 'src/element/define.ts')],
-      'tritswap/jsx': [join(ROOT, 'types/jsx.d.ts')],
-    },
-  }
-  const host = ts.createCompilerHost(options)
-  const { getSourceFile, fileExists } = host
-  host.fileExists = (path) => path === FILE || fileExists(path)
-  host.getSourceFile = (path, ...rest) =>
-    path === FILE ? ts.createSourceFile(path, CODE, ts.ScriptTarget.ES2022) : getSourceFile(path, ...rest)
-  const program = ts.createProgram([FILE], options, host)
-  const file = program.getSourceFile(FILE)!
-  const problems = [...program.getSyntacticDiagnostics(file), ...program.getSemanticDiagnostics(file)]
-  const lines = problems.map(({ start = 0 }) => CODE.slice(0, start).split('\n').length)
+test('attributes, properties and events of the element have their types in TSX', async () => {
+  const problems = await typeCheck(
+    'element',
+    { 'page.tsx': CODE },
+    { 'tritswap/element': 'src/element/define.ts', 'tritswap/jsx': 'types/jsx.d.ts' },
+  )
   const wrong = CODE.slice(0, CODE.indexOf('wrong')).split('\n').length
   expect(
-    lines.sort((a, b) => a - b),
-    problems.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n')).join('\n'),
+    problems.map(({ line }) => line).sort((a, b) => a - b),
+    JSON.stringify(problems),
   ).toEqual([wrong + 1, wrong + 2, wrong + 3])
 })

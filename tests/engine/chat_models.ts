@@ -12,7 +12,7 @@ export const TINY_CHAT = fileURLToPath(new URL('../fixtures/tiny_chat/', import.
 export function openOnCpu(
   folder: string,
   files: Record<string, string> = {},
-  options: { templateFile?: string; externalFiles?: readonly string[] } = {},
+  options: { templateFile?: string; externalFiles?: readonly string[]; grammar?: string } = {},
 ): Promise<TextModel> {
   return TextModel.load({
     files: async (path) => {

@@ -5,7 +5,7 @@ import { fuzz, runCase, unpackCase } from './fuzz.ts'
 
 /** The same cases in every run, so that a red build means a change; `npm run fuzz` draws new ones. */
 const SEED = Number(process.env.FUZZ_SEED ?? 1)
-const CASES = LONG ? 60_000 : 4000
+const CASES = LONG ? 60_000 : 2000
 
 const FIXTURES = new URL('../fixtures/fuzz/', import.meta.url)
 

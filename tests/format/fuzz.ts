@@ -7,7 +7,8 @@
  */
 import { deflateSync, inflateSync } from 'fflate'
 import { isTritswapError } from '../../src/errors.ts'
-import { decodeTermsOf } from '../../src/format/codecs/index.ts'
+import { decodeExact, encodeExact } from '../../src/format/codecs/exact_code.ts'
+import { decodeStepsOf, decodeTermsOf, summaryOf } from '../../src/format/codecs/index.ts'
 import {
   blocksLayout,
   decodeTernary,
@@ -22,11 +23,13 @@ import {
   sha256,
   type TernaryEntries,
   type TernarySection,
+  type TritTensor,
   TritWriter,
   ternarySection,
   weightsOf,
 } from '../../src/format/index.ts'
 import { NO_VALUE } from '../../src/format/sketch.ts'
+import type { Steps } from '../../src/format/steps.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import { buildGolden } from './golden_content.ts'
 import { PLAIN_TABLE, randomEntries, randomFrom, smallFile, sorted } from './samples.ts'
@@ -131,7 +134,7 @@ export async function fuzzSeeds(): Promise<Uint8Array<ArrayBuffer>[]> {
     kind: 'base',
     bindings: { graphs: [{ file: 'onnx/model.onnx', inputs }] },
   })
-  return [await buildGolden(), await smallFile(), spool.join(head), await fileOfTerms()]
+  return [await buildGolden(), await smallFile(), spool.join(head), await fileOfTerms(), await fileOfSteps()]
 }
 
 /** Layers that an entry of the table names together. */
@@ -148,6 +151,26 @@ async function fileOfTerms(): Promise<Uint8Array<ArrayBuffer>> {
   return spool.join(
     await writer.finish({ ...PLAIN_TABLE, method: 'lora', invocation: [1, 2], base: { sketch } }),
   )
+}
+
+/** A tensor in each unit: steps of one, some of more, and of all that a word has. */
+async function fileOfSteps(): Promise<Uint8Array<ArrayBuffer>> {
+  const spool = memorySpool()
+  const writer = new TritWriter(spool)
+  const random = randomFrom(11)
+  for (const [unit, shape, every] of [
+    ['bf16', [70, 80], 40],
+    ['f16', [300], 3],
+    ['f32', [9, 7], 1],
+  ] as const) {
+    const places = Uint32Array.from({ length: Math.ceil(weightsOf(shape) / every) }, (_, i) => i * every)
+    const far = unit === 'f32' ? 2 ** 31 : 2 ** 15
+    const steps = Int32Array.from(places, () => pick(random, [1, 1, 1, -1, 2, -9, -far, far - 1]))
+    const { words, ...code } = encodeExact(unit, { places, steps })
+    const common = { name: unit, target: unit, shape, role: 'delta', codec: 'exact' } as const
+    await writer.add({ ...common, ...code, roundedInF16: 0 }, words)
+  }
+  return spool.join(await writer.finish({ ...PLAIN_TABLE }))
 }
 
 /** One case; the same seeds and `random` make the same case. */
@@ -354,7 +377,10 @@ async function readFile(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
   const head = await readHead(source)
   for (const tensor of head.table.tensors) {
     const section = await readSection(source, head, tensor)
-    if (tensor.codec === 'terms') {
+    const steps = decodeStepsOf(tensor, section)
+    if (steps !== undefined) {
+      checkSteps(tensor, steps)
+    } else if (tensor.codec === 'terms') {
       // Expanded they would take any amount of memory.
       const { x, y } = decodeTermsOf(tensor, section)!
       if (![...x, ...y].every((entry) => Math.abs(entry) <= 1))
@@ -367,6 +393,17 @@ async function readFile(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
       checkEntries(tensor.shape, tensor.kept, decodeTernary(tensor.shape, ternarySection(tensor, section)))
     }
   }
+}
+
+/** Steps in range survive the encoder, which has other parameters to choose from. */
+function checkSteps(tensor: TritTensor, found: Steps): void {
+  const { kept = 0, unit = 'f32' } = summaryOf(tensor)
+  if (found.places.length !== kept) throw new Error(`${found.places.length} steps, not ${kept}`)
+  const { words, ...code } = encodeExact(unit, found)
+  const again = decodeExact(tensor.shape, code, new Uint8Array(words.buffer))
+  for (const [i, place] of found.places.entries())
+    if (again.places[i] !== place || again.steps[i] !== found.steps[i] || found.steps[i] === 0)
+      throw new Error('steps change when they are encoded again')
 }
 
 /** Entries in range and of different places survive the encoder, which refuses all others. */

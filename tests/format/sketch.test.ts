@@ -43,14 +43,16 @@ function toBfloat16(values: Float32Array<ArrayBuffer>): Float32Array {
   )
 }
 
-/** Symmetric block quantization, 32 weights to a scale, as MatMulNBits stores it. */
-function quantized(values: Float32Array, bits: number): Float32Array {
+/** Symmetric block quantization, as MatMulNBits stores it. */
+function quantized(values: Float32Array, bits: number, blockSize = 32): Float32Array {
   const most = 2 ** (bits - 1) - 1
-  return values.map((value, i) => {
-    const block = values.subarray(i - (i % 32), i - (i % 32) + 32)
-    const step = Math.max(...block.map(Math.abs)) / most
-    return Math.round(value / step) * step
-  })
+  const out = new Float32Array(values.length)
+  for (let first = 0; first < values.length; first += blockSize) {
+    const block = values.subarray(first, first + blockSize)
+    const step = block.reduce((max, value) => Math.max(max, Math.abs(value)), 0) / most
+    for (const [i, value] of block.entries()) out[first + i] = Math.round(value / step) * step
+  }
+  return out
 }
 
 const base = weightsOfBase(1)
@@ -114,6 +116,44 @@ describe('sketch', () => {
       expect(compared(weightsOfBase(9), dtype, through).verdict).toBe('other')
     },
   )
+
+  test('blocks of 128 weights with very heavy tails are the base, strangers are not', () => {
+    const blockSize = 128
+    const random = randomFrom(blockSize)
+    const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())
+    // Student's t with four degrees of freedom.
+    const heavy = () => {
+      const sum = Array.from({ length: 4 }, normal).reduce((sum, value) => sum + value * value, 0)
+      return 0.04 * normal() * Math.sqrt(4 / sum)
+    }
+    const rounds = 10
+    const refused = { own: 0, 'own, were blocks as usual': 0, strangers: 0 }
+    for (let round = 0; round < rounds; round++) {
+      const names = Array.from({ length: 12 }, (_, i) => `${round}.${i}.weight`)
+      const weights = () => new Map(names.map((name) => [name, Float32Array.from({ length: 512 }, heavy)]))
+      const [own, stranger] = [weights(), weights()]
+      const isOther = (found: typeof own, known?: number) =>
+        compareBase(
+          names.map((name) => {
+            const rounded = quantized(found.get(name)!, 4, blockSize)
+            const at = sketchPositions(name, rounded.length).map((position) => rounded[position])
+            return {
+              name,
+              expected: sketchOf(name, own.get(name)!),
+              found: at,
+              dtype: 'q4',
+              blockSize: known,
+            }
+          }),
+        ).verdict === 'other'
+      if (isOther(own, blockSize)) refused.own++
+      if (isOther(own)) refused['own, were blocks as usual']++
+      if (isOther(stranger, blockSize)) refused.strangers++
+    }
+    expect(refused.own).toBe(0)
+    expect(refused['own, were blocks as usual']).toBeGreaterThan(rounds / 4)
+    expect(refused.strangers).toBe(rounds)
+  })
 
   test('a sibling with one other tensor in twelve is refused, by its name', () => {
     const other = new Map([...base, ['layers.4.weight', weightsOfBase(7).get('layers.4.weight')!]])

@@ -8,7 +8,7 @@ import { LONG } from '../tier.ts'
 import { type Container, deltaOf, type Engine, engineFor } from './fixtures.ts'
 
 /** Sets that are merged one after the other. */
-const RUNS = LONG ? 40 : 10
+const RUNS = LONG ? 40 : 6
 /** A merge rounds a weight once for its whole-tensor changes and once for each delta, at most three here. */
 const TOLERANCE = { float32: 1e-6, float16: 4 * 2 ** -11 }
 

@@ -7,6 +7,7 @@ import { KERNELS } from './conformance/kernels.ts'
 /** Modules that stand for others, in one variant. */
 const ALIASES = {
   workgroup: 'workgroup_64',
+  lanes: 'lanes_8',
   target: 'target_f32',
   journal: 'journal_f32',
   terms_tile: 'terms_tile_f32',

@@ -102,6 +102,7 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
   let current: readonly SetEntry[] = []
   const switcher = {
     check() {},
+    async prepare() {},
     async apply(set: readonly SetEntry[]) {
       await fake.beforeSwitch
       for (const { expert } of set) expert.retain()
@@ -131,6 +132,7 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
       sketches: new Map(),
     },
     sites: new SiteIndex([]),
+    costs: { software: false, copyBudget: 2 ** 30 },
   })
   const loaded = new LoadedExperts(store as never, admission, runtime)
   const host = {

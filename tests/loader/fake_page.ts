@@ -103,6 +103,7 @@ export function fakePage(): FakePage {
   vi.stubGlobal('location', { href: 'file:///', origin: 'null' })
   vi.stubGlobal('__TRITSWAP_ORT_GLUE__', '/ort/glue.mjs')
   vi.stubGlobal('__TRITSWAP_ORT_WASM__', '/ort/ort.wasm')
+  vi.stubGlobal('__TRITSWAP_GRAMMAR__', '/ort/grammar.mjs')
   vi.stubGlobal('fetch', async (url: string, { method }: RequestInit = {}) => {
     if (method === 'HEAD') return page.heads(url)
     const manifest = {

@@ -218,6 +218,47 @@ describe('a lost device', () => {
   })
 })
 
+describe('rest', () => {
+  test('ends the engine without a word; the next call takes everything up again', async () => {
+    await open()
+    await loader.activate(await load('a'))
+    const resting = engine()
+    await loader.rest()
+    expect(resting).toMatchObject({ terminated: true, destroyed: true })
+    await loader.rest()
+    expect(page.engines).toHaveLength(1)
+    expect(await loader.trim()).toBe(0)
+    expect(await write()).toMatchObject([{ experts: [{ expert: 'a' }] }, {}])
+    expect(page.engines.map(({ terminated }) => terminated)).toEqual([true, false])
+    expect(warnings).toEqual([])
+  })
+
+  test('a call that comes meanwhile waits for the VRAM, and a generation under way ends', async () => {
+    await open()
+    const resting = engine()
+    let pass = () => {}
+    resting.beforePass = new Promise<void>((resolve) => {
+      pass = resolve
+    })
+    const writing = expect(write()).rejects.toSatisfy(failsWith('released'))
+    await expect.poll(() => resting.calls.includes('generate')).toBe(true)
+    const rested = loader.rest()
+    const next = loader.tokenize('x')
+    pass()
+    await Promise.all([rested, next, writing])
+    expect(resting).toMatchObject({ terminated: true, destroyed: true })
+    expect(page.engines).toHaveLength(2)
+  })
+
+  test('a loader that is disposed of while it rests stays so', async () => {
+    await open()
+    await loader.rest()
+    await loader.dispose()
+    await expect(loader.tokenize('x')).rejects.toSatisfy(failsWith('released'))
+    expect(page.engines).toHaveLength(1)
+  })
+})
+
 describe('dispose', () => {
   test('ends loads under way, the worker, and every later call', async () => {
     await open()

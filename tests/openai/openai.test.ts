@@ -1,8 +1,10 @@
 /** The published clients of OpenAI's API against a loader: the package `openai` and the AI SDK, by their option `fetch`. */
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
-import { generateText, streamText } from 'ai'
+import { generateText, Output, streamText } from 'ai'
 import OpenAI from 'openai'
+import { zodResponseFormat } from 'openai/helpers/zod'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { z } from 'zod'
 import type { GenerationEvent } from '../../src/engine/token_stream.ts'
 import { TritswapError } from '../../src/errors.ts'
 import { StreamedGeneration } from '../../src/loader/generation.ts'
@@ -106,6 +108,41 @@ describe('the package openai', () => {
     expect(written).toBeLessThan(20)
   })
 
+  test('asks for JSON by a schema, and parses it', async () => {
+    words = ['{"tool": "add", ', '"n": 3}']
+    const shape = z.object({ tool: z.enum(['add', 'find']), n: z.int().min(0).max(9) })
+    const { choices } = await client().chat.completions.parse({
+      model: 'sql',
+      messages: question,
+      response_format: zodResponseFormat(shape, 'call'),
+    })
+    expect(choices[0]!.message.parsed).toEqual({ tool: 'add', n: 3 })
+    expect(calls[0]!.options.responseFormat).toMatchObject({
+      type: 'json_schema',
+      schema: { type: 'object', required: ['tool', 'n'], additionalProperties: false },
+    })
+  })
+
+  test('asks for any JSON, for loose JSON, and for text', async () => {
+    const ask = (
+      response_format:
+        | OpenAI.ResponseFormatText
+        | OpenAI.ResponseFormatJSONObject
+        | OpenAI.ResponseFormatJSONSchema,
+    ) => client().chat.completions.create({ model: 'sql', messages: question, response_format })
+    const schema = { type: 'object' }
+    await ask({ type: 'json_object' })
+    await ask({ type: 'json_schema', json_schema: { name: 'any', schema, strict: false } })
+    await ask({ type: 'json_schema', json_schema: { name: 'any' } })
+    await ask({ type: 'text' })
+    expect(calls.map(({ options }) => options.responseFormat)).toEqual([
+      { type: 'json_object' },
+      { type: 'json_schema', schema, strict: false },
+      { type: 'json_object' },
+      { type: 'text' },
+    ])
+  })
+
   test('lists the base and its experts', async () => {
     const ids = []
     for await (const { id } of client().models.list()) ids.push(id)
@@ -122,9 +159,6 @@ describe('the package openai', () => {
     })
     await expect(ask({ n: 2 })).rejects.toMatchObject({ status: 400, code: 'unsupported' })
     await expect(ask({ tools: [{}] })).rejects.toMatchObject({ code: 'unsupported' })
-    await expect(ask({ response_format: { type: 'json_object' } })).rejects.toMatchObject({
-      code: 'unsupported',
-    })
     expect(calls).toEqual([])
     end = new TritswapError('memory', 'Cannot go on: no room')
     await expect(ask({})).rejects.toMatchObject({ status: 500, code: 'memory' })
@@ -162,6 +196,26 @@ describe('the AI SDK', () => {
     const { text, finishReason } = await generateText({ model: provider('sql'), prompt: 'Hi', seed: 3 })
     expect({ text, finishReason }).toEqual({ text: 'Hello world', finishReason: 'stop' })
     expect(calls[0]!.options).toMatchObject({ seed: 3, experts: [{ expert: experts.sql, weight: 1 }] })
+  })
+
+  test('generates an object', async () => {
+    words = ['{"city": "Oslo"}']
+    const structured = createOpenAICompatible({
+      name: 'tritswap',
+      baseURL: 'https://page.invalid/v1',
+      fetch: shaped.fetch,
+      supportsStructuredOutputs: true,
+    })
+    const { output } = await generateText({
+      model: structured('sql'),
+      prompt: 'Where?',
+      output: Output.object({ schema: z.object({ city: z.string() }) }),
+    })
+    expect(output).toEqual({ city: 'Oslo' })
+    expect(calls[0]!.options.responseFormat).toMatchObject({
+      type: 'json_schema',
+      schema: { properties: { city: { type: 'string' } } },
+    })
   })
 
   test('streams text', async () => {

@@ -5,13 +5,7 @@ import {
   nearestCentroids,
   rowWords,
 } from '../../src/route/centroid_table.ts'
-import {
-  type Centroid,
-  centroidsOf,
-  MAGNITUDE_BITS,
-  PLANE_WORDS,
-  positionOf,
-} from '../../src/route/centroids.ts'
+import { type Centroid, centroidsOf, PLANE_WORDS, positionOf } from '../../src/route/centroids.ts'
 import { centroidsIn, readIndex, writeIndex } from '../../src/route/index_file.ts'
 import { type Routable, routeAmong } from '../../src/route/route.ts'
 import { DIMS } from '../../src/route/space.ts'
@@ -83,7 +77,7 @@ describe('centroids', () => {
       count,
       owners: Uint32Array.from({ length: count }, (_, c) => c),
       signs: Uint32Array.from({ length: DIMS * rowWords(count) }, random),
-      magnitudes: Uint32Array.from({ length: count * MAGNITUDE_BITS * PLANE_WORDS }, random),
+      magnitudes: Uint32Array.from({ length: count * PLANE_WORDS }, random),
     }
     const planted = new Map([
       ['8 km in feet', '12 km in miles'],
@@ -141,7 +135,7 @@ describe('an index', () => {
 
 function plant(table: CentroidTable, c: number, { signs, magnitudes }: Centroid): void {
   const words = rowWords(table.count)
-  table.magnitudes.set(magnitudes, c * MAGNITUDE_BITS * PLANE_WORDS)
+  table.magnitudes.set(magnitudes, c * PLANE_WORDS)
   for (let i = 0; i < DIMS; i++) {
     const at = i * words + (c >> 5)
     const bit = (signs[i >> 5]! >>> (i & 31)) & 1
@@ -151,10 +145,9 @@ function plant(table: CentroidTable, c: number, { signs, magnitudes }: Centroid)
 
 function slowSimilarity(table: CentroidTable, c: number, position: Float32Array): number {
   const words = rowWords(table.count)
-  const start = c * MAGNITUDE_BITS * PLANE_WORDS
+  const start = c * PLANE_WORDS
   const values = Array.from({ length: DIMS }, (_, i) => {
-    const bit = (at: number) => (table.magnitudes[start + at + (i >> 5)]! >>> (i & 31)) & 1
-    const magnitude = bit(0) + 2 * bit(PLANE_WORDS) + 0.5
+    const magnitude = ((table.magnitudes[start + (i >> 5)]! >>> (i & 31)) & 1) === 1 ? 3 : 1
     return ((table.signs[i * words + (c >> 5)]! >>> (c & 31)) & 1) === 1 ? -magnitude : magnitude
   })
   const dot = values.reduce((sum, value, i) => sum + value * position[i]!, 0)

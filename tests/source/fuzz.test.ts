@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
+import { LONG } from '../tier.ts'
 import { fuzz } from './fuzz.ts'
 
-const CASES = 3500
+const CASES = LONG ? 20_000 : 1500
 
 test(`${CASES} hostile registries, manifests, names, links, headers and cache entries`, async () => {
   // The same cases in every run; `npm run fuzz -- --of source` draws new ones.

@@ -10,6 +10,8 @@ interface Attached {
   experts: AttachedExperts
   loaded: AttachedExpert[]
   lora: AttachedExpert
+  /** The same adapter as two ternary terms of each weight. */
+  terms: AttachedExpert
 }
 
 interface BindingsState {
@@ -44,7 +46,8 @@ async function attach(gpu: Gpu, config: PageConfig, quantized: 'keep' | 'float')
   for (const { id, url, rootHash } of config.experts.slice(0, 4))
     loaded.push(await experts.load({ source: `${fast}${url}`, id, rootHash }))
   const lora = await experts.load({ source: `${fast}${peers.quantized!.lora}`, id: 'LoRA' })
-  return { model, experts, loaded, lora }
+  const terms = await experts.load({ source: `${fast}${peers.quantized!.terms}`, id: 'terms' })
+  return { model, experts, loaded, lora, terms }
 }
 
 /** Tokens per second with some experts active, each with its share of weight 1. */
@@ -104,7 +107,24 @@ export const bindings: Group<BindingsState> = {
     speed('tokens/s, q4, 2 by side', 'kept', 'side', first(2)),
     speed('tokens/s, q4, 4 by side', 'kept', 'side', first(4)),
     speed('tokens/s, q4, LoRA by input', 'kept', 'input', ({ lora }) => [lora]),
+    speed('tokens/s, q4, 2 terms by input', 'kept', 'input', ({ terms }) => [terms]),
+    speed('tokens/s, q4 as floats, no expert active', 'floats', 'merge', first(0)),
+    speed('tokens/s, q4 as floats, 2 terms by input', 'floats', 'input', ({ terms }) => [terms]),
     speed('tokens/s, q4 as floats, 1 by merge', 'floats', 'merge', first(1)),
+    {
+      cases: ['base → 2 terms by merge'],
+      unit: 'ms',
+      share: SHARE,
+      before: async ({ floats: { experts } }) => {
+        await experts.deactivate()
+      },
+      bench: async ({ gpu, floats: { experts, terms } }) => ({
+        'base → 2 terms by merge': await timed(async () => {
+          await experts.activate([{ expert: terms, weight: 1, binding: 'merge' }])
+          await gpu.device.queue.onSubmittedWorkDone()
+        }),
+      }),
+    },
     {
       cases: ['A → B by side, q4'],
       unit: 'ms',

@@ -5,6 +5,7 @@
  * @module
  */
 import type { FloatDtype } from '../dtype.ts'
+import type { Steps, StepUnit } from '../steps.ts'
 import type { CodedTensor, Described, TritKind } from '../tensor.ts'
 import type { NBitsCode } from './nbits_decode.ts'
 import type { Terms } from './terms_code.ts'
@@ -15,6 +16,8 @@ export interface Codec<T extends CodedTensor = CodedTensor> {
   readonly name: T['codec']
   /** Files that may hold it. */
   readonly kinds: readonly TritKind[]
+  /** Its tensors are changes of their targets, and no factors or scales of one. */
+  readonly onlyDeltas?: true
 
   /**
    * Reads the fields that a table entry has for this codec alone.
@@ -51,6 +54,9 @@ export interface Codec<T extends CodedTensor = CodedTensor> {
   /** Where they are terms: the vectors and scales. @throws {TritswapError} `format` */
   terms?(tensor: T, section: Uint8Array<ArrayBuffer>): Terms
 
+  /** Where they are steps from the base's own weights: what they are and where. @throws {TritswapError} `format` */
+  steps?(tensor: T, section: Uint8Array<ArrayBuffer>): Steps
+
   /** Where a short section can have any number of values: the values in runs of at most {@link PIECE_WEIGHTS}. */
   pieces?(tensor: T, section: Uint8Array<ArrayBuffer>): Iterable<Float32Array<ArrayBuffer>>
 
@@ -76,6 +82,10 @@ export interface TensorSummary {
   bits?: number
   /** Ternary rank-1 matrices that the tensor is the sum of. */
   terms?: number
+  /** The values are steps from the base's own weights, counted in this type. */
+  unit?: StepUnit
+  /** Likewise: entries that a base held in binary16 does not come out exactly with. */
+  roundedInF16?: number
 }
 
 /**
@@ -91,6 +101,8 @@ export type SectionForm =
   | { kind: 'nbits'; code: NBitsCode }
   /** Vectors of ternary rank-1 terms. The CPU unpacks them for the kernels, five entries a byte to sixteen a word. */
   | { kind: 'terms'; terms: number }
+  /** Steps of weights. The CPU unpacks them for the kernels, with a position each. */
+  | { kind: 'steps'; kept: number; unit: StepUnit }
   | { kind: 'opaque' }
 
 /** Elements that a piece of a decoded tensor has at most. */

@@ -5,9 +5,11 @@
  */
 import { isTritswapError, TritswapError } from '../../errors.ts'
 import { invalid } from '../fields.ts'
+import type { Steps } from '../steps.ts'
 import type { CodedTensor, Described, TritKind } from '../tensor.ts'
 import type { Codec, SectionForm, TensorSummary } from './codec.ts'
 import { dense } from './dense.ts'
+import { exact } from './exact.ts'
 import { nbits } from './nbits.ts'
 import { terms } from './terms.ts'
 import type { Terms } from './terms_code.ts'
@@ -15,11 +17,11 @@ import { ternary } from './ternary.ts'
 import type { TernaryEntries } from './ternary_decode.ts'
 
 /** The first is the default, which a table leaves out. */
-const CODECS = [ternary, dense, nbits, terms] as const
+const CODECS = [ternary, dense, nbits, terms, exact] as const
 
 type TensorOf<C> = C extends Codec<infer T> ? T : never
 
-/** A tensor of any registered codec, told apart by `codec`: {@link TernaryTensor}, {@link DenseTensor}, {@link TermsTensor} or quantized. */
+/** A tensor of any registered codec, told apart by `codec`: {@link TernaryTensor}, {@link DenseTensor}, {@link TermsTensor}, {@link ExactTensor} or quantized. */
 export type TritTensor = TensorOf<(typeof CODECS)[number]>
 
 const byName = new Map<string, Codec>()
@@ -70,7 +72,8 @@ export function formOf(tensor: Described): SectionForm {
 }
 
 /**
- * The values of a tensor in flat row-major order, whatever its codec; a ternary one as 0 and ±scale.
+ * The values of a tensor in flat row-major order, whatever its codec; a ternary one as 0 and ±scale, one of steps as their
+ * numbers rounded to f32.
  * @throws {TritswapError} `format` for a section that is not what the table says
  */
 export function decodeValues(
@@ -111,6 +114,15 @@ export function sortedCodes({ indices, negative }: TernaryEntries): Uint32Array<
 export function decodeTermsOf(tensor: CodedTensor, section: Uint8Array<ArrayBuffer>): Terms | undefined {
   const codec = codecOf(tensor)
   return named(tensor, () => codec.terms?.(tensor, section))
+}
+
+/**
+ * The steps of a tensor of steps; undefined of others.
+ * @throws {TritswapError} `format` for a section that is not what the table says
+ */
+export function decodeStepsOf(tensor: CodedTensor, section: Uint8Array<ArrayBuffer>): Steps | undefined {
+  const codec = codecOf(tensor)
+  return named(tensor, () => codec.steps?.(tensor, section))
 }
 
 /**

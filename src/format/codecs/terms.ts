@@ -15,6 +15,7 @@ export interface TermsTensor extends TensorCommon {
 export const terms: Codec<TermsTensor> = {
   name: 'terms',
   kinds: ['expert'],
+  onlyDeltas: true,
   fieldsFrom: (entry, at) => ({ terms: integer(entry.terms, `${at}.terms`, 1, MAX_TERMS) }),
   fieldsToJson: ({ terms }) => ({ terms }),
   checkBytes({ name, shape, terms, bytes }) {

@@ -73,8 +73,22 @@ export class Arena {
     return span
   }
 
-  /** Moves all spans into a new buffer with room for one more; they stay where they are if that fails. */
+  /** Gives back room between and behind the spans. Not reentrant, as {@link allocate}. @throws {TritswapError} `memory` */
+  async compact(): Promise<void> {
+    const used = this.#spans.reduce((sum, span) => sum + span.words, 0)
+    if (used > 0 && used * 4 < this.bytes) await this.#move(0)
+  }
+
   async #grow(words: number): Promise<Span> {
+    const first = await this.#move(words)
+    return this.#insert(this.#spans.length, first, words)
+  }
+
+  /**
+   * Moves all spans into a new buffer with room for so many words more; they stay where they are if that fails.
+   * @returns the first word of that room
+   */
+  async #move(words: number): Promise<number> {
     const needed = this.#spans.reduce((sum, span) => sum + span.words, words)
     const [grown] = await createBuffers(this.#gpu, 'the resident experts', [needed * 4])
     try {
@@ -98,7 +112,7 @@ export class Arena {
     }
     this.#buffer?.destroy()
     this.#buffer = grown
-    return this.#insert(this.#spans.length, first, words)
+    return first
   }
 
   /** Copies spans one behind the other. */

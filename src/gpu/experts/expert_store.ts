@@ -2,6 +2,7 @@ import { SerialQueue } from '../../async/serial_queue.ts'
 import { TritswapError } from '../../errors.ts'
 import type { Gpu } from '../device.ts'
 import { checkSize, largestBuffer } from '../memory.ts'
+import { sharingOf } from '../tuning.ts'
 import { Arena } from './arena.ts'
 import { ExpertUpload } from './expert_upload.ts'
 import { type ExpertHead, layoutOf, type ResidentExpert } from './resident_expert.ts'
@@ -79,6 +80,14 @@ export class ExpertStore {
     }
   }
 
+  /** Evicts all experts that are not in use, and gives back the room that they had. @throws {TritswapError} `memory` */
+  trim(): Promise<void> {
+    return this.#allocations.run(() => {
+      for (const expert of this.#residents) if (expert.references === 0) this.#evict(expert)
+      return this.arena.compact()
+    })
+  }
+
   destroy(): void {
     this.#destroyed = true
     for (const upload of this.#uploads) upload.cancel()
@@ -89,7 +98,7 @@ export class ExpertStore {
 
   async #begin(head: ExpertHead): Promise<ExpertUpload> {
     this.#checkAlive()
-    const layout = layoutOf(head)
+    const layout = layoutOf(head, sharingOf(this.#gpu).indexWords)
     this.#makeRoom(layout.words * 4)
     const index = await StreamIndex.create(this.#gpu, this.#kernels, head.table)
     try {
@@ -145,9 +154,13 @@ export class ExpertStore {
     for (const expert of idle) {
       if (missing <= 0) break
       missing -= expert.bytes
-      this.#residents.delete(expert)
-      this.arena.free(expert.evict())
-      this.#counts.evictions++
+      this.#evict(expert)
     }
+  }
+
+  #evict(expert: ResidentExpert): void {
+    this.#residents.delete(expert)
+    this.arena.free(expert.evict())
+    this.#counts.evictions++
   }
 }

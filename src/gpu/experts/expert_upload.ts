@@ -1,8 +1,9 @@
 import { TritswapError } from '../../errors.ts'
-import { decodeTermsOf, decodeValues } from '../../format/codecs/index.ts'
+import { decodeStepsOf, decodeTermsOf, decodeValues } from '../../format/codecs/index.ts'
 import { checkFiniteValues } from '../../format/finite.ts'
 import type { TritTensor } from '../../format/index.ts'
 import { OpaqueSections } from '../opaque_sections.ts'
+import { packSteps } from '../steps_form.ts'
 import { isDecoded, streamForm } from '../stream_form.ts'
 import { packTerms } from '../terms_form.ts'
 import type { Arena, Span } from './arena.ts'
@@ -116,6 +117,8 @@ export class ExpertUpload {
   #decoded(tensor: TritTensor, section: Uint8Array<ArrayBuffer>): ArrayBufferView<ArrayBuffer> {
     const terms = decodeTermsOf(tensor, section)
     if (terms !== undefined) return packTerms(tensor, terms)
+    const form = streamForm(tensor)
+    if (form.kind === 'steps') return packSteps(tensor.shape, form, decodeStepsOf(tensor, section)!)
     const { table, rootHash } = this.#parts.head
     const values = decodeValues(tensor, section)
     checkFiniteValues(tensor, values, table.label ?? rootHash.slice(0, 12))

@@ -2,6 +2,7 @@ import { TritswapError } from '../../errors.ts'
 import { wordsFor } from '../../format/bits.ts'
 import { MAX_STREAM_BITS, type TritHead, type TritTable, tilingOf, weightsOf } from '../../format/index.ts'
 import type { StreamSpan } from '../job.ts'
+import { stepsLayout } from '../steps_form.ts'
 import { isDecoded, streamForm } from '../stream_form.ts'
 import { termsLayout } from '../terms_form.ts'
 import type { Span } from './arena.ts'
@@ -19,8 +20,11 @@ export interface ExpertLayout {
   streams: readonly StreamSpan[]
 }
 
-/** @throws {TritswapError} `limit` for a stream that is too long */
-export function layoutOf({ table, payloadBytes }: ExpertHead): ExpertLayout {
+/**
+ * @param indexWords - of a block
+ * @throws {TritswapError} `limit` for a stream that is too long
+ */
+export function layoutOf({ table, payloadBytes }: ExpertHead, indexWords: number): ExpertLayout {
   const streams: StreamSpan[] = []
   let words = payloadBytes / 4
   for (const tensor of table.tensors) {
@@ -29,6 +33,12 @@ export function layoutOf({ table, payloadBytes }: ExpertHead): ExpertLayout {
     if (form.kind === 'terms') {
       streams.push({ words, index: 0 })
       words += termsLayout(tensor).words
+      continue
+    }
+    if (form.kind === 'steps') {
+      const { index, words: own } = stepsLayout(tensor.shape, form)
+      streams.push({ words, index: words + index })
+      words += own
       continue
     }
     if (form.kind === 'dense') {
@@ -45,9 +55,14 @@ export function layoutOf({ table, payloadBytes }: ExpertHead): ExpertLayout {
     }
     const { blocks } = tilingOf(tensor.shape)
     streams.push({ words: first + wordsFor(blocks * form.code.lengthBits), index: words })
-    words += 2 * (blocks + 1)
+    words += indexLength(blocks, indexWords)
   }
   return { words, streams }
+}
+
+/** Words of the index of a stream: of all its blocks, and the two first ones of where they end. */
+export function indexLength(blocks: number, indexWords: number): number {
+  return indexWords * blocks + 2
 }
 
 /** An expert in VRAM, compressed: its payload as it is in the file, and an index that the GPU has made. */

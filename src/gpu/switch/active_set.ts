@@ -40,11 +40,12 @@ export interface SetLayout {
   spans: readonly SpanRequest[]
 }
 
-/** Where the weights that a set displaces go. */
+/** Where the weights that a set displaces go. @param lanes - that share a block */
 export function layOut(
   plans: ReadonlyMap<string, TargetPlan>,
   weights: WeightStore,
   slots: WeightSlots,
+  lanes: number,
 ): SetLayout {
   const changes = new Map<string, TensorChange>()
   const spans: SpanRequest[] = []
@@ -58,7 +59,7 @@ export function layOut(
         let words = 0
         for (const { tensor } of plan.deltas) {
           starts.push(words)
-          words += journalWords(tensor, placement.dtype)
+          words += journalWords(tensor, placement.dtype, lanes)
         }
         change.deltas = { span: spans.push({ bytes: words * 4, group }) - 1, starts }
       }
@@ -68,12 +69,17 @@ export function layOut(
   return { changes, spans }
 }
 
-/** Words that a delta may displace. With two elements a word, each block has a spare one, to start on a new word. */
-function journalWords(tensor: WeightedTensor['tensor'], dtype: BufferPlacement['dtype']): number {
+/** Words that a delta may displace. With two elements a word, each lane of a block has a spare one, to start on a new word. */
+function journalWords(
+  tensor: WeightedTensor['tensor'],
+  dtype: BufferPlacement['dtype'],
+  lanes: number,
+): number {
   const form = streamForm(tensor)
-  const entries = form.kind === 'golomb' ? form.code.kept : weightsOf(tensor.shape)
+  const entries =
+    form.kind === 'golomb' ? form.code.kept : form.kind === 'steps' ? form.kept : weightsOf(tensor.shape)
   const perWord = PER_WORD[dtype]
-  return perWord === 1 ? entries : Math.ceil((entries + tilingOf(tensor.shape).blocks) / perWord)
+  return perWord === 1 ? entries : Math.ceil((entries + tilingOf(tensor.shape).blocks * lanes) / perWord)
 }
 
 /** The stream of a contribution where it lies now. @param journal - first word of its span */

@@ -1,5 +1,6 @@
 import { type MergeJob, wordsOfTile } from '../job.ts'
 import type { Kernel, Params } from '../kernel.ts'
+import { STEPS_INVOCATIONS } from '../steps_form.ts'
 import { streamForm } from '../stream_form.ts'
 import type { TargetDtype } from '../target.ts'
 import type { BufferPlacement } from '../weights/placements.ts'
@@ -18,7 +19,7 @@ export interface DeltaStep {
   to?: ChangeOfSet
 }
 
-export const KERNELS = ['apply', 'revert', 'fused', 'blend', 'dense'] as const
+export const KERNELS = ['apply', 'revert', 'fused', 'pair', 'blend', 'dense', 'steps'] as const
 export type MergeKernel = (typeof KERNELS)[number]
 export type MergeKernels = Record<MergeKernel, Record<TargetDtype, Kernel>>
 
@@ -28,8 +29,8 @@ export interface DeltaJob extends MergeJob {
   placement: BufferPlacement
   displaced?: GPUBufferBinding
   journal?: GPUBufferBinding
-  /** Invocations that the kernel has for a block. */
-  invocations: number
+  /** Invocations that the kernel has for a block, if it does not walk it. */
+  invocations?: number
   /** Of a weight, in units of {@link Batch}. */
   work: number
 }
@@ -49,7 +50,8 @@ export function jobOf({ from, to }: DeltaStep): DeltaJob | undefined {
     applied: next.streams,
     displaced: old.journal,
     journal: next.journal,
-    invocations: kernel === 'dense' ? wordsOfTile(shape, placement.dtype) : 1,
+    ...(kernel === 'dense' && { invocations: wordsOfTile(shape, placement.dtype) }),
+    ...(kernel === 'steps' && { invocations: STEPS_INVOCATIONS }),
     work: old.streams.length + next.streams.length,
   }
 }
@@ -72,11 +74,23 @@ function sideOf(side: ChangeOfSet | undefined): {
   }
 }
 
-/** The narrowest kernel for a switch: the fast ones know one ternary stream on each side, or only dense ones. */
+/** Whether one pass can go from the deltas of one side to those of the other: steps have a kernel of their own. */
+export function isOnePass({ from, to }: DeltaStep): boolean {
+  const [old, next] = [from, to].map((side) => side?.change.plan.deltas ?? [])
+  return old.length === 0 || next.length === 0 || old.some(isOfSteps) === next.some(isOfSteps)
+}
+
+function isOfSteps({ tensor }: WeightedTensor): boolean {
+  return streamForm(tensor).kind === 'steps'
+}
+
+/** The narrowest kernel for a switch: the fast ones know one or two ternary streams on each side, or only dense ones. */
 function kernelFor(reverted: readonly WeightedTensor[], applied: readonly WeightedTensor[]): MergeKernel {
   const parts = [...reverted, ...applied]
+  if (parts.every(isOfSteps)) return 'steps'
   if (parts.every(({ tensor }) => streamForm(tensor).kind === 'dense')) return 'dense'
   const ternary = parts.every(({ tensor }) => streamForm(tensor).kind === 'golomb')
-  if (!ternary || reverted.length > 1 || applied.length > 1) return 'blend'
+  if (!ternary || applied.length > 2) return 'blend'
+  if (reverted.length > 1 || applied.length > 1) return 'pair'
   return reverted.length === 0 ? 'apply' : applied.length === 0 ? 'revert' : 'fused'
 }

@@ -56,7 +56,13 @@ export class DeltaMerge {
     return undefined
   }
 
+  /** Gives back what is kept for the next switch. */
+  trim(): void {
+    this.#lists?.trim()
+  }
+
   destroy(): void {
+    this.trim()
     for (const buffer of this.#unused) buffer.destroy()
   }
 }

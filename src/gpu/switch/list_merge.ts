@@ -11,6 +11,9 @@ import type { WeightSlots } from './weight_slots.ts'
 
 const { MAX_JOBS, MAX_LISTED } = shaderConstants('job_list', ['MAX_JOBS', 'MAX_LISTED'])
 
+/** Buffers that are kept for the next recipe. */
+const MAX_FREE = 2
+
 /** Jobs of one dispatch: the content of `JobList` of shaders/shared/job_list.wgsl. */
 interface List {
   jobs: Params[]
@@ -42,6 +45,10 @@ export class ListMerge {
   readonly #kernels: MergeKernels
   readonly #slots: WeightSlots
   readonly #targets = new Map<BufferPlacement, Target>()
+  /** Buffers of lists that no recipe has any more. */
+  #free: GPUBuffer[] = []
+  /** The content of one on its way there; what a list leaves unused is what the one before it had. */
+  #bytes = new ArrayBuffer(0)
 
   constructor(gpu: Gpu, kernels: MergeKernels, slots: WeightSlots) {
     this.#gpu = gpu
@@ -74,6 +81,12 @@ export class ListMerge {
     return this.#bind([...kinds.values()], bindings)
   }
 
+  /** Gives back what is kept for the next recipe. */
+  trim(): void {
+    for (const buffer of this.#free) buffer.destroy()
+    this.#free = []
+  }
+
   #targetOf({ placement, shape }: DeltaJob): Target {
     let target = this.#targets.get(placement)
     if (target === undefined) {
@@ -89,14 +102,10 @@ export class ListMerge {
     if (count === 0) return { dispatches: [], destroy() {} }
     const size = kinds[0].kernel.paramsBytes
     const step = Math.ceil(size / ALIGNMENT) * ALIGNMENT
-    const { device } = this.#gpu
-    const buffer = device.createBuffer({
-      label: 'jobs',
-      size: count * step,
-      usage: GPUBufferUsage.UNIFORM,
-      mappedAtCreation: true,
-    })
-    const bytes = buffer.getMappedRange()
+    const used = count * step
+    const buffer = this.#bufferOf(used)
+    if (this.#bytes.byteLength < used) this.#bytes = new ArrayBuffer(used)
+    const bytes = this.#bytes
     const dispatches: BoundDispatch[] = []
     for (const { kernel, group, job, lists } of kinds) {
       const shared = bindings(job)
@@ -107,14 +116,30 @@ export class ListMerge {
         dispatches.push({ kernel, bindGroups: [own, this.#slots.bound(group, kernel)], groups, work })
       }
     }
-    buffer.unmap()
-    return { dispatches, destroy: () => buffer.destroy() }
+    this.#gpu.device.queue.writeBuffer(buffer, 0, bytes, 0, used)
+    return { dispatches, destroy: () => this.#giveBack(buffer) }
+  }
+
+  /** A buffer of at least these bytes; to make one takes as long as to fill it. */
+  #bufferOf(bytes: number): GPUBuffer {
+    const found = this.#free.findIndex(({ size }) => size >= bytes)
+    if (found >= 0) return this.#free.splice(found, 1)[0]
+    return this.#gpu.device.createBuffer({
+      label: 'jobs',
+      size: bytes,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    })
+  }
+
+  #giveBack(buffer: GPUBuffer): void {
+    if (this.#free.length < MAX_FREE) this.#free.push(buffer)
+    else buffer.destroy()
   }
 }
 
 /** Adds a job to the last list with room for it, in parts where it is long. */
 function addTo({ kernel, lists }: Kind, job: DeltaJob, { header, blocks, slot }: Target): void {
-  const { reverted, applied, invocations } = job
+  const { reverted, applied, invocations = kernel.lanes } = job
   const streams = reverted.length + applied.length
   const workOfBlock = BLOCK_WEIGHTS * job.work
   for (let first = 0; first < blocks; ) {

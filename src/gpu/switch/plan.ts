@@ -8,6 +8,7 @@ import {
   type Contribution,
   checkFit,
   checkRank,
+  checkSteps,
   contributionsOf,
   isWholeTensor,
   type TensorRef,
@@ -56,11 +57,13 @@ export interface TargetPlan {
   rowScales: WeightedTensor[]
   colScales: WeightedTensor[]
   pairs: LowRankPair[]
+  /** Steps of the base's own weights, where the set changes the target in another way too; alone they are in `deltas`. */
+  steps: WeightedTensor[]
   /** Tensors of ternary rank-1 terms, in the order of the set. */
   terms: WeightedTensor[]
   /** Dense deltas of matrices, in the order of the set. */
   dense: WeightedTensor[]
-  /** The other deltas, in the order of the set: ternary ones, and those of norms and biases. */
+  /** The other deltas, in the order of the set: ternary ones, and those of norms and biases; or steps, and nothing else. */
   deltas: WeightedTensor[]
   /** All but `deltas` change every weight of their target, so that the base is kept and not what is displaced. */
   isWhole: boolean
@@ -69,7 +72,7 @@ export interface TargetPlan {
 /**
  * What each base tensor gets from a set.
  * @throws {TritswapError} `mapping` for targets that are not in VRAM, `base` for shapes that do not fit them,
- * `unsupported` for more than {@link MAX_EXPERTS} deltas of one target and as {@link contributionsOf}, `format` for
+ * `unsupported` for more than {@link MAX_EXPERTS} deltas of one target, for steps of two experts, and as {@link contributionsOf}, `format` for
  * half a LoRA pair
  */
 export function planOf(set: readonly PlanEntry[], weights: WeightStore): Map<string, TargetPlan> {
@@ -83,7 +86,9 @@ export function planOf(set: readonly PlanEntry[], weights: WeightStore): Map<str
       add(plans, contribution, entry, weight, weights)
     }
   }
-  for (const { target, deltas, dense, terms } of plans.values()) {
+  for (const plan of plans.values()) {
+    const { target, deltas, dense, terms, steps } = plan
+    if (steps.length > 0) settleSteps(plan)
     const most = Math.max(deltas.length, dense.length, terms.length)
     if (most > MAX_EXPERTS) {
       throw new TritswapError(
@@ -96,6 +101,18 @@ export function planOf(set: readonly PlanEntry[], weights: WeightStore): Map<str
     }
   }
   return plans
+}
+
+/**
+ * Steps count from the base's own weights, so they come before all else, and one expert's at most. Alone they are deltas, whose
+ * journal is as small as they are; below other changes the base is kept.
+ * @throws {TritswapError} as {@link checkSteps}
+ */
+function settleSteps(plan: TargetPlan): void {
+  const { target, steps } = plan
+  checkSteps(target, steps.length)
+  if (!plan.isWhole && plan.deltas.length === 0) plan.deltas.push(...steps.splice(0))
+  else plan.isWhole = true
 }
 
 function add(
@@ -115,6 +132,7 @@ function add(
       rowScales: [],
       colScales: [],
       pairs: [],
+      steps: [],
       terms: [],
       dense: [],
       deltas: [],
@@ -137,6 +155,7 @@ function add(
   const part: WeightedTensor = { index, tensor, entry, weight }
   if (kind === 'delta') plan[isDenseMatrix(tensor) ? 'dense' : 'deltas'].push(part)
   else if (kind === 'terms') plan.terms.push(part)
+  else if (kind === 'steps') plan.steps.push(part)
   else {
     plan[contribution.over === 'rows' ? 'rowScales' : 'colScales'].push(part)
     if (contribution.bias !== undefined) add(plans, contribution.bias, entry, weight, weights)

@@ -6,6 +6,7 @@ import type { ExpertStore } from '../experts/expert_store.ts'
 import type { ResidentExpert } from '../experts/resident_expert.ts'
 import { createBuffers } from '../memory.ts'
 import { GpuTimer } from '../timer.ts'
+import { sharingOf } from '../tuning.ts'
 import type { WeightStore } from '../weights/weight_store.ts'
 import {
   type ActiveSet,
@@ -16,7 +17,7 @@ import {
   type TensorChange,
 } from './active_set.ts'
 import { BaseCopies, type NewCopies } from './base_copies.ts'
-import type { ChangeOfSet, DeltaStep } from './delta_jobs.ts'
+import { type ChangeOfSet, type DeltaStep, isOnePass } from './delta_jobs.ts'
 import { DeltaMerge } from './delta_merge.ts'
 import { Journal } from './journal.ts'
 
@@ -77,9 +78,9 @@ export class Switcher {
       BaseCopies.create(gpu, weights),
       WeightSlots.create(gpu, weights),
     ])
-    const [deltas, whole, submission] = await Promise.all([
+    const whole = new WholeMerge(gpu, weights.dtypes, copies)
+    const [deltas, submission] = await Promise.all([
       DeltaMerge.create(gpu, weights.dtypes, slots),
-      WholeMerge.create(gpu, weights.dtypes, copies),
       WholeSubmission.create(gpu),
     ])
     return new Switcher(gpu, weights, experts, copies, slots, deltas, whole, submission)
@@ -125,15 +126,25 @@ export class Switcher {
     return this.#spare?.bytes ?? 0
   }
 
-  /** Gives back {@link spareBytes}; the next switch takes longer. */
+  /** Gives back {@link spareBytes} and what the last switches bound; the next one takes longer. */
   trim(): void {
     this.#dropJournal(this.#spare)
     this.#spare = undefined
+    this.#recipes.destroy()
+    this.#deltas.trim()
   }
 
   /** @throws {TritswapError} as {@link planOf}, if an expert with this table cannot be applied here */
   check(table: TritTable, only?: ReadonlySet<number>): void {
     planOf([{ table, weight: 1, only }], this.#weights)
+  }
+
+  /**
+   * Compiles the kernels that only some experts need, ahead of a switch to this one.
+   * @throws {TritswapError} as {@link check}; `webgpu`, `device-lost`
+   */
+  prepare(table: TritTable, only?: ReadonlySet<number>): Promise<void> {
+    return this.#whole.prepare(planOf([{ table, weight: 1, only }], this.#weights).values())
   }
 
   /**
@@ -173,6 +184,7 @@ export class Switcher {
     this.#active = undefined
     this.#slots.destroy()
     this.#deltas.destroy()
+    this.#whole.destroy()
     this.#submission.destroy()
   }
 
@@ -191,6 +203,7 @@ export class Switcher {
       for (const { expert } of entries) retained.push(expert.retain())
       const layout = this.#layoutOf(entries)
       const { changes } = layout
+      await this.#whole.prepare(Array.from(changes.values(), ({ plan }) => plan))
       journal = await this.#journalFor(layout)
       const whole = Array.from(changes.values()).filter(({ plan }) => plan.isWhole)
       copies = await this.#copies.reserve(whole.map(({ placement }) => placement))
@@ -259,6 +272,7 @@ export class Switcher {
         ),
         this.#weights,
         this.#slots,
+        sharingOf(this.#gpu).lanes,
       )
     this.#layouts.push({ entries, layout })
     if (this.#layouts.length > KEPT_LAYOUTS) this.#layouts.shift()
@@ -325,7 +339,11 @@ export class Switcher {
       const from = changeOf(before, before?.changes.get(key))
       const to = changeOf(next, next.changes.get(key))
       if (!isWhole(from) && !isWhole(to)) {
-        first.push({ from, to })
+        if (isOnePass({ from, to })) first.push({ from, to })
+        else {
+          first.push({ from })
+          last.push({ to })
+        }
         continue
       }
       if (from !== undefined && !isWhole(from)) first.push({ from })

@@ -28,6 +28,7 @@ export class TermsMerge {
   readonly #kernels: TermsKernels
   readonly #strip: number
 
+  /** Compiles the kernels where that has not been done before. @throws {TritswapError} `webgpu`, `device-lost` */
   static async create(gpu: Gpu, dtypes: ReadonlySet<TargetDtype>): Promise<TermsMerge> {
     const kernels = await targetKernels(gpu, ['terms', 'terms_blocks'], dtypes)
     return new TermsMerge(kernels, gpu.adapter.software ? SOFTWARE_STRIP : 1)

@@ -3,7 +3,9 @@ import { type Batch, WORK_LIMIT } from '../batch.ts'
 import type { Gpu } from '../device.ts'
 import { dispatchJob } from '../job.ts'
 import { type Kernel, kernelOf, targetKernels } from '../kernel.ts'
+import { createBuffers } from '../memory.ts'
 import { shaderConstants } from '../shader_constants.ts'
+import { NOT_JOURNALED, STEPS_INVOCATIONS } from '../steps_form.ts'
 import { streamForm } from '../stream_form.ts'
 import type { TargetDtype } from '../target.ts'
 import { streamOf } from './active_set.ts'
@@ -14,36 +16,80 @@ import { isStreamed, TermsMerge } from './terms_merge.ts'
 
 const { TILE } = shaderConstants('low_rank', ['TILE'])
 
-type WholeKernels = Record<'low_rank' | 'add', Record<TargetDtype, Kernel>>
+/** What multiplies out LoRA pairs and (IA)³ vectors: their factors are unpacked first. */
+interface ProductKernels {
+  unpack: Kernel
+  low_rank: Record<TargetDtype, Kernel>
+}
+
+/** What applies steps to all weights: they have no journal, so the kernel gets buffers that it does not use. */
+interface StepKernels {
+  steps: Record<TargetDtype, Kernel>
+  unused: readonly GPUBuffer[]
+}
 
 /**
- * Changes of all weights of a tensor, on top of the base: (IA)³ vectors and LoRA pairs, rounded once, then ternary terms of all
+ * Changes of all weights of a tensor, on top of the base: steps of a lossless expert, (IA)³ vectors and LoRA pairs, rounded once, then ternary terms of all
  * experts, rounded once, then dense deltas, rounded once.
  */
 export class WholeMerge {
+  readonly #gpu: Gpu
+  readonly #dtypes: ReadonlySet<TargetDtype>
   readonly #copies: BaseCopies
-  readonly #kernels: WholeKernels
-  readonly #unpack: Kernel
-  readonly #terms: TermsMerge
+  #product: ProductKernels | undefined
+  #steps: StepKernels | undefined
+  #terms: TermsMerge | undefined
+  #add: Record<TargetDtype, Kernel> | undefined
 
-  static async create(gpu: Gpu, dtypes: ReadonlySet<TargetDtype>, copies: BaseCopies): Promise<WholeMerge> {
-    const [kernels, unpack, terms] = await Promise.all([
-      targetKernels(gpu, ['low_rank', 'add'], dtypes),
-      kernelOf(gpu, 'unpack', 'float32'),
-      TermsMerge.create(gpu, dtypes),
-    ])
-    return new WholeMerge(copies, kernels, unpack, terms)
-  }
-
-  private constructor(copies: BaseCopies, kernels: WholeKernels, unpack: Kernel, terms: TermsMerge) {
+  constructor(gpu: Gpu, dtypes: ReadonlySet<TargetDtype>, copies: BaseCopies) {
+    this.#gpu = gpu
+    this.#dtypes = dtypes
     this.#copies = copies
-    this.#kernels = kernels
-    this.#terms = terms
-    this.#unpack = unpack
   }
 
   /**
-   * Records the changes.
+   * Compiles what these plans need, once: most bases never meet all kinds of experts.
+   * @throws {TritswapError} `webgpu`, `device-lost`
+   */
+  async prepare(plans: Iterable<TargetPlan>): Promise<void> {
+    const all = [...plans]
+    const some = (isNeeded: (plan: TargetPlan) => boolean) => all.some(isNeeded)
+    const [product, steps, terms, add] = await Promise.all([
+      some(hasFactors) ? (this.#product ?? this.#compileProduct()) : this.#product,
+      some((plan) => plan.steps.length > 0) ? (this.#steps ?? this.#compileSteps()) : this.#steps,
+      some((plan) => plan.terms.length > 0)
+        ? (this.#terms ?? TermsMerge.create(this.#gpu, this.#dtypes))
+        : this.#terms,
+      some((plan) => plan.dense.length > 0) ? (this.#add ?? this.#compileAdd()) : this.#add,
+    ])
+    this.#product ??= product
+    this.#steps ??= steps
+    this.#terms ??= terms
+    this.#add ??= add
+  }
+
+  async #compileProduct(): Promise<ProductKernels> {
+    const [unpack, { low_rank }] = await Promise.all([
+      kernelOf(this.#gpu, 'unpack', 'float32'),
+      targetKernels(this.#gpu, ['low_rank'], this.#dtypes),
+    ])
+    return { unpack, low_rank }
+  }
+
+  async #compileSteps(): Promise<StepKernels> {
+    const [{ steps }, unused] = await Promise.all([
+      targetKernels(this.#gpu, ['steps'], this.#dtypes),
+      createBuffers(this.#gpu, 'placeholders', [16, 16]),
+    ])
+    return { steps, unused }
+  }
+
+  async #compileAdd(): Promise<Record<TargetDtype, Kernel>> {
+    return (await targetKernels(this.#gpu, ['add'], this.#dtypes)).add
+  }
+
+  /**
+   * Records the changes of a plan that {@link prepare} was called for.
    * @param isBase - the weights are the base's; else they are made anew first, or on the way
    * @param scratch - of {@link scratchBytes}; not needed where that is 0 for every change
    */
@@ -54,17 +100,45 @@ export class WholeMerge {
     isBase: boolean,
     scratch: GPUBuffer | undefined,
   ): void {
-    const { plan, placement, shape } = to.change
-    const hasFactors = scratchBytes(plan, shape) > 0
+    const { plan, placement } = to.change
     const form = this.#copies.ownFormOf(placement)
-    const isOnWay = plan.terms.length > 0 && !hasFactors && form !== undefined && isStreamed(to.change, form)
+    const isOnWay =
+      plan.terms.length > 0 &&
+      !hasFactors(plan) &&
+      plan.steps.length === 0 &&
+      form !== undefined &&
+      isStreamed(to.change, form)
     if (!isBase && !isOnWay) this.#copies.recordBase(batch, placement)
-    if (hasFactors && scratch !== undefined) {
+    if (plan.steps.length > 0) this.#recordSteps(batch, arena(), to)
+    if (hasFactors(plan) && scratch !== undefined) {
       this.#recordFactors(batch, arena(), to, scratch)
       this.#recordProduct(batch, to, scratch)
     }
-    if (plan.terms.length > 0) this.#terms.record(batch, arena(), to, isOnWay ? form : undefined)
+    if (plan.terms.length > 0) this.#terms!.record(batch, arena(), to, isOnWay ? form : undefined)
     if (plan.dense.length > 0) this.#recordDense(batch, arena(), to)
+  }
+
+  destroy(): void {
+    for (const buffer of this.#steps?.unused ?? []) buffer.destroy()
+  }
+
+  /** They have no journal: the weights are made anew when they go. */
+  #recordSteps(
+    batch: Batch,
+    arena: GPUBuffer,
+    { set, change: { plan, placement, shape } }: ChangeOfSet,
+  ): void {
+    const streams = {
+      reverted: [],
+      applied: plan.steps.map((part) => streamOf(set.entries, part, NOT_JOURNALED)),
+    }
+    const { steps, unused } = this.#steps!
+    const [displaced, journal] = unused.map((buffer) => ({ buffer }))
+    const bindings = { weights: { buffer: placement.buffer }, arena: { buffer: arena }, displaced, journal }
+    const job = { shape, placement, ...streams }
+    dispatchJob(batch, steps[placement.dtype], bindings, job, {
+      invocations: STEPS_INVOCATIONS,
+    })
   }
 
   #recordDense(
@@ -81,7 +155,7 @@ export class WholeMerge {
       return { words: set.entries[entry].expert.spanOf(index).words, half, weight }
     })
     batch.dispatch(
-      this.#kernels.add[placement.dtype],
+      this.#add![placement.dtype],
       { weights: { buffer: placement.buffer }, arena: { buffer: arena } },
       {
         placement: orderedPlacement(shape, placement, swapped),
@@ -102,7 +176,7 @@ export class WholeMerge {
     const { cols, rank, right, rowScale, colScale } = scratchLayout(plan, shape)
     const bindings = { weights: { buffer: scratch }, arena: { buffer: arena } }
     const unpack = (part: WeightedTensor, offset: number, rowStride: number, colStride: number) =>
-      dispatchJob(batch, this.#unpack, bindings, {
+      dispatchJob(batch, this.#product!.unpack, bindings, {
         shape: part.tensor.shape,
         placement: { offset, rowStride, colStride },
         reverted: [],
@@ -131,7 +205,7 @@ export class WholeMerge {
     for (let first = 0; first < tiles; first += step) {
       const end = Math.min(tiles, first + step)
       batch.dispatchGroups(
-        this.#kernels.low_rank[placement.dtype],
+        this.#product!.low_rank[placement.dtype],
         { weights: { buffer: placement.buffer }, factors: { buffer: scratch } },
         {
           rows,
@@ -154,6 +228,11 @@ export class WholeMerge {
       )
     }
   }
+}
+
+/** Whether a plan has what is unpacked to floats first. */
+function hasFactors({ pairs, rowScales, colScales }: TargetPlan): boolean {
+  return pairs.length + rowScales.length + colScales.length > 0
 }
 
 /** Bytes of the scratch buffer that a change of one target takes; targets take it one after another. */

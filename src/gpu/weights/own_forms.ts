@@ -90,7 +90,7 @@ export function dequantizeInto(
       placement: { cols, offset: first, row_stride: rowStep, col_stride: colStep },
       nbits: nbitsParams(shape, code, offset / 4),
     },
-    (rows * perRow * code.blockSize * code.bits) / 32,
+    rows * perRow,
     rows * cols,
   )
 }

@@ -1,7 +1,7 @@
 import { TritswapError } from '../../errors.ts'
 import type { HoistedInput } from '../../format/bindings.ts'
 import { formOf } from '../../format/codecs/index.ts'
-import type { TritTable, TritTensor } from '../../format/index.ts'
+import { type TritTable, type TritTensor, weightsOf } from '../../format/index.ts'
 import { readBuffer } from '../batch.ts'
 import { checked } from '../checked.ts'
 import type { Gpu } from '../device.ts'
@@ -95,6 +95,16 @@ export class WeightStore {
   /** What the weights of a tensor of the container can be made from again; undefined where they came as floats. */
   ownFormOf(tensor: string): OwnForm | undefined {
     return this.#forms.of(tensor)
+  }
+
+  /** VRAM that it takes to make the weights of a target anew, beside what is there: a copy of what came as floats. */
+  copyBytesOf(target: string): number {
+    const tensors = new Map(this.floatPlacementsOf(target).map((placement) => [placement.tensor, placement]))
+    return Array.from(tensors.values(), ({ tensor, dtype }) => {
+      if (this.ownFormOf(tensor) !== undefined) return 0
+      const { shape, isHalf } = this.storedAs(tensor)
+      return weightsOf(shape) * (isHalf || dtype === 'float16' ? 2 : 4)
+    }).reduce((sum, bytes) => sum + bytes, 0)
   }
 
   /** Shape of a tensor of the container, and whether its values came as binary16. */

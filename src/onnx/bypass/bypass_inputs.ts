@@ -12,7 +12,7 @@ import type { Site } from './site.ts'
 export interface SiteBypass {
   /** Ternary deltas, each with a strength of its own. */
   side?: number
-  /** A low-rank pair of symbolic rank. */
+  /** A low-rank pair: one graph serves every rank. */
   lowRank?: boolean
   /** A delta in floats. */
   delta?: boolean
@@ -25,15 +25,14 @@ export interface SiteBypass {
 
 /**
  * What an input is to be fed with. `codes` and `ones`: B and the scales of a MatMulNBits with 2 bits. `strength`: what
- * a code is worth, one number or one for each output. `down` [inputs, rank], `strengths` [rank], `up` [rank, outputs]:
- * the factors of a low-rank pair. `delta`: as the site's float weight would be, [inputs, outputs].
+ * a code is worth, one number or one for each output. `down` [inputs, rank], `up` [rank, outputs]: the factors of a
+ * low-rank pair, `up` times what the pair is worth. `delta`: as the site's float weight would be, [inputs, outputs].
  */
 export type BypassInputKind =
   | 'codes'
   | 'ones'
   | 'strength'
   | 'down'
-  | 'strengths'
   | 'up'
   | 'delta'
   | 'inputScale'
@@ -70,7 +69,7 @@ export function sideBlocks(inputs: number): number {
 /** Names of the inputs of one site. */
 export interface SiteInputs {
   side: { codes: string; ones: string; strength: string }[]
-  lowRank?: { down: string; strengths: string; up: string }
+  lowRank?: { down: string; up: string }
   delta?: string
   inputScale?: string
   outputScale?: string
@@ -113,7 +112,6 @@ export class BypassInputs {
       lowRank: bypass.lowRank
         ? {
             down: add('down', isConv ? [RANK, ...kernel!] : [inputs, RANK]),
-            strengths: add('strengths', [RANK, ...tail]),
             up: add('up', isConv ? [outputs, RANK, ...tail] : [RANK, outputs]),
           }
         : undefined,

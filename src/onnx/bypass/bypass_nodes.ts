@@ -129,7 +129,7 @@ export class BypassNodes {
     }
     const added: string[] = []
     if (lowRank !== undefined) {
-      const narrow = then('Mul', [productWith(lowRank.down), lowRank.strengths])
+      const narrow = productWith(lowRank.down)
       added.push(
         kind === 'conv' ? then('Conv', [narrow, lowRank.up]) : viewed(then('MatMul', [narrow, lowRank.up])),
       )

@@ -58,6 +58,11 @@ export interface Operator {
   settings?: true
   /** Attributes with its numbers of heads: what a fused projection before it splits by. */
   heads?: { query: string; keyValue: string }
+  /**
+   * It is its own projection too: the weights of q, k and v side by side, as a MatMul wants them, and their biases. Of the operator of
+   * `com.microsoft`, not of ONNX's own of the same name.
+   */
+  packed?: { weight: number; bias: number; sizes: string }
   /** Exporters multiply the batch norm behind it into its weight and bias. */
   absorbsNorm?: true
   /** It changes only how a value is looked at: order or names of dimensions, their number, or the type. */
@@ -182,7 +187,10 @@ const OPERATORS: Readonly<Record<string, Operator>> = {
   BiasAdd: { fusedBias: { bias: 1, to: [0] } },
 
   // Attention, which may have taken in the biases of the projections before it.
-  Attention: { heads: { query: 'q_num_heads', keyValue: 'kv_num_heads' } },
+  Attention: {
+    heads: { query: 'q_num_heads', keyValue: 'kv_num_heads' },
+    packed: { weight: 1, bias: 2, sizes: 'qkv_hidden_sizes' },
+  },
   // Sinks of its heads, and norms of queries and keys.
   GroupQueryAttention: {
     trained: { 11: 'bias', 14: 'weight', 15: 'weight' },

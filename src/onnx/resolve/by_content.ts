@@ -7,6 +7,7 @@ import type { Checkpoint } from './checkpoint.ts'
 import { belowModule } from './file_modules.ts'
 import { partsOfJoined } from './joined_projections.ts'
 import { matchName, sharedSuffix } from './names.ts'
+import { matchPacked } from './packed_projections.ts'
 import type { ParameterGroup } from './parameters.ts'
 import { fusedPlacements, layoutsOf, placementOf } from './placements.ts'
 import { type Filling, type LocatedParameter, type Resolution, separate } from './resolution.ts'
@@ -21,19 +22,36 @@ export async function resolveByContent(
 ): Promise<Resolution> {
   const expected = new CheckpointSamples(checkpoint)
   const resolution: Resolution = { resolved: [], unmatched: [] }
-  for (const item of located) {
+  /** Tensors that are packed into weights of attention nodes, by file and initializer. */
+  const packed = new Map<string, readonly string[]>()
+  for (const item of weightsFirst(located)) {
     const samples = new InitializerSamples(item.data)
     const found: { group: ParameterGroup; filling: Filling }[] = []
     for (const group of item.parameter.groups) {
+      const key = `${item.file} ${group.packed?.weight}`
       const filling =
         (await matchWhole(group, item, samples, expected)) ??
-        (await matchParts(group, item, samples, expected))
+        (await matchParts(group, item, samples, expected)) ??
+        (group.packed && (await matchPacked(group.packed, item, samples, expected, packed.get(key))))
+      if (filling !== undefined && group.packed?.kind === 'weight')
+        packed.set(
+          key,
+          filling.parts.map(({ tensor }) => tensor),
+        )
       if (filling !== undefined) found.push({ group, filling })
     }
     if (found.length > 0) resolution.resolved.push(...separate(item, found))
-    else if (item.parameter.groups.some(({ names }) => names.length > 0)) resolution.unmatched.push(item)
+    else if (item.parameter.groups.some(({ names, packed }) => names.length > 0 || packed))
+      resolution.unmatched.push(item)
   }
   return resolution
+}
+
+/** Biases that are packed go by the names of the weights beside them. */
+function weightsFirst(located: readonly LocatedParameter[]): LocatedParameter[] {
+  const isBias = ({ parameter }: LocatedParameter) =>
+    parameter.groups.some(({ packed }) => packed?.kind === 'bias')
+  return [...located].sort((a, b) => Number(isBias(a)) - Number(isBias(b)))
 }
 
 /** The tensor that fills an initializer. */

@@ -10,6 +10,7 @@ import type { TensorProto } from '../proto/onnx_pb.ts'
 import { countOf, dimsOf, floatType } from '../proto/tensors.ts'
 import { fusedRows } from './fused_rows.ts'
 import { moduleOfNode, parameterOfInitializer } from './names.ts'
+import { type Packed, packedIn } from './packed_projections.ts'
 import { readersBehindViews } from './views.ts'
 
 export interface Parameter {
@@ -30,6 +31,8 @@ export interface ParameterGroup {
   layout: Layout
   /** Rows of q, k and v where it is a fused projection. */
   fused?: number[]
+  /** What an optimizer packed into it, under no name of the checkpoint. */
+  packed?: Packed
   /** Used as an embedding or its transpose: where a tied pair is one initializer, this gives the name. */
   embedding: boolean
 }
@@ -64,17 +67,20 @@ function groupsOf(
   for (const { reader, behind } of ends) {
     if (behind.length === 0) return undefined
     for (const end of behind) {
-      const trainedAs = operatorOf(end.node).trained?.[end.position]
+      const packed = packedIn(end, dims)
+      const trainedAs = packed?.kind ?? operatorOf(end.node).trained?.[end.position]
       if (trainedAs === undefined && !(own !== undefined && takesAnyParameter(end))) return undefined
       const module = trainedAs && moduleOfNode(end.node)
       // An unnamed vector that is added or multiplied may be a constant: it counts only where a module holds it.
-      if (own === undefined && module === undefined && dims.length < 2) return undefined
+      if (own === undefined && module === undefined && packed === undefined && dims.length < 2)
+        return undefined
       const group: ParameterGroup = {
         readers: [reader],
         names: [
           ...new Set([module && `${module}.${trainedAs}`, own?.name].filter((name) => name !== undefined)),
         ],
         layout: layoutOf(reader, end, own),
+        packed,
         norm: dims.length === 1 && trainedAs === 'weight',
         embedding: operatorOf(end.node).product?.kind === 'embedding',
       }

@@ -6,12 +6,15 @@
 import { fieldAt, wordsFor } from '../../../src/format/bits.ts'
 import { bitsFromHalf } from '../../../src/format/float16.ts'
 import { tilingOf } from '../../../src/format/index.ts'
+import { forEachStep } from '../../../src/format/steps.ts'
+import { indexLength } from '../../../src/gpu/experts/resident_expert.ts'
 import type { SectionParams } from '../../../src/gpu/experts/sections.ts'
 import { wordsOfTile } from '../../../src/gpu/job.ts'
 import type { Params } from '../../../src/gpu/kernel.ts'
 import { shaderConstants } from '../../../src/gpu/shader_constants.ts'
+import { packSteps, stepsLayout } from '../../../src/gpu/steps_form.ts'
 import { TARGET_MODULES, type TargetDtype } from '../../../src/gpu/target.ts'
-import type { Random } from '../random.ts'
+import { type Random, randomEntries } from '../random.ts'
 import { add } from '../twins/add.ts'
 import { apply } from '../twins/apply.ts'
 import { blend } from '../twins/blend.ts'
@@ -26,13 +29,16 @@ import { gatherNBits } from '../twins/gather_nbits.ts'
 import { indexBlocks } from '../twins/index_blocks.ts'
 import { indexCounts } from '../twins/index_counts.ts'
 import { indexOffsets } from '../twins/index_offsets.ts'
-import { DENSE_F16, type Job, type Stream, TERMS, TERNARY } from '../twins/job.ts'
+import { DENSE_F16, type Job, STEPS, type Stream, TERMS, TERNARY } from '../twins/job.ts'
+import { INDEX_WORDS, type Lanes } from '../twins/lanes.ts'
 import { lowRank } from '../twins/low_rank.ts'
 import { ZERO_POINTS } from '../twins/nbits.ts'
+import { pair } from '../twins/pair.ts'
 import { elementOf } from '../twins/placement.ts'
 import { revert } from '../twins/revert.ts'
 import { save } from '../twins/save.ts'
 import { side } from '../twins/side.ts'
+import { NOT_JOURNALED, steps, UNITS } from '../twins/steps.ts'
 import { Target } from '../twins/target.ts'
 import { type Pair, type TermsJob, terms } from '../twins/terms.ts'
 import { termsBlocks } from '../twins/terms_blocks.ts'
@@ -62,7 +68,7 @@ function mergeCase(
   random: Random,
   reverted: readonly Stream[],
   applied: readonly Stream[],
-  invocations = world.blocks,
+  run: KernelCase['run'] = { blocks: world.blocks },
 ): KernelCase {
   const streams = [...reverted, ...applied]
   const isTouched = streams.some(({ codec }) => codec !== TERNARY)
@@ -80,7 +86,7 @@ function mergeCase(
   return {
     params,
     buffers: { weights: words, arena: world.arena, displaced, journal },
-    run: { invocations },
+    run,
     twin(buffers) {
       const changed = new Target(buffers.weights, world.dtype)
       merge(params, changed, buffers.arena, buffers.displaced, buffers.journal)
@@ -104,7 +110,7 @@ function spoilt(sections: readonly SectionParams[], random: Random): SectionPara
 }
 
 /** Many more blocks than a test can encode, for the sums over blocks: some fill their streams, some are too long. */
-function manyBlocks(random: Random): { sections: SectionParams[]; arena: Words } {
+function manyBlocks(random: Random, lanes: Lanes): { sections: SectionParams[]; arena: Words } {
   let at = 2
   const numbers = () => random.pick([1, 63, 64, 65, 127, 129, random.integer(1, 700)])
   const unused = { m: 1, low: 0, cut: 0, rows: 1, cols: 1, tile_rows: 1, tile_cols: 1, across: 1 }
@@ -112,7 +118,7 @@ function manyBlocks(random: Random): { sections: SectionParams[]; arena: Words }
     const [blocks, bits] = [numbers(), random.integer(0, 14)]
     const words = at
     const index = words + wordsFor(blocks * bits) + 1
-    at = index + 2 * (blocks + 1)
+    at = index + indexLength(blocks, INDEX_WORDS[lanes])
     // Some sums are past 2^32.
     const lengthMin = random.pick([0, 3, 2 ** 14, 2 ** 26])
     const sums = { length_bits: bits, length_min: lengthMin, word_count: 0, kept: 0, first_block: 0 }
@@ -125,8 +131,8 @@ function manyBlocks(random: Random): { sections: SectionParams[]; arena: Words }
     for (let block = 0; block < section.blocks; block++) {
       bits += section.length_min + fieldAt(lengths, block, section.length_bits)
       // What `index_blocks` may leave.
-      arena[section.index + 2 * block + 1] = random.pick([0, 1, 4096, random.bits()])
-      section.kept += arena[section.index + 2 * block + 1]
+      arena[section.index + INDEX_WORDS[lanes] * block + 1] = random.pick([0, 1, 4096, random.bits()])
+      section.kept += arena[section.index + INDEX_WORDS[lanes] * block + 1]
     }
     section.word_count =
       wordsFor(section.blocks * section.length_bits) + (wordsFor(bits) % 2 ** 27) + random.pick([0, 0, 1])
@@ -137,19 +143,21 @@ function manyBlocks(random: Random): { sections: SectionParams[]; arena: Words }
 
 const noFailure = () => Uint32Array.of(0, 0xffffffff)
 
-type IndexPass = (sections: readonly SectionParams[], arena: Words, status: Words) => void
+type IndexPass = (sections: readonly SectionParams[], arena: Words, status: Words, lanes: Lanes) => void
 
 /** A pass over sums of blocks; `before` are the passes that run before it. */
 function sumsCase(pass: IndexPass, before: readonly IndexPass[], world: World, random: Random): KernelCase {
   const isLong = random.unit() < 0.5
-  const own = isLong ? manyBlocks(random) : { sections: world.sections, arena: world.unindexed.slice() }
+  const own = isLong
+    ? manyBlocks(random, world.lanes)
+    : { sections: world.sections, arena: world.unindexed.slice() }
   const sections = !isLong && random.unit() < 0.25 ? spoilt(own.sections, random) : own.sections
-  if (!isLong) for (const earlier of before) earlier(own.sections, own.arena, noFailure())
+  if (!isLong) for (const earlier of before) earlier(own.sections, own.arena, noFailure(), world.lanes)
   return {
     params: {},
     buffers: { sections, arena: own.arena, status: noFailure() },
     run: { groups: sections.length },
-    twin: ({ arena, status }) => pass(sections, arena, status),
+    twin: ({ arena, status }) => pass(sections, arena, status, world.lanes),
     outputs: { arena: EXACT, status: EXACT },
   }
 }
@@ -184,7 +192,7 @@ function quantized({ shape }: World, random: Random) {
     scales: Uint32Array.from({ length: nbits.scales_at + scales }, floats),
     zeros: Uint32Array.from({ length: nbits.zeros_at + scales }, zero),
   }
-  return { nbits, packed, buffers }
+  return { nbits, blocks: scales, buffers }
 }
 
 /** Scales of `count` terms and their vectors of these lengths in an arena, among other things. */
@@ -247,6 +255,29 @@ function termsJob(
   return { job, arena }
 }
 
+/** A stream of random steps of each weight of a random part of a world, among other things in an arena of its own. */
+function stepStreams(world: World, random: Random) {
+  const [code, unit] = random.pick([...UNITS])
+  const { indices } = randomEntries(world.weights, random.pick([0.001, 0.05, 0.5, 1]), random)
+  const far = () => (unit === 'f32' ? random.bits() | 1 : (random.bits() << 16) >> 16 || 1)
+  const places = Uint32Array.from(indices)
+  const all = {
+    places,
+    steps: Int32Array.from(places, () => random.pick([1, -1, 1, -1, 2, -3, random.integer(-90, -1), far()])),
+  }
+  const form = { kept: places.length, unit }
+  const packed = packSteps(world.shape, form, all)
+  const words = 3
+  const arena = Uint32Array.from({ length: words + packed.length + 2 }, () => random.bits())
+  arena.set(packed, words)
+  const index = words + stepsLayout(world.shape, form).index
+  const m = unit === 'f32' ? 2 : 1
+  const stream: Stream = { code: { words, m, low: code, cut: 0 }, index, codec: STEPS, value: 1, journal: 0 }
+  const touched = new Set<number>()
+  forEachStep(world.shape, all, (flat) => touched.add(flat))
+  return { streams: [stream], arena, touched }
+}
+
 /** What rounding may do to values, relative to those over 0.1. */
 const ROUNDING: Readonly<Record<TargetDtype, number>> = { float32: 2e-5, float16: 2e-3 }
 
@@ -263,7 +294,9 @@ function wordsWithinRounding(dtype: TargetDtype): Compare {
       for (let element = perWord * i; element < perWord * (i + 1); element++) {
         if (a.load(element) === b.load(element)) continue
         const value = b.valueOf(b.load(element))
-        const error = Math.abs(a.valueOf(a.load(element)) - value)
+        const other = a.valueOf(a.load(element))
+        if (Number.isNaN(value) && Number.isNaN(other)) continue
+        const error = Math.abs(other - value)
         if (!(error <= ROUNDING[dtype] * Math.max(0.1, Math.abs(value)))) return true
       }
       return false
@@ -349,16 +382,16 @@ export const KERNELS: Readonly<Record<string, MakeCase>> = {
     const reverted = denseOf(world, random, [0, 1, 2])
     const applied = denseOf(world, random, reverted.length === 0 ? [1, 2] : [0, 1, 3])
     const invocations = world.blocks * wordsOfTile(world.shape, world.dtype)
-    return mergeCase(dense, world, random, reverted, applied, invocations)
+    return mergeCase(dense, world, random, reverted, applied, { invocations })
   },
 
   dequantize(world, random) {
     const { words, placement } = world.target(random, () => false)
-    const { nbits, packed, buffers } = quantized(world, random)
+    const { nbits, blocks, buffers } = quantized(world, random)
     return {
       params: { placement: { ...placement }, nbits },
       buffers: { weights: words, ...buffers },
-      run: { invocations: packed },
+      run: { invocations: blocks },
       twin: ({ weights }) => dequantize({ placement, nbits }, new Target(weights, world.dtype), buffers),
       outputs: { weights: EXACT },
     }
@@ -429,7 +462,7 @@ export const KERNELS: Readonly<Record<string, MakeCase>> = {
   index_blocks(world, random) {
     const { sections } = world
     const arena = world.unindexed.slice()
-    indexOffsets(sections, arena, noFailure())
+    indexOffsets(sections, arena, noFailure(), world.lanes)
     // One bit of a stream flipped: the twin says whether it is still sound.
     if (random.unit() < 0.25) {
       const { words, word_count } = random.pick(sections)
@@ -445,7 +478,7 @@ export const KERNELS: Readonly<Record<string, MakeCase>> = {
       buffers: { sections, arena, status: noFailure() },
       run: { invocations: blocks },
       twin(buffers) {
-        indexBlocks(sections, buffers.arena, buffers.status)
+        indexBlocks(sections, buffers.arena, buffers.status, world.lanes)
         isSound = buffers.status[0] === 0
       },
       outputs: {
@@ -492,6 +525,13 @@ export const KERNELS: Readonly<Record<string, MakeCase>> = {
     }
   },
 
+  pair(world, random) {
+    const set = (sizes: readonly number[]) =>
+      Array.from({ length: random.pick(sizes) }, () => ternaryOf(world, random))
+    const reverted = set([0, 0, 1, 2, 3, 8])
+    return mergeCase(pair, world, random, reverted, set(reverted.length === 0 ? [1, 2, 2] : [0, 1, 2, 2]))
+  },
+
   revert: (world, random) => mergeCase(revert, world, random, [ternaryOf(world, random)], []),
 
   save(world, random) {
@@ -517,9 +557,42 @@ export const KERNELS: Readonly<Record<string, MakeCase>> = {
     return {
       params,
       buffers: { fields, arena: world.arena },
-      run: { invocations: world.blocks },
+      run: { blocks: world.blocks },
       twin: (buffers) => side(params, buffers.fields, buffers.arena),
       outputs: { fields: EXACT },
+    }
+  },
+
+  steps(world, random) {
+    const { streams, arena, touched } = stepStreams(world, random)
+    const { words, target, placement } = world.target(random, (flat) => touched.has(flat))
+    const original = words.slice()
+    const pick = (sizes: readonly number[]) => streams.slice(0, random.pick(sizes))
+    const reverted = pick([0, 1])
+    const applied = reverted.length === 0 ? pick([1]) : pick([0, 1])
+    const displaced = new Uint32Array(world.journalWords(1))
+    const before = world.job(placement, [], reverted)
+    steps(before, target, arena, new Uint32Array(), displaced)
+    // A share of a step is exact in f32 for these, whether a device fuses product and sum or not.
+    const share = random.pick([1, 1, 0.5])
+    const params = world.job(
+      placement,
+      reverted,
+      applied.map((stream) => ({ ...stream, value: share })),
+    )
+    const isKept = random.unit() < 0.7
+    if (!isKept) for (const stream of params.streams.slice(reverted.length)) stream.journal = NOT_JOURNALED
+    return {
+      params,
+      buffers: { weights: words, arena, displaced, journal: new Uint32Array(world.journalWords(1)) },
+      run: { invocations: world.blocks },
+      twin(buffers) {
+        const changed = new Target(buffers.weights, world.dtype)
+        steps(params, changed, buffers.arena, buffers.displaced, buffers.journal)
+        if (applied.length === 0 && buffers.weights.some((word, i) => word !== original[i]))
+          throw new Error('the twin does not revert bit for bit')
+      },
+      outputs: { weights: share === 1 ? EXACT : wordsWithinRounding(world.dtype), journal: EXACT },
     }
   },
 
@@ -604,7 +677,7 @@ export const KERNELS: Readonly<Record<string, MakeCase>> = {
     return {
       params,
       buffers: { weights: words, arena: own?.arena ?? world.arena },
-      run: { invocations: world.blocks },
+      run: { blocks: world.blocks },
       twin: ({ weights, arena }) => unpack(params, new Target(weights, world.dtype), arena),
       outputs: { weights: EXACT },
     }

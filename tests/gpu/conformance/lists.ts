@@ -5,7 +5,15 @@ import { tuningOf } from '../../../src/gpu/tuning.ts'
 import type { Job } from '../twins/job.ts'
 
 /** The kernels of which there is a variant that takes a list of jobs. */
-export const LISTED: ReadonlySet<string> = new Set(['apply', 'blend', 'dense', 'fused', 'revert'])
+export const LISTED: ReadonlySet<string> = new Set([
+  'apply',
+  'blend',
+  'dense',
+  'fused',
+  'pair',
+  'revert',
+  'steps',
+])
 
 /** Parts that a tensor is taken in: jobs of one list. */
 const PARTS = 3

@@ -13,8 +13,8 @@ export interface KernelCase {
   params: Params
   /** Content of the kernel's buffers, by the names of the WGSL variables. A list stands for an array of structs. */
   buffers: Readonly<Record<string, Words | readonly Params[]>>
-  /** Size of the dispatch. */
-  run: { invocations: number } | { groups: number }
+  /** Size of the dispatch; blocks are those that the kernel walks. */
+  run: { invocations: number } | { blocks: number } | { groups: number }
   /** Changes the buffers as the kernel has to. */
   twin(buffers: Readonly<Record<string, Words>>): void
   /** The buffers to compare, and how: word by word where nothing is said. */
@@ -68,16 +68,21 @@ export async function checkKernel(gpu: Gpu, name: string, { cases, seed }: Confo
   const uploaded: Record<string, GPUBuffer>[] = []
   for (const [i, one] of made.entries()) {
     // The variants for software adapters and for GPUs, in turns.
-    const variant = { ...gpu, adapter: { ...gpu.adapter, software: i % 2 === 0 } }
+    const adapter = { ...gpu.adapter, software: i % 2 === 0 }
+    const variant: Gpu = { ...gpu, adapter, tuning: { lanes: `lanes_${one.world.lanes}` } }
     const isList = i % 2 === 1 && LISTED.has(name)
     const kernel = await kernelOf(variant, name, one.world.dtype, isList)
     const buffers = upload(gpu, kernel, one.buffers)
     uploaded.push(buffers)
     const bindings = Object.fromEntries(Object.entries(buffers).map(([key, buffer]) => [key, { buffer }]))
-    if (isList && 'invocations' in one.run)
-      dispatchList(variant, batch, kernel, bindings, one.params as Job & Params, one.run.invocations, i >> 1)
-    else if ('groups' in one.run) batch.dispatchGroups(kernel, bindings, one.params, one.run.groups, 0)
-    else batch.dispatch(kernel, bindings, one.params, one.run.invocations, 0)
+    if ('groups' in one.run) {
+      batch.dispatchGroups(kernel, bindings, one.params, one.run.groups, 0)
+      continue
+    }
+    const invocations = 'blocks' in one.run ? one.run.blocks * kernel.lanes : one.run.invocations
+    if (isList)
+      dispatchList(variant, batch, kernel, bindings, one.params as Job & Params, invocations, i >> 1)
+    else batch.dispatch(kernel, bindings, one.params, invocations, 0)
   }
   batch.submit()
   const reading = readAll(

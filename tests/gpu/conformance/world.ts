@@ -2,6 +2,7 @@ import { wordsFor } from '../../../src/format/bits.ts'
 import { bitsFromHalf } from '../../../src/format/float16.ts'
 import { golombCode } from '../../../src/format/golomb.ts'
 import { encodeTernary, tilingOf, weightsOf } from '../../../src/format/index.ts'
+import { indexLength } from '../../../src/gpu/experts/resident_expert.ts'
 import { type SectionParams, sectionParams } from '../../../src/gpu/experts/sections.ts'
 import type { Params } from '../../../src/gpu/kernel.ts'
 import type { TargetDtype } from '../../../src/gpu/target.ts'
@@ -10,6 +11,7 @@ import { indexBlocks } from '../twins/index_blocks.ts'
 import { indexCounts } from '../twins/index_counts.ts'
 import { indexOffsets } from '../twins/index_offsets.ts'
 import { DENSE_F16, DENSE_F32, type Job, type Stream, TERNARY } from '../twins/job.ts'
+import { INDEX_WORDS, type Lanes } from '../twins/lanes.ts'
 import { elementOf, type Placement } from '../twins/placement.ts'
 import { Target } from '../twins/target.ts'
 
@@ -36,12 +38,15 @@ export class World {
   /** World number `i` of a seed, made once. */
   static of(seed: number, i: number): World {
     const key = `${seed} ${i}`
-    const world = World.#made.get(key) ?? new World(new Random(seed * 100_003 + i))
+    const world =
+      World.#made.get(key) ?? new World(new Random(seed * 100_003 + i), (i >> 1) % 2 === 0 ? 1 : 8)
     World.#made.set(key, world)
     return world
   }
 
   readonly dtype: TargetDtype
+  /** Invocations that share a block. */
+  readonly lanes: Lanes
   readonly shape: number[]
   /** Where any of the ternary streams has an entry. */
   readonly touched: ReadonlySet<number>
@@ -53,7 +58,8 @@ export class World {
   /** Four ternary ones, then a dense one of each kind. */
   readonly streams: readonly Stream[]
 
-  private constructor(random: Random) {
+  private constructor(random: Random, lanes: Lanes) {
+    this.lanes = lanes
     this.dtype = random.pick(['float32', 'float16'])
     this.shape = randomShape(random)
     const { blocks } = tilingOf(this.shape)
@@ -61,7 +67,8 @@ export class World {
     const entries = Array.from({ length: 4 }, () => randomEntries(weights, random.pick(DENSITIES), random))
     this.touched = new Set(entries.flatMap(({ indices }) => [...indices]))
     const encoded = entries.map((entry) => encodeTernary(this.shape, entry))
-    const size = encoded.reduce((sum, { words }) => sum + words.length + 2 * (blocks + 1), 5) + 2 * weights
+    const index = indexLength(blocks, INDEX_WORDS[this.lanes])
+    const size = encoded.reduce((sum, { words }) => sum + words.length + index, 5) + 2 * weights
     // The arena has other things around what is read.
     const arena = Uint32Array.from({ length: size }, () => random.bits())
     let at = 3
@@ -69,7 +76,7 @@ export class World {
       arena.set(words, at)
       const tensor = { shape: this.shape, bytes: words.length * 4, ...code }
       const span = { words: at + wordsFor(blocks * code.lengthBits), index: at + words.length }
-      at = span.index + 2 * (blocks + 1)
+      at = span.index + index
       return { tensor, span }
     })
     this.sections = sectionParams(placed, 0)
@@ -89,15 +96,15 @@ export class World {
     this.streams = streams
     this.unindexed = arena.slice()
     const status = Uint32Array.of(0, 0xffffffff)
-    indexOffsets(this.sections, arena, status)
-    indexBlocks(this.sections, arena, status)
-    indexCounts(this.sections, arena, status)
+    indexOffsets(this.sections, arena, status, this.lanes)
+    indexBlocks(this.sections, arena, status, this.lanes)
+    indexCounts(this.sections, arena, status, this.lanes)
     if (status[0] !== 0) throw new Error(`the twins refuse a sound stream: ${status[0]}`)
     this.arena = arena
   }
 
   get description(): string {
-    return `${this.shape.join(' × ')}, ${this.dtype}`
+    return `${this.shape.join(' × ')}, ${this.dtype}, ${this.lanes} a block`
   }
 
   get weights(): number {
@@ -136,9 +143,9 @@ export class World {
     return FIRST_SPAN + Math.max(1, streams) * this.#spanWords
   }
 
-  /** Room for all that a stream may displace, halves with a spare one for each block. */
+  /** Room for all that a stream may displace, halves with a spare one for each part. */
   get #spanWords(): number {
-    return this.weights + this.blocks + 1
+    return this.weights + this.lanes * this.blocks + 1
   }
 
   /** A job over all blocks. @param placement - of the tensor in its buffer */
@@ -167,6 +174,7 @@ export class World {
       col_stride: placement.col_stride,
       reverted: reverted.length,
       applied: applied.length,
+      lanes: this.lanes,
       streams: [...inJournal(reverted), ...inJournal(applied)],
     }
   }

@@ -1,9 +1,10 @@
 import type { Cursor } from './golomb.ts'
 import {
   denseAt,
-  denseStart,
+  denseBefore,
   elementAt,
   type Job,
+  JournalPlaces,
   keptBefore,
   open,
   type Stream,
@@ -28,9 +29,9 @@ export function blend(
     const tile = tileOf(job, block)
     const elementOf = (position: number) => elementAt(job, tile, position).element
     for (const stream of reverted) {
-      const start = startOf(job, target, arena, stream, block)
-      const positions = deltasOf(job, arena, tile, stream, block).keys()
-      for (const [rank, position] of [...positions].entries()) {
+      const places = placesOf(job, target, arena, stream, block)
+      for (const position of deltasOf(job, arena, tile, stream, block).keys()) {
+        const { start, rank } = places.next(position)
         target.store(elementOf(position), target.displacedAt(displaced, start, rank))
       }
     }
@@ -44,8 +45,9 @@ export function blend(
       }
     }
     for (const [i, deltas] of parts.entries()) {
-      const start = startOf(job, target, arena, applied[i], block)
-      for (const [rank, position] of [...deltas.keys()].entries()) {
+      const places = placesOf(job, target, arena, applied[i], block)
+      for (const position of deltas.keys()) {
+        const { start, rank } = places.next(position)
         const { sum, last } = sums.get(position)!
         const raw = target.load(elementOf(position))
         target.journalWrite(journal, start, rank, last === i ? raw : 0)
@@ -55,9 +57,15 @@ export function blend(
   }
 }
 
-function startOf(job: Job, target: Target, arena: Uint32Array, stream: Stream, block: number): number {
-  if (stream.codec !== TERNARY) return denseStart(job, target, stream, block)
-  return stream.journal + target.journalStart(keptBefore(arena, stream, block), block)
+function placesOf(
+  job: Job,
+  target: Target,
+  arena: Uint32Array,
+  stream: Stream,
+  block: number,
+): JournalPlaces {
+  const kept = stream.codec === TERNARY ? keptBefore(job, arena, stream, block) : denseBefore(job, block)
+  return new JournalPlaces(job, target, stream, block, kept)
 }
 
 /** What a stream adds to the positions of a tile, in ascending order. */
@@ -70,7 +78,7 @@ function deltasOf(
 ): Map<number, number> {
   const deltas = new Map<number, number>()
   if (stream.codec === TERNARY) {
-    const cursor: Cursor = open(arena, stream, block)
+    const cursor: Cursor = open(job, arena, stream, block)
     while (cursor.more)
       if (cursor.step()) deltas.set(cursor.position, signedValue(stream.value, cursor.negative))
   } else {

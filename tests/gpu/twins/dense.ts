@@ -1,4 +1,4 @@
-import { denseAt, denseStart, elementAt, type Job, tileOf } from './job.ts'
+import { denseAt, denseBefore, elementAt, type Job, JournalPlaces, tileOf } from './job.ts'
 import type { Target } from './target.ts'
 
 /** Twin of shaders/dense.wgsl. */
@@ -13,14 +13,17 @@ export function dense(
   const applied = job.streams.slice(job.reverted, job.reverted + job.applied)
   for (let block = job.first_block; block < job.end_block; block++) {
     const tile = tileOf(job, block)
-    const [oldStart, start] = [reverted, applied].map((streams) =>
-      streams.length > 0 ? denseStart(job, target, streams[streams.length - 1], block) : 0,
-    )
+    const [oldPlaces, places] = [reverted, applied].map((streams) => {
+      const last = streams.at(-1)
+      return last && new JournalPlaces(job, target, last, block, denseBefore(job, block))
+    })
     for (let position = 0; position < tile.area; position++) {
       const { element, flat } = elementAt(job, tile, position)
-      let raw = reverted.length > 0 ? target.displacedAt(displaced, oldStart, position) : target.load(element)
-      if (applied.length > 0) {
-        target.journalWrite(journal, start, position, raw)
+      const old = oldPlaces?.next(position)
+      let raw = old ? target.displacedAt(displaced, old.start, old.rank) : target.load(element)
+      const place = places?.next(position)
+      if (place !== undefined) {
+        target.journalWrite(journal, place.start, place.rank, raw)
         const deltas = applied.map((stream) => Math.fround(stream.value * denseAt(arena, stream, flat)))
         raw = target.rawOf(target.valueOf(raw) + deltas.reduce((sum, delta) => Math.fround(sum + delta)))
       }

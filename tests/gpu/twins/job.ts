@@ -1,6 +1,7 @@
 import { fromHalf } from '../../../src/format/float16.ts'
 import { shaderConstants } from '../../../src/gpu/shader_constants.ts'
 import { type Code, Cursor } from './golomb.ts'
+import { INDEX_WORDS, type Lanes, POSITIONS } from './lanes.ts'
 import { floatOf, type Target } from './target.ts'
 import { termEntry } from './terms.ts'
 
@@ -27,14 +28,17 @@ export interface Job {
   col_stride: number
   reverted: number
   applied: number
+  /** Invocations that share a block. */
+  lanes: Lanes
   streams: readonly Stream[]
 }
 
-export const { TERNARY, DENSE_F16, DENSE_F32, TERMS } = shaderConstants('job', [
+export const { TERNARY, DENSE_F16, DENSE_F32, TERMS, STEPS } = shaderConstants('job', [
   'TERNARY',
   'DENSE_F16',
   'DENSE_F32',
   'TERMS',
+  'STEPS',
 ])
 
 export interface Tile {
@@ -61,23 +65,58 @@ export function elementAt(job: Job, tile: Tile, position: number): { element: nu
   return { element: job.offset + row * job.row_stride + col * job.col_stride, flat: row * job.cols + col }
 }
 
-export function keptBefore(arena: Uint32Array, stream: Stream, block: number): number {
-  return arena[stream.index + 2 * block + 1]
+export function keptBefore({ lanes }: Job, arena: Uint32Array, stream: Stream, block: number): number {
+  return arena[stream.index + INDEX_WORDS[lanes] * block + 1]
 }
 
-export function open(arena: Uint32Array, stream: Stream, block: number): Cursor {
-  const at = stream.index + 2 * block
-  return new Cursor(arena, stream.code, arena[at], arena[at + 2])
+export function open({ lanes }: Job, arena: Uint32Array, stream: Stream, block: number): Cursor {
+  const at = stream.index + INDEX_WORDS[lanes] * block
+  return new Cursor(arena, stream.code, arena[at], arena[at + INDEX_WORDS[lanes]])
+}
+
+/** Where the entries of a stream in a block are journaled: those of each part start on a word of their own. */
+export class JournalPlaces {
+  readonly #job: Job
+  readonly #target: Target
+  readonly #stream: Stream
+  readonly #block: number
+  readonly #kept: number
+  #entries = 0
+  #part = -1
+  #start = 0
+  #rank = 0
+
+  /** @param kept - entries of the stream before the block */
+  constructor(job: Job, target: Target, stream: Stream, block: number, kept: number) {
+    this.#job = job
+    this.#target = target
+    this.#stream = stream
+    this.#block = block
+    this.#kept = kept
+  }
+
+  /** The next entry's: the first word of its part, and its number there. @param position - in the tile, in ascending order */
+  next(position: number): { start: number; rank: number } {
+    const { lanes } = this.#job
+    const part = this.#block * lanes + Math.floor(position / POSITIONS[lanes])
+    if (part !== this.#part) {
+      this.#part = part
+      this.#rank = 0
+      this.#start = this.#stream.journal + this.#target.journalStart(this.#kept + this.#entries, part)
+    }
+    this.#entries++
+    return { start: this.#start, rank: this.#rank++ }
+  }
 }
 
 export function signedValue(value: number, negative: number): number {
   return negative === 1 ? -value : value
 }
 
-/** First journal word of a dense stream in a block: shaders/shared/dense_entries.wgsl. */
-export function denseStart(job: Job, target: Target, stream: Stream, block: number): number {
+/** Entries of a dense stream before a block: shaders/shared/dense_entries.wgsl. */
+export function denseBefore(job: Job, block: number): number {
   const { row, col, height } = tileOf(job, block)
-  return stream.journal + target.journalStart(row * job.cols + height * col, block)
+  return row * job.cols + height * col
 }
 
 /** Value `flat` of a dense section. */

@@ -11,7 +11,7 @@ export function unpack(job: Job, target: Target, arena: Uint32Array): void {
       target.store(element, target.rawOf(target.valueOf(target.load(element)) + delta(flat)))
     }
     if (stream.codec === TERNARY) {
-      const cursor = open(arena, stream, block)
+      const cursor = open(job, arena, stream, block)
       while (cursor.more) {
         if (cursor.step() && cursor.position < tile.area) {
           add(cursor.position, () => signedValue(stream.value, cursor.negative))

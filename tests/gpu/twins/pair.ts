@@ -1,0 +1,1 @@
+export { blend as pair } from './blend.ts'
