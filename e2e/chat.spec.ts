@@ -56,9 +56,9 @@ test('both doors are on the first screen, with the bytes that each fetches', asy
   const workers = readdirSync(join(ROOT, 'dist/assets')).filter((name) => name.startsWith('worker-'))
   const engine = [
     ...workers.map((name) => sizeOf('assets', name)),
-    // Of a file that is there compressed, too, this host sends the one that is not.
+    // Of a file that is there compressed, too, this host sends the one that is not. Grammars are fetched by calls that ask for one.
     ...readdirSync(join(ROOT, 'dist/ort'))
-      .filter((name) => !/\.(br|gz)$/.test(name))
+      .filter((name) => !/\.(br|gz)$|^grammar/.test(name))
       .map((name) => sizeOf('ort', name)),
   ]
   const base = ['weights.trit', 'onnx/model.onnx', 'tokenizer.json'].map((name) =>

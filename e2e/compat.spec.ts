@@ -23,7 +23,7 @@ const LONG_SLICE = [
 const SLICE = [
   // An encoder and a merged decoder; an adapter that is refused.
   't5-tiny/onnx/fp32/lora',
-  'llama-tiny/onnx/fp16/refuse_prompt',
+  'llama-tiny/onnx/fp16/refuse_pickle',
   ...(LONG ? LONG_SLICE : []),
 ]
 
@@ -51,7 +51,7 @@ test('prepared on the command line and in the browser, models equal torch’s', 
       .map(({ model, adapter, binding, verdict }) => [model, adapter, binding, verdict].join(' ')),
   ).toEqual([
     ...(LONG ? ['bert-tiny-classify lora_all merge ok', 'bert-tiny-classify lora_all input ok'] : []),
-    'llama-tiny refuse_prompt merge refused',
+    'llama-tiny refuse_pickle merge refused',
     ...(LONG ? ['qwen2-tiny lora_bias merge ok', 'qwen2-tiny lora_bias input ok'] : []),
     't5-tiny lora merge ok',
     't5-tiny lora input ok',

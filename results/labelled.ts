@@ -37,7 +37,7 @@ export class LabelBench {
    * @param tensors - names of the base's tensors in the checkpoint
    */
   static async open(model: string, labels: string, limit?: number): Promise<LabelBench> {
-    const opened = await LabelledModel.open(model)
+    const opened = await LabelledModel.open(model, { anyCheckpoint: true })
     const rows = parseLabelled(readFileSync(labels, 'utf8'), labels).slice(0, limit)
     const run = new LabelRun(
       opened,

@@ -84,7 +84,7 @@ ${markdown(
 
 - The paper says that larger models lose less. **Not shown**: the sizes here differ in task, recipe and measure, and three sizes of one recipe were not trained. At 135 M
   the skills keep their answers within two standard errors or a few points of them; at 5.5 M a tenth of the gain is lost at 25 to 46 times.
-- The α that a size wants, which the paper sees fall with scale, does not arise with the unbiased scale of our rule: it is 1 for all of these.
+- The α that a size wants, which the paper sees fall with scale, does not arise with the unbiased scale of our rule: it is 1 for all of these, or their scales were learned.
 `,
     charts: {
       'scale.svg': drawn({

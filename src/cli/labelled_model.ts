@@ -80,11 +80,15 @@ export class LabelledModel {
     this.classes = is_encoder_decoder === true ? undefined : Object.values(id2label)
   }
 
-  /** @param folder - written by `tritswap prepare` */
-  static async open(folder: string): Promise<LabelledModel> {
+  /**
+   * @param folder - written by `tritswap prepare`
+   * @param options.anyCheckpoint - takes experts of copies of the base, which have another fingerprint: weights alone tell
+   */
+  static async open(folder: string, { anyCheckpoint = false } = {}): Promise<LabelledModel> {
     const prepared = await openPreparedModel(folder)
     const { manifest, weights, graphs } = prepared
-    const { fingerprint, dtype } = manifest
+    const { dtype } = manifest
+    const fingerprint = anyCheckpoint ? null : manifest.fingerprint
     const parsed = graphs.map(({ graph }) => graph)
     const base = await ReferenceBase.create(weights, parsed, { name: folder, fingerprint, dtype })
     const config = JSON.parse(await readText(join(folder, 'config.json'))) as LabelConfig

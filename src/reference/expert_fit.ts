@@ -28,12 +28,13 @@ export class ExpertFit<W extends SketchedWeights> {
 
   /**
    * @param parsed - the prepared graphs
+   * @param options.fingerprint - of its checkpoint; null takes experts of any, whose weights alone tell
    * @param options.dtype - of the graphs
    */
   static async create<W extends SketchedWeights>(
     weights: W,
     parsed: readonly OnnxGraph[],
-    options: { name: string; fingerprint?: string; dtype: string },
+    options: { name: string; fingerprint?: string | null; dtype: string },
   ): Promise<ExpertFit<W>> {
     const { table } = weights.head
     const tensors = new Map(table.tensors.map((tensor): [string, TritTensor] => [tensor.name, tensor]))
@@ -44,7 +45,7 @@ export class ExpertFit<W extends SketchedWeights> {
     const floats = integers.length > 0 ? 'q8' : floatDtypeOf(weights.bindings)
     const identity = {
       name: options.name,
-      fingerprint: table.base.fingerprint ?? options.fingerprint,
+      fingerprint: options.fingerprint === null ? undefined : (table.base.fingerprint ?? options.fingerprint),
       dtype: precisionOf(table) ?? precisionNamed(options.dtype) ?? floats,
       isUnused: unusedIn(parsed),
     }

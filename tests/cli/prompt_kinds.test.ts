@@ -123,7 +123,7 @@ test('an aLoRA with what acts on every token is refused, naming it', async () =>
   })
 })
 
-test('virtual tokens of other tasks, or beside other tensors, are refused by name; eval and merge refuse them', async () => {
+test('virtual tokens of other tasks, or beside other tensors, are refused by name; merge and attach refuse them', async () => {
   const config = JSON.parse(readFileSync(join(PROMPT_KINDS, 'llama-tiny/prompt/adapter_config.json'), 'utf8'))
   const of = (shape: number[]) => ({ shape, values: new Float32Array(shape[0] * shape[1]).fill(0.1) })
   const taskOf = (change: object, more: Record<string, Values> = {}) =>

@@ -57,7 +57,7 @@ test('all pens write on from the prompt, each with its own expert, and the pen i
   const { switcher, below } = await page({ log, text: ' a b', software: false })
   const columns = part(below, 'trit-side-by-side')
   await press(columns, 'Try all pens')
-  await vi.waitFor(() => expect(texts(columns, '.written')).toHaveLength(3))
+  await vi.waitFor(() => expect(texts(columns, '.written')).toHaveLength(3), { timeout: 20_000 })
   await vi.waitFor(() => expect(texts(columns, '.written')[2]).toBe(' a b'.repeat(20)))
   expect(texts(columns, 'h3')).toEqual(['Base', 'AUSTEN', 'BARD'])
   expect(log).toEqual(['load austen', 'load bard'])

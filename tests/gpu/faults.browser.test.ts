@@ -26,7 +26,7 @@ const FAULTS_TRIED = [10, 100, Infinity][LONG] ?? Infinity
 const LOSSES_TRIED = [1, 5, Infinity][LONG] ?? Infinity
 
 /** ms for kernels to compile, those for lists too, on a software adapter. */
-const KERNELS_TIMEOUT = 120_000
+const KERNELS_TIMEOUT = 300_000
 
 const random = new Random(18)
 /** The last two came in blocks, which the weights are made anew from; copies are kept of the first. */

@@ -5,12 +5,16 @@ import { ExpertRuntime } from '../../src/model/expert_runtime.ts'
 import type { GpuTensor } from '../../src/model/hoisted_session.ts'
 import { CLASSES, container, denseOf, engineFor, gpuOf, placementOf, ternaryOf } from '../gpu/fixtures.ts'
 import { Random, randomEntries } from '../gpu/random.ts'
+import { LONG } from '../tier.ts'
 
 /** A switch that takes a CPU which plays GPU some turns of the event loop. */
 const SHAPE = [512, 512]
 const TOKENS = 4
 
-test.each(Object.keys(CLASSES) as (keyof typeof CLASSES)[])(
+/** What differs between the classes is how a switch is made, not when. */
+const classes = Object.keys(CLASSES) as (keyof typeof CLASSES)[]
+
+test.each(LONG > 0 ? classes : classes.slice(0, 1))(
   "a token's pass is queued before the GPU has done the switch, and reads the weights of its set, on %s",
   async (name) => {
     const gpu = gpuOf(await requestGpu(), name)
