@@ -122,5 +122,5 @@ function seconds(ms: number): string {
 }
 
 function kB(bytes: number): string {
-  return bytes < 1e6 ? `${Math.round(bytes / 1000)} kB` : `${(bytes / 1e6).toPrecision(2)} MB`
+  return bytes < 1e6 ? `${Math.round(bytes / 1000)} kB` : `${Number((bytes / 1e6).toPrecision(3))} MB`
 }

@@ -27,7 +27,7 @@ export function atOnce<T>(work: Generator<void, T>): T {
 }
 
 /** Resolves in a task of its own. Not by a timer: browsers slow those down. */
-function nextTask(): Promise<void> {
+export function nextTask(): Promise<void> {
   return new Promise((resolve) => {
     const { port1, port2 } = new MessageChannel()
     port1.onmessage = () => {

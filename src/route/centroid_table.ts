@@ -29,7 +29,7 @@ export interface Near {
  * Centroids whose magnitudes are looked at. Of 80,000, one that a request was made like stands far above the others by its
  * signs; among centroids that are all alike to a request, the nearest may be missed, and none of them fits it.
  */
-const CANDIDATES = 256
+const CANDIDATES = 96
 
 /** Columns that are counted at once: three adders make a number of three bits of seven. */
 const GROUP = 7
@@ -65,7 +65,12 @@ export function centroidTable(centroids: readonly (readonly Centroid[])[]): Cent
 
 /** @param counts - centroids of each expert */
 export function ownersOf(counts: ArrayLike<number>): Uint32Array {
-  return Uint32Array.from(Array.from(counts).flatMap((count, owner) => new Array<number>(count).fill(owner)))
+  let total = 0
+  for (let owner = 0; owner < counts.length; owner++) total += counts[owner]!
+  const owners = new Uint32Array(total)
+  for (let owner = 0, at = 0; owner < counts.length; at += counts[owner++]!)
+    owners.fill(owner, at, at + counts[owner]!)
+  return owners
 }
 
 /** The centroids nearest to a position, the nearest first. @returns at most `CANDIDATES` */

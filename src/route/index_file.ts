@@ -19,6 +19,7 @@
  *
  * @module
  */
+import { atOnce } from '../async/in_steps.ts'
 import { TritswapError } from '../errors.ts'
 import { type CentroidTable, centroidTable, ownersOf, rowWords } from './centroid_table.ts'
 import { type Centroid, MAX_CENTROIDS, PLANE_WORDS } from './centroids.ts'
@@ -27,6 +28,9 @@ import { DIMS, SPACE } from './space.ts'
 const MAGIC = 'TRITIDX1'
 const SPACE_BYTES = 16
 const HEAD_BYTES = MAGIC.length + SPACE_BYTES + 4 * 4
+
+/** Names that are read in one step. */
+const STEP_NAMES = 1000
 
 /** As many as a registry may list. */
 const MAX_EXPERTS = 1_000_000
@@ -73,6 +77,11 @@ export function writeIndex(
  * @throws {TritswapError} `format` for a file that is no index, `unsupported` for one of another space
  */
 export function readIndex(bytes: Uint8Array<ArrayBuffer>, name: string): RegistryIndex {
+  return atOnce(readingIndex(bytes, name))
+}
+
+/** The same, in steps. */
+export function* readingIndex(bytes: Uint8Array<ArrayBuffer>, name: string): Generator<void, RegistryIndex> {
   const wrong = (what: string) =>
     new TritswapError('format', `Cannot read the index ${name}: ${what}; build the registry again`, {
       fields: { name },
@@ -98,7 +107,8 @@ export function readIndex(bytes: Uint8Array<ArrayBuffer>, name: string): Registr
   const counts = bytes.subarray(layout.counts, layout.counts + experts)
   if (counts.some((each) => each > MAX_CENTROIDS) || counts.reduce((sum, each) => sum + each, 0) !== count)
     throw wrong(`the centroids of its experts do not add up to ${count}`)
-  const names = namesOf(bytes.subarray(HEAD_BYTES, layout.counts))
+  yield
+  const names = yield* namesIn(bytes.subarray(HEAD_BYTES, layout.counts))
   if (names?.length !== experts) throw wrong(`expected the names of ${experts} experts`)
   const words = (at: number, length: number) => new Uint32Array(bytes.buffer, bytes.byteOffset + at, length)
   const table: CentroidTable = {
@@ -119,17 +129,21 @@ function layoutOf(experts: number, centroids: number, nameBytes: number) {
 }
 
 /** Undefined for what is not a list of names. */
-function namesOf(bytes: Uint8Array): IndexedExpert[] | undefined {
+function* namesIn(bytes: Uint8Array): Generator<void, IndexedExpert[] | undefined> {
+  let lines: string[]
   try {
-    const lines = new TextDecoder('utf-8', { fatal: true }).decode(bytes).split('\n')
-    lines.pop()
-    return lines.map((line) => {
-      const tab = line.indexOf('\t')
-      return { id: line.slice(0, tab), label: line.slice(tab + 1) }
-    })
+    lines = new TextDecoder('utf-8', { fatal: true }).decode(bytes).split('\n')
   } catch {
     return undefined
   }
+  lines.pop()
+  const names: IndexedExpert[] = []
+  for (const line of lines) {
+    const tab = line.indexOf('\t')
+    names.push({ id: line.slice(0, tab), label: line.slice(tab + 1) })
+    if (names.length % STEP_NAMES === 0) yield
+  }
+  return names
 }
 
 function ascii(bytes: Uint8Array): string {

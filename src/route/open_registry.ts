@@ -17,7 +17,7 @@ import {
   readRegistry,
   resolvedEntries,
 } from '../source/registry.ts'
-import { MAX_INDEX_BYTES, type RegistryIndex, readIndex } from './index_file.ts'
+import { MAX_INDEX_BYTES, type RegistryIndex, readingIndex } from './index_file.ts'
 import { namesBySamples, type Route, type RoutedNames, routing } from './route.ts'
 
 /** A page has some hundred entries with long texts. */
@@ -175,7 +175,8 @@ export class OpenRegistry {
 
   async #fetchIndex(signal?: AbortSignal): Promise<RegistryIndex> {
     const file = this.#registry.index!
-    const index = readIndex(await this.#fetch(file, MAX_INDEX_BYTES, signal), file.url)
+    const bytes = await this.#fetch(file, MAX_INDEX_BYTES, signal)
+    const index = await inSteps(readingIndex(bytes, file.url))
     if (index.experts.length !== this.count)
       throw this.#unfit(`it names ${index.experts.length} experts, the registry ${this.count}`)
     const stranger = this.experts.findIndex(({ id }, at) => index.experts[at]!.id !== id)

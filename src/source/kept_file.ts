@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { nextTask } from '../async/in_steps.ts'
 import { isTritswapError, TritswapError } from '../errors.ts'
 import { cacheStorage } from './cache_storage.ts'
 import { type HttpOptions, httpSource } from './http.ts'
@@ -53,26 +54,26 @@ export async function fetchKept(
     const kept = await copy()
     if (kept !== undefined) return kept
   }
-  let bytes: Uint8Array<ArrayBuffer>
+  let file: Blob
   try {
-    bytes = await fetched(url, limit, options)
+    file = await fetched(url, limit, options)
   } catch (error) {
     const isAway = isTritswapError(error, 'network') && error.fields.status === undefined
     const kept = isAway ? await copy() : undefined
     if (kept === undefined) throw error
     return kept
   }
+  const bytes = new Uint8Array(await file.arrayBuffer())
   await check(bytes)
+  // What copies 20 MB takes a while: each such step has a task of its own, so that the page is not held up.
+  await nextTask()
   // Not awaited: without room for a copy the file is still good.
-  cache?.put(url, new Response(bytes)).catch(() => {})
+  cache?.put(url, new Response(file)).catch(() => {})
+  await nextTask()
   return { bytes, isCopy: false }
 }
 
-async function fetched(
-  url: string,
-  limit: number,
-  { signal, retry, ...http }: FileOptions,
-): Promise<Uint8Array<ArrayBuffer>> {
+async function fetched(url: string, limit: number, { signal, retry, ...http }: FileOptions): Promise<Blob> {
   const pieces: Uint8Array<ArrayBuffer>[] = []
   let length = 0
   for await (const piece of withRetry(httpSource(url, http), retry).stream!(0, { signal })) {
@@ -84,5 +85,5 @@ async function fetched(
       })
     }
   }
-  return new Uint8Array(await new Blob(pieces).arrayBuffer())
+  return new Blob(pieces)
 }
