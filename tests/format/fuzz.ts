@@ -134,7 +134,14 @@ export async function fuzzSeeds(): Promise<Uint8Array<ArrayBuffer>[]> {
     kind: 'base',
     bindings: { graphs: [{ file: 'onnx/model.onnx', inputs }] },
   })
-  return [await buildGolden(), await smallFile(), spool.join(head), await fileOfTerms(), await fileOfSteps()]
+  return [
+    await buildGolden(),
+    await smallFile(),
+    spool.join(head),
+    await fileOfTerms(),
+    await fileOfSteps(),
+    await fileOfVirtual(),
+  ]
 }
 
 /** Layers that an entry of the table names together. */
@@ -151,6 +158,26 @@ async function fileOfTerms(): Promise<Uint8Array<ArrayBuffer>> {
   return spool.join(
     await writer.finish({ ...PLAIN_TABLE, method: 'lora', invocation: [1, 2], base: { sketch } }),
   )
+}
+
+/** Virtual tokens before a prompt. */
+async function fileOfVirtual(): Promise<Uint8Array<ArrayBuffer>> {
+  const spool = memorySpool()
+  const writer = new TritWriter(spool)
+  const shape = [3, 8]
+  const values = Float32Array.from({ length: weightsOf(shape) }, (_, i) => i / 8)
+  await writer.add(
+    {
+      name: 'prompt_embeddings',
+      target: 'embed.weight',
+      shape,
+      role: 'virtual',
+      codec: 'dense',
+      dtype: 'f32',
+    },
+    values,
+  )
+  return spool.join(await writer.finish({ ...PLAIN_TABLE, method: 'prompt' }))
 }
 
 /** A tensor in each unit: steps of one, some of more, and of all that a word has. */
