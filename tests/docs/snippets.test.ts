@@ -87,12 +87,13 @@ test('every block of code is in a language that a test runs', () => {
   expect(codeBlocks(textOf('docs/EMBED.md'), 'html')[0]).toBe(twoLines)
 })
 
-test('the hook and the store of the guide are those of the recipes', () => {
+test('what several recipes have is the same, each being a whole project, and is what the guide shows', () => {
   const read = (path: string) => readFileSync(join(ROOT, 'e2e/recipes', path), 'utf8').trim()
   const [hook, store] = codeBlocks(textOf('docs/FRAMEWORKS.md'), 'js').map((code) => code.trim())
   expect(read('vite-react/src/use_expert.js')).toBe(hook)
   expect(read('next/app/use_expert.js')).toBe(hook)
   expect(read('sveltekit/src/lib/expert.js')).toBe(store)
+  expect(read('nuxt/app/writer.vue')).toBe(read('vue/src/Writer.vue'))
 })
 
 test('TypeScript compiles against what the package exports', async () => {
