@@ -120,7 +120,7 @@ export type WeightContribution<T extends AdapterTensor = TritTensor> =
 export type Contribution<T extends AdapterTensor = TritTensor> = WeightContribution<T> | VirtualTokens<T>
 
 /** The virtual tokens of an expert: all there is of rows, or the first of its keys and values. */
-export function virtualTensorOf<T extends Pick<AdapterTensor, 'role'>>(tensors: readonly T[]): T | undefined {
+export function virtualTensorOf<T extends { role: string }>(tensors: readonly T[]): T | undefined {
   return tensors.find(({ role }) => role === 'virtual')
 }
 

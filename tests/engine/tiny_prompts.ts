@@ -22,13 +22,13 @@ export type PromptKind = keyof typeof KINDS
 /** Of values that the base cannot pass over. */
 const SCALES = { rows: 1, caches: 8 }
 
-export async function promptExpert(kind: PromptKind, scale = SCALES[kind]): Promise<Uint8Array<ArrayBuffer>> {
+export async function promptExpert(kind: PromptKind): Promise<Uint8Array<ArrayBuffer>> {
   const spool = memorySpool()
   const writer = new TritWriter(spool)
   let at = 0
   for (const { name, shape } of KINDS[kind]) {
     const count = shape.reduce((product, size) => product * size, 1)
-    const values = Float32Array.from({ length: count }, () => scale * Math.sin(12.9898 * ++at))
+    const values = Float32Array.from({ length: count }, () => SCALES[kind] * Math.sin(12.9898 * ++at))
     await writer.add({ name, target: name, shape, role: 'virtual', codec: 'dense', dtype: 'f32' }, values)
   }
   const table = { kind: 'expert' as const, method: 'prompt' as const, base: {}, compression: {}, sources: [] }
