@@ -8,11 +8,14 @@ test('kernels, switches and tokens of this GPU, as a report to copy', async ({ p
   await page.goto('check.html?cases=1')
   await expectAccessible(page)
   const steps = page.getByRole('list', { name: 'Checks' }).getByRole('listitem')
+  await page.getByLabel('Video memory for the tensors of a model, at most').selectOption('64 MB')
   await page.getByRole('button', { name: 'Start' }).click()
   await expect(page.getByRole('status')).toHaveText('The check has finished.', { timeout: 240_000 })
   await expect(steps).toHaveText([
     /right\s*This GPU: .*software/,
     /right\s*Kernels: all \d+ match/,
+    /right\s*Qwen2.5-0.5B: 168 tensors, 22.5 M weights.*a switch takes/,
+    /right\s*SmolLM2-135M: 272 tensors, 8.5 M weights.*a switch takes/,
     /right\s*The demo: a switch/,
   ])
   await expectAccessible(page)
@@ -21,7 +24,11 @@ test('kernels, switches and tokens of this GPU, as a report to copy', async ({ p
   const report = await page.evaluate(() => navigator.clipboard.readText())
   expect(report).toMatch(/adapter: .*swiftshader.*\(software\)/i)
   expect(report).toMatch(/kernels: (\d+) of \1 match their references, on 1 random cases each/)
-  expect(report).toContain('the base again, bit for bit')
+  expect(report).toMatch(
+    /Qwen2.5-0.5B in at most 64 MB: .*apply .*A to B .*revert .*the base again, bit for bit/,
+  )
+  expect(report).toMatch(/SmolLM2-135M in at most 64 MB: .*the base again, bit for bit/)
+  expect(report).toContain('weights after all switches: the base again, bit for bit')
 })
 
 test('Stop ends it, and says so in the report', async ({ page }) => {
