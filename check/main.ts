@@ -13,7 +13,10 @@ interface Step {
   detail: string
 }
 
-/** How much is done: a CPU that plays GPU takes a hundred times as long. `?cases=` asks for other numbers of cases. */
+/**
+ * How much is done: a CPU that plays GPU takes a hundred times as long. An address may ask for other numbers,
+ * `?cases=1&rounds=1&tokens=2&vram=4`, and for some of the kernels, `?kernels=fused,terms`.
+ */
 const AMOUNTS = {
   software: { cases: 4, rounds: 3, tokens: 3, modelRounds: 1 },
   hardware: { cases: 64, rounds: 20, tokens: 64, modelRounds: 8 },
@@ -25,8 +28,10 @@ let steps: Step[] = []
 let running: AbortController | undefined
 let report: string | undefined
 let isCopied = false
+const asked = new URLSearchParams(location.search)
 /** MB that lists of whole models may take. */
-let vram = VRAM_CHOICES[1]
+let vram = Number(asked.get('vram')) || VRAM_CHOICES[1]
+const choices = [...new Set([...VRAM_CHOICES, vram])].sort((a, b) => a - b)
 
 function draw(): void {
   render(
@@ -39,7 +44,7 @@ function draw(): void {
       <label>
         Video memory for the tensors of a model, at most
         <select ?disabled=${running !== undefined} @change=${choose}>
-          ${VRAM_CHOICES.map((mb) => html`<option value=${mb} ?selected=${mb === vram}>${mb} MB</option>`)}
+          ${choices.map((mb) => html`<option value=${mb} ?selected=${mb === vram}>${mb} MB</option>`)}
         </select>
       </label>
       <div class="actions">
@@ -90,15 +95,14 @@ async function start(): Promise<void> {
   })
   const { facts } = findings
   if (facts !== undefined) {
-    const {
-      cases: usual,
-      modelRounds,
-      ...amounts
-    } = AMOUNTS[facts.adapter.software ? 'software' : 'hardware']
-    const cases = Number(new URLSearchParams(location.search).get('cases')) || usual
+    const usual = AMOUNTS[facts.adapter.software ? 'software' : 'hardware']
+    const amount = (of: keyof typeof usual) => Number(asked.get(of)) || usual[of]
+    const cases = amount('cases')
     findings.cases = cases
     await attempt(kernels, findings, stopping.signal, async () => {
-      const names = await api.names()
+      const all = await api.names()
+      const some = asked.get('kernels')?.split(',')
+      const names = some === undefined ? all : all.filter((name) => some.includes(name))
       for (const [i, name] of names.entries()) {
         show(kernels, `${name}, ${i + 1} of ${names.length}`)
         findings.kernels[name] = await api.check(name, cases)
@@ -113,7 +117,7 @@ async function start(): Promise<void> {
     for (const { model, name, step } of models) {
       await attempt(step, findings, stopping.signal, async () => {
         const divisor = divisorFor(model, vram * 1e6)
-        const cases = await api.switches(model, divisor, modelRounds)
+        const cases = await api.switches(model, divisor, amount('modelRounds'))
         const figures = figuresOf(name, divisor, cases)
         findings.models.push(figures)
         const change = figures.cases.find((one) => one.switch === 'A to B')!
@@ -127,7 +131,13 @@ async function start(): Promise<void> {
     await attempt(demo, findings, stopping.signal, async () => {
       const folder = new URL('.', document.baseURI).href
       const onStep = (step: string) => show(demo, step)
-      findings.demo = await measureDemo({ folder, ...amounts, signal: stopping.signal, onStep })
+      findings.demo = await measureDemo({
+        folder,
+        rounds: amount('rounds'),
+        tokens: amount('tokens'),
+        signal: stopping.signal,
+        onStep,
+      })
       const { switches, tokensPerSecond, isRestored } = findings.demo
       demo.detail = isRestored
         ? `a switch takes ${switches.change.toFixed(1)} ms, ${tokensPerSecond.base.toFixed(1)} tokens a second`
