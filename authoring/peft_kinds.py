@@ -94,6 +94,9 @@ def cases():
     yield llama, "lora_tokens", P.LoraConfig(
         r=2, target_modules=QV[:1], trainable_token_indices={"embed_tokens": [3799, 530]}), 0.3
     yield llama, "ln_tuning", P.LNTuningConfig(target_modules=["input_layernorm", "norm"]), 0.2
+    for model in (llama, "qwen2-tiny"):
+        yield model, "dora_embedding", P.LoraConfig(
+            r=4, lora_alpha=8, target_modules=["embed_tokens", "layers.0.self_attn.v_proj"], use_dora=True), 0.2
     yield "qwen2-tiny", "dora", P.LoraConfig(r=4, lora_alpha=8, target_modules=QD, use_dora=True), 0.2
     yield "qwen2-tiny", "road", P.RoadConfig(variant="road_4", group_size=16, target_modules=QV), 0.2
     yield "qwen2-tiny", "tokens_tied", P.TrainableTokensConfig(

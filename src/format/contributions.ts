@@ -92,6 +92,8 @@ export interface Scale<T extends AdapterTensor = TritTensor> extends TensorRef<T
   kind: 'scale'
   target: string
   over: 'rows' | 'cols'
+  /** As of a pair: the features that are looked up are scaled. */
+  ofEmbedding: boolean
   /** The bias of the module, which is scaled along with its outputs; only where the base has one. */
   bias?: Scale<T>
 }
@@ -185,7 +187,7 @@ export function tensorsOf<T extends AdapterTensor>(contribution: Contribution<T>
  * What a table's tensors contribute, in table order; a pair comes where its second factor stands.
  * @param tensors - of one expert, their targets renamed or not
  * @param has - whether the base has a tensor, so that it can be scaled along
- * @throws {TritswapError} `format` for half a LoRA pair or a factor too many, `unsupported` for (IA)³ of an embedding
+ * @throws {TritswapError} `format` for half a LoRA pair or a factor too many
  */
 export function contributionsOf<T extends AdapterTensor>(
   tensors: readonly T[],
@@ -296,20 +298,13 @@ function lowRankOf<T extends AdapterTensor>(a: TensorRef<T>, b: TensorRef<T>): L
 
 /** (IA)³ scales the outputs of a module with its bias, or with `feedforward` its inputs. */
 function scaleOf<T extends AdapterTensor>(ref: TensorRef<T>, has: (tensor: string) => boolean): Scale<T> {
-  const { name, target, layout, feedforward = false } = ref.tensor
-  if (layout === 'embedding') {
-    throw new TritswapError(
-      'unsupported',
-      `Cannot use ${name}: ${target} is an embedding, and (IA)³ scales linear layers and convolutions only`,
-      { fields: { tensor: name, target } },
-    )
-  }
+  const { target, layout, feedforward = false } = ref.tensor
   const over = feedforward === isTransposed(ref.tensor) ? 'rows' : 'cols'
-  const scale: Scale<T> = { kind: 'scale', target, ...ref, over }
+  const scale: Scale<T> = { kind: 'scale', target, ...ref, over, ofEmbedding: layout === 'embedding' }
   const bias = target.replace(/\.weight$/, '.bias')
   // A vector is a matrix of one row.
   if (!feedforward && bias !== target && has(bias))
-    scale.bias = { kind: 'scale', target: bias, ...ref, over: 'cols' }
+    scale.bias = { kind: 'scale', target: bias, ...ref, over: 'cols', ofEmbedding: false }
   return scale
 }
 

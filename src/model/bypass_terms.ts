@@ -50,7 +50,7 @@ export function termsOf(
     const lookups = all.filter(({ site }) => site.readsPrompt || site.kind === 'cache')
     return { terms: lookups.map((at) => ({ ...at, kind: 'virtual', index })), isPartial: true }
   }
-  const ofEmbedding = contribution.kind === 'scale' ? false : contribution.ofEmbedding
+  const { ofEmbedding } = contribution
   const own = all.filter(
     ({ site }) => (site.kind === 'embedding') === (ofEmbedding ?? site.kind === 'embedding'),
   )

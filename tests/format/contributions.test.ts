@@ -128,13 +128,9 @@ describe('an (IA)³ vector', () => {
     },
   )
 
-  test('of an embedding is refused by name, as peft has none', () => {
-    expect(() => ia3(5, { layout: 'embedding' })).toThrow(
-      expect.objectContaining({
-        tag: 'unsupported',
-        message: expect.stringMatching(/Cannot use l: .* embedding/),
-      }),
-    )
+  test('of an embedding: over the features that are looked up, and not of what shares the weight', () => {
+    expect(ia3(5, { layout: 'embedding' })).toMatchObject({ over: 'cols', ofEmbedding: true })
+    expect(ia3(5, { layout: 'linear' })).toMatchObject({ ofEmbedding: false })
   })
 })
 
