@@ -40,7 +40,7 @@ export function assertionRows(benches: Benches): Row[] {
 /** An expert of the full fine-tuning. */
 async function full(bench: LabelBench, options: RuleOptions) {
   const path = bench.scratch('full.trit')
-  return { path, bytes: await makeFull(bench.base, ASSERTION.full, options, path) }
+  return { path, bytes: await makeFull(bench.base, ASSERTION.full(), options, path) }
 }
 
 function gridRows(benches: Benches): Row[] {
@@ -92,7 +92,7 @@ function ablationRows(benches: Benches): Row[] {
         key: `ablation ${name} ${density}`,
         async measure() {
           const bench = await benches.assertion('test')
-          const deltas = await deltasOf(bench.base, ASSERTION.full)
+          const deltas = await deltasOf(bench.base, ASSERTION.full())
           return bench.figures(bench.added(thinned(deltas, rule, density)))
         },
       })
@@ -115,7 +115,7 @@ function shapeRows(benches: Benches): Row[] {
       async measure() {
         const bench = await benches.assertion('test')
         const { path } = await full(bench, UNCOMPRESSED)
-        return { ...(await bench.expert(path)), bytes: await f16Bytes(ASSERTION.full) }
+        return { ...(await bench.expert(path)), bytes: await f16Bytes(ASSERTION.full()) }
       },
     },
     ...FULL.map((density) => ({
