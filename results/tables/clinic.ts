@@ -43,13 +43,14 @@ type Form = (typeof FORMS)[number]
 
 export function clinicRows(benches: Benches): Row[] {
   const skills = new Skills(benches)
-  return FORMS.flatMap((form) =>
+  const measured = FORMS.flatMap((form) =>
     [
       ...aloneRows(benches, skills, form),
       ...mergedRows(benches, skills, form),
       ...composedRows(benches, skills, form),
     ].map((row): Row => ({ ...row, ...(form === 'compressed' ? { isQuick: true } : { needs: 'trained' }) })),
-  ).concat({ ...routeRow(), isQuick: true })
+  )
+  return [{ ...routeRow(), isQuick: true }, ...measured]
 }
 
 /** The key of a row in one form. */

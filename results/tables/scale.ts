@@ -1,5 +1,5 @@
 /** (d) What is kept at each size, from the tables before it and from the scores that the registries hold. */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Estimate } from '../../src/cli/scores.ts'
 import type { RuleOptions } from '../../src/compress/rules.ts'
@@ -20,7 +20,7 @@ const WAYS: Record<string, RuleOptions> = {
 
 /** One recipe at three sizes: the encoder of (h). */
 export function scaleRows(benches: Benches): Row[] {
-  return WIDTHS.flatMap((width) => [
+  return WIDTHS.filter((width) => existsSync(ASSERTION.full(width))).flatMap((width) => [
     {
       key: `${width} base`,
       isQuick: true,

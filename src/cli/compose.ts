@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { mergeExperts } from '../compress/merge.ts'
 import { chatExample, type Example } from '../engine/answered_example.ts'
+import { factorOf } from '../format/contributions.ts'
 import {
   type Candidate,
   type Composition,
@@ -88,9 +89,10 @@ async function composed(files: string[], values: Values): Promise<void> {
   const { found, layers } = await withEvaluation(values.base, threads, (evaluation) =>
     search(evaluation, files, values),
   )
-  const written = out !== undefined && (await write(found, layers, files, out)) ? out : undefined
-  if (values.json) printJson({ experts: files, ...found, out: written })
-  else printText(compositionText(files, found, asked, written))
+  const notWritten = out === undefined ? undefined : await write(found, layers, files, out)
+  const written = notWritten === undefined ? out : undefined
+  if (values.json) printJson({ experts: files, ...found, out: written, notWritten })
+  else printText(compositionText(files, found, written, notWritten))
 }
 
 async function search(
@@ -120,26 +122,29 @@ async function search(
   }
 }
 
-/** Writes what won. @returns whether there is anything to write: the base is no expert */
+/** Writes what won. @returns why nothing is written, where nothing is */
 async function write(
   { weights, groups }: Composition,
   layers: LayerGroups,
   files: readonly string[],
   out: string,
-): Promise<boolean> {
+): Promise<string | undefined> {
   const used = files.flatMap((file, i) => {
     const own = groups?.[i] ?? [weights[i]]
     return own.every((weight) => weight === 0) ? [] : [{ file, own }]
   })
-  if (used.length === 0) return false
+  if (used.length === 0) return 'the base needs no expert'
   if (used.length === 1 && used[0].own.length === 1 && used[0].own[0] === 1) {
     await writeFile(out, await readWhole(used[0].file))
-    return true
+    return undefined
   }
-  await withExpertFiles(
+  return withExpertFiles(
     used.map(({ file }) => file),
-    (experts) =>
-      writeTrit(out, (spool) =>
+    async (experts) => {
+      // What was scored is the sum of the products of factors; merged entry by entry, factors give another one.
+      if (experts.some(({ head }) => head.table.tensors.some((tensor) => factorOf(tensor) !== undefined)))
+        return 'factors of LoRA do not add up to one expert; activate the experts with these weights, or compress the adapters to terms'
+      await writeTrit(out, (spool) =>
         mergeExperts(
           experts,
           {
@@ -149,9 +154,10 @@ async function write(
           },
           { spool },
         ),
-      ),
+      )
+      return undefined
+    },
   )
-  return true
 }
 
 /** What won, for people. */
@@ -166,8 +172,8 @@ const NAMES: Readonly<Record<Candidate['name'], string>> = {
 function compositionText(
   files: readonly string[],
   { name, candidates, gain, groupsGain, evaluations }: Composition,
-  asked: string | undefined,
   written: string | undefined,
+  notWritten: string | undefined,
 ): string {
   const rows = candidates.map((candidate) => [
     NAMES[candidate.name],
@@ -185,6 +191,6 @@ function compositionText(
     `${NAMES[name]} wins: the composition gains ${gained(gain)} on the best of the others${byLayers ?? ''} (${evaluations} evaluations)`,
   ]
   if (written !== undefined) lines.push(`${written} written`)
-  else if (asked !== undefined) lines.push('nothing written: the base needs no expert')
+  else if (notWritten !== undefined) lines.push(`nothing written: ${notWritten}`)
   return lines.join('\n')
 }
