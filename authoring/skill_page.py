@@ -48,6 +48,19 @@ def order(form):
     return kind, 'tuned' in form, 'kB' in form, int(size[1]) if size else 0, form
 
 
+def adapters_table(found):
+    """Rows are adapters of other shapes, columns forms, since each adapter has sizes of its own."""
+    forms = sorted({form for rows in found.values() for form in rows}, key=order)
+    lines = [f'| | {" | ".join(forms)} |', f'| --- |{" --- |" * len(forms)}']
+    for name, rows in found.items():
+        cells = [
+            f'{kilobytes([rows[form]])} kB: {percent(rows[form])}{paired(rows[form])}' if form in rows else '–'
+            for form in forms
+        ]
+        lines.append(f'| {name.removesuffix(" test")} | {" | ".join(cells)} |'.replace('MB kB', 'MB'))
+    return lines
+
+
 def sums_table(found):
     skills = [key for key in next(iter(found.values())) if not key.endswith(' error')]
     lines = [f'| | {" | ".join(skills)} |', f'| --- |{" --- |" * len(skills)}']
@@ -63,6 +76,7 @@ def main():
         'test': lambda: forms_table(figures['forms'], 'test'),
         'valid': lambda: forms_table(figures['forms'], 'valid'),
         'wide': lambda: forms_table(figures['wide'], 'test'),
+        'adapters': lambda: adapters_table(figures['adapters']),
         **{name: lambda name=name: sums_table(figures['sums'][name]) for name in figures['sums']},
     }
 

@@ -12,7 +12,10 @@ interface Step {
   detail: string
 }
 
-/** How much is done: a CPU that plays GPU takes a hundred times as long. `?cases=` asks for other numbers of cases. */
+/**
+ * How much is done: a CPU that plays GPU takes a hundred times as long. An address may ask for other numbers,
+ * `?cases=1&rounds=1&tokens=2`, and for some of the kernels, `?kernels=fused,terms`.
+ */
 const AMOUNTS = {
   software: { cases: 4, rounds: 3, tokens: 3 },
   hardware: { cases: 64, rounds: 20, tokens: 64 },
@@ -79,11 +82,15 @@ async function start(): Promise<void> {
   })
   const { facts } = findings
   if (facts !== undefined) {
-    const { cases: usual, ...amounts } = AMOUNTS[facts.adapter.software ? 'software' : 'hardware']
-    const cases = Number(new URLSearchParams(location.search).get('cases')) || usual
+    const asked = new URLSearchParams(location.search)
+    const usual = AMOUNTS[facts.adapter.software ? 'software' : 'hardware']
+    const amount = (of: keyof typeof usual) => Number(asked.get(of)) || usual[of]
+    const cases = amount('cases')
     findings.cases = cases
     await attempt(kernels, findings, stopping.signal, async () => {
-      const names = await api.names()
+      const all = await api.names()
+      const some = asked.get('kernels')?.split(',')
+      const names = some === undefined ? all : all.filter((name) => some.includes(name))
       for (const [i, name] of names.entries()) {
         show(kernels, `${name}, ${i + 1} of ${names.length}`)
         findings.kernels[name] = await api.check(name, cases)
@@ -101,7 +108,13 @@ async function start(): Promise<void> {
     await attempt(demo, findings, stopping.signal, async () => {
       const folder = new URL('.', document.baseURI).href
       const onStep = (step: string) => show(demo, step)
-      findings.demo = await measureDemo({ folder, ...amounts, signal: stopping.signal, onStep })
+      findings.demo = await measureDemo({
+        folder,
+        rounds: amount('rounds'),
+        tokens: amount('tokens'),
+        signal: stopping.signal,
+        onStep,
+      })
       const { switches, tokensPerSecond, isRestored } = findings.demo
       demo.detail = isRestored
         ? `a switch takes ${switches.change.toFixed(1)} ms, ${tokensPerSecond.base.toFixed(1)} tokens a second`

@@ -7,6 +7,7 @@
 import { expect, test } from '@playwright/test'
 import { compareReports } from './bench/compare.ts'
 import { benchmarksPage } from './bench/doc.ts'
+import { WAYS } from './bench/names.ts'
 import { benchOptions } from './bench/options.ts'
 import { reportPage } from './bench/report/page.ts'
 import { runBench } from './bench/run.ts'
@@ -24,6 +25,7 @@ const ALL = [
   '*: host',
   '*: to the GPU',
   '*: apply',
+  'first token: *',
   ...SCALING,
 ]
 const ONLY = LONG ? ALL : SCALING
@@ -63,10 +65,10 @@ test('the benchmark measures, and its report says what on', async ({ page }) => 
     ).toBe(true)
   }
 
-  const { ratios, adapter, notes, scaling, transfer } = report
+  const { ratios, adapter, notes, scaling, transfer, opening } = report
   expect(adapter.software).toBe(true)
   expect(ratios.bytesVsF16Delta).toBeLessThanOrEqual(1 / 40)
-  const measured = LONG ? (['denseVsApply', 'coldLoadVsFetch'] as const) : []
+  const measured = LONG ? (['denseVsApply', 'coldLoadVsFetch', 'adapterVsAuto', 'fullVsAuto'] as const) : []
   for (const name of [...measured, 'linearR2', 'residentSpread'] as const)
     expect(ratios[name], name).toEqual(expect.any(Number))
   // Not asked for here.
@@ -79,6 +81,8 @@ test('the benchmark measures, and its report says what on', async ({ page }) => 
   }
   expect(scaling.weights.points.map(({ x }) => x)).toEqual(SCALE.sizes)
   expect(transfer.rows).toHaveLength(LONG ? 4 : 0)
+  // In the quick tier opening.test.ts has its files and its rows.
+  expect(opening.rows.map(({ way }) => way)).toEqual(LONG ? WAYS : [])
 
   const says = 'a software adapter'
   expect(summaryText(report)).toContain(says)

@@ -96,6 +96,8 @@ const ALL: readonly Recipe[] = [
     extra: '`node_modules/tritswap/lib`, whole',
   },
 ]
+/** `RECIPES_IN=<folder>` keeps what is installed there, so that a run that was cut goes on. */
+const KEPT = process.env.RECIPES_IN
 /** `ONLY=next` runs some alone. */
 const ASKED = ALL.filter(({ folder }) => (process.env.ONLY ?? folder).split(',').includes(folder))
 
@@ -110,16 +112,18 @@ test.describe
 
     test.beforeAll(async () => {
       test.setTimeout(600_000)
-      place = mkdtempSync(join(tmpdir(), 'tritswap-recipes-'))
+      place = KEPT ?? mkdtempSync(join(tmpdir(), 'tritswap-recipes-'))
       await run(ROOT, ['npm', 'pack', '--ignore-scripts', '--pack-destination', place])
-      tarball = join(place, readdirSync(place)[0]!)
+      tarball = join(place, readdirSync(place).find((file) => file.endsWith('.tgz'))!)
     })
-    test.afterAll(() => rmSync(place, { recursive: true, force: true }))
+    test.afterAll(() => {
+      if (KEPT === undefined) rmSync(place, { recursive: true, force: true })
+    })
 
     for (const recipe of ASKED) {
       test(recipe.name, async ({ page }) => {
         const project = join(place, recipe.folder)
-        if (!existsSync(project)) {
+        if (!existsSync(join(project, 'node_modules/tritswap'))) {
           cpSync(join(RECIPES, recipe.folder), project, { recursive: true })
           await run(project, ['npm', 'install', '--ignore-scripts', '--no-audit', '--no-fund', tarball])
         }

@@ -8,6 +8,7 @@ import {
   caseCells,
   machineLine,
   milliseconds,
+  openingCells,
   transferCells,
 } from './table.ts'
 
@@ -16,6 +17,7 @@ export function benchmarksPage(report: BenchReport): string {
   const { run, model, bars, alternatives, transfer, scaling, cases, sizes, notes, skipped, date } = report
   const { head, rows } = transferCells(report)
   const { fit } = scaling.weights
+  const asked = openingCells(report)
   const groups = [...new Set(cases.map(({ group }) => group))]
   const more = Object.entries(report.ratios).filter(([name]) => !bars.some(({ ratio }) => ratio === name))
   return `# Benchmarks
@@ -58,7 +60,8 @@ session that is ready has compiled nothing yet (\`reloadReadyVsSwitch\` leaves t
 deltas in VRAM already (\`…Kernels\`: GPU timestamps alone). \`bytesVsF16Delta\` is of the expert nearest to 5 % density.
 \`residentSpread\` compares, round by round, what each number of residents takes of the round's mean (each the fastest of nine
 switches on and off, in orders that rotate: other work on the machine only adds); 0 is no difference. \`switchVsInTurn\` is
-A → B over the sum of going back to the base and on to A.
+A → B over the sum of going back to the base and on to A. \`adapterVsAuto\` is until the first token with an f16 adapter that is
+fetched, over \`auto\` with its terms; \`…BesideBase\` leaves out what the base alone needs on both sides.
 
 ## Against what one would use instead
 
@@ -73,6 +76,13 @@ ${list(alternatives.flatMap(({ name, note }) => (note === undefined ? [] : [`${n
 Network: ${transfer.networkIs}.
 
 ${table(head, rows)}
+
+## From a request to its first token
+
+The base is at hand and the expert nowhere cached. Line: ${report.opening.line}. The list of experts is here unless a row says
+otherwise; shaders were compiled before. The adapter is a LoRA of rank 8 on the same matrices.
+
+${table(asked.head, asked.rows)}
 
 ## What a switch costs as things grow
 

@@ -39,8 +39,9 @@ import {
 } from '../../src/onnx/proto/onnx_pb.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import type { ByteSource } from '../../src/source/source.ts'
+import { openingFiles } from './opening_files.ts'
 import { type BenchOptions, expertName } from './options.ts'
-import type { BenchExpert, DeltaPart, LoraFactor, PeerFiles } from './protocol.ts'
+import type { BenchExpert, DeltaPart, LoraFactor, OpeningFiles, PeerFiles } from './protocol.ts'
 
 const ROOT = new URL('../..', import.meta.url).pathname
 const LORA_RANK = 8
@@ -56,6 +57,7 @@ export interface PreparedFiles {
   experts: BenchExpert[]
   copies: BenchExpert[]
   peers: PeerFiles
+  opening: OpeningFiles
   /** Weights of expert A's targets. */
   patchedWeights: number
   /** Weights of the base. */
@@ -123,6 +125,8 @@ export async function prepareFiles(options: BenchOptions, copies: number): Promi
   }
 
   const peers = await makePeers(files, { options, folder, manifest, weights, base, graph, a, b })
+  const prompt = a.head.table.prompt ?? 'It was a'
+  const opening = await openingFiles(files, { prompt, rank: LORA_RANK, tuned: a })
   const targets = new Set(a.head.table.tensors.map(({ target }) => target))
   const shapes = base.table.tensors.filter(({ target }) => targets.has(target))
   return {
@@ -131,9 +135,10 @@ export async function prepareFiles(options: BenchOptions, copies: number): Promi
     experts,
     copies: copied,
     peers,
+    opening,
     patchedWeights: shapes.reduce((sum, { shape }) => sum + weightsOf(shape), 0),
     baseWeights: base.table.tensors.reduce((sum, { shape }) => sum + weightsOf(shape), 0),
-    prompt: a.head.table.prompt ?? 'It was a',
+    prompt,
   }
 }
 

@@ -63,6 +63,23 @@ export interface PeerFiles {
   }
 }
 
+/** What the opening problem asks for; paths are on all servers. */
+export interface OpeningFiles {
+  /** A LoRA of the base with its tensors in f16. */
+  f16: Pick<BenchExpert, 'url' | 'bytes' | 'rootHash'>
+  /** The same LoRA as ternary terms, and a fine-tuning, each in a registry of its own. */
+  adapter: RegistryOfOne
+  tuned: RegistryOfOne
+}
+
+export interface RegistryOfOne {
+  registry: string
+  /** Of the expert. */
+  bytes: number
+  /** Of registry and index. */
+  listBytes: number
+}
+
 /** All that the page needs to know. */
 export interface PageConfig {
   /** Folder of the prepared base, on the fast server. */
@@ -73,12 +90,15 @@ export interface PageConfig {
   fast: string
   /** A server behind one line of limited rate and a delay. */
   line: string
+  /** One of the same rate with the opening problem's delay. */
+  slow: string
   prompt: string
   /** A and B have the density nearest to 5 %. */
   experts: readonly BenchExpert[]
   /** Files of A that differ in their label only: each is another file to every cache. By path on both servers. */
   copies: readonly BenchExpert[]
   peers: PeerFiles
+  opening: OpeningFiles
   /** Weights of the synthetic stores. */
   sizes: readonly number[]
   densities: readonly number[]

@@ -4,7 +4,18 @@
  * @module
  */
 import type { PreparedFiles } from './files.ts'
-import { densityCase, KINDS, type Kind, residentCase, STAGES, sizeCase, stageCase } from './names.ts'
+import {
+  densityCase,
+  KINDS,
+  type Kind,
+  openingCase,
+  residentCase,
+  STAGES,
+  sizeCase,
+  stageCase,
+  WAYS,
+  type Way,
+} from './names.ts'
 import type { BenchOptions } from './options.ts'
 import type { GroupResult, PageConfig, Unit } from './protocol.ts'
 import { type LinearFit, linearFit, MIN_SAMPLES, spreadOf, summary, UNRELIABLE_SPREAD } from './stats.ts'
@@ -84,6 +95,12 @@ export interface Ratios {
   residentSpread: number | null
   /** Cold load of an expert over a plain fetch of the same file, on one line of 10 Mbit/s with 60 ms. */
   coldLoadVsFetch: number | null
+  /** Until the first token with an f16 adapter that is fetched, over `auto` with its terms. */
+  adapterVsAuto: number | null
+  /** … what each adds to the base's own first token. */
+  adapterVsAutoBesideBase: number | null
+  /** … with the whole fine-tuned model over `auto` with its ternary file. */
+  fullVsAuto: number | null
 }
 
 export interface Bar {
@@ -122,6 +139,14 @@ export interface TransferRow {
   total: Record<string, number>
 }
 
+/** One way from a request to its first token. */
+export interface OpeningRow {
+  way: Way
+  /** That it fetches. */
+  bytes: number
+  ms: number
+}
+
 export interface Scaling {
   points: { x: number; ms: number; spread: number }[]
   fit: LinearFit | null
@@ -137,6 +162,7 @@ export interface BenchReport extends Environment {
   bars: Bar[]
   alternatives: Alternative[]
   transfer: { networkIs: string; rows: TransferRow[] }
+  opening: { line: string; rows: OpeningRow[] }
   scaling: { weights: Scaling; density: Scaling; residents: Scaling }
   notes: Record<string, string | boolean>
   skipped: { name: string; reason: string }[]
@@ -212,6 +238,15 @@ const BARS: readonly Omit<Bar, 'met'>[] = [
   },
 ]
 
+/** What a server puts between itself and the page. */
+interface Line {
+  lineBitsPerSecond: number
+  latencyMs: number
+}
+
+const lineText = ({ lineBitsPerSecond, latencyMs }: Line) =>
+  `${lineBitsPerSecond / 1e6} Mbit/s, ${latencyMs} ms before each answer`
+
 export function makeReport(parts: {
   environment: Environment
   adapter: Adapter
@@ -219,10 +254,11 @@ export function makeReport(parts: {
   prepared: PreparedFiles
   config: PageConfig
   groups: ReadonlyMap<string, GroupResult>
-  line: { lineBitsPerSecond: number; latencyMs: number }
+  line: Line
+  slow: Line
   largest: number
 }): BenchReport {
-  const { environment, adapter, options, prepared, config, groups, line, largest } = parts
+  const { environment, adapter, options, prepared, config, groups, line, slow, largest } = parts
   const cases = Array.from(groups, ([group, result]) =>
     result.cases.map(({ name, unit, samples }): BenchCase => {
       const { median, spread, n } = summary(samples)
@@ -255,7 +291,7 @@ export function makeReport(parts: {
       only: options.only.join(', '),
       newTokens: options.newTokens,
       model: options.model.split('/').at(-1) ?? options.model,
-      line: `${line.lineBitsPerSecond / 1e6} Mbit/s, ${line.latencyMs} ms before each answer`,
+      line: lineText(line),
       largestStore: largest,
     },
     model: {
@@ -279,6 +315,7 @@ export function makeReport(parts: {
         'computed: bytes over the rate, without delays; host and GPU are measured, decode and apply included',
       rows: transferOf(medianOf, config),
     },
+    opening: { line: lineText(slow), rows: openingOf(medianOf, config) },
     scaling,
     notes: { ...notes, 'full models and deltas': originOf(config) },
     skipped,
@@ -306,12 +343,17 @@ function plus(x: number | null, y: number | null): number | null {
   return x === null || y === null ? null : x + y
 }
 
+function minus(x: number | null, y: number | null): number | null {
+  return x === null || y === null ? null : x - y
+}
+
 function ratiosOf(
   medianOf: MedianOf,
   { weights }: BenchReport['scaling'],
   piles: readonly (readonly number[])[],
   { experts: [a], peers }: PageConfig,
 ): Ratios {
+  const first = (way: Way) => medianOf(openingCase(way))
   return {
     reloadVsSwitch: over(medianOf('reload of the full model'), medianOf('resident switch A → B')),
     reloadReadyVsSwitch: over(
@@ -359,6 +401,12 @@ function ratiosOf(
       medianOf('cold expert, 10 Mbit/s, 60 ms'),
       medianOf('plain fetch of the same file, 10 Mbit/s, 60 ms'),
     ),
+    adapterVsAuto: over(first('f16 adapter by input'), first('auto, .trit of the adapter')),
+    adapterVsAutoBesideBase: over(
+      minus(first('f16 adapter by input'), first('base alone')),
+      minus(first('auto, .trit of the adapter'), first('base alone')),
+    ),
+    fullVsAuto: over(first('full fine-tuning, loaded anew'), first('auto, .trit of the fine-tuning')),
   }
 }
 
@@ -390,7 +438,6 @@ function alternativesOf(
     const found = names.map(medianOf)
     return found.some((value) => value === null) ? null : (found as number[]).reduce((x, y) => x + y, 0)
   }
-  const difference = (x: number | null, y: number | null) => (x === null || y === null ? null : x - y)
   const flag = (name: string) => (typeof notes[name] === 'boolean' ? (notes[name] as boolean) : null)
   const [first, last] = [residents[0], residents.at(-1)!]
   const [vramFirst, vramLast] = [medianOf(`VRAM: ${first} resident`), medianOf(`VRAM: ${last} resident`)]
@@ -418,7 +465,7 @@ function alternativesOf(
       coldMs: medianOf('cold load of the full model, unthrottled'),
       switchMs: medianOf('reload of the full model'),
       vramBytes: vramModel,
-      vramPerMoreBytes: difference(medianOf('VRAM: two full models'), vramModel),
+      vramPerMoreBytes: minus(medianOf('VRAM: two full models'), vramModel),
       exact: true,
       tokensPerSecond: medianOf('tokens/s, plain'),
       note: 'exact because it is loaded again; buffers as onnxruntime-web asked for them',
@@ -473,5 +520,21 @@ function transferOf(medianOf: MedianOf, { experts: [a], peers }: PageConfig): Tr
       RATES.map((rate) => [rate, (8 * bytes[kind]) / (rate * 1000) + host + gpu + apply]),
     )
     return [{ kind, bytes: bytes[kind], host, gpu, apply, total }]
+  })
+}
+
+function openingOf(medianOf: MedianOf, { opening, peers }: PageConfig): OpeningRow[] {
+  const { adapter, tuned, f16 } = opening
+  const bytes: Record<Way, number> = {
+    'base alone': 0,
+    'auto, .trit of the adapter': adapter.bytes,
+    'the same, its list not yet here': adapter.bytes + adapter.listBytes,
+    'auto, .trit of the fine-tuning': tuned.bytes,
+    'f16 adapter by input': f16.bytes,
+    'full fine-tuning, loaded anew': peers.fullBytes,
+  }
+  return WAYS.flatMap((way) => {
+    const ms = medianOf(openingCase(way))
+    return ms === null ? [] : [{ way, bytes: bytes[way], ms }]
   })
 }

@@ -22,6 +22,8 @@ import { type Adapter, type BenchReport, type Environment, makeReport } from './
 const ROOT = new URL('../..', import.meta.url).pathname
 const require = createRequire(import.meta.url)
 const LINE = { lineBitsPerSecond: 1e7, latencyMs: 60 }
+/** As the paper's opening problem has it. */
+const SLOW = { ...LINE, latencyMs: 100 }
 
 /** A page that says nothing for so long has hung: a lost device, a deadlock. */
 const SILENCE_MS = 180_000
@@ -60,6 +62,8 @@ export async function runBench(
     opened.push(fast)
     const line = await serve(prepared, LINE)
     opened.push(line)
+    const slow = await serve(prepared, SLOW)
+    opened.push(slow)
     const { browser, adapter } = await openBrowser(options, siteUrl(site))
     opened.push(browser)
     const largest = options.maxWeights ?? (adapter.software ? 2 ** 26 : 2 ** 28)
@@ -69,10 +73,12 @@ export async function runBench(
       ort: `${siteUrl(site)}ort/`,
       fast: fast.url,
       line: line.url,
+      slow: slow.url,
       prompt: prepared.prompt,
       experts: prepared.experts,
       copies: prepared.copies,
       peers: { ...prepared.peers, root: `${fast.url}${prepared.peers.root}` },
+      opening: prepared.opening,
       sizes: scale.sizes ?? powersOfTwo(2 ** 22, largest),
       densities: scale.densities ?? [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5],
       densityWeights: scale.densityWeights ?? Math.min(largest, 2 ** 24),
@@ -81,7 +87,7 @@ export async function runBench(
     }
     const environment = environmentOf(browser, load)
     const reportOf = (groups: ReadonlyMap<string, GroupResult>) =>
-      makeReport({ environment, adapter, options, prepared, config, groups, line: LINE, largest })
+      makeReport({ environment, adapter, options, prepared, config, groups, line: LINE, slow: SLOW, largest })
     const groups = await runGroups(browser, siteUrl(site), config, options, onProgress, (some) =>
       onReport(reportOf(some)),
     )

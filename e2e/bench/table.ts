@@ -97,6 +97,20 @@ export function transferCells(report: BenchReport): { head: string[]; rows: stri
   }
 }
 
+/** The opening problem: what each way adds to the base's own first token stands behind it. */
+export function openingCells({ opening: { rows } }: BenchReport): { head: string[]; rows: string[][] } {
+  const base = rows.find(({ bytes }) => bytes === 0)?.ms
+  return {
+    head: ['', 'fetched', 'first token', 'more than the base'],
+    rows: rows.map(({ way, bytes, ms }) => [
+      way,
+      byteCount(bytes),
+      milliseconds(ms),
+      base === undefined || bytes === 0 ? '–' : milliseconds(ms - base),
+    ]),
+  }
+}
+
 /** A table for a terminal. */
 function columns(rows: readonly string[][]): string {
   const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)))
@@ -120,6 +134,10 @@ export function summaryText(report: BenchReport): string {
     parts.push(columns([ALTERNATIVE_HEAD, ...alternatives.map(alternativeCells)]))
   if (transfer.rows.length > 0) {
     const { head, rows } = transferCells(report)
+    parts.push(columns([head, ...rows]))
+  }
+  if (report.opening.rows.length > 0) {
+    const { head, rows } = openingCells(report)
     parts.push(columns([head, ...rows]))
   }
   parts.push(columns([['ratio', '', '', 'bar', ''], ...bars.map((bar) => barLine(bar, report))]))

@@ -19,7 +19,7 @@ import {
   withInputs,
   withRules,
 } from './inputs.ts'
-import { inspectFile } from './inspect.ts'
+import { inspectFile, vectorsText } from './inspect.ts'
 import { outputFile, writeTrit } from './output.ts'
 import { nameOf } from './place.ts'
 import { note, print, printJson } from './print.ts'
@@ -179,6 +179,7 @@ async function printReport(
   const lines = [
     `${out}: ${formatBytes(file.bytes)}, ${inspection.tensors.length} tensors${kept}`,
     `${formatNumber(totals.ratioToF16)} × smaller than its change of the weights in f16${entropy}`,
+    ...(totals.vectors === undefined ? [] : [vectorsText(totals)]),
     ...notes,
     ...list('Left out because they equal the base', unmoved),
     ...list('Left out as asked', skipped),

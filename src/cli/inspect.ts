@@ -1,4 +1,5 @@
 import { type Inspection, inspectHead, type TensorInspection } from '../compress/inspect.ts'
+import { termVectors } from '../compress/term_vectors.ts'
 import { TritswapError } from '../errors.ts'
 import { readHead } from '../format/head.ts'
 import { jsonOption, newCommand } from './command.ts'
@@ -9,7 +10,8 @@ import { oneLine, printJson, printText } from './print.ts'
 const DESCRIPTION = `
 Shows what a .trit file holds: per tensor its shape, codec, kept entries, scale and size, and in total how the file
 compares with the same deltas in f16 and f32 and with the entropy of a ternary tensor, n·H(kept/n) bits with
-H(k) = −[(1−k)·log2(1−k) + k·log2(k/2)]. Only the head of the file is read.
+H(k) = −[(1−k)·log2(1−k) + k·log2(k/2)]. Only the head of the file is read, and the sections of terms, whose vectors are
+compared with their entropy.
 `
 
 const EXAMPLES = ['tritswap inspect poet.trit', 'tritswap inspect hf:someone/experts/poet.trit --json']
@@ -25,7 +27,7 @@ export function command() {
     })
 }
 
-/** @throws {TritswapError} `format` when the head is bad or the file is not as long as the head says */
+/** @throws {TritswapError} `format` when the head is bad or the file is not as long as the head says; as {@link termVectors} */
 export async function inspectFile(path: string): Promise<Inspection> {
   const source = await openFile(path)
   try {
@@ -41,7 +43,7 @@ export async function inspectFile(path: string): Promise<Inspection> {
         },
       )
     }
-    return inspectHead(head, path)
+    return inspectHead(head, path, await termVectors(source, head))
   } finally {
     await source.close()
   }
@@ -97,7 +99,14 @@ function inspectionText(inspection: Inspection): string {
 
 ${formatTable(['tensor', 'shape', 'codec', 'kept', 'density', 'scale', 'bytes', '/entropy'], rows)}
 
-${tensors.length} tensors, ${totals.weights} weights, ${totals.kept} kept; ${formatNumber(totals.ratioToEntropy)} × entropy, ${formatNumber(totals.ratioToF16)} × smaller than in f16, ${formatNumber(totals.ratioToF32)} × than in f32`
+${tensors.length} tensors, ${totals.weights} weights, ${totals.kept} kept; ${formatNumber(totals.ratioToEntropy)} × entropy, ${formatNumber(totals.ratioToF16)} × smaller than in f16, ${formatNumber(totals.ratioToF32)} × than in f32${vectorsText(totals, '\n')}`
+}
+
+/** How near the vectors of terms are to their entropy, and what the head adds to them; nothing where there are none. */
+export function vectorsText({ vectors, headBytes }: Inspection['totals'], before = ''): string {
+  if (vectors === undefined) return ''
+  const { terms, bytes, entropyBytes } = vectors
+  return `${before}${terms} terms: vectors ${formatBytes(bytes)}, ${formatNumber(bytes / entropyBytes)} × their entropy; head ${formatBytes(headBytes)}`
 }
 
 /** In which type a file is exact, what an entry takes, and whether that holds where the base is in f16. */

@@ -10,6 +10,8 @@ import type { StepUnit } from '../format/steps.ts'
 import type { TritTensor } from '../format/table.ts'
 import { weightsOf } from '../format/tiling.ts'
 import type { GenerationSettings } from '../source/generation_settings.ts'
+import type { TermVectors } from './term_vectors.ts'
+import { ternaryEntropy } from './ternary_entropy.ts'
 
 export interface TensorInspection {
   name: string
@@ -31,6 +33,8 @@ export interface TensorInspection {
   unit?: StepUnit
   /** Likewise: changed weights that are a rounding off where the base is held in f16. */
   roundedInF16?: number
+  /** Only tensors of terms: how many rank-1 matrices add up to it. */
+  terms?: number
   bytes: number
   entropyBytes: number
 }
@@ -56,35 +60,39 @@ export interface Inspection {
     kept: number
     headBytes: number
     payloadBytes: number
-    /** Σ n·H(kept/n)/8 over ternary tensors, plus the sections of the others. */
+    /** Σ n·H(kept/n)/8 over ternary tensors and the vectors of terms, plus the sections of the others. */
     entropyBytes: number
     /** File size over that. */
     ratioToEntropy: number
     /** How many times smaller than the same tensors in f16, and in f32. */
     ratioToF16: number
     ratioToF32: number
+    /** The vectors of all terms together, where there are any and their sections were read. */
+    vectors?: TermVectors
   }
   tensors: TensorInspection[]
 }
 
-/** Bits of information per weight of a ternary tensor of density k: −[(1−k)·log2(1−k) + k·log2(k/2)]. */
-export function ternaryEntropy(density: number): number {
-  const part = (p: number, q: number) => (p === 0 ? 0 : -p * Math.log2(q))
-  return part(1 - density, 1 - density) + part(density, density / 2)
-}
-
-function inspectTensor(tensor: TritTensor): TensorInspection {
+function inspectTensor(tensor: TritTensor, vectors: TermVectors | undefined): TensorInspection {
   const { name, shape, codec, role, target, bytes } = tensor
   const weights = weightsOf(shape)
   const common = { name, shape, codec, role, target, weights, bytes }
   const { kept, scale, ...stored } = summaryOf(tensor)
   const density = kept / weights
-  const entropyBytes = scale === undefined ? bytes : (weights * ternaryEntropy(density)) / 8
+  const own = vectors === undefined ? bytes : bytes - vectors.bytes + vectors.entropyBytes
+  const entropyBytes = scale === undefined ? own : (weights * ternaryEntropy(density)) / 8
   return { ...common, kept, density, scale: scale ?? null, ...stored, entropyBytes }
 }
 
-/** Everything that the head tells; the payload is not read. */
-export function inspectHead(head: TritHead, name: string): Inspection {
+/**
+ * Everything that the head tells; the payload is not read.
+ * @param vectors - what {@link termVectors} found in it, where the file has terms: else their sections count as they are
+ */
+export function inspectHead(
+  head: TritHead,
+  name: string,
+  vectors: ReadonlyMap<string, TermVectors> = new Map(),
+): Inspection {
   const { table, rootHash, headBytes, payloadBytes } = head
   const {
     kind,
@@ -100,7 +108,7 @@ export function inspectHead(head: TritHead, name: string): Inspection {
     base,
     sources,
   } = table
-  const tensors = table.tensors.map(inspectTensor)
+  const tensors = table.tensors.map((tensor) => inspectTensor(tensor, vectors.get(tensor.name)))
   const sum = (of: (tensor: TensorInspection) => number) =>
     tensors.reduce((total, tensor) => total + of(tensor), 0)
   const bytes = headBytes + payloadBytes
@@ -130,7 +138,17 @@ export function inspectHead(head: TritHead, name: string): Inspection {
       ratioToEntropy: bytes / entropyBytes,
       ratioToF16: (2 * weights) / bytes,
       ratioToF32: (4 * weights) / bytes,
+      ...(vectors.size > 0 && { vectors: together([...vectors.values()]) }),
     },
     tensors,
+  }
+}
+
+function together(vectors: readonly TermVectors[]): TermVectors {
+  const sum = (of: (each: TermVectors) => number) => vectors.reduce((total, each) => total + of(each), 0)
+  return {
+    terms: sum(({ terms }) => terms),
+    bytes: sum(({ bytes }) => bytes),
+    entropyBytes: sum(({ entropyBytes }) => entropyBytes),
   }
 }

@@ -1,5 +1,5 @@
 import { html, LitElement, nothing, type PropertyValues } from 'lit'
-import { ternaryEntropy } from '../compress/inspect.ts'
+import { ternaryEntropy } from '../compress/ternary_entropy.ts'
 import type { ExpertSwitcher } from '../element/expert_switcher.ts'
 import { base, theme } from '../element/theme.ts'
 import { formatBytes } from '../element/units.ts'

@@ -2,8 +2,11 @@ import { gunzipSync } from 'node:zlib'
 import { beforeAll, expect, test } from 'vitest'
 import { type PreparedFiles, prepareFiles } from '../../e2e/bench/files.ts'
 import { benchOptions } from '../../e2e/bench/options.ts'
-import { fromHalf } from '../../src/format/index.ts'
+import { startFaultServer } from '../../e2e/servers/fault_server.ts'
+import { fromHalf, readHead } from '../../src/format/index.ts'
 import { parseModel } from '../../src/onnx/proto/model.ts'
+import { OpenRegistry } from '../../src/route/open_registry.ts'
+import { memorySource } from '../../src/source/memory.ts'
 
 let prepared: PreparedFiles
 beforeAll(async () => {
@@ -74,4 +77,29 @@ test('a LoRA of rank 8 lies beside every patched matrix', () => {
   // What the registry says of adapters of this shape.
   expect(files.get(peers.loraWeights[0])).toHaveLength(448_512)
   expect(peers.quantized).toBeUndefined()
+})
+
+test('the request finds the opening problem’s experts in their registries; the f16 adapter holds its factors as they are', async () => {
+  const { opening, files, prompt, experts } = prepared
+  const server = await startFaultServer()
+  try {
+    for (const [path, bytes] of files) if (path.startsWith('/opening/')) server.files.set(path, { bytes })
+    for (const { registry, bytes } of [opening.adapter, opening.tuned]) {
+      const opened = await OpenRegistry.open(`${server.url}${registry}`)
+      const { chosen } = await opened.route(prompt)
+      const { url, rootHash } = await opened.entry(chosen!.id)
+      const file = new Uint8Array(await (await fetch(url)).arrayBuffer())
+      expect(file).toHaveLength(bytes)
+      expect((await readHead(memorySource(file))).rootHash).toBe(rootHash)
+    }
+  } finally {
+    await server.close()
+  }
+  const { table, headBytes } = await readHead(memorySource(new Uint8Array(files.get(opening.f16.url)!)))
+  expect(table.tensors.map(({ codec, role }) => `${codec} ${role}`)).toEqual(
+    Array.from({ length: 84 }, (_, i) => `dense lora${i % 2 === 0 ? 'A' : 'B'}`),
+  )
+  expect(opening.f16.bytes - headBytes).toBe(448_512)
+  expect(opening.adapter.bytes).toBeLessThan(opening.f16.bytes / 20)
+  expect(opening.tuned.bytes).toBe(experts[0].bytes)
 })

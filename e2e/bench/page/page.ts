@@ -9,6 +9,7 @@ import { caseNames, type Group, runGroup } from './bench.ts'
 import { bindings } from './bindings.ts'
 import { loading } from './loading.ts'
 import { merging } from './merging.ts'
+import { opening } from './opening.ts'
 import { reloading } from './reloading.ts'
 import { scaling } from './scaling.ts'
 import { switching } from './switching.ts'
@@ -22,6 +23,7 @@ const GROUPS = [
   tokens,
   scaling,
   bindings,
+  opening,
 ] as unknown as Group<unknown>[]
 
 const groupOf = (name: string) => {

@@ -30,13 +30,17 @@ function countBuffers(): void {
   }
 }
 
-function configure({ ort: folder, peers }: PageConfig): void {
+/**
+ * Sets transformers.js up.
+ * @param root - of the model folders
+ * @param useBrowserCache - as people have it: what was downloaded once comes from there
+ */
+export function configure({ ort: folder }: PageConfig, root: string, useBrowserCache: boolean): void {
   env.allowLocalModels = false
   env.allowRemoteModels = true
-  env.remoteHost = peers.root
+  env.remoteHost = root
   env.remotePathTemplate = '{model}/'
-  // As people have it: what was downloaded once comes from the browser's cache.
-  env.useBrowserCache = true
+  env.useBrowserCache = useBrowserCache
   env.useWasmCache = false
   const { wasm } = env.backends.onnx
   if (!wasm) throw new Error('transformers.js has no wasm backend')
@@ -47,11 +51,11 @@ function configure({ ort: folder, peers }: PageConfig): void {
   wasm.numThreads = 1
 }
 
-function load({ peers, dtype }: PageConfig, which: number): Promise<PreTrainedModel> {
+export function loadFull({ peers, dtype }: PageConfig, which: number): Promise<PreTrainedModel> {
   return AutoModelForCausalLM.from_pretrained(peers.full[which], { device: 'webgpu', dtype })
 }
 
-async function firstToken(model: PreTrainedModel, ids: number[]): Promise<void> {
+export async function firstToken(model: PreTrainedModel, ids: number[]): Promise<void> {
   const dims = [1, ids.length]
   await model.generate({
     input_ids: new Tensor('int64', BigInt64Array.from(ids, BigInt), dims),
@@ -83,14 +87,14 @@ export const reloading: Group<ReloadingState> = {
 
   async open(config) {
     countBuffers()
-    configure(config)
+    configure(config, config.peers.root, true)
     const from = performance.now()
-    const model = await load(config, 0)
+    const model = await loadFull(config, 0)
     await gpuIdle()
     const coldMs = performance.now() - from
     const tokenizer = await AutoTokenizer.from_pretrained(config.peers.full[0])
     // Both are in the cache from now on.
-    const second = await load(config, 1)
+    const second = await loadFull(config, 1)
     await second.dispose()
     return { config, model, ids: tokenizer.encode(config.prompt), current: 0, coldMs }
   },
@@ -104,7 +108,7 @@ export const reloading: Group<ReloadingState> = {
         const from = performance.now()
         await state.model.dispose()
         state.current = 1 - state.current
-        state.model = await load(state.config, state.current)
+        state.model = await loadFull(state.config, state.current)
         await gpuIdle()
         const ready = performance.now() - from
         await firstToken(state.model, state.ids)
@@ -126,7 +130,7 @@ export const reloading: Group<ReloadingState> = {
       unit: 'bytes',
       async look({ config, current }, notes) {
         const one = held
-        const other = await load(config, 1 - current)
+        const other = await loadFull(config, 1 - current)
         const two = held
         await other.dispose()
         notes.LoraAdapter =

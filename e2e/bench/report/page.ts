@@ -11,6 +11,7 @@ import {
   byteCount,
   caseCells,
   machineLine,
+  openingCells,
   transferCells,
 } from '../table.ts'
 
@@ -43,6 +44,14 @@ export async function reportPage(report: BenchReport): Promise<string> {
       `<p>Network: ${escaped(transfer.networkIs)}.</p>`,
       table(head, rows),
       chart('by-rate', 'Until usable, by line rate'),
+    )
+  }
+  if (report.opening.rows.length > 0) {
+    const { head, rows } = openingCells(report)
+    parts.push(
+      `<h2>From a request to its first token</h2>`,
+      `<p>The base is at hand, the expert nowhere cached. Line: ${escaped(report.opening.line)}.</p>`,
+      table(head, rows),
     )
   }
   if (scaling.weights.points.length > 0) {
