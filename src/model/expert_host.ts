@@ -6,6 +6,7 @@
  * - `weight_precision`, `graph_files`, `filled_base`: model folders, and how their weights get into VRAM
  * - `base_check`, `base_identity`, `target_names`: whether an expert was made for this base
  * - `expert_bindings` and the `bypass_…` files: what its tensors change, and what lies beside the weights
+ * - `layer_groups`: weights that differ by layer
  * - `expert_info`, `evicted`, `overtaken`: what users are told, and what a call is told that cannot have its experts
  * - `hoisted_session`, `create_session`, `graph_variants`: sessions
  * - `expert_set`, `merged_weights`, `sets_in_use`: what a set of experts takes
@@ -29,6 +30,7 @@ import type { BoundExpert, EngineStats } from './expert_info.ts'
 import { ExpertRuntime } from './expert_runtime.ts'
 import type { FilledBase } from './filled_base.ts'
 import type { VariantSource } from './graph_variants.ts'
+import { LayerGroups } from './layer_groups.ts'
 import { countWeights, LoadedExperts } from './loaded_experts.ts'
 import { SiteIndex } from './site_index.ts'
 import { floatDtypeOf } from './weight_precision.ts'
@@ -108,10 +110,11 @@ export class ExpertHost {
       bypass: { buffers: bypass, graphs: new Map(sources) },
     })
     const sites = new SiteIndex(sources.map(([name, { graph }]) => [name, graph]))
+    const layers = new LayerGroups(tensors.keys())
     const { ownPasses } = options
     const costs = { software: gpu.adapter.software, copyBudget: options.expertBudget }
     const admission = new ExpertAdmission({
-      ...{ weights, experts: store, switcher, runtime, base, sites, costs, ownPasses },
+      ...{ weights, experts: store, switcher, runtime, base, sites, layers, costs, ownPasses },
     })
     const loaded = new LoadedExperts(store, admission, runtime)
     const weightCount = countWeights(table.tensors)
