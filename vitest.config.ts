@@ -14,6 +14,8 @@ const node = {
   globalSetup: ['scripts/global_setup.mjs', 'tests/scratch.ts'],
   testTimeout: 120_000,
   hookTimeout: 120_000,
+  // A second, as it is otherwise, is not enough on a machine that is shared.
+  expect: { poll: { timeout: 30_000 } },
 }
 /** Node tests that put others in the place of modules, or load them anew. */
 const ALONE = [
