@@ -6,7 +6,7 @@ const PORT = Number(process.env.E2E_PORT ?? 4319)
 const HARNESS_PORT = Number(process.env.HARNESS_PORT ?? 4320)
 
 /** Specs of quantized weights, whose kernels rely on zeros in workgroup memory, and of models besides the demo's. */
-const WITH_ZEROS = /\/(bindings|compat|quantized)\.spec\.ts$/
+const WITH_ZEROS = /\/(bindings|compat)\.spec\.ts$/
 /** The long tier has the browser as it is. */
 const quick = (...flags: string[]) => ({ launchOptions: chromiumLaunchOptions(LONG ? [] : flags) })
 

@@ -2,26 +2,41 @@ import { playwright } from '@vitest/browser-playwright'
 import { defineConfig } from 'vitest/config'
 import { chromiumLaunchOptions } from './scripts/chromium.mjs'
 import { engineFiles } from './scripts/engine_files.ts'
+import { webTransformers } from './tests/engine/web_transformers.ts'
 
 /** What tests read of the environment by `import.meta.env`, in Node and in browsers. */
 const env = { LONG: process.env.LONG ?? '', SEED: process.env.SEED ?? '' }
+
+const node = {
+  environment: 'node',
+  env,
+  setupFiles: ['tests/seed.ts'],
+  globalSetup: ['scripts/global_setup.mjs', 'tests/scratch.ts'],
+  testTimeout: 120_000,
+  hookTimeout: 120_000,
+}
+/** Node tests that put others in the place of modules, or load them anew. */
+const ALONE = [
+  'tests/loader/attached_base.test.ts',
+  'tests/onnx/parses.test.ts',
+  'tests/rpc/start_worker.test.ts',
+]
 
 export default defineConfig({
   test: {
     projects: [
       {
+        plugins: [webTransformers()],
         test: {
+          ...node,
           name: 'node',
-          environment: 'node',
-          env,
           include: ['tests/**/*.test.ts'],
-          exclude: ['tests/**/*.browser.test.ts'],
-          setupFiles: ['tests/seed.ts'],
-          globalSetup: ['scripts/global_setup.mjs'],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
+          exclude: ['tests/**/*.browser.test.ts', ...ALONE],
+          // One process loads modules, and compiles onnxruntime's wasm, once for all files.
+          isolate: false,
         },
       },
+      { test: { ...node, name: 'alone', include: ALONE } },
       {
         plugins: [engineFiles()],
         test: {

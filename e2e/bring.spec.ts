@@ -103,9 +103,11 @@ test.describe
       await folder().setInputFiles(brought.lora)
       await expect(card(page, 'my-lora').getByText('in hand')).toBeVisible({ timeout: 120_000 })
       await expect(zone().getByText(/^A LoRA adapter: \d+ tensors/)).toBeVisible()
-      await expect(page.locator('trit-workbench .agreement')).toContainText('tokens of sample.txt', {
-        timeout: 120_000,
-      })
+      // In the quick tier the fine-tuning above is measured, and dropped_files.test.ts finds the text.
+      if (LONG)
+        await expect(page.locator('trit-workbench .agreement')).toContainText('tokens of sample.txt', {
+          timeout: 120_000,
+        })
       await page.getByRole('button', { name: 'Done' }).click()
     })
 

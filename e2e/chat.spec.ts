@@ -226,6 +226,9 @@ test('the chat of the guide, on another page', async ({ page }) => {
   try {
     await page.goto(site.url)
     await expect(page.getByText(/To download: .* of WebAssembly/)).toBeVisible()
+    await expect(pen(page, 'Shout')).toBeVisible()
+    // In the quick tier embed.spec.ts loads a base from another origin, and the page above answers.
+    if (!LONG) return
     await page.evaluate(() => document.querySelector('expert-switcher')!.ask('What color is coal?'))
     await expect(answer(page).locator('.run')).toHaveText('It is black.')
   } finally {

@@ -1,5 +1,5 @@
 /**
- * What a visitor meets before anything is loaded: a recorded run, what it cost, and how it becomes live.
+ * What a visitor meets before anything is loaded: a recorded run, and what it cost. How it becomes live is in main.spec.ts.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { expect, type Page, test } from '@playwright/test'
 import type { Recording } from '../src/demo/recording.ts'
 import { formatBytes } from '../src/element/units.ts'
-import { card, expectAccessible, expectNoSeriousViolations, pen, ready, showSection } from './support/page.ts'
+import { expectAccessible, expectNoSeriousViolations, pen, showSection } from './support/page.ts'
 import { DESKTOP, look, PHONE } from './support/states.ts'
 
 const ROOT = join(import.meta.dirname, '..')
@@ -60,22 +60,6 @@ test('for those who want no movement it stands there whole', async ({ page }) =>
   await look(page, 'first')
 })
 
-test('a touch makes it live: the pen writes from the same beginning, and the recording makes room', async ({
-  page,
-}) => {
-  const { begin } = recordingOf('writers')
-  await page.goto('./')
-  await run(page).getByRole('button', { name: 'Try Bard here' }).click()
-  await expect(page.getByRole('heading', { name: 'The base is on its way' })).toBeVisible()
-  await expect(page.locator('trit-manuscript .run .mark').first()).toHaveText('Bard', { timeout: 120_000 })
-  await expect(run(page)).toHaveCount(0)
-  await page.getByRole('button', { name: 'Stop', exact: true }).click()
-  await expect(page.getByRole('button', { name: 'Undo' })).toHaveCount(0)
-  await expect(page.getByRole('button', { name: 'Continue' })).toBeVisible()
-  expect(await page.locator('trit-manuscript .text').innerText()).toContain(begin)
-  await expect(card(page, 'Bard')).toContainText('in hand')
-})
-
 test('a link that names pens that are not here says so, and keeps the rest within bounds', async ({
   page,
 }) => {
@@ -90,20 +74,6 @@ test('a link that names pens that are not here says so, and keeps the rest withi
     return { alpha, seed, prompt }
   })
   expect({ alpha, seed, prompt }).toEqual({ alpha: 2, seed: 0, prompt: 'Hello' })
-})
-
-test('what is kept is said, and can be forgotten', async ({ page }) => {
-  await page.goto('./')
-  await page.locator('#adapter').click()
-  await expect(page.locator('#kept')).toContainText('Nothing is kept in this browser yet')
-  await page.locator('#adapter').click()
-  await ready(page)
-  await page.locator('#adapter').click()
-  await expect(page.locator('#kept')).toContainText(
-    /Kept in this browser for your next visit: 11\.\d MB, one file/,
-  )
-  await page.getByRole('button', { name: 'Forget all of it' }).click()
-  await expect(page.locator('#kept')).toContainText('Nothing is kept in this browser yet')
 })
 
 /** What a visitor can press, that is shown and smaller than a fingertip. */

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { type BrowserContext, chromium, expect, type Page, test } from '@playwright/test'
 import { chromiumLaunchOptions } from '../scripts/chromium.mjs'
+import type { Recording } from '../src/demo/recording.ts'
 import { readHead } from '../src/format/index.ts'
 import type { GeneratedToken } from '../src/loader/index.ts'
 import { memorySource } from '../src/source/memory.ts'
@@ -21,6 +22,8 @@ const REGISTRY = join(ROOT, 'public/experts/experts.json')
 const experts = parseRegistry(readFileSync(REGISTRY, 'utf8')).experts.filter(
   ({ variantOf }) => variantOf === undefined,
 )
+/** What the recorded run begins with. */
+const { begin } = JSON.parse(readFileSync(join(ROOT, 'public/recorded/writers.json'), 'utf8')) as Recording
 const [first, second] = experts as [RegistryEntry, RegistryEntry]
 
 /**
@@ -45,6 +48,8 @@ const BROKEN: { id: string; says: RegExp; body?: Buffer }[] = [
   { id: 'flipped', says: /SHA-256|hash/, body: flipped },
   { id: 'missing', says: /404/ },
 ]
+
+const run = (page: Page) => page.getByRole('region', { name: 'A recorded run' })
 
 const rootHashOf = async (file: Uint8Array) =>
   (await readHead(memorySource(new Uint8Array(file), 'expert'))).rootHash
@@ -125,9 +130,9 @@ test.describe
 
     test('is drawn before the first byte of the model, which its first touch asks for', async () => {
       await page.goto('./')
-      await expect(page.getByRole('region', { name: 'A recorded run' })).toBeVisible()
+      await expect(run(page)).toBeVisible()
       await expect(pen(page, first.label)).toBeVisible()
-      await page.getByRole('button', { name: 'Load the base' }).click()
+      await run(page).getByRole('button', { name: 'Try Bard here' }).click()
       await expect(page.getByRole('heading', { name: 'The base is on its way' })).toBeVisible()
       await expect(page.getByRole('button', { name: 'Write' })).toBeDisabled()
       const transferred = await page.evaluate(
@@ -148,7 +153,7 @@ test.describe
       expect(bytes).toBeLessThanOrEqual(80_000)
     })
 
-    test('loads the base with a bar that fills, and says which adapter it runs on', async () => {
+    test('loads the base, says which adapter it runs on, and writes what the touched pen began', async () => {
       await page.evaluate(() => {
         const switcher = document.querySelector('expert-switcher')!
         // Greedy, so that two runs can be compared.
@@ -158,14 +163,24 @@ test.describe
           window.reported.push((event as CustomEvent<GeneratedToken>).detail)
         })
       })
-      await expect(page.getByRole('button', { name: 'Write' })).toBeEnabled({ timeout: 120_000 })
+      await expect(page.locator('trit-manuscript .run .mark').first()).toHaveText('Bard', {
+        timeout: 120_000,
+      })
+      await expect(run(page)).toHaveCount(0)
+      await page.getByRole('button', { name: 'Stop', exact: true }).click()
+      await expect(page.getByRole('button', { name: 'Undo' })).toHaveCount(0)
+      await expect(page.getByRole('button', { name: 'Continue' })).toBeVisible()
+      expect(await page.locator('trit-manuscript .text').innerText()).toContain(begin)
+      await expect(card(page, 'Bard')).toContainText('in hand')
       await expect(page.locator('#adapter')).toHaveText(/swiftshader · software · \d+\.\d MB of VRAM/i)
     })
 
     test('the pen changes hands in mid-sentence, and every token has the ink of who wrote it', async () => {
+      await pen(page, 'Base').check()
       await page.getByRole('textbox', { name: 'Prompt' }).fill('Once upon a time there was')
       await page.evaluate(() => {
         document.querySelector('expert-switcher')!.maxNewTokens = 100
+        window.reported = []
       })
       await page.getByRole('button', { name: 'Write' }).click()
       await page.waitForFunction(() => window.reported.length >= 3)

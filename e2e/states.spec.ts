@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { type BrowserContext, expect, type Page, test } from '@playwright/test'
 import type { GeneratedToken } from '../src/loader/index.ts'
 import { startStaticServer } from './servers/static_server.ts'
-import { card, pen, ready } from './support/page.ts'
+import { card, expectAccessible, pen, ready, showSection } from './support/page.ts'
 import { DESKTOP, look } from './support/states.ts'
 import { LONG } from './support/tier.ts'
 
@@ -44,10 +44,22 @@ test('no WebGPU: what to do, in the visitor’s own browser first', async ({ bro
   }
 })
 
-test('loading, stopped half way, and gone on with', async ({ page }) => {
-  const server = await startStaticServer(DIST, '/', { stall: { 'models/demo/weights.trit': 5_000_000 } })
+test('on a plain host, in a folder: loading, stopped half way, and gone on with; the expert of the link writes', async ({
+  page,
+}) => {
+  const stall = { 'models/demo/weights.trit': 5_000_000 }
+  const server = await startStaticServer(DIST, '/x/y/', { stall })
   try {
-    await page.goto(server.url)
+    const complaints: string[] = []
+    page.on('console', (message) => {
+      if (message.type() === 'error') complaints.push(message.text())
+    })
+    const outside: string[] = []
+    page.on('request', (request) => {
+      const url = request.url()
+      if (!url.startsWith(server.url) && !/^(blob|data):/.test(url)) outside.push(url)
+    })
+    await page.goto(`${server.url}#prompt=The%20king&pens=css:0.5`)
     await page.getByRole('button', { name: 'Load the base' }).click()
     await expect(state(page)).toContainText(/[45]\.\d MB of 11\.0 MB/)
     await look(page, 'loading')
@@ -63,6 +75,16 @@ test('loading, stopped half way, and gone on with', async ({ page }) => {
     server.release()
     await page.getByRole('button', { name: 'Resume loading' }).click()
     await ready(page)
+    await page.evaluate(() => {
+      document.querySelector('expert-switcher')!.maxNewTokens = 2
+    })
+    await page.getByRole('button', { name: 'Write' }).click()
+    await expect(page.locator('.run[data-ink="6"] [data-token]')).toHaveCount(2)
+    await expect(page.getByText('in hand × 0.5')).toBeVisible()
+    await showSection(page, 'How it works')
+    await expectAccessible(page, ['light'])
+    expect(complaints).toEqual([])
+    expect(outside).toEqual([])
   } finally {
     await server.close()
   }
@@ -108,6 +130,9 @@ test.describe
       context = await browser.newContext({ viewport: DESKTOP, baseURL })
       page = await context.newPage()
       await page.goto('./')
+      await page.locator('#adapter').click()
+      await expect(page.locator('#kept')).toContainText('Nothing is kept in this browser yet')
+      await page.locator('#adapter').click()
       await ready(page)
       await page.evaluate(() => {
         const switcher = document.querySelector('expert-switcher')!
@@ -146,7 +171,7 @@ test.describe
       await look(page, 'written')
     })
 
-    test('the VRAM meter adds up', async () => {
+    test('the VRAM meter adds up, and what is kept is said', async () => {
       await page.locator('#adapter').click()
       const total = await page.locator('#adapter').innerText()
       await expect(page.locator('#vram meter')).toHaveCount(3)
@@ -161,6 +186,9 @@ test.describe
       expect(base).toBeGreaterThan(experts)
       expect(experts).toBeGreaterThan(0)
       expect(total).toContain(`${(shown.vram.total / 1e6).toFixed(1)} MB of VRAM`)
+      await expect(page.locator('#kept')).toContainText(
+        /Kept in this browser for your next visit: 11\.\d MB, 3 files/,
+      )
       await page.locator('#adapter').click()
     })
 
@@ -185,11 +213,15 @@ test.describe
       await expect(page.getByText('Offline.')).toHaveCount(0)
     })
 
-    test('what was fetched once is on this device at the next visit', async () => {
+    test('what was fetched once is on this device at the next visit, and can be forgotten', async () => {
       await page.reload()
       await expect(card(page, 'Bard')).toContainText('on this device')
       await expect(card(page, 'Austen').locator('.place')).toHaveText('to fetch')
       await ready(page)
+      await page.locator('#adapter').click()
+      await page.getByRole('button', { name: 'Forget all of it' }).click()
+      await expect(page.locator('#kept')).toContainText('Nothing is kept in this browser yet')
+      await page.locator('#adapter').click()
     })
 
     test('a device that is lost while it writes comes back by itself, with the pen in hand', async ({

@@ -2,44 +2,57 @@ import { join } from 'node:path'
 import { DemoBench } from './demo.ts'
 import { LabelBench } from './labelled.ts'
 import { makeFull, UNCOMPRESSED } from './make.ts'
-import { ASSERTION, CLINIC } from './models.ts'
+import { ASSERTION, type AssertionWidth, CLINIC } from './models.ts'
 import type { Benches } from './row.ts'
 
 /** Labelled texts that a choice is made on: half of those that there are. */
 const VALID_TEXTS = 100
+/** Of each clinical task. */
+const CLINIC_TEXTS = 200
 
 /** What rows are measured on, opened once and closed together. */
 export class OpenBenches implements Benches {
   readonly #root: string
   readonly #source: string
+  readonly #trained: string
   readonly #opened = new Map<string, Promise<DemoBench | LabelBench>>()
 
-  /** @param source - folder of the demo's fine-tunings */
-  constructor(root: string, source: string) {
+  /**
+   * @param source - folder of the demo's fine-tunings
+   * @param trained - folder that authoring/results/make.sh trained into
+   */
+  constructor(root: string, source: string, trained: string) {
     this.#root = root
     this.#source = source
+    this.#trained = trained
   }
 
   demo(): Promise<DemoBench> {
     return this.#once('demo', () => DemoBench.open(this.#root, this.#source))
   }
 
-  assertion(split: 'valid' | 'test'): Promise<LabelBench> {
-    return this.#once(`assertion ${split}`, async () => {
+  assertion(split: 'valid' | 'test', width: AssertionWidth = 96): Promise<LabelBench> {
+    return this.#once(`assertion ${split} ${width}`, async () => {
       const bench = await LabelBench.open(
-        ASSERTION.base,
+        ASSERTION.base(width),
         ASSERTION.labels(split),
         split === 'valid' ? VALID_TEXTS : undefined,
       )
       const path = bench.scratch('full.trit')
-      await makeFull(bench.base, ASSERTION.full, UNCOMPRESSED, path)
+      await makeFull(bench.base, ASSERTION.full(width), UNCOMPRESSED, path)
       await bench.figures(await bench.changedBy(path), { reference: true })
       return bench
     })
   }
 
   clinic(task: string): Promise<LabelBench> {
-    return this.#once(`clinic ${task}`, () => LabelBench.open(CLINIC.base, CLINIC.labels(task, 'test')))
+    return this.#once(`clinic ${task}`, () =>
+      LabelBench.open(CLINIC.base, CLINIC.labels(task, 'test'), CLINIC_TEXTS),
+    )
+  }
+
+  trained(path: string): string {
+    return join(this.#trained, path)
   }
 
   #once<T extends DemoBench | LabelBench>(key: string, open: () => Promise<T>): Promise<T> {

@@ -20,12 +20,21 @@ export class LabelBench {
   readonly model: LabelledModel
   /** The base as a checkpoint. */
   readonly base: string
+  /** Of the base itself. */
+  readonly baseFigures: Figures
   readonly #run: LabelRun
   readonly #folder: string
   #files = 0
 
-  private constructor(model: LabelledModel, run: LabelRun, folder: string, base: string) {
+  private constructor(
+    model: LabelledModel,
+    run: LabelRun,
+    folder: string,
+    base: string,
+    baseFigures: Figures,
+  ) {
     this.model = model
+    this.baseFigures = baseFigures
     this.#run = run
     this.#folder = folder
     this.base = base
@@ -43,11 +52,11 @@ export class LabelBench {
       opened,
       rows.map((row) => opened.example(row)),
     )
-    await run.base()
+    const { exact, bitsPerToken, macroF1 } = await run.base()
     const folder = await mkdtemp(join(tmpdir(), 'tritswap-results-'))
     const base = join(folder, 'base.safetensors')
     await writeFile(base, checkpointOf(opened))
-    return new LabelBench(opened, run, folder, base)
+    return new LabelBench(opened, run, folder, base, { exact, bits: bitsPerToken, macroF1 })
   }
 
   scratch(name: string): string {

@@ -1,6 +1,6 @@
 /**
- * `npm run results [-- --quick] [--only a,b] [--seconds n] [--demo-model folder] [--write]`: measures what the tables of
- * docs/RESULTS.md say, on onnxruntime's wasm backend, and writes that document.
+ * `npm run results [-- --quick] [--only a,b] [--seconds n] [--demo-model folder] [--trained folder] [--write]`: measures what the
+ * tables of docs/RESULTS.md say, on onnxruntime's wasm backend, and writes that document.
  *
  * Rows that were measured before are kept (results/data), so that a run that was cut goes on where it was. `--quick`
  * measures those rows anew that need nothing but the repository. `--write` measures nothing.
@@ -12,6 +12,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { DEMO_SOURCE, OpenBenches } from './context.ts'
 import { writeDocument } from './document.ts'
+import type { Source } from './row.ts'
 import { Store } from './store.ts'
 import { TABLES } from './tables/index.ts'
 
@@ -25,14 +26,24 @@ const { values } = parseArgs({
     only: { type: 'string' },
     seconds: { type: 'string' },
     'demo-model': { type: 'string', default: DEMO_SOURCE },
+    trained: { type: 'string', default: '' },
   },
 })
 
+const WHAT: Record<Source, string> = {
+  'demo-model': "the demo's uncompressed fine-tunings",
+  trained: 'what authoring/results/make.sh trained',
+}
+
+const cpuSeconds = () => {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1e6
+}
+
 const until = Date.now() + Number(values.seconds ?? 1e6) * 1000
-const benches = new OpenBenches(ROOT, values['demo-model'])
-const hasSource = existsSync(values['demo-model'])
+const benches = new OpenBenches(ROOT, values['demo-model'], values.trained)
 const only = values.only?.split(',')
-const missing: string[] = []
+const missing: Record<Source, number> = { 'demo-model': 0, trained: 0 }
 let isCut = false
 const stores = new Map(TABLES.map(({ id }) => [id, new Store(DATA, id)]))
 for (const { id, rows } of values.write ? [] : TABLES) {
@@ -41,8 +52,9 @@ for (const { id, rows } of values.write ? [] : TABLES) {
   for (const row of rows(benches, (other) => stores.get(other)!)) {
     const isWanted = values.quick ? row.isQuick === true : kept.get(row.key) === undefined
     if (!isWanted) continue
-    if (!row.isQuick && !hasSource) {
-      missing.push(`${id}: ${row.key}`)
+    const needs = row.needs ?? 'demo-model'
+    if (!row.isQuick && !existsSync(values[needs])) {
+      missing[needs]++
       continue
     }
     if (Date.now() > until) {
@@ -50,15 +62,17 @@ for (const { id, rows } of values.write ? [] : TABLES) {
       break
     }
     const start = performance.now()
+    const before = cpuSeconds()
     kept.set(row.key, await row.measure(kept))
-    process.stdout.write(`${id}: ${row.key} (${((performance.now() - start) / 1000).toFixed(1)} s)\n`)
+    const [took, cpu] = [(performance.now() - start) / 1000, cpuSeconds() - before]
+    process.stdout.write(`${id}: ${row.key} (${took.toFixed(1)} s, ${cpu.toFixed(1)} of CPU)\n`)
   }
 }
 await benches.close()
-if (missing.length > 0) {
-  process.stdout.write(
-    `${missing.length} rows need the demo's fine-tunings, which ${values['demo-model']} does not have: name their folder with --demo-model\n`,
-  )
+for (const [source, rows] of Object.entries(missing)) {
+  if (rows > 0)
+    process.stdout.write(`${rows} rows need ${WHAT[source as Source]}: name their folder with --${source}\n`)
 }
+process.stdout.write(`${cpuSeconds().toFixed(0)} s of CPU in all\n`)
 if (isCut) process.stdout.write('The time is over: run it again to go on\n')
 writeDocument(ROOT, TABLES, stores)

@@ -8,10 +8,18 @@ import { join } from 'node:path'
 
 const MODELS = join(import.meta.dirname, 'models')
 
+/** Widths that the encoder was trained at; the last one is measured in all ways. */
+export const WIDTHS = [24, 48, 96] as const
+export type AssertionWidth = (typeof WIDTHS)[number]
+
+function widthFolder(width: AssertionWidth): string {
+  return width === 96 ? 'assertion' : `assertion-${width}`
+}
+
 /** An encoder with six classes: clinical assertion. */
 export const ASSERTION = {
-  base: join(MODELS, 'assertion'),
-  full: join(MODELS, 'assertion-tuned/full.safetensors'),
+  base: (width: AssertionWidth = 96) => join(MODELS, widthFolder(width)),
+  full: (width: AssertionWidth = 96) => join(MODELS, `${widthFolder(width)}-tuned/full.safetensors`),
   /** Biases or norms alone. */
   part: (kind: string) => join(MODELS, 'assertion-tuned', `${kind}.safetensors`),
   adapter: (kind: string) => join(MODELS, 'assertion-tuned', kind),

@@ -3,8 +3,8 @@
  * with one line `N passed, N failed`: tests of all runners, plus the checks, each of which counts as one.
  * `LONG=1 npm test` is the long tier: the same tests at full length, and those that only run there.
  *
- * After the builds two lanes run beside each other: Playwright, whose output is shown as it comes, and everything else,
- * whose output is shown stage by stage as each ends.
+ * After the builds two stages run beside each other at any time: Playwright, whose output is shown as it comes, and the
+ * others, whose output is shown as each ends.
  *
  * @module
  */
@@ -34,15 +34,13 @@ await Promise.all([
     () => stage('types of the package', (onOutput) => npmRun('build:types', onOutput)),
   ),
 ])
-await Promise.all([
-  playwright(),
-  inTurn(
-    () => stage('npm run check', (onOutput) => npmRun('check', onOutput)),
-    () => command('package as others see it', process.execPath, ['scripts/check_package.mjs']),
-    () => command('generated docs', process.execPath, ['scripts/docs.mjs', '--check']),
-    () => vitest('node'),
-    () => vitest('browser'),
-  ),
+await inLanes(2, [
+  playwright,
+  () => vitest('node', 'alone'),
+  () => vitest('browser'),
+  () => stage('npm run check', (onOutput) => npmRun('check', onOutput)),
+  () => command('generated docs', process.execPath, ['scripts/docs.mjs', '--check']),
+  () => command('package as others see it', process.execPath, ['scripts/check_package.mjs']),
 ])
 
 console.log('\n== seconds')
@@ -62,12 +60,13 @@ function npmRun(script, onOutput) {
   return run('npm', ['run', '--silent', script], { onOutput })
 }
 
-/** @param {string} project */
-function vitest(project) {
-  const output = join(RESULTS, `vitest-${project}.json`)
-  const args = ['run', '--project', project, '--reporter=default', '--reporter=json']
+/** @param {string[]} projects */
+function vitest(...projects) {
+  const output = join(RESULTS, `vitest-${projects[0]}.json`)
+  const chosen = projects.flatMap((project) => ['--project', project])
+  const args = ['run', ...chosen, '--reporter=default', '--reporter=json']
   return stage(
-    `vitest, project ${project}`,
+    `vitest, project ${projects.join(' and ')}`,
     (onOutput) => run(bin('vitest'), [...args, `--outputFile.json=${output}`], { onOutput }),
     () => {
       const report = readJson(output)
@@ -116,6 +115,15 @@ async function stage(name, start, counted) {
 /** @param {(() => Promise<void>)[]} tasks */
 async function inTurn(...tasks) {
   for (const task of tasks) await task()
+}
+
+/** The longest first, so that lanes end together. @param {number} lanes @param {(() => Promise<void>)[]} tasks */
+async function inLanes(lanes, tasks) {
+  const waiting = [...tasks]
+  const lane = async () => {
+    for (let task = waiting.shift(); task !== undefined; task = waiting.shift()) await task()
+  }
+  await Promise.all(Array.from({ length: lanes }, lane))
 }
 
 /** @param {string} program */

@@ -1,9 +1,10 @@
 """Small models that read clinical sentences, and their fine-tunings, trained on the CPU from what clinic_data.py wrote.
 
-usage: clinic_models.py DATA OUT [--part encoder|t5] [--threads 1]
+usage: clinic_models.py DATA OUT [--part encoder|widths|t5] [--threads 1]
 
 OUT/encoder            an encoder with a head of six classes, pretrained on the notes by masked tokens; the head is random
-OUT/encoder-tuned/KIND fine-tunings of it for assertion: full, lora2, lora8, lora32, ia3, bitfit, norms
+OUT/encoder-tuned/KIND fine-tunings of it for assertion: full, lora2, lora8, lora32, ia3, bitfit, norms; qlora8 over its layers in NF4
+OUT/encoder-WIDTH      the same encoder at other widths, and OUT/encoder-WIDTH-tuned/full by the same recipe
 OUT/t5                 an encoder-decoder, pretrained on the notes by spans and copies
 OUT/t5-tuned/TASK      full fine-tunings of it, one for each task
 OUT/scores-PART.json   what torch counts: accuracy of the encoders, exact answers of the others
@@ -31,6 +32,8 @@ SENTINELS = [f'<extra_id_{i}>' for i in range(8)]
 SPECIAL = ['<pad>', '</s>', '<s>', '<mask>', *SENTINELS]
 PAD, END, START, MASK = range(4)
 WIDTH = 96
+# Beside WIDTH: three sizes of one recipe.
+OTHER_WIDTHS = (24, 48)
 
 
 def make_tokenizer(texts, template):
@@ -56,12 +59,30 @@ def padded(sequences, fill=PAD):
     return torch.tensor([ids + [fill] * (width - len(ids)) for ids in sequences])
 
 
-def train(model, parameters, steps, rate, loss_of, name):
-    """Adam, a short warm-up, and a cosine."""
+def train(model, parameters, steps, rate, loss_of, name, resume=None):
+    """Adam, a short warm-up, and a cosine. `resume`: a file to go on from after a cut, and the draws of batches."""
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0, betas=(0.9, 0.98))
     model.train()
     started = time.time()
-    for step in range(steps):
+    first = 0
+    if resume is not None:
+        path, rng = resume
+        if path.exists():
+            state = torch.load(path, weights_only=False)
+            first = state['step']
+            model.load_state_dict(state['model'])
+            optimizer.load_state_dict(state['optimizer'])
+            torch.set_rng_state(state['torch'])
+            rng.setstate(state['rng'])
+    for step in range(first, steps):
+        if resume is not None and step % 100 == 0 and step > first:
+            torch.save(
+                {
+                    'step': step, 'model': model.state_dict(), 'optimizer': optimizer.state_dict(), 'torch': torch.get_rng_state(),
+                    'rng': rng.getstate(),
+                },
+                path,
+            )
         for group in optimizer.param_groups:
             group['lr'] = rate * min(1, (step + 1) / 20) * (0.05 + 0.475 * (1 + math.cos(math.pi * step / steps)))
         loss = loss_of()
@@ -72,6 +93,8 @@ def train(model, parameters, steps, rate, loss_of, name):
         if step % 100 == 99 or step == steps - 1:
             print(f'{name} {step + 1}/{steps} loss {loss.item():.4f} {time.time() - started:.0f} s', flush=True)
     model.eval()
+    if resume is not None:
+        path.unlink(missing_ok=True)
 
 
 def rounded(model):
@@ -137,98 +160,122 @@ def accuracy(model, examples):
     return sum(a == b for a, (_, b) in zip(found, examples)) / len(examples)
 
 
-def encoders(data, out, scores):
-    texts = (data / 'notes.txt').read_text().splitlines()
-    tokenizer = make_tokenizer(texts, '<s> $A </s>')
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=WIDTH, num_hidden_layers=3, num_attention_heads=4, intermediate_size=2 * WIDTH,
-        max_position_embeddings=64, type_vocab_size=1, pad_token_id=PAD, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-        id2label=dict(enumerate(CLASSES)), label2id={name: i for i, name in enumerate(CLASSES)},
-    )
-    torch.manual_seed(0)
-    rng = random.Random(0)
-    notes = [ids for ids in tokenizer(texts)['input_ids'] if len(ids) <= 64]
-    base = BertForSequenceClassification(config)
-    language = BertForMaskedLM(config)
-    language.bert.load_state_dict({name: value for name, value in base.bert.state_dict().items() if not name.startswith('pooler')}, strict=False)
+class Encoders:
+    """An encoder of a width, in OUT/NAME: pretrained unless it is there. `tune` trains a fine-tuning of it for assertion."""
 
-    def masked_loss():
-        ids, mask, labels = masked_tokens(notes, rng)
-        return language(input_ids=ids, attention_mask=mask, labels=labels).loss
+    def __init__(self, data, out, name, width, scores):
+        texts = (data / 'notes.txt').read_text().splitlines()
+        self.tokenizer = make_tokenizer(texts, '<s> $A </s>')
+        self.tuned, self.scores = out / f'{name}-tuned', scores
+        self.config = BertConfig(
+            vocab_size=len(self.tokenizer), hidden_size=width, num_hidden_layers=3, num_attention_heads=4, intermediate_size=2 * width,
+            max_position_embeddings=64, type_vocab_size=1, pad_token_id=PAD, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+            id2label=dict(enumerate(CLASSES)), label2id={name: i for i, name in enumerate(CLASSES)},
+        )
+        torch.manual_seed(0)
+        self.rng = random.Random(0)
+        base = BertForSequenceClassification(self.config)
+        if (out / name).exists():
+            base.load_state_dict(load_file(out / name / 'model.safetensors'), strict=False)
+        else:
+            notes = [ids for ids in self.tokenizer(texts)['input_ids'] if len(ids) <= 64]
+            self.pretrain(base, notes, name, out / f'{name}.part')
+            rounded(base)
+            save(base, self.tokenizer, out / name)
+        base.eval()
+        self.start = {name: value.clone() for name, value in base.state_dict().items()}
+        self.examples = {
+            split: [(self.tokenizer(row['text'])['input_ids'], CLASSES.index(row['label'])) for row in rows(data, 'assertion', split)]
+            for split in ('train', 'valid', 'test')
+        }
+        scores['base'] = accuracy(base, self.examples['test'])
+        print(name, 'base', scores['base'], flush=True)
 
-    if (out / 'encoder').exists():
-        base.load_state_dict(load_file(out / 'encoder/model.safetensors'), strict=False)
-    else:
-        train(language, list(language.parameters()), 1200, 2e-3, masked_loss, 'encoder')
+    def pretrain(self, base, notes, name, part):
+        language = BertForMaskedLM(self.config)
+        own = {name: value for name, value in base.bert.state_dict().items() if not name.startswith('pooler')}
+        language.bert.load_state_dict(own, strict=False)
+
+        def masked_loss():
+            ids, mask, labels = masked_tokens(notes, self.rng)
+            return language(input_ids=ids, attention_mask=mask, labels=labels).loss
+
+        train(language, list(language.parameters()), 1200, 2e-3, masked_loss, name, (part, self.rng))
         base.bert.load_state_dict(language.bert.state_dict(), strict=False)
-        rounded(base)
-        save(base, tokenizer, out / 'encoder')
-    base.eval()
-    start = {name: value.clone() for name, value in base.state_dict().items()}
-    examples = {
-        split: [(tokenizer(row['text'])['input_ids'], CLASSES.index(row['label'])) for row in rows(data, 'assertion', split)]
-        for split in ('train', 'valid', 'test')
-    }
-    scores['base'] = accuracy(base, examples['test'])
-    print('encoder base', scores['base'], flush=True)
 
-    def tune(model, parameters, steps, rate, name):
-        rng.seed(1)
+    def fresh(self):
+        model = BertForSequenceClassification(self.config)
+        model.load_state_dict(self.start)
+        return model
+
+    def tune(self, model, rate, name):
         order = random.Random(1)
 
         def loss():
-            batch = order.sample(examples['train'], 32)
+            batch = order.sample(self.examples['train'], 32)
             ids = padded([ids for ids, _ in batch])
             logits = model(input_ids=ids, attention_mask=(ids != PAD).long()).logits
             return torch.nn.functional.cross_entropy(logits, torch.tensor([label for _, label in batch]))
 
-        train(model, parameters, steps, rate, loss, name)
-        scores[name] = accuracy(model, examples['test'])
-        print(name, scores[name], flush=True)
+        train(model, [weight for weight in model.parameters() if weight.requires_grad], 160, rate, loss, name)
+        self.scores[name] = accuracy(model, self.examples['test'])
+        print(name, self.scores[name], flush=True)
 
-    def fresh():
-        model = BertForSequenceClassification(config)
-        model.load_state_dict(start)
-        return model
 
-    def some(kind):
-        model = fresh()
-        chosen = {
-            'full': lambda name: True,
-            'bitfit': lambda name: name.endswith('bias') or name.startswith('classifier'),
-            'norms': lambda name: 'LayerNorm' in name or name.startswith('classifier'),
-        }[kind]
-        for name, weight in model.named_parameters():
-            weight.requires_grad_(chosen(name))
-        return model
+# What a fine-tuning moves, and how fast.
+PARTLY = {
+    'full': (5e-4, lambda name: True),
+    'bitfit': (1e-2, lambda name: name.endswith('bias') or name.startswith('classifier')),
+    'norms': (1e-2, lambda name: 'LayerNorm' in name or name.startswith('classifier')),
+}
 
-    for kind, rate in (('full', 5e-4), ('bitfit', 1e-2), ('norms', 1e-2)):
-        if (out / 'encoder-tuned' / kind).exists():
-            continue
-        model = some(kind)
-        tune(model, [weight for weight in model.parameters() if weight.requires_grad], 160, rate, kind)
-        save(model, tokenizer, out / 'encoder-tuned' / kind)
+
+def tune_partly(encoders, kind):
+    if (encoders.tuned / kind).exists():
+        return
+    rate, moves = PARTLY[kind]
+    model = encoders.fresh()
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(moves(name))
+    encoders.tune(model, rate, kind)
+    save(model, encoders.tokenizer, encoders.tuned / kind)
+
+
+def tune_adapter(encoders, kind):
+    if (encoders.tuned / kind).exists():
+        return
     from peft import IA3Config, LoraConfig, get_peft_model
 
+    torch.manual_seed(1)
+    common = {'task_type': 'SEQ_CLS', 'modules_to_save': ['classifier']}
     linears = ['query', 'key', 'value', 'output.dense', 'intermediate.dense']
+    config = (
+        IA3Config(target_modules=['key', 'value', 'output.dense'], feedforward_modules=['output.dense'], **common)
+        if kind == 'ia3'
+        else LoraConfig(r=rank_of(kind), lora_alpha=2 * rank_of(kind), target_modules=linears, **common)
+    )
+    own = encoders.fresh()
+    if kind.startswith('q'):
+        for weight in own.bert.encoder.parameters():
+            if weight.ndim == 2:
+                weight.data.copy_(nf4(weight.data))
+    model = get_peft_model(own, config)
+    encoders.tune(model, 1e-2 if kind == 'ia3' else 3e-3, kind)
+    model.save_pretrained(encoders.tuned / kind)
+
+
+def all_encoders(data, out, scores):
+    encoders = Encoders(data, out, 'encoder', WIDTH, scores)
+    for kind in PARTLY:
+        tune_partly(encoders, kind)
     for kind in ('lora2', 'lora8', 'lora32', 'ia3', 'qlora8'):
-        if (out / 'encoder-tuned' / kind).exists():
-            continue
-        torch.manual_seed(1)
-        common = {'task_type': 'SEQ_CLS', 'modules_to_save': ['classifier']}
-        config_of = (
-            IA3Config(target_modules=['key', 'value', 'output.dense'], feedforward_modules=['output.dense'], **common)
-            if kind == 'ia3'
-            else LoraConfig(r=rank_of(kind), lora_alpha=2 * rank_of(kind), target_modules=linears, **common)
-        )
-        own = fresh()
-        if kind.startswith('q'):
-            for name, weight in own.bert.encoder.named_parameters():
-                if weight.ndim == 2:
-                    weight.data.copy_(nf4(weight.data))
-        model = get_peft_model(own, config_of)
-        tune(model, [weight for weight in model.parameters() if weight.requires_grad], 160, 1e-2 if kind == 'ia3' else 3e-3, kind)
-        model.save_pretrained(out / 'encoder-tuned' / kind)
+        tune_adapter(encoders, kind)
+
+
+def all_widths(data, out, scores):
+    for width in OTHER_WIDTHS:
+        own = scores.setdefault(str(width), {})
+        tune_partly(Encoders(data, out, f'encoder-{width}', width, own), 'full')
 
 
 # ---------------------------------------------------------- encoder-decoder
@@ -307,7 +354,7 @@ def encoder_decoders(data, out, scores):
         save(base, tokenizer, out / 't5-tuned' / task)
 
 
-PARTS = {'encoder': encoders, 't5': encoder_decoders}
+PARTS = {'encoder': all_encoders, 'widths': all_widths, 't5': encoder_decoders}
 
 
 def main():

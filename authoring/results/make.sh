@@ -12,7 +12,7 @@ export TRITSWAP_FORCE=1
 npm run --silent build:cli
 python "$here/clinic_data.py" "$work/data"
 python "$here/clinic_models.py" "$work/data" "$work/trained"
-for pair in encoder:assertion t5:clinic; do
+for pair in encoder:assertion encoder-24:assertion-24 encoder-48:assertion-48 t5:clinic; do
   python "$here/export_clinic.py" "$work/trained/${pair%:*}"
   node dist/cli.js prepare "$work/trained/${pair%:*}" --storage f16 --out "$models/${pair#*:}"
 done

@@ -39,6 +39,13 @@ def main():
             (to / folder.name).mkdir(exist_ok=True)
             save_file(halves(load_file(adapter)), to / folder.name / adapter.name)
             shutil.copy(folder / 'adapter_config.json', to / folder.name)
+    for folder in sorted(a.trained.glob('encoder-*-tuned')):
+        width = folder.name.split('-')[1]
+        own = load_file(a.trained / f'encoder-{width}/model.safetensors')
+        tuned = load_file(folder / 'full/model.safetensors')
+        to = a.models / f'assertion-{width}-tuned'
+        to.mkdir(exist_ok=True)
+        save_file(halves({name: value for name, value in tuned.items() if not torch.equal(value, own[name])}), to / 'full.safetensors')
     labels = a.models / 'labels'
     labels.mkdir(exist_ok=True)
     for task in ('shorthand', 'assertion', 'entities', 'relations', 'inference'):

@@ -52,6 +52,8 @@ const UNCOMPRESSED = ['--dense', '*', '--dense-dtype', 'f32']
 /** Of a row that does not say: experts beside the weights have rows of their own. */
 const BINDING = 'merge'
 
+const isF16 = ({ dtype }: ZooGraph) => /fp?16/.test(dtype)
+
 const exec = promisify(execFile)
 
 /** `tritswap …`, built before. @throws {Error} whose `stderr` says why */
@@ -93,25 +95,28 @@ export async function runCompat({
   const server = given ?? (await serve())
   const browsers: { name: BrowserName; browser: CompatBrowser; hasF16: boolean }[] = []
   try {
+    const pathOf = (model: ZooModel, { folder, dtype }: ZooGraph, adapter: string) =>
+      [model.name, folder, dtype, adapter].join('/')
+    const models = readZoo(zoo).map((model) => {
+      const names = [...model.experts.map(({ name }) => name), 'base']
+      const graphs = model.graphs.filter((graph) => names.some((name) => wanted(pathOf(model, graph, name))))
+      return { model, graphs }
+    })
+    const asksF16 = models.some(({ graphs }) => graphs.some(isF16))
     for (const name of names) {
       const browser = await openBrowser(name, server, flags)
-      browsers.push({ name, browser, hasF16: await browser.hasF16() })
+      browsers.push({ name, browser, hasF16: asksF16 && (await browser.hasF16()) })
     }
-    for (const model of readZoo(zoo)) {
-      const pathOf = ({ folder, dtype }: ZooGraph, adapter: string) =>
-        [model.name, folder, dtype, adapter].join('/')
-      const graphs = model.graphs.filter((graph) =>
-        [...model.experts.map(({ name }) => name), 'base'].some((name) => wanted(pathOf(graph, name))),
-      )
+    for (const { model, graphs } of models) {
       if (graphs.length === 0) continue
       const experts: MadeExpert[] = []
       for (const expert of model.experts) {
-        if (graphs.some((graph) => wanted(pathOf(graph, expert.name))))
+        if (graphs.some((graph) => wanted(pathOf(model, graph, expert.name))))
           experts.push(await makeExpert(model, expert, join(out, model.name)))
       }
       for (const graph of graphs) {
-        const chosen = experts.filter(({ name }) => wanted(pathOf(graph, name)))
-        const able = browsers.find(({ hasF16 }) => hasF16 || !/fp?16/.test(graph.dtype))
+        const chosen = experts.filter(({ name }) => wanted(pathOf(model, graph, name)))
+        const able = browsers.find(({ hasF16 }) => hasF16 || !isF16(graph))
         const { name: browser } = able ?? browsers[0]
         const common = { model: model.name, graph: graph.folder, dtype: graph.dtype, browser }
         const result = await runGraph(able?.browser, model, graph, chosen, join(out, model.name))

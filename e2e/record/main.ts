@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { type Browser, chromium } from '@playwright/test'
-import { chromiumLaunchOptions } from '../../scripts/chromium.mjs'
+import { chromiumLaunchOptions, WITHOUT_ZEROS } from '../../scripts/chromium.mjs'
 import type { Recording } from '../../src/demo/recording.ts'
 import { startStaticServer } from '../servers/static_server.ts'
 
@@ -48,8 +48,9 @@ const RUNS: Readonly<Record<string, Run>> = {
     voices: ['', 'sql'],
     temperature: 0,
     seed: 0,
-    tokens: 20,
-    switches: 3,
+    // A software adapter takes half a minute for each.
+    tokens: 16,
+    switches: 1,
   },
 }
 
@@ -58,7 +59,7 @@ const unknown = asked.filter((name) => !(name in RUNS))
 if (unknown.length > 0)
   throw new Error(`Cannot record ${unknown.join(', ')}: expected some of ${Object.keys(RUNS).join(', ')}`)
 
-const browser = await chromium.launch(chromiumLaunchOptions())
+const browser = await chromium.launch(chromiumLaunchOptions([WITHOUT_ZEROS]))
 const host = await startStaticServer({ '': join(ROOT, 'dist') }, '/')
 try {
   mkdirSync(join(PUBLIC, 'recorded'), { recursive: true })
@@ -82,6 +83,9 @@ async function record(browser: Browser, url: string, run: Run): Promise<Recordin
   const page = await context.newPage()
   await page.goto(url + run.search)
   page.setDefaultTimeout(0)
+  page.on('console', (message) => {
+    if (message.type() === 'info') console.error(message.text())
+  })
   const found = await page.evaluate(
     async (run: Run): Promise<Omit<Recording, 'version' | 'on' | 'files'>> => {
       const switcher = document.querySelector('expert-switcher')!
@@ -95,7 +99,9 @@ async function record(browser: Browser, url: string, run: Run): Promise<Recordin
       if (state.info === undefined) throw new Error(state.problem)
       const applyMs = async (ids: string[]) => {
         await switcher.activate(ids)
-        return state.lastSwitch!.report.phases.apply
+        const { apply } = state.lastSwitch!.report.phases
+        console.info(`[${ids.join(', ')}] put on in ${Math.round(apply)} ms`)
+        return apply
       }
       const voices = []
       for (const id of run.voices) {
@@ -118,6 +124,7 @@ async function record(browser: Browser, url: string, run: Run): Promise<Recordin
         const onToken = (event: Event) => {
           const { text, ms } = (event as CustomEvent<{ text: string; ms: number }>).detail
           tokens.push([text, Math.round(ms)])
+          console.info(`${id || 'base'}: ${Math.round(ms)} ms ${JSON.stringify(text)}`)
         }
         switcher.addEventListener('token', onToken)
         if (run.mode === 'chat') await switcher.ask(run.begin, { fresh: true })

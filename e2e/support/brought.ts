@@ -1,5 +1,5 @@
 /**
- * What a visitor may bring, made from the bundled base and one of its experts: a fine-tuning, and an adapter.
+ * What a visitor may bring, made from a base and one of its experts: a fine-tuning, and an adapter.
  *
  * @module
  */
@@ -13,7 +13,9 @@ import { safetensors, type Values } from '../../tests/compress/checkpoints.ts'
 import { Random } from '../../tests/gpu/random.ts'
 
 const PUBLIC = join(import.meta.dirname, '../../public')
-const fileOf = (path: string) => memorySource(readFileSync(join(PUBLIC, path)) as Uint8Array, path)
+const fileOf = (path: string) => memorySource(readFileSync(path) as Uint8Array, path)
+/** The bundled ones. */
+const BUNDLED = { weights: join(PUBLIC, 'models/demo/weights.trit'), expert: join(PUBLIC, 'experts/css.trit') }
 
 export interface BroughtFiles {
   /** safetensors of the base. */
@@ -32,10 +34,13 @@ export interface BroughtFiles {
   routed: string
 }
 
-/** Writes them below a folder. */
-export async function writeBrought(folder: string): Promise<BroughtFiles> {
-  const base = await ReferenceWeights.open(fileOf('models/demo/weights.trit'))
-  const changed = await base.patched(fileOf('experts/css.trit'))
+/**
+ * Writes them below a folder.
+ * @param from - the `.trit` files of the base and of its expert
+ */
+export async function writeBrought(folder: string, from = BUNDLED): Promise<BroughtFiles> {
+  const base = await ReferenceWeights.open(fileOf(from.weights))
+  const changed = await base.patched(fileOf(from.expert))
   const values = (value: (name: string, own: Float32Array) => ArrayLike<number>, dtype: 'F32' | 'F16') => {
     const tensors: Record<string, Values> = {}
     for (const [name, own] of base.tensors)
@@ -64,9 +69,9 @@ export async function writeBrought(folder: string): Promise<BroughtFiles> {
   const factors: Record<string, Values> = {}
   const normal = (count: number, size: number) =>
     Float32Array.from({ length: count }, () => size * (random.unit() - 0.5))
-  for (const [target, changedValues] of changed) {
+  for (const target of changed.keys()) {
     const [out, into] = base.shapeOf(target)
-    if (into === undefined || changedValues.length < 4096 || !/q_proj|v_proj/.test(target)) continue
+    if (into === undefined || !/q_proj|v_proj/.test(target)) continue
     const module = `base_model.model.${target.replace(/\.weight$/, '')}`
     factors[`${module}.lora_A.weight`] = { shape: [4, into], values: normal(4 * into, 0.2) }
     factors[`${module}.lora_B.weight`] = { shape: [out!, 4], values: normal(4 * out!, 0.2) }

@@ -4,8 +4,8 @@ import { demoRows as adapterRows, adaptersPage } from './adapters.ts'
 import { assertionPage, assertionRows } from './assertion.ts'
 import { clinicPage, clinicRows } from './clinic.ts'
 import { densityPage, demoRows as densityRows } from './density_alpha.ts'
-import { mergingPage, demoRows as mergingRows } from './merging.ts'
-import { scalePage } from './scale.ts'
+import { loraRows, mergingPage, demoRows as mergingRows } from './merging.ts'
+import { scalePage, scaleRows } from './scale.ts'
 import { similarityPage, similarityRows } from './similarity.ts'
 
 /** In the order in which they are measured and written. */
@@ -17,8 +17,12 @@ export const TABLES: readonly Table[] = [
     page: ablationPage,
   },
   { id: 'adapters', rows: adapterRows, page: adaptersPage },
-  { id: 'merging', rows: mergingRows, page: mergingPage },
-  { id: 'scale', rows: () => [], page: (_, other) => scalePage(other('assertion')) },
+  {
+    id: 'merging',
+    rows: (benches) => [...mergingRows(benches), ...loraRows(benches)],
+    page: mergingPage,
+  },
+  { id: 'scale', rows: scaleRows, page: scalePage },
   { id: 'similarity', rows: similarityRows, page: similarityPage },
   { id: 'assertion', rows: assertionRows, page: assertionPage },
   { id: 'clinic', rows: clinicRows, page: clinicPage },

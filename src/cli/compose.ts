@@ -1,7 +1,15 @@
 import { writeFile } from 'node:fs/promises'
 import { mergeExperts } from '../compress/merge.ts'
 import { chatExample, type Example } from '../engine/answered_example.ts'
-import { type Candidate, type Composition, composeWeights, MAX_COMPOSED } from '../model/compose.ts'
+import { factorOf } from '../format/contributions.ts'
+import {
+  type Candidate,
+  type Composition,
+  composeWeights,
+  type Gain,
+  MAX_COMPOSED,
+} from '../model/compose.ts'
+import type { LayerGroups } from '../model/layer_groups.ts'
 import { parseChats } from './chats.ts'
 import { forceOption, jsonOption, newCommand, UsageError } from './command.ts'
 import { EVAL_BASE } from './defaults.ts'
@@ -21,7 +29,8 @@ import { defaultThreads } from './worker_pool.ts'
 const DESCRIPTION = `
 Searches weights for experts of one base that together do best on a few examples, without gradients (LoraHub), and says
 whether that beats choosing: often it does not. Scored are the base, each expert alone, all averaged, and the composition, which
-wins only where it is better than the best of the others by more than the examples can tell.
+wins only where it is better than the best of the others by more than the examples can tell. With --groups it goes on with weights
+that differ by groups of layers, as mixtures of LoRA experts do; they win over all the others by the same rule.
 
 Examples are chats with wanted answers, as for tritswap eval --chats: five or more. Report on others than these.
 `
@@ -43,6 +52,11 @@ export function command() {
       parsed((text, flag) => wholeNumber(text, flag, 1), '--evaluations'),
     )
     .option(
+      '--groups <n>',
+      'groups of layers to search weights for as well, at most as many as there are layers',
+      parsed((text, flag) => wholeNumber(text, flag, 1), '--groups'),
+    )
+    .option(
       '--regularization <bits>',
       'what a weight of 1 costs, in bits per token (default: 0.05)',
       parsed(alpha, '--regularization'),
@@ -59,6 +73,7 @@ interface Values {
   base: string
   system?: string
   evaluations?: number
+  groups?: number
   regularization?: number
   out?: string
   force?: true
@@ -71,60 +86,78 @@ async function composed(files: string[], values: Values): Promise<void> {
     throw new UsageError(`Cannot compose: expected up to ${MAX_COMPOSED} files, found ${files.length}`)
   const { out: asked, force, threads = defaultThreads() } = values
   const out = asked === undefined ? undefined : await outputFile(asked, 'composed.trit', force)
-  const found = await withEvaluation(values.base, threads, (evaluation) => search(evaluation, files, values))
-  const written = out !== undefined && (await write(found, files, out)) ? out : undefined
-  if (values.json) printJson({ experts: files, ...found, out: written })
-  else printText(compositionText(files, found, asked, written))
+  const { found, layers } = await withEvaluation(values.base, threads, (evaluation) =>
+    search(evaluation, files, values),
+  )
+  const notWritten = out === undefined ? undefined : await write(found, layers, files, out)
+  const written = notWritten === undefined ? out : undefined
+  if (values.json) printJson({ experts: files, ...found, out: written, notWritten })
+  else printText(compositionText(files, found, written, notWritten))
 }
 
 async function search(
   evaluation: Evaluation,
   files: readonly string[],
   values: Values,
-): Promise<Composition> {
+): Promise<{ found: Composition; layers: LayerGroups }> {
   const { template } = evaluation.tokenizer
   const examples: Example[] = parseChats(await readText(values.examples), values.examples).map((chat) =>
     chatExample(chat, template, values.system),
   )
   const sum = await expertSum(evaluation.base, files)
+  const { layers } = sum
   const bar = progressBar('composing')
   try {
-    const { evaluations, regularization } = values
-    return await composeWeights(
+    const { evaluations, groups, regularization } = values
+    if (groups !== undefined) layers.checkCount(groups)
+    const found = await composeWeights(
       files.length,
-      (weights) => evaluation.score(examples, { change: sum.change(weights) }),
-      { evaluations, regularization, onProgress: ({ done, total }) => bar.update(done, total) },
+      (weights, byGroup) => evaluation.score(examples, { change: sum.change(weights, byGroup) }),
+      { evaluations, groups, regularization, onProgress: ({ done, total }) => bar.update(done, total) },
     )
+    return { found, layers }
   } finally {
     bar.stop()
     await sum.close()
   }
 }
 
-/** Writes what won. @returns whether there is anything to write: the base is no expert */
-async function write({ weights }: Composition, files: readonly string[], out: string): Promise<boolean> {
-  const used = files.flatMap((file, i) => (weights[i] === 0 ? [] : [{ file, weight: weights[i] }]))
-  if (used.length === 0) return false
-  if (used.length === 1 && used[0].weight === 1) {
+/** Writes what won. @returns why nothing is written, where nothing is */
+async function write(
+  { weights, groups }: Composition,
+  layers: LayerGroups,
+  files: readonly string[],
+  out: string,
+): Promise<string | undefined> {
+  const used = files.flatMap((file, i) => {
+    const own = groups?.[i] ?? [weights[i]]
+    return own.every((weight) => weight === 0) ? [] : [{ file, own }]
+  })
+  if (used.length === 0) return 'the base needs no expert'
+  if (used.length === 1 && used[0].own.length === 1 && used[0].own[0] === 1) {
     await writeFile(out, await readWhole(used[0].file))
-    return true
+    return undefined
   }
-  await withExpertFiles(
+  return withExpertFiles(
     used.map(({ file }) => file),
-    (experts) =>
-      writeTrit(out, (spool) =>
+    async (experts) => {
+      // What was scored is the sum of the products of factors; merged entry by entry, factors give another one.
+      if (experts.some(({ head }) => head.table.tensors.some((tensor) => factorOf(tensor) !== undefined)))
+        return 'factors of LoRA do not add up to one expert; activate the experts with these weights, or compress the adapters to terms'
+      await writeTrit(out, (spool) =>
         mergeExperts(
           experts,
           {
             method: 'task-arithmetic',
-            weights: used.map(({ weight }) => weight),
+            weights: (target) => used.map(({ own }) => own[layers.of(target, own.length)]),
             createdWith: `tritswap ${__TRITSWAP_VERSION__}`,
           },
           { spool },
         ),
-      ),
+      )
+      return undefined
+    },
   )
-  return true
 }
 
 /** What won, for people. */
@@ -133,26 +166,31 @@ const NAMES: Readonly<Record<Candidate['name'], string>> = {
   alone: 'one alone',
   average: 'all averaged',
   composed: 'composed',
+  'composed by layers': 'composed by layers',
 }
 
 function compositionText(
   files: readonly string[],
-  { name, candidates, gain, evaluations }: Composition,
-  asked: string | undefined,
+  { name, candidates, gain, groupsGain, evaluations }: Composition,
   written: string | undefined,
+  notWritten: string | undefined,
 ): string {
   const rows = candidates.map((candidate) => [
     NAMES[candidate.name],
-    ...candidate.weights.map((weight) => weight.toFixed(3)),
+    ...candidate.weights.map((weight, i) =>
+      (candidate.groups?.[i] ?? [weight]).map((one) => one.toFixed(3)).join(' '),
+    ),
     candidate.bitsPerToken.toFixed(4),
   ])
   const table = formatTable(['candidate', ...files.map(nameOf), 'bits a token'], rows)
+  const gained = ({ value, se }: Gain) => `${value.toFixed(4)} ± ${se.toFixed(4)} bits a token`
+  const byLayers = groupsGain && `, and by layers ${gained(groupsGain)} on all of these`
   const lines = [
     table,
     '',
-    `${NAMES[name]} wins: the composition gains ${gain.value.toFixed(4)} ± ${gain.se.toFixed(4)} bits a token on the best of the others (${evaluations} evaluations)`,
+    `${NAMES[name]} wins: the composition gains ${gained(gain)} on the best of the others${byLayers ?? ''} (${evaluations} evaluations)`,
   ]
   if (written !== undefined) lines.push(`${written} written`)
-  else if (asked !== undefined) lines.push('nothing written: the base needs no expert')
+  else if (notWritten !== undefined) lines.push(`nothing written: ${notWritten}`)
   return lines.join('\n')
 }

@@ -8,8 +8,10 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { TritswapError } from '../errors.ts'
+import { checkActsEverywhere } from '../format/invocation.ts'
+import type { GroupWeights } from '../model/compose.ts'
 import { closeness, firstChoices, scoreWindow, type WindowLogits } from '../model/score.ts'
-import { graphWithStored, OnnxGraph, type StoredInput } from '../onnx/index.ts'
+import { graphWithStored, integersOf, OnnxGraph, type StoredInput } from '../onnx/index.ts'
 import {
   type AdmittedExpert,
   type BoundExperts,
@@ -30,8 +32,15 @@ import { loadTokenizer, type Tokenizer } from './tokenizer.ts'
 
 /** What a graph calls its weights. */
 const LOCATION = 'weights'
+/** Examples whose logits are in memory at once; those of one shape run together. */
+const TOGETHER = 256
 /** Where each weight begins: what wasm's vector loads like. */
 const ALIGNMENT = 64
+/**
+ * Bytes of weights that are copied at most, over all examples of a variant, to spare it sessions of its own: those of a small model
+ * cost as much as 50 examples.
+ */
+const COPIED_BYTES = 2 ** 30
 
 /** A labelled text as the model reads it. */
 export interface LabelledExample {
@@ -63,6 +72,10 @@ export class LabelledModel {
   readonly #start: number
   readonly #folder: string
   #files = 0
+  /** No graph rounds activations by what else is in the batch, as dynamic quantization does. */
+  readonly #isRowByRow: boolean
+  /** Sessions whose weights are fed; made once. */
+  #fed: ModelRun | undefined
 
   private constructor(
     prepared: PreparedModel,
@@ -76,6 +89,7 @@ export class LabelledModel {
     this.#tokenizer = tokenizer
     this.#start = config.decoder_start_token_id ?? 0
     this.#folder = folder
+    this.#isRowByRow = prepared.graphs.every(({ graph }) => integersOf(graph).length === 0)
     const { is_encoder_decoder, id2label = {} } = config
     this.classes = is_encoder_decoder === true ? undefined : Object.values(id2label)
   }
@@ -130,11 +144,13 @@ export class LabelledModel {
     )
   }
 
-  /** An expert file for this base. @throws {TritswapError} as `ReferenceBase.admit` */
+  /** An expert file for this base. @throws {TritswapError} as `ReferenceBase.admit`, and `checkActsEverywhere` */
   async admit(path: string): Promise<AdmittedExpert> {
     const source = await openFile(path)
     try {
-      return await this.#base.admit(await readExpert(source), path)
+      const expert = await readExpert(source)
+      checkActsEverywhere(expert.table, path, 'label texts with')
+      return await this.#base.admit(expert, path)
     } finally {
       await source.close()
     }
@@ -148,14 +164,16 @@ export class LabelledModel {
   /**
    * What experts make of the base.
    * @param weights - one for each expert; 1 by default
+   * @param groups - for each expert, what its weight is multiplied with in each group of layers
    * @throws {TritswapError} as `ReferenceBase.bind`
    */
   bind(
     experts: readonly AdmittedExpert[],
     weights: readonly number[] = experts.map(() => 1),
+    groups?: GroupWeights,
   ): Promise<BoundExperts> {
     return this.#base.bind(
-      experts.map((expert, i) => ({ ...expert, weight: weights[i] })),
+      experts.map((expert, i) => ({ ...expert, weight: weights[i], groups: groups?.[i] })),
       'auto',
     )
   }
@@ -174,8 +192,69 @@ export class LabelledModel {
       onExample,
     }: { beside?: readonly LogitsFile[]; keep?: LogitsFile; onExample?: () => void } = {},
   ): Promise<LabelScore[]> {
-    const bindings = this.#prepared.graphs.map(({ graph: { file, bytes }, externalData }) => {
-      const { variant, feeds } = this.#base.feeds(file, bound)
+    const { sessions, release } = this.#sessionsFor(bound, examples.length)
+    try {
+      const isBatched = this.#isRowByRow && (await sessions.takesBatches())
+      const scores: LabelScore[] = []
+      for (let from = 0; from < examples.length; from += TOGETHER) {
+        const some = examples.slice(from, from + TOGETHER)
+        const all = new Array<WindowLogits>(some.length)
+        for (const batch of isBatched ? sameShapes(some) : Array.from(some.keys(), (i) => [i])) {
+          const found = await logitsOf(
+            sessions,
+            batch.map((i) => some[i]),
+          )
+          for (const [at, i] of batch.entries()) all[i] = found[at]
+        }
+        for (const [i, logits] of all.entries()) {
+          const { data, vocabulary } = logits
+          const { wanted } = some[i]
+          // Row i predicts what is behind token i: before the first there is none.
+          const tokens = [-1, ...wanted]
+          const compared = []
+          for (const file of beside) {
+            const { agreeing, klBits } = closeness(await file.read(from + i), logits, tokens.length)
+            compared.push({ agreeing, klBits })
+          }
+          await keep?.add(logits)
+          scores.push({
+            ...scoreWindow(data, vocabulary, tokens),
+            firstChoices: firstChoices(data, vocabulary, tokens),
+            beside: compared,
+            predicted: this.classes && data.indexOf(Math.max(...data)),
+            wanted,
+          })
+          onExample?.()
+        }
+      }
+      return scores
+    } finally {
+      await release()
+    }
+  }
+
+  /** Sessions with a variant's weights: those that are kept, where feeding them copies little, else some of its own. */
+  #sessionsFor(
+    bound: BoundExperts | undefined,
+    examples: number,
+  ): { sessions: ModelRun; release: () => Promise<void> } {
+    const { graphs, config } = this.#prepared
+    const fed = graphs.map(({ graph: { file } }) => ({ file, ...this.#base.feeds(file, bound) }))
+    const bytes = fed.reduce(
+      (sum, { feeds }) => sum + [...feeds.values()].reduce((own, { data }) => own + data.byteLength, 0),
+      0,
+    )
+    if (bytes * examples <= COPIED_BYTES && fed.every(({ variant }) => variant === undefined)) {
+      this.#fed ??= new ModelRun(
+        graphs.map(({ graph: { file, bytes }, externalData }) => ({ file, bytes, externalData })),
+        new Map(),
+        config,
+      )
+      const sessions = this.#fed.fed(new Map(fed.map(({ file, feeds }) => [file, feeds])))
+      return { sessions, release: async () => {} }
+    }
+    const bindings = graphs.map(({ graph: { file, bytes }, externalData }, i) => {
+      const { variant, feeds } = fed[i]
       const { stored, data } = together(feeds)
       const parsed = new OnnxGraph(file, (variant ?? bytes).slice())
       return {
@@ -184,43 +263,57 @@ export class LabelledModel {
         externalData: [...externalData, { path: LOCATION, data }],
       }
     })
-    const sessions = new ModelRun(bindings, new Map(), this.#prepared.config)
-    try {
-      const scores: LabelScore[] = []
-      for (const [i, { inputs, wanted }] of examples.entries()) {
-        const { values } = await sessions.on(inputs).output('logits')
-        const vocabulary = values.dims.at(-1)!
-        const logits: WindowLogits = { data: Float32Array.from(values.data), vocabulary }
-        if (logits.data.length !== wanted.length * vocabulary) throw otherOutputs(values.dims, wanted.length)
-        // Row i predicts what is behind token i: before the first there is none.
-        const tokens = [-1, ...wanted]
-        const compared = []
-        for (const file of beside) {
-          const { agreeing, klBits } = closeness(await file.read(i), logits, tokens.length)
-          compared.push({ agreeing, klBits })
-        }
-        await keep?.add(logits)
-        scores.push({
-          ...scoreWindow(logits.data, vocabulary, tokens),
-          firstChoices: firstChoices(logits.data, vocabulary, tokens),
-          beside: compared,
-          predicted: this.classes && logits.data.indexOf(Math.max(...logits.data)),
-          wanted,
-        })
-        onExample?.()
-      }
-      return scores
-    } finally {
-      await sessions.release()
-    }
+    const sessions = new ModelRun(bindings, new Map(), config)
+    return { sessions, release: () => sessions.release() }
   }
 
   async close(): Promise<void> {
+    await this.#fed?.release()
     await rm(this.#folder, { recursive: true })
   }
 }
 
-/** The weights of a graph in one piece of memory: fed as inputs they would be copied at every run. */
+/** Positions of examples whose inputs are of one shape. */
+function sameShapes(examples: readonly LabelledExample[]): number[][] {
+  const byShape = new Map<string, number[]>()
+  for (const [i, { inputs }] of examples.entries()) {
+    const shape = Array.from(inputs, ([name, { dims }]) => `${name} ${dims}`).join()
+    byShape.set(shape, [...(byShape.get(shape) ?? []), i])
+  }
+  return [...byShape.values()]
+}
+
+/** Logits of examples whose inputs are of one shape, in one run. */
+async function logitsOf(sessions: ModelRun, examples: readonly LabelledExample[]): Promise<WindowLogits[]> {
+  const [{ inputs, wanted }] = examples
+  const together = new Map(
+    Array.from(
+      inputs,
+      ([
+        name,
+        {
+          dims: [, ...rest],
+        },
+      ]): [string, InputValues] => [
+        name,
+        {
+          dims: [examples.length, ...rest],
+          data: Int32Array.from(examples.flatMap((one) => [...(one.inputs.get(name)!.data as Int32Array)])),
+        },
+      ],
+    ),
+  )
+  const { values } = await sessions.on(together).output('logits')
+  const vocabulary = values.dims.at(-1)!
+  const size = wanted.length * vocabulary
+  if (values.data.length !== examples.length * size) throw otherOutputs(values.dims, wanted.length)
+  return examples.map((_, i) => ({
+    data: Float32Array.from(values.data.subarray(i * size, (i + 1) * size)),
+    vocabulary,
+  }))
+}
+
+/** The weights of a graph in one piece of memory, for sessions that keep them. */
 function together(feeds: ReadonlyMap<string, CpuFeed>): { stored: StoredInput[]; data: Uint8Array } {
   const stored: StoredInput[] = []
   let end = 0

@@ -71,6 +71,24 @@ export class ModelRun {
     return run
   }
 
+  /** The same sessions with other weights; releasing one of both releases both. @param feeds - of each graph, by file */
+  fed(feeds: ReadonlyMap<string, RunnableGraph['feeds']>): ModelRun {
+    const graphs = this.#graphs.map((graph) => ({ ...graph, feeds: feeds.get(graph.file) }))
+    const run = new ModelRun(graphs, this.#given, this.#config)
+    run.#sessions = this.#sessions
+    return run
+  }
+
+  /** Whether the first dimension of every input beside the weights is open, so that examples of one shape can run together. */
+  async takesBatches(): Promise<boolean> {
+    for (const graph of this.#graphs) {
+      const session = await this.#session(graph)
+      const inputs = session.inputsBeside(session.weights(graph.feeds ?? new Map()))
+      if (inputs.some(({ shape }) => typeof shape[0] === 'number')) return false
+    }
+    return true
+  }
+
   /**
    * One output of the model; by default the logits, or the first output of the one graph that there is.
    * @throws {TritswapError} `input` where no graph has it, or those that do miss inputs

@@ -7,8 +7,12 @@ import { openCheckpoint } from '../compress/checkpoint.ts'
 import { isFloat } from '../compress/dtypes.ts'
 import { readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
-import { checkActsEverywhere, checkNoVirtual } from '../format/invocation.ts'
+import { weightsOf } from '../format/index.ts'
+import { checkActsEverywhere, frontOf } from '../format/invocation.ts'
+import type { GroupWeights } from '../model/compose.ts'
 import { bindExpert } from '../model/expert_bindings.ts'
+import type { LayerGroups } from '../model/layer_groups.ts'
+import { countWeights } from '../model/loaded_experts.ts'
 import { nameMatcher } from '../onnx/index.ts'
 import {
   bypassOnCpu,
@@ -28,7 +32,9 @@ export interface Variant {
   bypass?: CpuBypass
   /** Of activated LoRA: the tokens that it acts from; the base reads what comes before. */
   invocation?: readonly number[]
-  /** Bytes of its task vector in f16: of all weights of the tensors that it changes. */
+  /** Virtual tokens, which the base reads behind: what they are read by. */
+  front?: { tokens: number; bypass: CpuBypass }
+  /** Bytes of its task vector in f16: of all weights of the tensors that it changes, or of virtual tokens. */
   f16Bytes: number
   close(): Promise<void>
 }
@@ -46,7 +52,6 @@ export async function expertVariant(
   try {
     const { weights, graphs, sites } = fit
     const opened = await StreamedExpert.open(source)
-    checkNoVirtual(opened.table, path, 'score texts with')
     const { table, unused } = await fit.fit(opened.table, path)
     const expert = opened.under(table)
     // What one of several modules with the same weight has alone lies beside floats too.
@@ -60,6 +65,15 @@ export async function expertVariant(
     await expert.load(table.tensors.keys())
     const { variants } = await bypassOnCpu(graphs, [{ expert, weight, unused }], choice, weights, sites)
     expert.drop(table.tensors.keys())
+    const tokens = frontOf([table])
+    if (tokens > 0) {
+      const front = { tokens, bypass: variants.get(graph.file)! }
+      return {
+        front,
+        f16Bytes: 2 * table.tensors.reduce((sum, { shape }) => sum + weightsOf(shape), 0),
+        close,
+      }
+    }
     return { change, bypass: variants.get(graph.file), invocation, f16Bytes, close }
   } catch (error) {
     await source.close()
@@ -67,10 +81,17 @@ export async function expertVariant(
   }
 }
 
+/** Decoded experts of a sum that are kept in memory at most; larger ones are decoded anew for each sum. */
+const HELD_BYTES = 2 ** 29
+
 /** Experts that are open beside a base, to be merged into it with any weights. */
 export interface ExpertSum {
-  /** The base with all of them; those of weight 0 are left out. */
-  change(weights: readonly number[]): WeightChange
+  /**
+   * The base with all of them; those of weight 0 are left out.
+   * @param groups - weights by groups of layers, in place of `weights`
+   */
+  change(weights: readonly number[], groups?: GroupWeights): WeightChange
+  layers: LayerGroups
   close(): Promise<void>
 }
 
@@ -79,7 +100,7 @@ export interface ExpertSum {
  * @throws {TritswapError} `unsupported` for a base whose weights stay quantized, and as {@link expertVariant}
  */
 export async function expertSum({ fit }: PreparedBase, paths: readonly string[]): Promise<ExpertSum> {
-  const { weights, sites } = fit
+  const { weights, sites, layers } = fit
   if (staysQuantized(weights)) {
     throw new TritswapError(
       'unsupported',
@@ -108,18 +129,41 @@ export async function expertSum({ fit }: PreparedBase, paths: readonly string[])
       }
       entries.push({ expert: opened.under(table), only: merged })
     }
+    const bytes = entries.reduce((sum, { expert }) => sum + 4 * countWeights(expert.table.tensors), 0)
+    if (bytes <= HELD_BYTES) for (const { expert } of entries) await expert.hold()
     return {
-      change: (tried) =>
+      change: (tried, groups) =>
         mergeChange(
           weights,
-          entries.flatMap((entry, i) => (tried[i] === 0 ? [] : [{ ...entry, weight: tried[i] }])),
+          entries
+            .flatMap((entry, i) =>
+              groups === undefined
+                ? [{ ...entry, weight: tried[i] }]
+                : groups[i].map((weight, group) => ({
+                    ...entry,
+                    weight,
+                    only: inGroup(entry, layers, group, groups[i].length),
+                  })),
+            )
+            .filter(({ weight }) => weight !== 0),
         ),
+      layers,
       close,
     }
   } catch (error) {
     await close()
     throw error
   }
+}
+
+/** Of the tensors that an expert merges, those in a group of layers. */
+function inGroup(
+  { expert: { table }, only }: { expert: StreamedExpert; only: ReadonlySet<number> },
+  layers: LayerGroups,
+  group: number,
+  count: number,
+): ReadonlySet<number> {
+  return new Set([...only].filter((index) => layers.of(table.tensors[index].target, count) === group))
 }
 
 /**

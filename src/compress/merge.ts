@@ -23,8 +23,8 @@ export interface MergeOptions
   extends Omit<RuleOptions, 'include' | 'exclude' | 'dense' | 'overrides'>,
     ExpertTexts {
   method: MergeMethod
-  /** One for each expert; 1 by default. */
-  weights?: readonly number[]
+  /** One for each expert, everywhere or for the tensors that change a target; 1 by default. */
+  weights?: readonly number[] | ((target: string) => readonly number[])
   /** Fraction to keep; the largest density among the experts by default. */
   density?: number
   /** Keep the merged values as they are, in f16 or f32, instead of making them ternary again. */
@@ -49,7 +49,12 @@ export async function mergeExperts(
     weights = experts.map(() => 1),
     ...rules
   } = options
-  checkWeights(experts, weights, method)
+  const sharesFor = (name: string) => {
+    const found = typeof weights === 'function' ? weights(targetNamed(experts, name)) : weights
+    checkWeights(experts, found, method)
+    return sharesOf(found, method)
+  }
+  if (typeof weights !== 'function') checkWeights(experts, weights, method)
   checkSameBase(experts, 'merge')
   for (const { source, head } of experts) checkActsEverywhere(head.table, source.name, 'merge')
   for (const { source, head } of experts) {
@@ -57,14 +62,14 @@ export async function mergeExperts(
     checkExpansion(head, all, source.name, 'merge experts that change more of what they name')
   }
   const read = rememberValues((name) =>
-    mergedValues(experts, name, method, weights, { signal: context.signal }),
+    mergedValues(experts, name, method, sharesFor(name), { signal: context.signal }),
   )
   const all = tensorNames(experts)
   const isTerms = !dense && all.some((name) => isOfTerms(experts, name))
   // Only a sum of terms is of terms again. What is voted on entry by entry becomes terms anew.
   const summed = isTerms && method !== 'ties' ? all.filter((name) => isOfTerms(experts, name)) : []
   const names = all.filter((name) => !summed.includes(name))
-  const own = await summedTerms(experts, summed, sharesOf(weights, method), fewerTerms(rules), {
+  const own = await summedTerms(experts, summed, sharesFor, fewerTerms(rules), {
     signal: context.signal,
   })
   const task: TaskVector = {
@@ -104,6 +109,10 @@ const SUM_NOTE =
 
 const FACTORS_NOTE =
   'LoRA factors are merged entry by entry, as ComPEFT does: good for adapters that were trained from one start'
+
+function targetNamed(experts: readonly OpenExpert[], name: string): string {
+  return sameTensors(experts, name).find((tensor) => tensor !== undefined)!.target
+}
 
 /** @throws {TritswapError} `input` */
 function checkWeights(experts: readonly OpenExpert[], weights: readonly number[], method: MergeMethod): void {

@@ -32,6 +32,7 @@ function termsOf(tensor: TritTensor): number {
 
 /**
  * The weighted sum of the terms of some names, each as terms.
+ * @param sharesFor - what each expert's terms of a name are multiplied with
  * @param fewer - at most so many terms of each, found anew on the sum; else those of all experts beside each other, which are the
  * sum itself
  * @throws {TritswapError} `limit` for more terms than a tensor may have
@@ -39,7 +40,7 @@ function termsOf(tensor: TritTensor): number {
 export async function summedTerms(
   experts: readonly OpenExpert[],
   names: readonly string[],
-  weights: readonly number[],
+  sharesFor: (name: string) => readonly number[],
   fewer: number | undefined,
   options?: ReadOptions,
 ): Promise<OwnTerms> {
@@ -55,7 +56,7 @@ export async function summedTerms(
         `Cannot merge ${name}: the experts have ${count} terms of it together, over the ${MAX_TERMS} that a tensor may have; give --terms or --bytes`,
         { fields: { tensor: name, terms: count, limit: MAX_TERMS } },
       )
-    const { scales, x, y } = together(await weightedTerms(experts, name, weights, options))
+    const { scales, x, y } = together(await weightedTerms(experts, name, sharesFor(name), options))
     if (fewer !== undefined) {
       const change = pairOf({ scales, x, y }, name)
       targets.push({ ...common, change, rule: { codec: 'terms', terms: fewer } })

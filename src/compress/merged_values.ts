@@ -68,16 +68,18 @@ export function rememberValues(read: ReadValues): ReadValues {
   }
 }
 
-/** The merged values of one tensor, flat and row-major. */
+/**
+ * The merged values of one tensor, flat and row-major.
+ * @param shares - as {@link sharesOf}, for this tensor
+ */
 export async function mergedValues(
   experts: readonly OpenExpert[],
   name: string,
   method: MergeMethod,
-  weights: readonly number[],
+  shares: readonly number[],
   options?: ReadOptions,
 ): Promise<Float32Array<ArrayBuffer>> {
   const tensors = sameTensors(experts, name)
-  const shares = sharesOf(weights, method)
   const parts: Part[] = []
   for (const [i, tensor] of tensors.entries()) {
     if (tensor !== undefined) parts.push(await readPart(experts[i], tensor, shares[i], options))

@@ -52,8 +52,21 @@ export interface Expert extends ExpertInfo {
   release(): Promise<void>
 }
 
+/** An expert of a choice. */
+export interface WeightedExpert {
+  expert: Expert
+  weight: number
+  /**
+   * What the weight is multiplied with in each of so many groups of layers, from the first layer to the last: `[1, 0]` is the
+   * lower half of the layers alone. Groups are of equally many layers; embeddings, heads and what else is in no layer go with the
+   * last.
+   */
+  groups?: readonly number[]
+  binding?: BindingChoice
+}
+
 /** One expert, several with weights, or none for the base. */
-export type ExpertChoice = Expert | readonly { expert: Expert; weight: number; binding?: BindingChoice }[]
+export type ExpertChoice = Expert | readonly WeightedExpert[]
 
 /** Where experts live: the engine behind its link, or `LoadedExperts` on this thread. */
 export interface ExpertHome {
@@ -221,7 +234,7 @@ export class ExpertLibrary<H extends ExpertHome> {
   settingsFor<O extends GenerateOptions & { experts?: ExpertChoice }>(options: O): Omit<O, 'experts'> {
     const { experts, ...call } = options
     const active = experts === undefined ? this.#chosen : activeOf(experts)
-    const [first] = active.toSorted((a, b) => Math.abs(b.weight) - Math.abs(a.weight))
+    const [first] = active.toSorted((a, b) => strengthOf(b) - strengthOf(a))
     // One that was released may still be active.
     const expert = first && this.#handles.get(first.expert)?.expert
     const given = Object.fromEntries(Object.entries(call).filter(([, value]) => value !== undefined))
@@ -397,13 +410,19 @@ export class ExpertLibrary<H extends ExpertHome> {
   }
 }
 
+/** The largest weight of an expert anywhere. */
+function strengthOf({ weight, groups = [1] }: ActiveExpert): number {
+  return Math.abs(weight) * Math.max(...groups.map(Math.abs))
+}
+
 /** A choice as plain data. */
 export function activeOf(choice: ExpertChoice): ActiveExpert[] {
   return 'release' in choice
     ? [{ expert: choice.id, weight: 1 }]
-    : choice.map(({ expert, weight, binding }) => ({
+    : choice.map(({ expert, weight, groups, binding }) => ({
         expert: expert.id,
         weight,
+        ...(groups && { groups: [...groups] }),
         ...(binding && { binding }),
       }))
 }

@@ -27,7 +27,7 @@ import type {
 import { TritswapError } from '../errors.ts'
 import { FetchPool } from '../fetcher/pool.ts'
 import type { SourceSpec } from '../fetcher/protocol.ts'
-import { type Composition, composeWeights, type SearchOptions } from '../model/compose.ts'
+import { type Composition, composeWeights, type GroupWeights, type SearchOptions } from '../model/compose.ts'
 import type { Closeness } from '../model/score.ts'
 import type { OpenRegistry } from '../route/open_registry.ts'
 import type { Route } from '../route/route.ts'
@@ -46,6 +46,7 @@ import {
   type ExpertRequest,
   type LoadOptions,
   requestOf,
+  type WeightedExpert,
 } from './expert_library.ts'
 import { type EventStream, type Generation, StreamedGeneration } from './generation.ts'
 import { NotedLoad } from './loads.ts'
@@ -57,7 +58,14 @@ import { type EngineApi, RunningEngine } from './running_engine.ts'
 export type * from '../engine/protocol.ts'
 export { type ErrorTag, isAbortError, isTritswapError, TritswapError } from '../errors.ts'
 export type { FetchProgress, FetchSettings, SourceSpec } from '../fetcher/protocol.ts'
-export type { Candidate, CandidateName, Composition, SearchOptions } from '../model/compose.ts'
+export type {
+  Candidate,
+  CandidateName,
+  Composition,
+  Gain,
+  GroupWeights,
+  SearchOptions,
+} from '../model/compose.ts'
 export type { Closeness } from '../model/score.ts'
 export type { ListedExpert, OpenRegistry } from '../route/open_registry.ts'
 export type { Ranked, Routable, Route } from '../route/route.ts'
@@ -75,7 +83,14 @@ export type {
 export type { Availability } from './availability.ts'
 export type { Conversation, ConversationOptions, TurnOptions } from './conversation.ts'
 export type { DownloadOptions } from './download_size.ts'
-export type { Expert, ExpertChoice, ExpertRequest, LoadOptions, ProgressCallback } from './expert_library.ts'
+export type {
+  Expert,
+  ExpertChoice,
+  ExpertRequest,
+  LoadOptions,
+  ProgressCallback,
+  WeightedExpert,
+} from './expert_library.ts'
 export type { Generation } from './generation.ts'
 export type { LoaderOptions } from './open_model.ts'
 export type { Retrieval, RetrieveOptions, RouteOptions } from './retrieval.ts'
@@ -326,8 +341,9 @@ export class ExpertLoader {
   /**
    * Searches weights for experts that together do best on a few examples, and says whether that beats the best of them
    * alone: often it does not. Nothing becomes active; `activate(composed.choice)` does that.
+   * With `groups`, it searches on for weights that differ by groups of layers.
    * @param examples - five or more chats that end with the wanted answer, or texts
-   * @throws {TritswapError} `input` for more than 16 experts or examples with nothing to predict, `unsupported` for chats
+   * @throws {TritswapError} `input` for more than 16 experts, more groups than the base has layers, or examples with nothing to predict, `unsupported` for chats
    * where the tokenizer has no template; or the signal's reason
    */
   async compose(
@@ -336,17 +352,21 @@ export class ExpertLoader {
     { system, ...options }: ComposeOptions = {},
   ): Promise<Composed> {
     const signal = options.signal ?? new AbortController().signal
-    const choiceOf = (weights: readonly number[]) =>
-      experts.flatMap((expert, i) => (weights[i] === 0 ? [] : [{ expert, weight: weights[i] }]))
+    const choiceOf = (weights: readonly number[], groups?: GroupWeights): WeightedExpert[] =>
+      experts.flatMap((expert, i): WeightedExpert[] => {
+        if (groups !== undefined)
+          return groups[i].some((weight) => weight !== 0) ? [{ expert, weight: 1, groups: groups[i] }] : []
+        return weights[i] === 0 ? [] : [{ expert, weight: weights[i] }]
+      })
     const composition = await composeWeights(
       experts.length,
-      (weights) => {
-        const active = activeOf(choiceOf(weights))
+      (weights, groups) => {
+        const active = activeOf(choiceOf(weights, groups))
         return this.#library.run([active], (api) => api.scoreExamples(examples, system, active, signal))
       },
       options,
     )
-    return { ...composition, choice: choiceOf(composition.weights) }
+    return { ...composition, choice: choiceOf(composition.weights, composition.groups) }
   }
 
   async stats(): Promise<EngineStats> {
@@ -390,7 +410,6 @@ export class ExpertLoader {
   }
 }
 
-/** How {@link ExpertLoader.compose} searches. */
 /** How to route by likelihood. */
 export interface LikelihoodOptions {
   by: 'likelihood'
@@ -400,6 +419,7 @@ export interface LikelihoodOptions {
   threshold?: number
 }
 
+/** How {@link ExpertLoader.compose} searches. */
 export interface ComposeOptions extends SearchOptions {
   /** System message of chats that have none. */
   system?: string
@@ -408,7 +428,7 @@ export interface ComposeOptions extends SearchOptions {
 /** What {@link ExpertLoader.compose} found. */
 export interface Composed extends Composition {
   /** What won, for `activate` and for calls: the base where it is empty. */
-  choice: { expert: Expert; weight: number }[]
+  choice: WeightedExpert[]
 }
 
 /**

@@ -14,6 +14,7 @@ import type { Circumstances, WeighedBinding } from './binding_costs.ts'
 import { type BindingChoice, bindExpert, type ExpertBinding, weighBinding } from './expert_bindings.ts'
 import type { ExpertRuntime } from './expert_runtime.ts'
 import { fitExpert, readSketches } from './fitted_expert.ts'
+import type { LayerGroups } from './layer_groups.ts'
 import type { SiteIndex } from './site_index.ts'
 
 /** Verified pieces of a payload, in any order. */
@@ -26,6 +27,7 @@ export interface AdmissionParts {
   runtime: ExpertRuntime
   base: BaseIdentity
   sites: SiteIndex
+  layers: LayerGroups
   /** What `auto` goes by. */
   costs: Pick<Circumstances, 'software' | 'copyBudget'>
   /** Passes are not ours to divide, so that an expert that acts on a part of a prompt alone is refused. */
@@ -37,6 +39,11 @@ export class ExpertAdmission {
 
   constructor(parts: AdmissionParts) {
     this.#parts = parts
+  }
+
+  /** Of the base. */
+  get layers(): LayerGroups {
+    return this.#parts.layers
   }
 
   /**

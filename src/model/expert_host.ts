@@ -6,6 +6,7 @@
  * - `weight_precision`, `graph_files`, `filled_base`: model folders, and how their weights get into VRAM
  * - `base_check`, `base_identity`, `target_names`: whether an expert was made for this base
  * - `expert_bindings` and the `bypass_…` files: what its tensors change, and what lies beside the weights
+ * - `layer_groups`: weights that differ by layer
  * - `expert_info`, `evicted`, `overtaken`: what users are told, and what a call is told that cannot have its experts
  * - `hoisted_session`, `create_session`, `graph_variants`: sessions
  * - `expert_set`, `merged_weights`, `sets_in_use`: what a set of experts takes
@@ -29,6 +30,7 @@ import type { BoundExpert, EngineStats } from './expert_info.ts'
 import { ExpertRuntime } from './expert_runtime.ts'
 import type { FilledBase } from './filled_base.ts'
 import type { VariantSource } from './graph_variants.ts'
+import { LayerGroups } from './layer_groups.ts'
 import { countWeights, LoadedExperts } from './loaded_experts.ts'
 import { SiteIndex } from './site_index.ts'
 import { floatDtypeOf } from './weight_precision.ts'
@@ -66,6 +68,7 @@ export class ExpertHost {
    * @param options.expertBudget - VRAM for compressed experts, in bytes; as much again may hold unpacked ones
    * @param options.graphs - by the names of their sessions: what experts can be put beside
    * @param options.ownPasses - as of `AdmissionParts`
+   * @param options.modelType - of the model's configuration
    * @param options.sessionOptions - added to what sessions are created with
    * @throws {TritswapError} `memory`; the weights are the caller's to destroy then
    */
@@ -78,6 +81,7 @@ export class ExpertHost {
       graphs?: Readonly<Record<string, GraphFile>>
       sessionOptions?: Readonly<Record<string, unknown>>
       ownPasses?: boolean
+      modelType?: string
     },
   ): Promise<ExpertHost> {
     const graphs = Object.entries(options.graphs ?? {})
@@ -98,7 +102,7 @@ export class ExpertHost {
       const inputs = bindings.graphs.find(({ file }) => file === graph.file)?.inputs ?? []
       const create: VariantSource['create'] = (like, bytes) =>
         createLike(like, { graph, external, bytes }, gpu, options.sessionOptions)
-      return [name, { graph: { graph, inputs, tensors }, create }]
+      return [name, { graph: { graph, inputs, tensors, modelType: options.modelType }, create }]
     })
     const runtime = new ExpertRuntime({
       weights,
@@ -106,10 +110,11 @@ export class ExpertHost {
       bypass: { buffers: bypass, graphs: new Map(sources) },
     })
     const sites = new SiteIndex(sources.map(([name, { graph }]) => [name, graph]))
+    const layers = new LayerGroups(tensors.keys())
     const { ownPasses } = options
     const costs = { software: gpu.adapter.software, copyBudget: options.expertBudget }
     const admission = new ExpertAdmission({
-      ...{ weights, experts: store, switcher, runtime, base, sites, costs, ownPasses },
+      ...{ weights, experts: store, switcher, runtime, base, sites, layers, costs, ownPasses },
     })
     const loaded = new LoadedExperts(store, admission, runtime)
     const weightCount = countWeights(table.tensors)

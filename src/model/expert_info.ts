@@ -60,6 +60,8 @@ export interface ActiveExpert {
   /** `ExpertInfo.id` */
   expert: string
   weight: number
+  /** What the weight is multiplied with in each of so many groups of layers, from the first layer to the last. */
+  groups?: readonly number[]
   /** How it meets the base, where that differs from what its load asked for. */
   binding?: BindingChoice
 }

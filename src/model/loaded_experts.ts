@@ -16,6 +16,7 @@ import type { BindingChoice, ExpertBinding } from './expert_bindings.ts'
 import type { ActiveExpert, ExpertInfo } from './expert_info.ts'
 import type { ExpertRuntime, Switched } from './expert_runtime.ts'
 import type { ExpertSet } from './expert_set.ts'
+import type { LayerFactors } from './layer_groups.ts'
 
 /** An expert as its load left it; the thread that fetched it adds where its bytes came from. */
 export type LoadedInfo = Omit<ExpertInfo, 'timings'> & { uploadMs: number }
@@ -31,7 +32,7 @@ interface LoadedExpert {
 /** What an id stands for is replaced, not changed: an expert that was evicted is loaded again under its id. */
 export class LoadedExperts {
   readonly #store: Pick<ExpertStore, 'find'>
-  readonly #admission: Pick<ExpertAdmission, 'load' | 'bind' | 'weigh'>
+  readonly #admission: Pick<ExpertAdmission, 'load' | 'bind' | 'weigh' | 'layers'>
   readonly #runtime: ExpertRuntime
   readonly #loaded = new Map<string, LoadedExpert>()
   readonly #named = new WeakMap<ExpertSet, readonly ActiveExpert[]>()
@@ -41,7 +42,7 @@ export class LoadedExperts {
 
   constructor(
     store: Pick<ExpertStore, 'find'>,
-    admission: Pick<ExpertAdmission, 'load' | 'bind' | 'weigh'>,
+    admission: Pick<ExpertAdmission, 'load' | 'bind' | 'weigh' | 'layers'>,
     runtime: ExpertRuntime,
   ) {
     this.#store = store
@@ -125,7 +126,10 @@ export class LoadedExperts {
     return this.#runtime.activate(this.set(active), signal)
   }
 
-  /** @throws {TritswapError} `released` with `fields.evicted` if experts have to be loaded again first */
+  /**
+   * @throws {TritswapError} `released` with `fields.evicted` if experts have to be loaded again first; `input` for groups of
+   * layers that the base does not have
+   */
   set(active: readonly ActiveExpert[]): ExpertSet {
     const loaded = active.map(({ expert }) => {
       const found = this.#loaded.get(expert)
@@ -139,11 +143,19 @@ export class LoadedExperts {
       loaded.map(({ resident, binding }, i) => ({
         expert: resident,
         weight: active[i].weight,
+        groups: this.#layerFactors(active[i]),
         binding: this.#bindingOf(resident, active[i].binding ?? binding),
       })),
     )
     this.#named.set(set, active)
     return set
+  }
+
+  #layerFactors({ groups: factors }: ActiveExpert): LayerFactors | undefined {
+    if (factors === undefined) return undefined
+    const { layers } = this.#admission
+    layers.check(factors)
+    return { factors, layers }
   }
 
   /** The experts of a set, by id. */

@@ -35,7 +35,7 @@ export class ReferenceBase {
   static async create(
     weights: ReferenceWeights,
     parsed: readonly OnnxGraph[],
-    options: { name: string; fingerprint?: string | null; dtype: string },
+    options: { name: string; fingerprint?: string | null; dtype: string; modelType?: string },
   ): Promise<ReferenceBase> {
     return new ReferenceBase(await ExpertFit.create(weights, parsed, options))
   }
@@ -49,18 +49,25 @@ export class ReferenceBase {
     return { ...rest, expert: { table: fitted, ...content } }
   }
 
-  /** @throws {TritswapError} as {@link bypassOnCpu} */
+  /**
+   * @param experts - `groups`: what the weight is multiplied with in each of so many groups of layers
+   * @throws {TritswapError} as {@link bypassOnCpu}, and `input` for groups of layers that the base does not have
+   */
   async bind(
-    experts: readonly (Pick<AdmittedExpert, 'expert' | 'unused'> & { weight: number })[],
+    experts: readonly (Pick<AdmittedExpert, 'expert' | 'unused'> & {
+      weight: number
+      groups?: readonly number[]
+    })[],
     choice: BindingChoice,
   ): Promise<BoundExperts> {
-    const set: readonly BypassExpert[] = experts
-    const { graphs, sites } = this.#fit
+    const { graphs, sites, layers } = this.#fit
+    const set = experts.map(({ groups, ...entry }): BypassExpert => {
+      if (groups === undefined) return entry
+      layers.check(groups)
+      return { ...entry, groups: { factors: groups, layers } }
+    })
     const { variants, merged } = await bypassOnCpu(graphs, set, choice, this.weights, sites)
-    const changed = this.weights.merged(
-      experts.map(({ expert, weight }, i) => ({ expert, weight, only: merged[i] })),
-    )
-    return { changed, variants }
+    return { changed: this.weights.merged(merged), variants }
   }
 
   /** What feeds the weights of a graph with experts, or without; and the variant of the graph that it takes. */

@@ -2,6 +2,7 @@ import type { TritTable, TritTensor } from '../format/index.ts'
 import type { BaseIdentity } from '../model/base_check.ts'
 import { identify } from '../model/base_identity.ts'
 import { type FittedExpert, fitExpert, readSketches } from '../model/fitted_expert.ts'
+import { LayerGroups } from '../model/layer_groups.ts'
 import { SiteIndex } from '../model/site_index.ts'
 import { floatDtypeOf, precisionNamed, precisionOf } from '../model/weight_precision.ts'
 import { type BypassGraph, integersOf, type OnnxGraph, unusedIn } from '../onnx/index.ts'
@@ -17,10 +18,12 @@ export class ExpertFit<W extends SketchedWeights> {
   readonly weights: W
   readonly graphs: readonly BypassGraph[]
   readonly sites: SiteIndex
+  readonly layers: LayerGroups
   readonly #identity: BaseIdentity
 
   private constructor(weights: W, graphs: readonly BypassGraph[], sites: SiteIndex, identity: BaseIdentity) {
     this.weights = weights
+    this.layers = new LayerGroups(weights.head.table.tensors.map(({ name }) => name))
     this.graphs = graphs
     this.sites = sites
     this.#identity = identity
@@ -30,16 +33,17 @@ export class ExpertFit<W extends SketchedWeights> {
    * @param parsed - the prepared graphs
    * @param options.fingerprint - of its checkpoint; null takes experts of any, whose weights alone tell
    * @param options.dtype - of the graphs
+   * @param options.modelType - of the model's configuration
    */
   static async create<W extends SketchedWeights>(
     weights: W,
     parsed: readonly OnnxGraph[],
-    options: { name: string; fingerprint?: string | null; dtype: string },
+    options: { name: string; fingerprint?: string | null; dtype: string; modelType?: string },
   ): Promise<ExpertFit<W>> {
     const { table } = weights.head
     const tensors = new Map(table.tensors.map((tensor): [string, TritTensor] => [tensor.name, tensor]))
     const graphs = parsed.map((graph): BypassGraph => {
-      return { graph, inputs: weights.inputsOf(graph.file), tensors }
+      return { graph, inputs: weights.inputsOf(graph.file), tensors, modelType: options.modelType }
     })
     const integers = parsed.flatMap(integersOf)
     const floats = integers.length > 0 ? 'q8' : floatDtypeOf(weights.bindings)

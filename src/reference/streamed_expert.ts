@@ -8,13 +8,14 @@ import { type MergeEntry, mergedTensor, mergeParts } from './merge.ts'
 import type { WeightChange } from './streamed_weights.ts'
 import type { WeightTable } from './weight_table.ts'
 
-/** An expert whose tensors are decoded when they are asked for: `values` and `steps` hold only those. */
+/** An expert whose tensors are decoded when they are asked for: `values` and `steps` hold only those, unless all are held. */
 export class StreamedExpert implements ReferenceExpert {
   readonly table: TritTable
   readonly values: Float32Array[]
   readonly steps: Map<number, Steps>
   readonly #head: TritHead
   readonly #source: ByteSource
+  #isHeld = false
 
   private constructor(
     head: TritHead,
@@ -41,8 +42,15 @@ export class StreamedExpert implements ReferenceExpert {
     return new StreamedExpert(this.#head, this.#source, table, this.values, this.steps)
   }
 
+  /** Decodes all tensors, once, for an expert that is asked for again and again. @throws {TritswapError} as {@link load} */
+  async hold(): Promise<void> {
+    await this.load(this.table.tensors.keys())
+    this.#isHeld = true
+  }
+
   /** Decodes tensors of the table into `values`. @throws {TritswapError} what reading a `.trit` file throws */
   async load(indices: Iterable<number>): Promise<void> {
+    if (this.#isHeld) return
     for (const index of indices) {
       const tensor = this.table.tensors[index]
       const section = await readSection(this.#source, this.#head, tensor)
@@ -53,6 +61,7 @@ export class StreamedExpert implements ReferenceExpert {
   }
 
   drop(indices: Iterable<number>): void {
+    if (this.#isHeld) return
     for (const index of indices) {
       delete this.values[index]
       this.steps.delete(index)

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 
 /** The built command line; `ensureCli` of scripts/setup.mjs builds it once, before any test. */
-export const CLI = join(import.meta.dirname, '../../dist/cli.js')
+const CLI = join(import.meta.dirname, '../../dist/cli.js')
 
 const exec = promisify(execFile)
 
@@ -18,12 +18,12 @@ export function runCli(...argv: string[]): Promise<Ran> {
   return ran(process.execPath, [CLI, ...argv])
 }
 
-/** Runs a line of a shell that calls it `tritswap`. */
+/** Runs a line of a shell that calls it `tritswap` or `node dist/cli.js`. */
 export function runLine(
   line: string,
   { cwd, env }: { cwd: string; env: Record<string, string> },
 ): Promise<Ran> {
-  const command = line.replace(/^tritswap\b/, `"${process.execPath}" "${CLI}"`)
+  const command = line.replace(/^(tritswap\b|node dist\/cli\.js)/, `"${process.execPath}" "${CLI}"`)
   return ran('sh', ['-c', command], { cwd, env: { ...process.env, ...env } })
 }
 

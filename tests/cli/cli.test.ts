@@ -9,9 +9,10 @@ import { runCli } from './built_cli.ts'
 import { tritswap } from './in_process.ts'
 
 const DEMO = '../shared/demo-model'
+const TINY = '../shared/onnx-zoo/llama-tiny'
 const BARD = ['--base', `${DEMO}/base`, '--finetuned', `${DEMO}/finetuned/bard`]
 /** Enough where it does not matter what is compressed. */
-const SMALL = [...BARD, '--include', '*layers.0*']
+const SMALL = ['--base', TINY, '--finetuned', `${TINY}/finetuned`, '--include', '*layers.0*']
 
 let folder: string
 beforeEach(async () => {
@@ -128,8 +129,8 @@ describe('compress, inspect, decode, verify', () => {
       '--base-name',
       'demo',
     ]
-    await runCli('compress', ...SMALL, ...texts, '--out', at('t.trit'))
-    expect(JSON.parse((await runCli('inspect', at('t.trit'), '--json')).out)).toMatchObject({
+    await tritswap('compress', ...SMALL, ...texts, '--out', at('t.trit'))
+    expect(JSON.parse((await tritswap('inspect', at('t.trit'), '--json')).out)).toMatchObject({
       label: 'Bard',
       description: 'Speaks in verse',
       prompt: 'O',
@@ -140,7 +141,9 @@ describe('compress, inspect, decode, verify', () => {
       sources: [{ name: 'model.safetensors', sha256: expect.stringMatching(/^[0-9a-f]{64}$/) }],
     })
     for (const wrong of ['{', '[]', '{"topP":2}'])
-      expect(await runCli('compress', ...SMALL, '--generation', wrong, '--out', at('t.trit'))).toMatchObject({
+      expect(
+        await tritswap('compress', ...SMALL, '--generation', wrong, '--out', at('t.trit')),
+      ).toMatchObject({
         code: 2,
       })
   })
@@ -153,7 +156,7 @@ describe('compress, inspect, decode, verify', () => {
     )
     const input = ['--base', at('b.safetensors'), '--finetuned', at('f.safetensors')]
     const grid = ['--scale', 'mean', '--densities', '0.05,0.2', '--alphas', '0.5,1,2']
-    const { code, out } = await runCli('sweep', ...input, ...grid, '--json')
+    const { code, out } = await tritswap('sweep', ...input, ...grid, '--json')
     expect(code).toBe(0)
     const { points, ...rest } = JSON.parse(out)
     expect(rest).toEqual({})
@@ -161,7 +164,7 @@ describe('compress, inspect, decode, verify', () => {
     // The mean of what is kept is the least-squares scale.
     const errorAt = (alpha: number) => points.find((point: { alpha: number }) => point.alpha === alpha).error
     expect(errorAt(1)).toBeLessThan(Math.min(errorAt(0.5), errorAt(2)))
-    const text = (await runCli('sweep', ...input, '--rule', 'published')).out
+    const text = (await tritswap('sweep', ...input, '--rule', 'published')).out
     expect(text.split('\n')).toHaveLength(5 * 11 + 4)
     expect(text).not.toContain('*')
   })
@@ -210,7 +213,8 @@ describe('exit codes', () => {
       ['none.safetensors', /^Cannot open .*none\.safetensors/],
     ] as const) {
       for (const threads of ['1', '2']) {
-        const { code, err } = await runCli(
+        // Other threads are of the built program.
+        const { code, err } = await (threads === '1' ? tritswap : runCli)(
           'compress',
           '--base',
           at('b.safetensors'),
@@ -229,7 +233,7 @@ describe('exit codes', () => {
   })
 
   test('a damaged file is told apart from a good one', async () => {
-    await runCli('compress', ...SMALL, '--out', at('x.trit'))
+    await tritswap('compress', ...SMALL, '--out', at('x.trit'))
     const good = await readFile(at('x.trit'))
     const flipped = Buffer.from(good)
     flipped[good.length - 100] ^= 1
@@ -252,7 +256,7 @@ describe('exit codes', () => {
   })
 
   test('output into a folder that does not exist is refused', async () => {
-    const { code, err } = await runCli('compress', ...SMALL, '--out', at('no/such/x.trit'))
+    const { code, err } = await tritswap('compress', ...SMALL, '--out', at('no/such/x.trit'))
     expect(code).toBe(1)
     expect(err).toMatch(/^Cannot write /)
   })

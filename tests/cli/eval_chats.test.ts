@@ -1,22 +1,20 @@
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { cp, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import { parseChats } from '../../src/cli/chats.ts'
 import type { AnswersReport } from '../../src/cli/eval_chats.ts'
 import { exactDifference, exactMatch, ratio } from '../../src/cli/scores.ts'
 import { commonPrefix } from '../../src/engine/answered_example.ts'
+import { makeWorkplace } from '../docs/workplace.ts'
+import { TINY_CHAT } from '../engine/chat_models.ts'
 import { tritswap } from './in_process.ts'
 
-const PUBLIC = join(import.meta.dirname, '../../public')
-const DEMO = join(import.meta.dirname, '../../../shared/demo-model')
-const TEMPLATE =
-  "{% for m in messages %}{{ '[' + m.role + '] ' + m.content + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '[assistant] ' }}{% endif %}"
+const EXPERT = join(TINY_CHAT, 'shout.trit')
 
 const CHATS = [
-  { user: 'What is the colour of it?', assistant: 'color: red;' },
-  { messages: [...turns('Make it bold'), { role: 'assistant', content: 'font-weight: bold;' }] },
-  { user: 'And the margin?', assistant: 'margin: 0 auto;' },
+  { user: 'What color is coal?', assistant: 'IT IS BLACK.' },
+  { messages: [...turns('What color is grass?'), { role: 'assistant', content: 'IT IS GREEN.' }] },
+  { user: 'Count from one to three.', assistant: 'ONE, TWO, THREE' },
 ]
 
 function turns(user: string) {
@@ -24,26 +22,22 @@ function turns(user: string) {
 }
 
 let folder: string
+/** A base that chats; a checkpoint of it, and a fine-tuning, are beside it. */
 let base: string
 let chats: string
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'tritswap-chats-'))
-  base = join(folder, 'base')
-  chats = join(folder, 'chats.jsonl')
-  await cp(join(PUBLIC, 'models/demo'), base, { recursive: true })
-  const path = join(base, 'tokenizer_config.json')
-  const config = JSON.parse(await readFile(path, 'utf8'))
-  await writeFile(path, JSON.stringify({ ...config, chat_template: TEMPLATE }))
+  folder = await makeWorkplace()
+  base = join(folder, 'public/models/demo')
+  chats = join(folder, 'my-chats.jsonl')
   await writeFile(chats, `${CHATS.map((chat) => JSON.stringify(chat)).join('\n')}\n`)
 })
-afterAll(() => rm(folder, { recursive: true }))
 
 describe('eval --chats', () => {
   test('answers of base, fine-tuning and expert, each beside those before it', async () => {
     const json = join(folder, 'answers.json')
     const { code, out, err } = await tritswap(
-      ...['eval', '--base', base, '--chats', chats, '--system', 'You write CSS', '--json', json],
-      ...['--finetuned', join(DEMO, 'finetuned/css'), '--expert', join(PUBLIC, 'experts/css.trit')],
+      ...['eval', '--base', base, '--chats', chats, '--system', 'Shout.', '--json', json],
+      ...['--finetuned', join(folder, 'finetuned'), '--expert', EXPERT],
     )
     expect(err).toBe('')
     expect(code).toBe(0)
@@ -58,19 +52,36 @@ describe('eval --chats', () => {
     expect(expert.bitsPerToken.value).toBeLessThan(plain.bitsPerToken.value)
     expect(expert.toUncompressed!.kl.value).toBeLessThan(expert.toBase!.kl.value)
     expect(expert.toUncompressed!.agreement.value).toBeGreaterThan(0.5)
-    expect(expert.f16Bytes! / expert.bytes!).toBeGreaterThan(40)
+    expect(expert.bytes).toBe((await stat(EXPERT)).size)
+    expect(expert.f16Bytes).toBeGreaterThan(expert.bytes!)
   })
 
   test('a base without a chat template', async () => {
-    const { code, err } = await tritswap('eval', '--base', join(PUBLIC, 'models/demo'), '--chats', chats)
+    const plain = join(folder, 'plain')
+    await cp(base, plain, { recursive: true })
+    const path = join(plain, 'tokenizer_config.json')
+    const { chat_template: _, ...config } = JSON.parse(await readFile(path, 'utf8'))
+    await writeFile(path, JSON.stringify(config))
+    const { code, err } = await tritswap('eval', '--base', plain, '--chats', chats)
     expect([code, err]).toEqual([1, expect.stringContaining('no chat template')])
   })
 })
 
 test('a sweep chooses on one file and reports on another', async () => {
   const { code, out, err } = await tritswap(
-    ...['sweep', '--base', join(DEMO, 'base'), '--finetuned', join(DEMO, 'finetuned/css'), '--threads', '1'],
-    ...['--densities', '0.05', '--alphas', '0.01,1', '--eval-base', base, '--chats', chats],
+    ...['sweep', '--base', join(folder, 'base'), '--finetuned', join(folder, 'finetuned'), '--threads', '1'],
+    ...[
+      '--densities',
+      '0.3',
+      '--alphas',
+      '0.01,1',
+      '--eval-base',
+      base,
+      '--chats',
+      chats,
+      '--system',
+      'Shout.',
+    ],
     ...['--test', chats, '--limit', '2', '--json'],
   )
   expect(err).toBe('')
@@ -141,20 +152,20 @@ describe('standard errors', () => {
 })
 
 test('compose finds the expert that the examples are for, and writes it', async () => {
-  const file = (name: string) => join(PUBLIC, `experts/${name}.trit`)
+  const sparse = join(folder, 'other.trit')
   const out = join(folder, 'composed.trit')
   const {
     code,
     out: printed,
     err,
   } = await tritswap(
-    ...['compose', '--base', base, '--examples', chats, file('bard'), file('css')],
+    ...['compose', '--base', base, '--examples', chats, sparse, EXPERT],
     ...['--evaluations', '5', '--regularization', '0.5', '--out', out, '--json'],
   )
   expect(err).toBe('')
   expect(code).toBe(0)
   const found = JSON.parse(printed)
-  expect(found).toMatchObject({ evaluations: 5, out, experts: [file('bard'), file('css')] })
+  expect(found).toMatchObject({ evaluations: 5, out, experts: [sparse, EXPERT] })
   const bits = Object.fromEntries(
     (found.candidates as { name: string; weights: number[]; bitsPerToken: number }[]).map(
       ({ name, weights, bitsPerToken }) => [`${name} ${weights.join(' ')}`, bitsPerToken],
@@ -164,7 +175,7 @@ test('compose finds the expert that the examples are for, and writes it', async 
   expect(bits['alone 0 1']).toBeLessThan(bits['alone 1 0'])
   // Five evaluations are the four candidates and one more, which may win by more than three examples can tell, or not.
   expect(found.weights[1]).toBeGreaterThan(0)
-  if (found.name === 'alone') expect(await readFile(out)).toEqual(await readFile(file('css')))
-  const again = await tritswap('compose', '--base', base, '--examples', chats, file('css'), '--out', out)
+  if (found.name === 'alone') expect(await readFile(out)).toEqual(await readFile(EXPERT))
+  const again = await tritswap('compose', '--base', base, '--examples', chats, EXPERT, '--out', out)
   expect([again.code, again.err]).toEqual([1, expect.stringContaining('--force')])
 }, 120_000)

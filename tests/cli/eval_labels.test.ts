@@ -3,9 +3,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type LabelsReport, macroF1 } from '../../src/cli/eval_labels.ts'
+import { LabelledModel } from '../../src/cli/labelled_model.ts'
 import { parseLabelled } from '../../src/cli/labels.ts'
+import { LONG } from '../tier.ts'
 import { tritswap } from './in_process.ts'
 
+/** Examples. */
+const N = LONG ? 120 : 40
 const MODELS = join(import.meta.dirname, '../../results/models')
 
 let folder: string
@@ -25,13 +29,13 @@ describe('eval --labels', () => {
         '--labels',
         join(MODELS, 'labels/assertion.test.jsonl'),
       ],
-      ...['--expert', join(MODELS, 'assertion-tuned/full-0.2.trit'), '--limit', '120', '--json', json],
+      ...['--expert', join(MODELS, 'assertion-tuned/full-0.2.trit'), '--limit', String(N), '--json', json],
     )
     expect({ code, err }).toEqual({ code: 0, err: '' })
     expect(out).toContain('accuracy')
     const { models, classes, n } = JSON.parse(await readFile(json, 'utf8')) as LabelsReport
     expect(classes).toContain('hypothetical')
-    expect(n).toBe(120)
+    expect(n).toBe(N)
     const [base, expert] = models
     expect(expert.exact.value).toBeGreaterThan(base.exact.value + 0.3)
     expect(expert.macroF1).toBeGreaterThan(base.macroF1!)
@@ -42,7 +46,7 @@ describe('eval --labels', () => {
     const json = join(folder, 'clinic.json')
     const { code, err } = await tritswap(
       ...['eval', '--base', join(MODELS, 'clinic'), '--labels', join(MODELS, 'labels/assertion.test.jsonl')],
-      ...['--expert', join(MODELS, 'clinic-tuned/assertion.trit'), '--limit', '60', '--json', json],
+      ...['--expert', join(MODELS, 'clinic-tuned/assertion.trit'), '--limit', String(N / 2), '--json', json],
     )
     expect({ code, err }).toEqual({ code: 0, err: '' })
     const { models, classes } = JSON.parse(await readFile(json, 'utf8')) as LabelsReport
@@ -51,6 +55,31 @@ describe('eval --labels', () => {
     expect(expert.macroF1).toBeUndefined()
     expect(expert.exact.value).toBeGreaterThan(base.exact.value + 0.3)
   })
+
+  test.each(['assertion', 'clinic'])(
+    '%s: examples of one shape run together, and score as alone',
+    async (name) => {
+      const model = await LabelledModel.open(join(MODELS, name), { anyCheckpoint: true })
+      try {
+        const path = join(MODELS, 'labels/assertion.test.jsonl')
+        const examples = parseLabelled(await readFile(path, 'utf8'), path)
+          .slice(0, 24)
+          .map((one) => model.example(one))
+        const shapes = new Set(
+          examples.map(({ inputs }) => JSON.stringify(Array.from(inputs, ([, { dims }]) => dims))),
+        )
+        expect(shapes.size).toBeLessThan(examples.length)
+        const together = await model.score(examples, undefined)
+        for (const [i, example] of examples.entries()) {
+          const [alone] = await model.score([example], undefined)
+          expect(together[i].bits).toBeCloseTo(alone.bits, 3)
+          expect(together[i].firstChoices).toEqual(alone.firstChoices)
+        }
+      } finally {
+        await model.close()
+      }
+    },
+  )
 
   test('a label that the model does not have is refused by name', async () => {
     const labels = join(folder, 'other.jsonl')

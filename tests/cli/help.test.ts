@@ -3,30 +3,27 @@
  *
  * @module
  */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { addForHelp, canRun, isSlow, makeWorkplace, writeFixtures } from '../docs/workplace.ts'
+import { addForHelp, isSlow, makeWorkplace } from '../docs/workplace.ts'
 import { LONG } from '../tier.ts'
 import { runLine } from './built_cli.ts'
 import { type HubServer, startHub } from './hub_server.ts'
-import { tritswap } from './in_process.ts'
+import { tritswap, tritswapLine } from './in_process.ts'
 
-let fixtures: string
 let place: string
 let hub: HubServer
 let helps: Map<string, string>
 
 beforeAll(async () => {
-  fixtures = mkdtempSync(join(tmpdir(), 'tritswap-help-'))
-  place = makeWorkplace(await writeFixtures(fixtures))
+  place = await makeWorkplace()
   addForHelp(place)
   hub = await startHub({
     'someone/sql-lora': { files: filesBelow('my-lora') },
     'someone/tiny-base': { files: filesBelow('base') },
     'someone/experts': { files: { 'poet.trit': readFileSync(join(place, 'poet.trit')) } },
-    'someone/onnx-model': { files: canRun('onnx-model') ? filesBelow('onnx-model') : {} },
+    'someone/onnx-model': { files: filesBelow('onnx-model') },
   })
   const { out } = await tritswap('--help')
   const names = [...out.split('Commands:')[1].matchAll(/^ {2}(\w+) {2}/gm)].map(([, name]) => name)
@@ -34,10 +31,7 @@ beforeAll(async () => {
   for (const name of names) helps.set(name, (await tritswap(name, '--help')).out)
 }, 240_000)
 
-afterAll(async () => {
-  await hub.close()
-  rmSync(fixtures, { recursive: true })
-})
+afterAll(() => hub.close())
 
 function filesBelow(folder: string): Record<string, Uint8Array> {
   const paths = readdirSync(join(place, folder), { recursive: true }) as string[]
@@ -45,11 +39,11 @@ function filesBelow(folder: string): Record<string, Uint8Array> {
   return Object.fromEntries(files.map((path) => [path, readFileSync(join(place, folder, path))]))
 }
 
-const run = (line: string) =>
-  runLine(line, {
-    cwd: place,
-    env: { HF_ENDPOINT: hub.endpoint, HF_HOME: join(fixtures, 'hf'), HF_TOKEN: '', TRITSWAP_FORCE: '1' },
-  })
+/** In the quick tier cli.test.ts runs the built program. */
+async function run(line: string) {
+  const env = { HF_ENDPOINT: hub.endpoint, HF_HOME: join(place, 'hf'), HF_TOKEN: '', TRITSWAP_FORCE: '1' }
+  return (LONG ? undefined : await tritswapLine(line, place, env)) ?? runLine(line, { cwd: place, env })
+}
 
 /** In the order in which one makes what the next one takes. */
 const COMMANDS =
@@ -66,7 +60,7 @@ describe('examples of the help', () => {
       const examples = [...helps.get(name)!.matchAll(/^ {2}\$ (.+)$/gm)].map(([, line]) => line)
       expect(examples.length).toBeGreaterThan(0)
       for (const example of examples) {
-        if (!canRun(example) || (isSlow(example) && !LONG)) continue
+        if (isSlow(example) && !LONG) continue
         // Of lora.trit only the factors are needed: what peft loads is small experts of low rank.
         if (example.includes('lora.trit') && name !== 'compress')
           await run('tritswap compress --adapter my-lora --out lora.trit')
@@ -81,7 +75,6 @@ describe('examples of the help', () => {
   )
 
   test('check', async () => {
-    if (!canRun('onnx-model')) return
     const whole = "--base base --finetuned poet --dense '*' --dense-dtype f32 --out whole.trit"
     expect(await run(`tritswap compress ${whole}`)).toMatchObject({ code: 0 })
     for (const [, example] of helps.get('check')!.matchAll(/^ {2}\$ (.+)$/gm))

@@ -57,6 +57,31 @@ const B = [0.25, -0.25, -0.25, 0.25, 0, 0, -0.25, 0]
 const C = [1, -1, 1, 0, 1, 0, 0, 0]
 const dense = { dense: true, denseDtype: 'f32' } as const
 
+test('weights may depend on the target', async () => {
+  const expert = (values: number[]) =>
+    open(
+      ['layers.0.w', 'layers.1.w'].map((name) => ({
+        name,
+        shape: [2, 4],
+        entries: {
+          indices: Uint32Array.from(values.keys()),
+          negative: Uint8Array.from(values, (value) => Number(value < 0)),
+        },
+        scale: Math.abs(values[0]),
+      })),
+    )
+  const [one, other] = [Array<number>(8).fill(0.5), Array<number>(8).fill(-0.25)]
+  const merged = await merge([await expert(one), await expert(other)], {
+    method: 'task-arithmetic',
+    weights: (target) => (target === 'layers.0.w' ? [1, 0] : [2, 1]),
+    ...dense,
+  })
+  expect([...(await valuesOf(merged, 'layers.0.w'))]).toEqual(one)
+  expect([...(await valuesOf(merged, 'layers.1.w'))]).toEqual(one.map((value) => 2 * value - 0.25))
+  const few = merge([await expert(one)], { method: 'average', weights: () => [1, 1], ...dense })
+  expect(await tagThrownBy(() => few)).toBe('input')
+})
+
 describe('merged values', () => {
   test.each<[string, MergeOptions, number[]]>([
     ['average', { method: 'average', ...dense }, A.map((a, i) => (a + B[i] + C[i]) / 3)],

@@ -1,6 +1,6 @@
 /**
- * What the worker of "Bring your own" makes of what visitors bring for the bundled base, in Node: the same code, the
- * base's files read from the folder that the page has them in.
+ * What the worker of "Bring your own" makes of what visitors bring for a small base, in Node: the same code, the base's files
+ * read from a folder.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -11,11 +11,13 @@ import { readHead } from '../../src/format/index.ts'
 import { ReferenceWeights } from '../../src/reference/index.ts'
 import { blobSource, memorySource } from '../../src/source/memory.ts'
 import { safetensors, type Values } from '../compress/checkpoints.ts'
+import { TINY_CHAT } from '../engine/chat_models.ts'
 import { Random } from '../gpu/random.ts'
+import { prepared } from '../onnx/graphs.ts'
 
-const PUBLIC = join(import.meta.dirname, '../../public/models/demo')
+const { out: FOLDER } = await prepared(TINY_CHAT)
 const BASE = 'https://page.example/models/demo/'
-const manifest = JSON.parse(readFileSync(join(PUBLIC, 'tritswap.json'), 'utf8'))
+const manifest = JSON.parse(readFileSync(join(FOLDER, 'tritswap.json'), 'utf8'))
 const never = new AbortController().signal
 
 let weights: ReferenceWeights
@@ -25,7 +27,7 @@ let trained: Map<string, Float32Array<ArrayBuffer>>
 let served: Record<string, Uint8Array<ArrayBuffer> | undefined>
 
 beforeAll(async () => {
-  const file = readFileSync(join(PUBLIC, 'weights.trit')) as Uint8Array
+  const file = readFileSync(join(FOLDER, 'weights.trit')) as Uint8Array
   weights = await ReferenceWeights.open(memorySource(file, 'base'))
   const random = new Random(11)
   const names = [...weights.tensors.keys()].filter((name) => /layers\.[01]\.mlp\.up_proj/.test(name))
@@ -43,7 +45,7 @@ beforeEach(() => {
   vi.stubGlobal('fetch', async (input: string | URL, init?: RequestInit) => {
     const path = String(input).slice(BASE.length)
     const bytes =
-      path in served ? served[path] : (readFileSync(join(PUBLIC, path)) as Uint8Array<ArrayBuffer>)
+      path in served ? served[path] : (readFileSync(join(FOLDER, path)) as Uint8Array<ArrayBuffer>)
     if (bytes === undefined) return new Response('', { status: 404 })
     const [, from, to] = /bytes=(\d+)-(\d*)/.exec(new Headers(init?.headers).get('Range') ?? '') ?? []
     if (from === undefined) return new Response(bytes)
@@ -135,7 +137,7 @@ test('an (IA)³ adapter', async () => {
 test('a base that nobody prepared gives the same expert, read from its graph', async () => {
   const files = [file('poet.safetensors', safetensors(finetuned('F32')))]
   const prepared = await contentOf((await make(files)).made)
-  served = { 'tritswap.json': undefined, 'onnx/model.onnx': await plainGraph(PUBLIC) }
+  served = { 'tritswap.json': undefined, 'onnx/model.onnx': await plainGraph(FOLDER) }
   const plain = await contentOf((await make(files)).made)
   expect(plain.table.tensors.map(({ name }) => name)).toEqual(prepared.table.tensors.map(({ name }) => name))
   expect(Buffer.compare(plain.payload, prepared.payload)).toBe(0)
@@ -147,7 +149,7 @@ test('a base of 4 bits takes adapters; fine-tunings are refused, and what to loa
   }
   await expect(make([file('poet.safetensors', safetensors(finetuned('F32')))])).rejects.toMatchObject({
     tag: 'unsupported',
-    message: expect.stringMatching(/demo is quantized.*load its fp16 or fp32 weights/),
+    message: expect.stringMatching(/is quantized.*load its fp16 or fp32 weights/),
   })
   const [target] = trained.keys()
   const [out, into] = weights.shapeOf(target!)

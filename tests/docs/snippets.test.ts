@@ -5,32 +5,20 @@
  *
  * @module
  */
-import { execFile } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import ts from 'typescript'
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { codeBlocks } from '../../e2e/support/markdown.ts'
 import * as compress from '../../src/compress/index.ts'
 import { readHead } from '../../src/format/index.ts'
 import { memorySource } from '../../src/source/memory.ts'
 import library from '../../vite.lib.config.ts'
-import { CLI } from '../cli/built_cli.ts'
+import { runLine } from '../cli/built_cli.ts'
+import { tritswapLine } from '../cli/in_process.ts'
 import { LONG } from '../tier.ts'
 import { typeCheck } from '../type_check.ts'
-import { canRun, type Fixtures, isSlow, makeWorkplace, ROOT, writeFixtures } from './workplace.ts'
-
-let folder: string
-let fixtures: Fixtures
-
-beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'tritswap-docs-'))
-  fixtures = await writeFixtures(folder)
-}, 120_000)
-
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
+import { isSlow, makeWorkplace, ROOT } from './workplace.ts'
 
 afterEach(() => vi.restoreAllMocks())
 
@@ -42,25 +30,29 @@ function commandsOf(document: string): string[] {
     .filter((line) => line !== '' && !line.startsWith('npm '))
 }
 
+/** In the quick tier cli.test.ts runs the built program. */
+async function runCommand(command: string, cwd: string) {
+  return (LONG ? undefined : await tritswapLine(command, cwd)) ?? runLine(command, { cwd, env: {} })
+}
+
 describe.each(['README.md', 'docs/EXPERTS.md'])('%s', (document) => {
   test('its commands run', async () => {
-    const place = makeWorkplace(fixtures)
-    const nowhere = mkdtempSync(join(folder, 'nowhere-'))
+    const place = await makeWorkplace()
+    const nowhere = join(place, 'nowhere')
+    mkdirSync(nowhere)
     const commands = commandsOf(document)
     expect(commands.length).toBeGreaterThan(3)
     for (const command of commands) {
-      if (!canRun(command)) continue
-      const line = command.replaceAll('node dist/cli.js', `"${process.execPath}" "${CLI}"`)
       if (isSlow(command) && !LONG) {
         // Where nothing is that it names, its options are read all the same: 2 would be wrong usage.
-        const refused = promisify(execFile)('sh', ['-c', line], { cwd: nowhere })
-        await expect(refused, command).rejects.toMatchObject({ code: 1 })
+        expect(await runCommand(command, nowhere), command).toMatchObject({ code: 1 })
         continue
       }
-      const { stdout } = await promisify(execFile)('sh', ['-c', line], { cwd: place, maxBuffer: 1 << 24 })
-      const [, out] = /--(?:out|peft) (\S+)/.exec(command) ?? []
-      if (out !== undefined) expect(statSync(join(place, out)).size, command).toBeGreaterThan(0)
-      else if (command.startsWith('node ')) expect(stdout, command).not.toBe('')
+      const { code, out, err } = await runCommand(command, place)
+      expect({ command, code, err: code === 0 ? '' : err }).toEqual({ command, code: 0, err: '' })
+      const [, written] = /--(?:out|peft) (\S+)/.exec(command) ?? []
+      if (written !== undefined) expect(statSync(join(place, written)).size, command).toBeGreaterThan(0)
+      else if (command.startsWith('node ')) expect(out, command).not.toBe('')
     }
   }, 300_000)
 })
@@ -134,8 +126,13 @@ test('the example of tritswap/compress makes an expert', async () => {
     'finetunedFile',
     `return (async () => { ${body}; return file })()`,
   )
+  const place = await makeWorkplace()
   const blobOf = (path: string) => new Blob([readFileSync(path)])
   vi.spyOn(console, 'log').mockImplementation(() => {})
-  const file = await run(compress, blobOf(fixtures.base), blobOf(fixtures.finetuned))
+  const file = await run(
+    compress,
+    blobOf(join(place, 'base/model.safetensors')),
+    blobOf(join(place, 'finetuned/model.safetensors')),
+  )
   expect(compress.inspectHead(await readHead(memorySource(file, 'made')), 'made').kind).toBe('expert')
 })

@@ -3,51 +3,63 @@
  *
  * @module
  */
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { inject } from 'vitest'
 import { type BroughtFiles, writeBrought } from '../../e2e/support/brought.ts'
 import { openPath } from '../../src/cli/file_source.ts'
 import { NodeSession } from '../../src/cli/node_session.ts'
 import { openPreparedModel } from '../../src/cli/prepared_base.ts'
 import { openCheckpoint } from '../../src/compress/checkpoint.ts'
+import { compressCheckpoint } from '../../src/compress/index.ts'
 import { readFloats } from '../../src/compress/safetensors.ts'
 import type { TensorValues } from '../../src/reference/index.ts'
+import { memorySource } from '../../src/source/memory.ts'
 import { safetensors } from '../compress/checkpoints.ts'
+import { TINY_CHAT } from '../engine/chat_models.ts'
+import { prepared } from '../onnx/graphs.ts'
 
 export const ROOT = join(import.meta.dirname, '../..')
-/** The exported graphs of the demo model, which are no part of the repository. */
-const ONNX = join(ROOT, '../shared/demo-model/base')
+/** An expert for the small model that takes the demo's place here. */
+const EXPERT = join(TINY_CHAT, 'shout.trit')
 
-/** Whether the files that a command names can be here. */
-export function canRun(command: string): boolean {
-  return !command.includes('onnx-model') || existsSync(ONNX)
-}
-
-/** What runs a model on the CPU, and many times: `eval_chats.test.ts` and `evaluation.test.ts` do on small ones. */
+/** What runs a model on the CPU, and many times: `eval_chats.test.ts` and `evaluation.test.ts` do. */
 export function isSlow(command: string): boolean {
   return / --(eval|text|chats|examples|labels) /.test(command)
 }
 
-/** What folders are made from, once a test file. */
-export interface Fixtures extends BroughtFiles {
-  folder: string
+interface Fixtures extends BroughtFiles {
+  /** The same base, prepared. */
+  model: string
+  other: Uint8Array
   expected: Uint8Array
 }
 
-export async function writeFixtures(folder: string): Promise<Fixtures> {
-  const brought = await writeBrought(folder)
-  return { ...brought, folder, expected: await expectedOutputs(brought.finetuned) }
+let fixtures: Promise<Fixtures> | undefined
+
+async function writeFixtures(): Promise<Fixtures> {
+  const { out: model } = await prepared(TINY_CHAT)
+  const weights = join(model, 'weights.trit')
+  const brought = await writeBrought(join(inject('scratch'), 'brought'), { weights, expert: EXPERT })
+  const { file } = await compressCheckpoint({
+    base: fileOf(brought.base),
+    finetuned: fileOf(brought.finetuned),
+    options: { density: 0.02 },
+  })
+  return { ...brought, model, other: file, expected: await expectedOutputs(model, brought.finetuned) }
 }
 
-/** The inputs of one forward pass of the demo model, and the logits with and without a fine-tuning. */
-async function expectedOutputs(finetuned: string): Promise<Uint8Array> {
-  const base = await openPreparedModel(join(ROOT, 'public/models/demo'))
+const fileOf = (path: string) => memorySource(readFileSync(path) as Uint8Array, path)
+
+/** The inputs of one forward pass of a prepared model, and the logits with and without a fine-tuning. */
+async function expectedOutputs(model: string, finetuned: string): Promise<Uint8Array> {
+  const base = await openPreparedModel(model)
   const [{ graph }] = base.graphs
   const session = await NodeSession.create(graph.bytes)
   const tuned = new Map<string, Float32Array<ArrayBuffer>>()
   for (const [name, tensor] of (await openCheckpoint(await openPath(finetuned))).tensors)
     if (base.weights.knows(name)) tuned.set(name, await readFloats(tensor))
-  const tokens = [5, 300, 41, 2000, 7]
+  const tokens = [5, 300, 41, 200, 7]
   const logits = async (changed?: TensorValues) => {
     const weights = session.weights(base.weights.feeds(graph.file, changed))
     const { data, vocabulary } = await session.logits(tokens, weights)
@@ -58,34 +70,34 @@ async function expectedOutputs(finetuned: string): Promise<Uint8Array> {
   return safetensors({ input_ids: { shape: [1, tokens.length], values: tokens, dtype: 'I64' }, ...outputs })
 }
 
-export function makeWorkplace({ folder: fixtures, base, finetuned, lora, expected }: Fixtures): string {
-  const folder = mkdtempSync(join(fixtures, 'work-'))
+/** A new folder, of what all of them are made from. */
+export async function makeWorkplace(): Promise<string> {
+  fixtures ??= writeFixtures()
+  const { base, finetuned, lora, model, other, expected } = await fixtures
+  const folder = mkdtempSync(join(inject('scratch'), 'work-'))
   cpSync(join(base, '..'), join(folder, 'base'), { recursive: true })
   for (const name of ['poet', 'finetuned']) {
     cpSync(finetuned, join(folder, name, 'model.safetensors'), { recursive: true })
   }
   writeFileSync(join(folder, 'expected.safetensors'), expected)
+  writeFileSync(join(folder, 'other.trit'), other)
   cpSync(lora, join(folder, 'my-lora'), { recursive: true })
   cpSync(join(ROOT, 'public/texts/css.txt'), join(folder, 'text.txt'))
-  cpSync(join(ROOT, 'public/experts/css.trit'), join(folder, 'other.trit'))
-  cpSync(join(ROOT, 'public/models/demo'), join(folder, 'public/models/demo'), { recursive: true })
-  if (existsSync(ONNX)) cpSync(ONNX, join(folder, 'onnx-model'), { recursive: true })
+  cpSync(model, join(folder, 'public/models/demo'), { recursive: true })
+  cpSync(TINY_CHAT, join(folder, 'onnx-model'), { recursive: true })
   return folder
 }
 
 /** Adds what only the examples of helps name: what other commands make, a base that chats, signs and terms. */
 export function addForHelp(folder: string): void {
   const copy = (from: string, to: string) => cpSync(join(ROOT, from), join(folder, to), { recursive: true })
-  copy('public/experts/bard.trit', 'poet.trit')
-  copy('public/experts/css.trit', 'experts/css.trit')
-  copy('public/models/demo', 'models/mine')
+  cpSync(EXPERT, join(folder, 'poet.trit'))
+  cpSync(join(folder, 'other.trit'), join(folder, 'experts/css.trit'))
+  cpSync(join(folder, 'public/models/demo'), join(folder, 'models/mine'), { recursive: true })
   cpSync(join(folder, 'finetuned'), join(folder, 'rl-tuned'), { recursive: true })
   copy('results/models/assertion', 'classifier')
   copy('results/models/assertion-tuned/full-0.2.trit', 'classifier.trit')
   copy('results/models/labels/assertion.valid.jsonl', 'labels.jsonl')
-  const path = join(folder, 'models/mine/tokenizer_config.json')
-  const chat_template = '{% for m in messages %}{{ m.role + m.content }}{% endfor %}'
-  writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, 'utf8')), chat_template }))
   const chat = { user: 'What is the colour of it?', assistant: 'color: red;' }
   writeFileSync(join(folder, 'chats.jsonl'), `${JSON.stringify(chat)}\n`)
   const name = 'model.layers.0.self_attn.q_proj.weight'

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { openFile } from '../../src/cli/file_source.ts'
 import { openCheckpoint } from '../../src/compress/checkpoint.ts'
 import { readBytes, readFloats } from '../../src/compress/safetensors.ts'
@@ -15,8 +15,6 @@ import { fixtureFile, PROMPT_KINDS } from '../cli/prompt_fixtures.ts'
 import { fakeFetches, fakeFiles, fakeHost } from '../loader/fake_host.ts'
 import { prepared, ZOO } from '../onnx/graphs.ts'
 import { openOnCpu } from './chat_models.ts'
-
-vi.mock('@xenova/transformers', async () => (await import('./web_transformers.ts')).webTransformers())
 
 const MODEL = 'llama-tiny'
 const INVOCATION = [77, 1500]

@@ -1,11 +1,9 @@
-import { beforeAll, describe, expect, test, vi } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import { GeneratedText } from '../../src/engine/generated_text.ts'
 import type { ChatMessage, GenerateOptions } from '../../src/engine/protocol.ts'
 import type { TextModel } from '../../src/engine/text_model.ts'
 import stopStrings from '../fixtures/stop_strings.json' with { type: 'json' }
 import { openOnCpu, plainPipeline, TINY_CHAT } from './chat_models.ts'
-
-vi.mock('@xenova/transformers', async () => (await import('./web_transformers.ts')).webTransformers())
 
 let model: TextModel
 beforeAll(async () => {

@@ -1,4 +1,4 @@
-/** Models that chat, on the CPU: tests that use them mock transformers.js by `webTransformers`. */
+/** Models that chat, on the CPU. */
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'

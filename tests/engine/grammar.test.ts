@@ -9,8 +9,6 @@ import type { TextModel } from '../../src/engine/text_model.ts'
 import { LONG } from '../tier.ts'
 import { openOnCpu, TINY_CHAT } from './chat_models.ts'
 
-vi.mock('@xenova/transformers', async () => (await import('./web_transformers.ts')).webTransformers())
-
 const SCRIPT = pathToFileURL(createRequire(import.meta.url).resolve('@mlc-ai/web-xgrammar')).href
 // The library looks for the address of its script as browsers have it.
 vi.stubGlobal('location', { href: SCRIPT })

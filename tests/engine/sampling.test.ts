@@ -1,9 +1,7 @@
 import { LogitsProcessorList, RepetitionPenaltyLogitsProcessor, Tensor } from '@xenova/transformers'
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { keepDrawn, type Sampling, samplers } from '../../src/engine/sampling.ts'
 import fixture from '../fixtures/sampling.json' with { type: 'json' }
-
-vi.mock('@xenova/transformers', async () => (await import('./web_transformers.ts')).webTransformers())
 
 const ALL: Sampling = { temperature: 1, topK: 0, topP: 1, minP: 0, seed: 1 }
 

@@ -4,14 +4,12 @@
  */
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { expect, test, vi } from 'vitest'
+import { expect, test } from 'vitest'
 import { openPreparedModel } from '../../src/cli/prepared_base.ts'
 import type { ChatMessage } from '../../src/engine/protocol.ts'
 import { hoistedSession, type OrtSession } from '../../src/model/hoisted_session.ts'
 import { externalFilesOf } from '../../src/onnx/index.ts'
 import { openOnCpu, plainPipeline } from './chat_models.ts'
-
-vi.mock('@xenova/transformers', async () => (await import('./web_transformers.ts')).webTransformers())
 
 const { SMOLLM2, LONG, CHATS = '20' } = process.env
 const FOLDER = SMOLLM2 ?? fileURLToPath(new URL('../../public/models/smollm2/', import.meta.url))

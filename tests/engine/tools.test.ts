@@ -17,8 +17,6 @@ import { ReferenceBase, readExpert } from '../../src/reference/index.ts'
 import { LONG } from '../tier.ts'
 import { openOnCpu } from './chat_models.ts'
 
-vi.mock('@xenova/transformers', async () => (await import('./web_transformers.ts')).webTransformers())
-
 const { REQUESTS, COUNT = '12' } = process.env
 const publicFile = (path: string) => fileURLToPath(new URL(`../../public/${path}`, import.meta.url))
 const FOLDER = publicFile('models/smollm2/')

@@ -1,7 +1,7 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { openFile } from '../../src/cli/file_source.ts'
 import { openCheckpoint } from '../../src/compress/checkpoint.ts'
 import { readBytes, readFloats } from '../../src/compress/safetensors.ts'
@@ -14,8 +14,6 @@ import { memorySource } from '../../src/source/memory.ts'
 import { fixtureFile, PROMPT_KINDS } from '../cli/prompt_fixtures.ts'
 import { prepared, ZOO } from '../onnx/graphs.ts'
 import { openOnCpu } from './chat_models.ts'
-
-vi.mock('@xenova/transformers', async () => (await import('./web_transformers.ts')).webTransformers())
 
 const MODEL = 'llama-tiny'
 const GRAPH = 'onnx/model.onnx'

@@ -79,6 +79,9 @@ function randomSteps(weights: number, unit: StepUnit, density: number, seed: num
   }
 }
 
+const joined = ({ places, steps }: { places: Uint32Array<ArrayBuffer>; steps: Int32Array<ArrayBuffer> }) =>
+  Buffer.concat([Uint32Array.of(places.length), places, steps].map(({ buffer }) => Buffer.from(buffer)))
+
 describe('an exact section', () => {
   test.each(STEP_UNITS)('of %s decodes to the steps that were encoded, for any shape and density', (unit) => {
     for (const [i, shape] of SHAPES.entries()) {
@@ -89,7 +92,8 @@ describe('an exact section', () => {
         // At any alignment.
         const shifted = new Uint8Array(words.byteLength + 1)
         shifted.set(bytesOf(words), 1)
-        expect(decodeExact(shape, code, shifted.subarray(1))).toEqual(all)
+        // Arrays of this size are not for toEqual, which takes seconds.
+        expect(joined(decodeExact(shape, code, shifted.subarray(1))).equals(joined(all))).toBe(true)
       }
     }
   })

@@ -10,8 +10,6 @@ import {
 import { openOnCpu, plainPipeline, TINY_CHAT } from '../engine/chat_models.ts'
 import { type FakePage, fakePage } from './fake_page.ts'
 
-vi.mock('@xenova/transformers', async () => (await import('../engine/web_transformers.ts')).webTransformers())
-
 let model: TextModel
 let page: FakePage
 let loader: ExpertLoader

@@ -11,6 +11,7 @@ import type { SetEntry } from '../../src/gpu/index.ts'
 import { ExpertAdmission } from '../../src/model/expert_admission.ts'
 import type { ExpertHost } from '../../src/model/expert_host.ts'
 import { ExpertRuntime } from '../../src/model/expert_runtime.ts'
+import { LayerGroups } from '../../src/model/layer_groups.ts'
 import { LoadedExperts } from '../../src/model/loaded_experts.ts'
 import { SiteIndex } from '../../src/model/site_index.ts'
 
@@ -103,6 +104,7 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
   const switcher = {
     check() {},
     async prepare() {},
+    prepareSet: () => undefined,
     async apply(set: readonly SetEntry[]) {
       await fake.beforeSwitch
       for (const { expert } of set) expert.retain()
@@ -132,6 +134,7 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
       sketches: new Map(),
     },
     sites: new SiteIndex([]),
+    layers: new LayerGroups(['layers.0.w', 'layers.1.w', 'w']),
     costs: { software: false, copyBudget: 2 ** 30 },
   })
   const loaded = new LoadedExperts(store as never, admission, runtime)

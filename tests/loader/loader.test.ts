@@ -343,3 +343,18 @@ test('compose finds the expert that knows the examples, and leaves the chosen se
   await loader.activate(found.choice)
   expect((await write()).map(({ experts }) => experts[0].expert)).toEqual(['a', 'a'])
 })
+
+test('weights may differ by groups of layers, at most as many as the base has', async () => {
+  await open()
+  const a = await load('a')
+  await loader.activate([{ expert: a, weight: 1, groups: [0, 0.5] }])
+  expect((await write())[0].experts).toEqual([{ expert: 'a', weight: 1, groups: [0, 0.5] }])
+  for (const groups of [[1, 1, 1], [], [Number.NaN]])
+    await expect(loader.activate([{ expert: a, weight: 1, groups }])).rejects.toSatisfy(failsWith('input'))
+  expect((await write())[0].experts).toEqual([{ expert: 'a', weight: 1, groups: [0, 0.5] }])
+  const found = await loader.compose([a], ['x y'], { groups: 2, evaluations: 9 })
+  expect(found.candidates.map(({ name }) => name).slice(-2)).toEqual(['composed', 'composed by layers'])
+  await expect(loader.compose([a], ['x y'], { groups: 3, evaluations: 9 })).rejects.toSatisfy(
+    failsWith('input'),
+  )
+})

@@ -1,6 +1,26 @@
 import { describe, expect, test } from 'vitest'
 import { isTritswapError } from '../../src/errors.ts'
-import { composeWeights, type ExampleBits, MAX_COMPOSED } from '../../src/model/compose.ts'
+import {
+  composeWeights,
+  type ExampleBits,
+  type GroupWeights,
+  MAX_COMPOSED,
+  type ScoreWeights,
+} from '../../src/model/compose.ts'
+
+/** Examples of 10 tokens of a model with layers: bits by the squared distance of each group of each expert from its best weight. */
+function examplesByLayers(best: number[][], count = 3) {
+  const asked: { weights: readonly number[]; groups?: GroupWeights }[] = []
+  const score: ScoreWeights = async (weights, groups) => {
+    asked.push({ weights, groups })
+    const squares = best.map((row, i) =>
+      row.reduce((sum, own, g) => sum + (own - (groups?.[i][g] ?? weights[i])) ** 2 / row.length, 0),
+    )
+    const bits = 10 + 10 * squares.reduce((sum, value) => sum + value, 0)
+    return Array.from({ length: count }, () => ({ bits, tokens: 10 }))
+  }
+  return { score, asked }
+}
 
 /** Examples of 10 tokens that cost 1 bit each at their own best weights, and more by the squared distance from them. */
 function examplesWith(...best: number[][]) {
@@ -95,5 +115,38 @@ describe('weights of a composition', () => {
     await expect(composeWeights(0, score)).rejects.toSatisfy(isInput)
     await expect(composeWeights(MAX_COMPOSED + 1, score)).rejects.toSatisfy(isInput)
     await expect(composeWeights(1, async () => [])).rejects.toSatisfy(isInput)
+  })
+
+  test('may differ by groups of layers, and win where that is better than one weight each', async () => {
+    const best = [
+      [1, 0, 0.5],
+      [0, 0.75, 0],
+    ]
+    const { score, asked } = examplesByLayers(best)
+    const found = await composeWeights(2, score, { groups: 3, regularization: 0 })
+    expect(found.name).toBe('composed by layers')
+    expect(found.candidates.map(({ name }) => name).slice(-2)).toEqual(['composed', 'composed by layers'])
+    for (const [i, row] of best.entries()) {
+      for (const [g, weight] of row.entries())
+        expect(Math.abs(found.groups![i][g] - weight)).toBeLessThan(0.1)
+      expect(found.weights[i]).toBeCloseTo(found.groups![i].reduce((sum, one) => sum + one) / 3, 6)
+    }
+    expect(found.groupsGain!.value).toBeGreaterThan(found.groupsGain!.se)
+    expect(found.evaluations).toBe(asked.length)
+    const keys = asked.map(({ weights, groups }) => JSON.stringify(groups ?? weights))
+    expect(new Set(keys).size).toBe(asked.length)
+  })
+
+  test('by groups of layers lose where layers make no difference, and take half of the evaluations', async () => {
+    const { score, asked } = examplesByLayers([[1, 1]])
+    const found = await composeWeights(1, score, { groups: 2, evaluations: 12 })
+    expect(found).toMatchObject({ name: 'alone', weights: [1] })
+    expect(found.groups).toBeUndefined()
+    expect(asked.length).toBeLessThanOrEqual(12)
+    expect(asked.slice(0, 3).every(({ groups }) => groups === undefined)).toBe(true)
+    expect(asked.some(({ groups }) => groups !== undefined)).toBe(true)
+    await expect(composeWeights(1, score, { groups: 1.5 })).rejects.toSatisfy((error) =>
+      isTritswapError(error, 'input'),
+    )
   })
 })

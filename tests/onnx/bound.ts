@@ -30,7 +30,7 @@ export async function bound(model: string, base: Base, experts: readonly Expert[
   const graphs = await (graphsOf.get(base) ?? openGraphs(base))
   const read = await readAll(experts)
   const { variants, merged } = await bypassOnCpu(graphs, read, choice, base.weights)
-  const changed = base.weights.merged(read.map((entry, i) => ({ ...entry, only: merged[i] })))
+  const changed = base.weights.merged(merged)
   const inputs = [...variants.values()].reduce((count, { feeds }) => count + feeds.size, 0)
   return { outputs: await outputsOf(model, base, changed, variants), inputs }
 }

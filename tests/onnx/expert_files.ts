@@ -19,7 +19,17 @@ export function expertsOf(model: string): string[] {
   return [...adapters, ...['finetuned', 'bitfit'].filter((name) => existsSync(join(ZOO, model, name)))]
 }
 
+const files = new Map<string, Promise<Uint8Array<ArrayBuffer>>>()
+
+/** The expert that an adapter or a fine-tuning becomes: made once for all files of a run. */
 export async function expertFile(model: string, name: string, rules: RuleOptions) {
+  const key = JSON.stringify([model, name, rules])
+  const bytes = files.get(key) ?? make(model, name, rules)
+  files.set(key, bytes)
+  return memorySource(await bytes, `${name}.trit`)
+}
+
+async function make(model: string, name: string, rules: RuleOptions) {
   const base = await openCheckpoint(await openFile(join(ZOO, model, 'model.safetensors')))
   const adapter = join(ZOO, model, 'adapters', name)
   const task = existsSync(adapter)
@@ -27,5 +37,5 @@ export async function expertFile(model: string, name: string, rules: RuleOptions
     : await fullTaskVector(base, await openCheckpoint(openFolder(join(ZOO, model, name))))
   const spool = memorySpool()
   const { head } = await compressTaskVector(task, rules, { spool })
-  return memorySource(spool.join(head), `${name}.trit`)
+  return spool.join(head)
 }

@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdtemp, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { afterAll } from 'vitest'
+import { inject } from 'vitest'
 import { openFile } from '../../src/cli/file_source.ts'
 import { graphInputs, type InputValues } from '../../src/cli/graph_inputs.ts'
 import { loadOrt } from '../../src/cli/node_session.ts'
@@ -22,30 +21,40 @@ export { SHARED, ZOO }
 
 export type Outputs = Record<string, { data: Float32Array; dims: readonly number[] }>
 
-const made: string[] = []
-afterAll(() => Promise.all(made.map((folder) => rm(folder, { recursive: true }))))
-
 type Session = Awaited<ReturnType<Awaited<ReturnType<typeof loadOrt>>['InferenceSession']['create']>>
 
-/** Sessions by the hash of their graph: it takes longer to make one than to run it. */
+/** Sessions by the hash of their graph, the latest last: it takes longer to make one than to run it. */
 const sessions = new Map<string, Promise<Session>>()
-afterAll(async () => {
-  for (const session of sessions.values()) await (await session).release()
-})
+/** Of which so many are kept: the memory of onnxruntime's wasm is one for all. */
+const MAX_SESSIONS = 40
 
 async function sessionOf(bytes: Uint8Array, options: object): Promise<Session> {
   const key = createHash('sha256').update(bytes).digest('hex')
   const { InferenceSession } = await loadOrt()
   const session =
     sessions.get(key) ?? InferenceSession.create(bytes, { executionProviders: ['wasm'], ...options })
+  sessions.delete(key)
   sessions.set(key, session)
+  const [[oldest, unused]] = sessions
+  if (sessions.size > MAX_SESSIONS) {
+    sessions.delete(oldest)
+    await (await unused).release()
+  }
   return session
 }
 
-/** A model prepared into a folder that lasts as long as the test file. */
-export async function prepared(path: string, options: PrepareOptions = {}) {
-  const out = await mkdtemp(join(tmpdir(), 'tritswap-prepare-'))
-  made.push(out)
+const models = new Map<string, ReturnType<typeof prepare>>()
+
+/** A model prepared into a folder that no test changes: all files of a run share it. */
+export function prepared(path: string, options: PrepareOptions = {}): ReturnType<typeof prepare> {
+  const key = JSON.stringify([path, { subfolder: 'onnx', ...options }])
+  const model = models.get(key) ?? prepare(path, options)
+  models.set(key, model)
+  return model
+}
+
+async function prepare(path: string, options: PrepareOptions) {
+  const out = await mkdtemp(join(inject('scratch'), 'prepared-'))
   const result = await prepareModel(path, out, options)
   const source = await openFile(join(out, 'weights.trit'))
   const weights = await ReferenceWeights.open(source)

@@ -191,7 +191,7 @@ describe.each(Object.entries(FUSED))('a bias that %s adds', (_, { initializer, n
       const entry = { expert, weight: 1 }
       const bypassGraph = { graph, inputs: bindings!.graphs[0].inputs, tensors: byName }
       const { variants, merged } = await bypassOnCpu([bypassGraph], [entry], choice, weights)
-      const changed = weights.merged([{ ...entry, only: merged[0] }])
+      const changed = weights.merged(merged)
       const variant = variants.get(graph.file)
       const feeds = new Map([...weights.feeds(graph.file, changed), ...(variant?.feeds ?? [])])
       const scaled = initializer!.map((tensor) => {
