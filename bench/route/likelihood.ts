@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { Evaluation } from '../../src/cli/evaluation.ts'
@@ -31,7 +31,7 @@ if (data === undefined) throw new Error('expected <skills/data>')
 
 const folder = join(values.registry, '..')
 const registry = JSON.parse(readFileSync(values.registry, 'utf8')) as Registry
-const entries = registry.experts.filter(({ variantOf }) => variantOf === undefined)
+const entries = registry.experts.filter(({ id }) => existsSync(join(data, id)))
 const requests = [
   ...entries.map(({ id }) => ({ id, texts: some(read(join(data, id, `${values.set}.jsonl`))) })),
   ...['foreign', 'near'].map((kind) => ({

@@ -87,7 +87,7 @@ function withTerms<A extends unknown[], O extends OptionValues>(command: Command
   return command
     .option(
       '--terms <n>',
-      `ternary rank-1 terms for each target (default: ${DEFAULT_TERMS.lora}; of a full fine-tuning ${DEFAULT_TERMS.full})`,
+      `ternary rank-1 terms for each target (default: ${DEFAULT_TERMS.lora}, more of a rank over 8 on few modules; of a full fine-tuning ${DEFAULT_TERMS.full})`,
       parsed((text, flag) => wholeNumber(text, flag, 1), '--terms'),
     )
     .option(

@@ -13,7 +13,7 @@ import type { TensorRole } from '../format/tensor.ts'
 import {
   DEFAULT_DENSITY,
   DEFAULT_EXPERT_CODEC,
-  DEFAULT_TERMS,
+  defaultTerms,
   type ExpertCodec,
   TERMS_TRIED,
 } from './defaults.ts'
@@ -218,7 +218,8 @@ export function rulesFor(
   const isTerms = codecFor(options, method) === 'terms'
   const terms: TermsRule = {
     codec: 'terms',
-    terms: options.bytes === undefined ? (options.terms ?? DEFAULT_TERMS[method]) : TERMS_TRIED[method],
+    terms:
+      options.bytes === undefined ? (options.terms ?? defaultTerms(tensors, method)) : TERMS_TRIED[method],
   }
   // Beside factors a delta is a module that an adapter saved whole.
   const { codec: asked } = options

@@ -7,7 +7,7 @@
 import { adapterTaskVector } from '../compress/adapter.ts'
 import { type Checkpoint, type FileFolder, openCheckpoint } from '../compress/checkpoint.ts'
 import { compressTaskVector } from '../compress/compress.ts'
-import { DEFAULT_DENSITY, DEFAULT_EXPERT_CODEC, DEFAULT_TERMS } from '../compress/defaults.ts'
+import { DEFAULT_DENSITY, DEFAULT_EXPERT_CODEC, defaultTerms } from '../compress/defaults.ts'
 import { fullTaskVector } from '../compress/full.ts'
 import { readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { sweep } from '../compress/sweep.ts'
@@ -78,7 +78,7 @@ export class Compressor {
     this.#task = task
     const { method, tensors, notes } = task
     const weights = tensors.reduce((sum, { theta }) => sum + theta.weights, 0)
-    return { method, keep: defaultKeep(method), tensors: tensors.length, weights, notes }
+    return { method, keep: defaultKeep(task), tensors: tensors.length, weights, notes }
   }
 
   /**
@@ -137,9 +137,9 @@ export class Compressor {
 }
 
 /** As the command line has it. */
-function defaultKeep(method: TritMethod): Keep {
+function defaultKeep({ tensors, method }: TaskVector): Keep {
   return DEFAULT_EXPERT_CODEC[method] === 'terms'
-    ? { terms: DEFAULT_TERMS[method] }
+    ? { terms: defaultTerms(tensors, method) }
     : { density: DEFAULT_DENSITY[method] }
 }
 

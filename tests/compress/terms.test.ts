@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { defaultTerms } from '../../src/compress/defaults.ts'
 import { compressAdapter, compressCheckpoint, type RuleOptions } from '../../src/compress/index.ts'
 import { peftFolder } from '../../src/compress/peft_folder.ts'
 import { decompose, decomposeMatrix, transpose } from '../../src/compress/semidiscrete.ts'
@@ -281,5 +282,39 @@ describe('a folder for peft', () => {
     expect(() => peftFolder(memorySource(file), head)).toThrow(
       expect.objectContaining({ tag: 'unsupported' }),
     )
+  })
+})
+
+describe('how many terms by default', () => {
+  /** Factors of modules [out, in] of a LoRA, in each of so many layers. */
+  const factors = (rank: number, layers: number, modules: readonly (readonly [number, number])[]) =>
+    Array.from({ length: layers }, () =>
+      modules.flatMap(([out, input]) => [
+        { role: 'loraA' as const, shape: [rank, input] },
+        { role: 'loraB' as const, shape: [out, rank] },
+      ]),
+    ).flat()
+  const queryAndValue = [
+    [576, 576],
+    [192, 576],
+  ] as const
+  const all = [...queryAndValue, [192, 576], [576, 576], [1536, 576], [1536, 576], [576, 1536]] as const
+
+  test.each([
+    ['rank 8 on all linears', factors(8, 30, all), 2],
+    ['rank 2', factors(2, 30, all), 2],
+    ['rank 16 on query and value', factors(16, 30, queryAndValue), 4],
+    ['rank 64 on query and value, as many as 128 kB hold', factors(64, 30, queryAndValue), 10],
+    ['rank 64 on all linears, which leave room for no more', factors(64, 30, all), 2],
+  ])('%s', (_, tensors, expected) => {
+    expect(defaultTerms(tensors, 'lora')).toBe(expected)
+  })
+
+  test('a file has as many, and the number that is asked for before that', async () => {
+    const { tensors } = lora('layers.0.q', [12, 30], [40, 12], 9)
+    const termsOf = async (options: RuleOptions) =>
+      (await made(tensors, options, { r: 12 })).tensors.map(({ terms }) => terms)
+    expect(await termsOf({})).toEqual([3])
+    expect(await termsOf({ terms: 1 })).toEqual([1])
   })
 })
