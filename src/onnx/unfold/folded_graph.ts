@@ -50,11 +50,6 @@ export class CheckpointValues {
     if (count <= MAX_KEPT) this.#kept.set(tensor, values)
     return values
   }
-
-  /** {@link of}, or the same value `count` times where there is no such tensor. */
-  async orConstant(tensor: string, value: number, count: number): Promise<Float32Array> {
-    return this.shapeOf(tensor) === undefined ? new Float32Array(count).fill(value) : this.of(tensor)
-  }
 }
 
 /** Values of a tensor that is kept. */
@@ -80,7 +75,7 @@ export async function weightAt(
 }
 
 /** All values of an initializer. */
-export async function floatsOf(data: InitializerData): Promise<Float32Array> {
+async function floatsOf(data: InitializerData): Promise<Float32Array> {
   const stored = await readElements(data, 0, data.length)
   return stored instanceof Uint16Array ? halvesToFloats(stored) : stored
 }
