@@ -40,13 +40,14 @@ const directions = Object.entries(MAY_IMPORT).map(([layer, allowed]) => ({
   to: { path: '^src/', pathNot: pathOf([layer, ...allowed]) },
 }))
 
-/** Rooms of src/onnx, each with the rooms that it may import: proto <- graph <- resolve <- quantized <- hoist | bypass. */
+/** Rooms of src/onnx, each with the rooms that it may import: proto <- graph <- resolve <- quantized | unfold <- hoist | bypass. */
 const ONNX_ROOMS = {
   proto: [],
   graph: ['proto'],
   resolve: ['proto', 'graph'],
   quantized: ['proto', 'graph', 'resolve'],
-  hoist: ['proto', 'graph', 'resolve', 'quantized'],
+  unfold: ['proto', 'graph', 'resolve'],
+  hoist: ['proto', 'graph', 'resolve', 'quantized', 'unfold'],
   bypass: ['proto', 'graph', 'resolve', 'quantized'],
 }
 

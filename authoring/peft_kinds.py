@@ -7,27 +7,20 @@ outputs without an adapter (`base`) and with each (of language models the last p
 seeds are fixed and weights random, so outputs mean nothing. Written with peft 0.21.2 and torch 2.13 on a CPU.
 """
 
-import copy
 import hashlib
-import json
-import shutil
 import sys
-import warnings
-import zlib
 from pathlib import Path
 
 import peft
 import torch
+from peft_fixtures import Expected, by_model, moves, saved
 from safetensors import safe_open
-from safetensors.torch import save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
 )
-
-warnings.filterwarnings("ignore")
 
 CLASSES = {
     "llama-tiny": (AutoModelForCausalLM, "CAUSAL_LM"),
@@ -101,6 +94,9 @@ def cases():
     yield llama, "lora_tokens", P.LoraConfig(
         r=2, target_modules=QV[:1], trainable_token_indices={"embed_tokens": [3799, 530]}), 0.3
     yield llama, "ln_tuning", P.LNTuningConfig(target_modules=["input_layernorm", "norm"]), 0.2
+    for model in (llama, "qwen2-tiny"):
+        yield model, "dora_embedding", P.LoraConfig(
+            r=4, lora_alpha=8, target_modules=["embed_tokens", "layers.0.self_attn.v_proj"], use_dora=True), 0.2
     yield "qwen2-tiny", "dora", P.LoraConfig(r=4, lora_alpha=8, target_modules=QD, use_dora=True), 0.2
     yield "qwen2-tiny", "road", P.RoadConfig(variant="road_4", group_size=16, target_modules=QV), 0.2
     yield "qwen2-tiny", "tokens_tied", P.TrainableTokensConfig(
@@ -124,15 +120,6 @@ def cases():
     yield "vit-tiny", "hra", P.HRAConfig(r=4, target_modules=VIT), 0.1
 
 
-def moved(model, size):
-    """Moves what is trained; norms of singular factors, seeds and magnitudes stay what peft makes of them."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad and parameter.dtype.is_floating_point:
-                unit = parameter.abs().mean().clamp(min=0.5) if "magnitude" in name or "tokens" in name else 1
-                parameter += size * unit * torch.randn(parameter.shape)
-
-
 def inputs_of(folder):
     with safe_open(folder / "expected.safetensors", "pt") as file:
         names = ["input_ids", "attention_mask", "decoder_input_ids", "pixel_values"]
@@ -147,42 +134,21 @@ def answer(model, inputs):
 
 
 def main(zoo, out, wanted):
-    by_model = {}
-    for model_name, case, config, size in cases():
-        if wanted and case not in wanted and f"{model_name}/{case}" not in wanted:
-            continue
-        by_model.setdefault(model_name, []).append((case, config, size))
-    for model_name, list_of_cases in by_model.items():
+    for model_name, list_of_cases in by_model(cases(), wanted).items():
         cls, task = CLASSES[model_name]
         base = cls.from_pretrained(zoo / model_name).eval()
         inputs = inputs_of(zoo / model_name)
-        expected_file = out / model_name / "expected.safetensors"
-        expected = {}
-        if wanted and expected_file.exists():
-            with safe_open(expected_file, "pt") as file:
-                expected = {name: file.get_tensor(name) for name in file.keys()}
-        expected |= inputs | {"base": answer(base, inputs)}
+        expected = Expected(out / model_name / "expected.safetensors", keeps=wanted)
+        expected.tensors |= inputs | {"base": answer(base, inputs)}
         for case, config, size in list_of_cases:
-            torch.manual_seed(zlib.crc32(f"{model_name}/{case}".encode()))
-            if task is not None and hasattr(config, "task_type"):
-                config.task_type = task
-            model = P.get_peft_model(copy.deepcopy(base), config).eval()
-            moved(model, size)
-            folder = out / model_name / case
-            shutil.rmtree(folder, ignore_errors=True)
-            model.save_pretrained(folder)
-            (folder / "README.md").unlink(missing_ok=True)
-            settings = json.loads((folder / "adapter_config.json").read_text())
-            settings["base_model_name_or_path"] = f"onnx-zoo/{model_name}"
-            (folder / "adapter_config.json").write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
-            # What another reader of the folder gets, not what is in memory: it is what people load.
-            loaded = P.PeftModel.from_pretrained(copy.deepcopy(base), folder).eval()
-            expected[case] = answer(loaded, inputs)
-            change = (expected[case] - expected["base"]).abs().max() / (expected["base"].max() - expected["base"].min())
-            kept = (answer(model, inputs) - expected[case]).abs().max()
-            digest = hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
-            print(f"{model_name}/{case} moves {change:.3f} saved {kept:.1e} {digest[:16]}", flush=True)
-        save_file({name: tensor.contiguous() for name, tensor in sorted(expected.items())}, expected_file)
+            name = f"{model_name}/{case}"
+            model, loaded = saved(base, config, name, size, out, task)
+            found = expected.tensors[case] = answer(loaded, inputs)
+            kept = (answer(model, inputs) - found).abs().max()
+            digest = hashlib.sha256((out / name / "adapter_model.safetensors").read_bytes()).hexdigest()
+            change = moves(found, expected.tensors["base"])
+            print(f"{name} moves {change:.3f} saved {kept:.1e} {digest[:16]}", flush=True)
+        expected.save()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Adapters of peft that depend on the prompt: activated LoRA, and virtual tokens before it.
+"""Adapters of peft that depend on the prompt: activated LoRA, and virtual tokens, or keys and values, before it.
 
     python authoring/prompt_kinds.py ZOO OUT [CASE ...]
 
@@ -8,22 +8,15 @@ positions (`<case>.keys`, `<case>.values`, [layers, heads, positions, size]; `ba
 made by it; seeds are fixed and weights random, so answers mean nothing. Written with peft 0.21.2 and torch 2.13 on a CPU.
 """
 
-import copy
-import json
-import shutil
 import sys
-import warnings
-import zlib
 from pathlib import Path
 
 import peft
 import torch
-from peft_kinds import QD, QV, moved
-from safetensors import safe_open
-from safetensors.torch import save_file
+from peft_fixtures import Expected, by_model, moves, saved
+from peft_kinds import QD, QV
 from transformers import AutoModelForCausalLM
 
-warnings.filterwarnings("ignore")
 torch.set_num_threads(1)
 
 P = peft
@@ -45,6 +38,13 @@ def cases():
     for model in ("llama-tiny", "qwen2-tiny"):
         yield model, "prompt", P.PromptTuningConfig(num_virtual_tokens=5), 0.5
         yield model, "ptuning", P.PromptEncoderConfig(num_virtual_tokens=3, encoder_hidden_size=32), 0.5
+        yield model, "prefix", P.PrefixTuningConfig(num_virtual_tokens=4), 0.5
+    yield "llama-tiny", "cpt", P.CPTConfig(
+        task_type="CAUSAL_LM", cpt_token_ids=[5, 9, 12], cpt_mask=[1, 1, 1], cpt_tokens_type_mask=[1, 2, 4],
+        opt_projection_epsilon=9, opt_projection_format_epsilon=9), 0.5
+    yield "llama-tiny", "cartridge", P.CartridgeConfig(num_virtual_tokens=3), 0.5
+    yield "qwen2-tiny", "prefix_projected", P.PrefixTuningConfig(
+        num_virtual_tokens=3, prefix_projection=True, encoder_hidden_size=16), 0.5
 
 
 def answer(model, ids):
@@ -66,42 +66,21 @@ def cache(model, ids):
 
 
 def main(zoo, out, wanted):
-    by_model = {}
-    for model_name, case, config, size in cases():
-        if wanted and case not in wanted and f"{model_name}/{case}" not in wanted:
-            continue
-        by_model.setdefault(model_name, []).append((case, config, size))
-    for model_name, list_of_cases in by_model.items():
+    for model_name, list_of_cases in by_model(cases(), wanted).items():
         base = AutoModelForCausalLM.from_pretrained(zoo / model_name).eval()
         ids = torch.tensor([PROMPT])
-        expected_file = out / model_name / "expected.safetensors"
-        expected = {}
-        if wanted and expected_file.exists():
-            with safe_open(expected_file, "pt") as file:
-                expected = {name: file.get_tensor(name) for name in file.keys()}
-        expected |= {"input_ids": ids, "base": answer(base, ids), "greedy.base": greedy(base, ids)}
-        expected |= {f"base.{name}": tensor for name, tensor in cache(base, ids).items()}
+        expected = Expected(out / model_name / "expected.safetensors", keeps=wanted)
+        expected.tensors |= {"input_ids": ids, "base": answer(base, ids), "greedy.base": greedy(base, ids)}
+        expected.tensors |= {f"base.{name}": tensor for name, tensor in cache(base, ids).items()}
         for case, config, size in list_of_cases:
-            torch.manual_seed(zlib.crc32(f"{model_name}/{case}".encode()))
-            config.task_type = "CAUSAL_LM"
-            model = P.get_peft_model(copy.deepcopy(base), config).eval()
-            moved(model, size)
-            folder = out / model_name / case
-            shutil.rmtree(folder, ignore_errors=True)
-            model.save_pretrained(folder)
-            (folder / "README.md").unlink(missing_ok=True)
-            settings = json.loads((folder / "adapter_config.json").read_text())
-            settings["base_model_name_or_path"] = f"onnx-zoo/{model_name}"
-            (folder / "adapter_config.json").write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
-            # What another reader of the folder gets, not what is in memory: it is what people load.
-            loaded = P.PeftModel.from_pretrained(copy.deepcopy(base), folder).eval()
-            expected[case] = answer(loaded, ids)
-            expected[f"greedy.{case}"] = greedy(loaded, ids)
+            _, loaded = saved(base, config, f"{model_name}/{case}", size, out, "CAUSAL_LM")
+            found = expected.tensors[case] = answer(loaded, ids)
+            wrote = expected.tensors[f"greedy.{case}"] = greedy(loaded, ids)
             if case.startswith("alora"):
-                expected |= {f"{case}.{name}": tensor for name, tensor in cache(loaded, ids).items()}
-            change = (expected[case] - expected["base"]).abs().max() / (expected["base"].max() - expected["base"].min())
-            print(f"{model_name}/{case} moves {change:.3f} writes {expected[f'greedy.{case}'].tolist()[0]}", flush=True)
-        save_file({name: tensor.contiguous() for name, tensor in sorted(expected.items())}, expected_file)
+                expected.tensors |= {f"{case}.{name}": tensor for name, tensor in cache(loaded, ids).items()}
+            change = moves(found, expected.tensors["base"])
+            print(f"{model_name}/{case} moves {change:.3f} writes {wrote.tolist()[0]}", flush=True)
+        expected.save()
 
 
 if __name__ == "__main__":

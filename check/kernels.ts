@@ -1,9 +1,13 @@
 /**
- * Every kernel on this GPU against its twin in TypeScript, in a worker: twins take long on a CPU.
+ * Every kernel on this GPU against its twin in TypeScript, and switches of whole models, in a worker: twins take long on a CPU.
  *
  * @module
  */
+
+import { runShaped, type ShapedCase } from '../bench/kernels/shaped.ts'
+import type { ShapedModel } from '../bench/kernels/shapes.ts'
 import { requestGpu } from '../src/gpu/index.ts'
+import { tuningOf } from '../src/gpu/tuning.ts'
 import { serve } from '../src/rpc/index.ts'
 import { KERNELS } from '../tests/gpu/conformance/kernels.ts'
 import { checkKernel, conformance } from '../tests/gpu/conformance/run.ts'
@@ -39,6 +43,25 @@ export class KernelChecks {
     this.#gpu ??= requestGpu()
     const { seed } = conformance({})
     return checkKernel(await this.#gpu, name, { cases, seed })
+  }
+
+  /**
+   * Switches all tensors of a model, in f16 and with random experts of 5 %. @param divisor - of every size
+   * @throws {TritswapError} `memory`, `webgpu`; an `Error` where the weights are not what they were before
+   */
+  async switches(model: ShapedModel, divisor: number, rounds: number): Promise<ShapedCase[]> {
+    this.#gpu ??= requestGpu()
+    const gpu = await this.#gpu
+    const { slots } = tuningOf(gpu)
+    const options = {
+      models: [model],
+      dtypes: ['float16'],
+      density: 0.05,
+      divisor,
+      rounds,
+      slots: [slots],
+    } as const
+    return (await runShaped(gpu, options)).cases
   }
 
   async dispose(): Promise<void> {

@@ -3,6 +3,7 @@ import { toError } from '../src/errors.ts'
 import { connectWorker, startWorker, type WorkerLink } from '../src/rpc/index.ts'
 import { measureDemo } from './demo.ts'
 import type { KernelChecks } from './kernels.ts'
+import { divisorFor, figuresOf, listOf, MODELS, timeOf, VRAM_CHOICES } from './models.ts'
 import { type Findings, reportOf } from './report.ts'
 
 /** One line of the list. */
@@ -14,11 +15,11 @@ interface Step {
 
 /**
  * How much is done: a CPU that plays GPU takes a hundred times as long. An address may ask for other numbers,
- * `?cases=1&rounds=1&tokens=2`, and for some of the kernels, `?kernels=fused,terms`.
+ * `?cases=1&rounds=1&tokens=2&vram=4`, and for some of the kernels, `?kernels=fused,terms`.
  */
 const AMOUNTS = {
-  software: { cases: 4, rounds: 3, tokens: 3 },
-  hardware: { cases: 64, rounds: 20, tokens: 64 },
+  software: { cases: 4, rounds: 3, tokens: 3, modelRounds: 1 },
+  hardware: { cases: 64, rounds: 20, tokens: 64, modelRounds: 8 },
 }
 const SIGNS = { waiting: '', running: 'running', right: 'right', wrong: 'wrong', failed: 'failed' }
 
@@ -27,15 +28,25 @@ let steps: Step[] = []
 let running: AbortController | undefined
 let report: string | undefined
 let isCopied = false
+const asked = new URLSearchParams(location.search)
+/** MB that lists of whole models may take. */
+let vram = Number(asked.get('vram')) || VRAM_CHOICES[1]
+const choices = [...new Set([...VRAM_CHOICES, vram])].sort((a, b) => a - b)
 
 function draw(): void {
   render(
     html`
       <p>
-        Runs every kernel of tritswap on this GPU against a reference on the CPU, then switches experts of the demo's base
-        and writes a few words. It fetches some 12 MB, takes a minute or so (several where a CPU plays GPU), and sends
-        nothing anywhere.
+        Runs every kernel of tritswap on this GPU against a reference on the CPU, switches random experts on the tensors of
+        whole models, then experts of the demo's base, and writes a few words. It fetches some 12 MB, takes a minute or so
+        (several where a CPU plays GPU), and sends nothing anywhere.
       </p>
+      <label>
+        Video memory for the tensors of a model, at most
+        <select ?disabled=${running !== undefined} @change=${choose}>
+          ${choices.map((mb) => html`<option value=${mb} ?selected=${mb === vram}>${mb} MB</option>`)}
+        </select>
+      </label>
       <div class="actions">
         <button ?disabled=${running !== undefined} @click=${start}>Start</button>
         <button ?disabled=${running === undefined} @click=${stop}>Stop</button>
@@ -66,10 +77,12 @@ async function start(): Promise<void> {
   const device: Step = { name: 'This GPU', state: 'waiting', detail: '' }
   const kernels: Step = { name: 'Kernels', state: 'waiting', detail: '' }
   const demo: Step = { name: 'The demo', state: 'waiting', detail: '' }
-  steps = [device, kernels, demo]
-  const findings = { kernels: {}, cases: 0, errors: [] as string[], isStopped: false } as Findings & {
-    errors: string[]
-  }
+  const models = MODELS.map((model) => ({
+    ...model,
+    step: { name: model.name, state: 'waiting', detail: '' } as Step,
+  }))
+  steps = [device, kernels, ...models.map(({ step }) => step), demo]
+  const findings: Findings = { kernels: {}, cases: 0, vram, models: [], errors: [], isStopped: false }
   const worker = kernelWorker()
   stopping.signal.addEventListener('abort', () => worker.terminate(stopping.signal.reason))
   const { api } = worker
@@ -82,7 +95,6 @@ async function start(): Promise<void> {
   })
   const { facts } = findings
   if (facts !== undefined) {
-    const asked = new URLSearchParams(location.search)
     const usual = AMOUNTS[facts.adapter.software ? 'software' : 'hardware']
     const amount = (of: keyof typeof usual) => Number(asked.get(of)) || usual[of]
     const cases = amount('cases')
@@ -102,6 +114,17 @@ async function start(): Promise<void> {
           : `do not match their references: ${wrong.join(', ')}`
       return wrong.length === 0
     })
+    for (const { model, name, step } of models) {
+      await attempt(step, findings, stopping.signal, async () => {
+        const divisor = divisorFor(model, vram * 1e6)
+        const cases = await api.switches(model, divisor, amount('modelRounds'))
+        const figures = figuresOf(name, divisor, cases)
+        findings.models.push(figures)
+        const change = figures.cases.find((one) => one.switch === 'A to B')!
+        step.detail = `${listOf(figures)}: a switch takes ${timeOf(change).toFixed(1)} ms`
+        return true
+      })
+    }
     // One device at a time: a phone may not have room for two.
     await api.dispose().catch(() => {})
     worker.terminate()
@@ -131,7 +154,7 @@ async function start(): Promise<void> {
 /** Runs a step, and notes how it ended. @param run - whether what was found is right */
 async function attempt(
   step: Step,
-  findings: Findings & { errors: string[] },
+  findings: Findings,
   signal: AbortSignal,
   run: () => Promise<boolean>,
 ): Promise<void> {
@@ -147,6 +170,10 @@ async function attempt(
     if (!signal.aborted) findings.errors.push(`${step.name}: ${step.detail}`)
   }
   draw()
+}
+
+function choose({ target }: Event): void {
+  vram = Number((target as HTMLSelectElement).value)
 }
 
 function show(step: Step, detail: string): void {

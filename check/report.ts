@@ -5,6 +5,7 @@
  */
 import type { DemoFigures } from './demo.ts'
 import type { GpuFacts } from './kernels.ts'
+import { listOf, type ModelFigures, timeOf } from './models.ts'
 
 export interface Findings {
   facts?: GpuFacts
@@ -12,14 +13,17 @@ export interface Findings {
   kernels: Record<string, readonly string[]>
   /** Random cases of each kernel. */
   cases: number
+  /** MB that the list of a model may take. */
+  vram: number
+  models: ModelFigures[]
   demo?: DemoFigures
   /** What could not be run, and why. */
-  errors: readonly string[]
+  errors: string[]
   isStopped: boolean
 }
 
 /** In Markdown. */
-export function reportOf({ facts, kernels, cases, demo, errors, isStopped }: Findings): string {
+export function reportOf({ facts, kernels, cases, vram, models, demo, errors, isStopped }: Findings): string {
   const names = Object.keys(kernels)
   const wrong = names.filter((name) => kernels[name].length > 0)
   const lines = ['### tritswap on this GPU', '']
@@ -37,6 +41,15 @@ export function reportOf({ facts, kernels, cases, demo, errors, isStopped }: Fin
     lines.push(
       `- kernels: ${names.length - wrong.length} of ${names.length} match their references, on ${cases} random cases each`,
       ...wrong.map((name) => `  - ${name} does not: ${kernels[name][0]}`),
+    )
+  }
+  for (const model of models) {
+    const switches = model.cases.map(
+      (one) =>
+        `${one.switch} ${ms(timeOf(one))} (${one.dispatches} dispatches, ${ms(one.encodeMs)} to encode)`,
+    )
+    lines.push(
+      `- ${model.name} in at most ${vram} MB: ${listOf(model)}; ${switches.join(', ')}; the base again, bit for bit`,
     )
   }
   if (demo !== undefined) {

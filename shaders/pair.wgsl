@@ -38,19 +38,14 @@ fn apply_marking(stream: u32, part: u32, tile: Tile, first: u32) {
   var rank = 0u;
   var pending = 0u;
   while (more(cursor) & (rank < entries.capacity)) {
-    refill(&cursor);
-    let one = next_entry(&cursor, &rank, entries, tile);
-    let two = next_entry(&cursor, &rank, entries, tile);
-    let three = next_entry(&cursor, &rank, entries, tile);
-    let one_raw = load(one.element);
-    let two_raw = load(two.element);
-    let three_raw = load(three.element);
-    mark_entry(one, first);
-    mark_entry(two, first);
-    mark_entry(three, first);
-    apply_entry(one, entries.start, value, one_raw, &pending);
-    apply_entry(two, entries.start, value, two_raw, &pending);
-    apply_entry(three, entries.start, value, three_raw, &pending);
+    let turn = next_turn(&cursor, &rank, entries, tile);
+    let raw = load_turn(turn);
+    mark_entry(turn.first, first);
+    mark_entry(turn.second, first);
+    mark_entry(turn.third, first);
+    apply_entry(turn.first, entries.start, value, raw.x, &pending);
+    apply_entry(turn.second, entries.start, value, raw.y, &pending);
+    apply_entry(turn.third, entries.start, value, raw.z, &pending);
   }
 }
 
@@ -92,16 +87,11 @@ fn apply_both(stream: u32, last: u32, part: u32, tile: Tile) {
   var rank = 0u;
   var pending = 0u;
   while (more(cursor) & (rank < entries.capacity)) {
-    refill(&cursor);
-    let one = next_entry(&cursor, &rank, entries, tile);
-    let two = next_entry(&cursor, &rank, entries, tile);
-    let three = next_entry(&cursor, &rank, entries, tile);
-    let one_raw = load(one.element);
-    let two_raw = load(two.element);
-    let three_raw = load(three.element);
-    add_entry(one, entries.start, value, one_raw, &pending, first, others);
-    add_entry(two, entries.start, value, two_raw, &pending, first, others);
-    add_entry(three, entries.start, value, three_raw, &pending, first, others);
+    let turn = next_turn(&cursor, &rank, entries, tile);
+    let raw = load_turn(turn);
+    add_entry(turn.first, entries.start, value, raw.x, &pending, first, others);
+    add_entry(turn.second, entries.start, value, raw.y, &pending, first, others);
+    add_entry(turn.third, entries.start, value, raw.z, &pending, first, others);
   }
 }
 

@@ -10,6 +10,8 @@ export interface ShapedBenchOptions {
   /** Of every size: the list of a machine that has no GPU. */
   divisor: number
   rounds: number
+  /** Tensors a dispatch, one after the other; as many as the GPU takes, and one, by default. */
+  slots?: readonly number[]
 }
 
 /** One way to switch all tensors of a model; times are the best of all rounds, in ms. */
@@ -37,21 +39,23 @@ export interface ShapedReport {
   cases: ShapedCase[]
 }
 
-/** Times switches of whole models, with as many tensors a dispatch as the GPU takes, and with one. */
+/**
+ * Times switches of whole models.
+ * @throws {Error} where the weights are not what they were after a way to switch and back
+ */
 export async function runShaped(
   gpu: Gpu,
-  { models, dtypes, density, divisor, rounds }: ShapedBenchOptions,
+  { models, dtypes, density, divisor, rounds, slots = [slotsOf(gpu), 1] }: ShapedBenchOptions,
   onCase: (done: ShapedCase) => void = () => {},
 ): Promise<ShapedReport> {
   const { vendor, architecture, description, software } = gpu.adapter
-  const { slots } = tuningOf({ ...gpu, adapter: { ...gpu.adapter, software: false } })
   const cases: ShapedCase[] = []
   for (const model of models) {
     for (const dtype of dtypes) {
       const tensors = shapesOf(model, divisor)
       const best = new Map<string, ShapedCase>()
       const copyMs = await timeCopy(gpu, tensors, dtype, rounds)
-      for (const count of [slots, 1]) {
+      for (const count of slots) {
         const world = await shapedWorld({ ...gpu, tuning: { slots: count } }, tensors, {
           dtype,
           density,
@@ -59,6 +63,7 @@ export async function runShaped(
         })
         const weights = tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b), 0)
         const bytes = 2 * weights * (dtype === 'float16' ? 2 : 4)
+        const before = await world.weights.checksum()
         for (let round = 0; round < rounds; round++) {
           // Another weight is another set, so that nothing is kept from the round before.
           const [a, b] = world.residents.map((expert): SetEntry[] => [{ expert, weight: 1 + round / 64 }])
@@ -74,10 +79,10 @@ export async function runShaped(
           for (const [name, set] of steps) {
             const { dispatches, encodeMs, gpuMs, totalMs } = await world.switcher.apply(set, { timed: true })
             const key = `${count} ${name}`
-            const before = best.get(key)
+            const known = best.get(key)
             const least = (value: number | undefined, old: number | undefined) =>
               value === undefined ? old : Math.min(value, old ?? value)
-            const gpuBest = least(gpuMs, before?.gpuMs)
+            const gpuBest = least(gpuMs, known?.gpuMs)
             best.set(key, {
               model,
               dtype,
@@ -86,8 +91,8 @@ export async function runShaped(
               slots: count,
               switch: name,
               dispatches,
-              encodeMs: Math.min(encodeMs, before?.encodeMs ?? encodeMs),
-              totalMs: Math.min(totalMs, before?.totalMs ?? totalMs),
+              encodeMs: Math.min(encodeMs, known?.encodeMs ?? encodeMs),
+              totalMs: Math.min(totalMs, known?.totalMs ?? totalMs),
               ...(gpuBest !== undefined && {
                 gpuMs: gpuBest,
                 gbps: bytes / gpuBest / 1e6,
@@ -96,7 +101,9 @@ export async function runShaped(
             })
           }
         }
+        const isRestored = (await world.weights.checksum()) === before
         world.destroy()
+        if (!isRestored) throw new Error(`${model}, ${dtype}: the weights are not those of the base again`)
       }
       for (const done of best.values()) {
         cases.push(done)
@@ -105,6 +112,11 @@ export async function runShaped(
     }
   }
   return { adapter: { vendor, architecture, description, software }, cases }
+}
+
+/** Tensors in a dispatch on this GPU, or on one with its limits where a CPU plays it. */
+function slotsOf(gpu: Gpu): number {
+  return tuningOf({ ...gpu, adapter: { ...gpu.adapter, software: false } }).slots
 }
 
 /** Copies as many bytes as the weights have, in buffers of 64 MiB at most. @returns ms, the best of all rounds */

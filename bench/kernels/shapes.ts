@@ -39,10 +39,17 @@ const MODELS = {
   smollm2: { layers: 30, hidden: 576, keys: 192, intermediate: 1536, vocabulary: 49_152 },
 } as const satisfies Record<string, Llama>
 
-export type ShapedModel = keyof typeof MODELS
+/** One matrix with as many weights as those of Qwen2.5-0.5B. */
+const SINGLE = { rows: 87_360, cols: 4096 }
+
+export type ShapedModel = keyof typeof MODELS | 'single'
 
 /** @param divisor - of every size, for a list that a test can afford */
 export function shapesOf(model: ShapedModel, divisor = 1): ShapedTensor[] {
+  if (model === 'single') {
+    const [rows, cols] = [SINGLE.rows, SINGLE.cols].map((size) => Math.ceil(size / divisor))
+    return [{ name: 'model.weight', shape: [rows, cols] }]
+  }
   const { layers, ...sizes } = MODELS[model]
   const [hidden, keys, intermediate, vocabulary] = [
     sizes.hidden,

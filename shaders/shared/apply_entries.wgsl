@@ -9,6 +9,12 @@ fn apply_entry(entry: Entry, start: u32, value: f32, raw: u32, pending: ptr<func
   }
 }
 
+/// The weights at the entries of a turn. They are far apart, so the three loads are issued together: waiting for one after another
+/// would take most of the time.
+fn load_turn(turn: Turn) -> vec3u {
+  return vec3u(load(turn.first.element), load(turn.second.element), load(turn.third.element));
+}
+
 /// Adds a ternary stream to the weights of one part and journals the weights it displaces.
 fn apply_entries(stream: u32, part: u32, tile: Tile) {
   let value = value_in(stream);
@@ -17,17 +23,10 @@ fn apply_entries(stream: u32, part: u32, tile: Tile) {
   var rank = 0u;
   var pending = 0u;
   while (more(cursor) & (rank < entries.capacity)) {
-    // A window has about three entries. Their weights are far apart, so the three loads are issued together: waiting for
-    // one after another would take most of the time.
-    refill(&cursor);
-    let first = next_entry(&cursor, &rank, entries, tile);
-    let second = next_entry(&cursor, &rank, entries, tile);
-    let third = next_entry(&cursor, &rank, entries, tile);
-    let first_raw = load(first.element);
-    let second_raw = load(second.element);
-    let third_raw = load(third.element);
-    apply_entry(first, entries.start, value, first_raw, &pending);
-    apply_entry(second, entries.start, value, second_raw, &pending);
-    apply_entry(third, entries.start, value, third_raw, &pending);
+    let turn = next_turn(&cursor, &rank, entries, tile);
+    let raw = load_turn(turn);
+    apply_entry(turn.first, entries.start, value, raw.x, &pending);
+    apply_entry(turn.second, entries.start, value, raw.y, &pending);
+    apply_entry(turn.third, entries.start, value, raw.z, &pending);
   }
 }

@@ -39,3 +39,18 @@ fn next_entry(cursor: ptr<function, Cursor>, rank: ptr<function, u32>, entries: 
   let element = select(tile.origin, element_at(tile, position), is_there);
   return Entry(is_there, element, u32(whole_of(position)), before, (*cursor).negative);
 }
+
+/// What a turn of a loop takes: the entries of one window, which has about three.
+struct Turn {
+  first: Entry,
+  second: Entry,
+  third: Entry,
+}
+
+fn next_turn(cursor: ptr<function, Cursor>, rank: ptr<function, u32>, entries: Entries, tile: Tile) -> Turn {
+  refill(cursor);
+  let first = next_entry(cursor, rank, entries, tile);
+  let second = next_entry(cursor, rank, entries, tile);
+  let third = next_entry(cursor, rank, entries, tile);
+  return Turn(first, second, third);
+}

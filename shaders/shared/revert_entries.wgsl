@@ -11,12 +11,9 @@ fn revert_entries(stream: u32, part: u32, tile: Tile) {
   var cursor = open(stream, part);
   var rank = 0u;
   while (more(cursor) & (rank < entries.capacity)) {
-    refill(&cursor);
-    let first = next_entry(&cursor, &rank, entries, tile);
-    let second = next_entry(&cursor, &rank, entries, tile);
-    let third = next_entry(&cursor, &rank, entries, tile);
-    revert_entry(first, entries.start);
-    revert_entry(second, entries.start);
-    revert_entry(third, entries.start);
+    let turn = next_turn(&cursor, &rank, entries, tile);
+    revert_entry(turn.first, entries.start);
+    revert_entry(turn.second, entries.start);
+    revert_entry(turn.third, entries.start);
   }
 }

@@ -138,6 +138,7 @@ async function checkPreparedModel(
         name: request.model,
         fingerprint: manifest.fingerprint,
         dtype: manifest.dtype,
+        modelType: config.model_type,
       },
     )
     const outputsOf = async (inputs: ReadonlyMap<string, InputValues>, bound?: BoundExperts) => {

@@ -1,6 +1,7 @@
 import type { Example } from '../engine/answered_example.ts'
 import { TritswapError } from '../errors.ts'
 import { halvesToFloats } from '../format/float16.ts'
+import { virtualIds } from '../format/invocation.ts'
 import type { WindowLogits } from '../model/score.ts'
 import { FIRST_LOGIT, OnnxGraph, scoringGraph } from '../onnx/index.ts'
 import type { CpuBypass } from '../reference/index.ts'
@@ -21,7 +22,8 @@ export class Decoder {
   readonly #config: CacheConfig
   /** Outputs that a later run takes as its cache, by the names of its inputs; undefined where it takes none. */
   readonly #caches: ReadonlyMap<string, string> | undefined
-  #prefix: { length: number; cache: Feeds } = { length: 0, cache: {} }
+  /** What is read of every example: positions in the cache, of which the last so many are tokens of its own. */
+  #prefix: { positions: number; tokens: number; cache: Feeds } = { positions: 0, tokens: 0, cache: {} }
 
   private constructor(session: NodeSession, bypass: Feeds, isCut: boolean, config: CacheConfig) {
     this.#session = session
@@ -45,13 +47,25 @@ export class Decoder {
   }
 
   /**
+   * Puts virtual tokens before every example from now on.
+   * @param by - reads them: a decoder of the graph's variant with their rows
+   * @throws {TritswapError} `unsupported` for a graph without a cache
+   */
+  async readFront(count: number, by: Decoder): Promise<void> {
+    const caches = this.#cachesFor('virtual tokens')
+    const outputs = await by.#session.run(by.#feeds(virtualIds(count), 1), [...caches.values()])
+    this.#prefix = { positions: count, tokens: 0, cache: cacheOf(caches, outputs) }
+  }
+
+  /**
    * Reads tokens that every example from now on begins with. A graph without a cache reads them each time.
    * @param ids - fewer than come before the first prediction of any example
    */
   async readPrefix(ids: readonly number[]): Promise<void> {
     if (this.#caches === undefined || ids.length === 0) return
     const outputs = await this.#session.run(this.#feeds(ids, 1), [...this.#caches.values()])
-    this.#prefix = { length: ids.length, cache: cacheOf(this.#caches, outputs) }
+    const positions = this.#prefix.positions + ids.length
+    this.#prefix = { positions, tokens: ids.length, cache: cacheOf(this.#caches, outputs) }
   }
 
   /**
@@ -65,29 +79,24 @@ export class Decoder {
   ): Promise<WindowLogits> {
     if (before !== undefined && from > 0) return this.#logitsBehind(before, { ids, first }, from)
     const rows = ids.length - first
-    const feeds = this.#feeds(ids.slice(this.#prefix.length, -1), rows)
+    const feeds = this.#feeds(ids.slice(this.#prefix.tokens, -1), rows)
     const { logits } = await this.#session.run(feeds, ['logits'])
     return lastRows(logits, rows)
   }
 
   /** Logits where another decoder reads the first tokens. @throws {TritswapError} `unsupported` for a graph without a cache */
   async #logitsBehind(before: Decoder, { ids, first }: Example, from: number): Promise<WindowLogits> {
-    if (this.#caches === undefined) {
-      throw new TritswapError(
-        'unsupported',
-        'Cannot score an activated LoRA with this graph: it keeps no keys and values, so what comes before the invocation cannot be read by the base alone; export it with a cache',
-      )
-    }
+    const caches = this.#cachesFor('an activated LoRA')
     const rows = ids.length - first
     // Position i predicts token i + 1: those from `from` on are read here.
     const rowsHere = Math.min(rows, ids.length - 1 - from)
     const rowsBefore = rows - rowsHere
     const outputs = await before.#session.run(
-      before.#feeds(ids.slice(before.#prefix.length, from), Math.max(rowsBefore, 1)),
-      ['logits', ...this.#caches.values()],
+      before.#feeds(ids.slice(before.#prefix.tokens, from), Math.max(rowsBefore, 1)),
+      ['logits', ...caches.values()],
     )
     const own = this.#prefix
-    this.#prefix = { length: from, cache: cacheOf(this.#caches, outputs) }
+    this.#prefix = { positions: from, tokens: from, cache: cacheOf(caches, outputs) }
     try {
       const { logits } = await this.#session.run(this.#feeds(ids.slice(from, -1), rowsHere), ['logits'])
       const here = lastRows(logits, rowsHere)
@@ -102,9 +111,18 @@ export class Decoder {
     }
   }
 
+  /** @throws {TritswapError} `unsupported` for a graph without a cache */
+  #cachesFor(what: string): ReadonlyMap<string, string> {
+    if (this.#caches !== undefined) return this.#caches
+    throw new TritswapError(
+      'unsupported',
+      `Cannot score ${what} with this graph: it keeps no keys and values, so a text cannot be read in parts; export it with a cache (optimum: --task text-generation-with-past)`,
+    )
+  }
+
   /** @param rows - how many of the last positions need logits */
   #feeds(ids: readonly number[], rows: number): Feeds {
-    const { length: from, cache } = this.#prefix
+    const { positions: from, cache } = this.#prefix
     const fixed = { ...this.#bypass, ...cache }
     const metadata = this.#session.inputsBeside(fixed)
     const row = (values: ArrayLike<number>): InputValues => {

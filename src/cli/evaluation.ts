@@ -82,7 +82,7 @@ export class Evaluation {
   /** What the base, or a variant of it, does on each example. */
   async score(
     examples: readonly Example[],
-    { change, bypass, invocation }: Partial<Pick<Variant, 'change' | 'bypass' | 'invocation'>> = {},
+    { change, bypass, invocation, front }: Partial<Variant> = {},
     { beside = [], keep, readsFrom, onExample }: ScoreOptions = {},
   ): Promise<ExampleScore[]> {
     const { graph, config } = this.base
@@ -96,6 +96,7 @@ export class Evaluation {
     await this.#weights.bring(change)
     const decoder = await Decoder.create(graph, this.#weights, { ...options, bypass })
     try {
+      if (front !== undefined) await this.#readFront(decoder, front)
       if (examples.length > 1 && !isParted)
         await decoder.readPrefix(commonPrefix(examples.map(({ ids, first }) => ids.slice(0, first - 1))))
       const scores: ExampleScore[] = []
@@ -125,6 +126,17 @@ export class Evaluation {
     } finally {
       await before?.release()
       await decoder.release()
+    }
+  }
+
+  /** Has virtual tokens read before each example; their session is open no longer than that takes. */
+  async #readFront(decoder: Decoder, { tokens, bypass }: NonNullable<Variant['front']>): Promise<void> {
+    const { graph, config } = this.base
+    const reader = await Decoder.create(graph, this.#weights, { config, threads: this.#threads, bypass })
+    try {
+      await decoder.readFront(tokens, reader)
+    } finally {
+      await reader.release()
     }
   }
 

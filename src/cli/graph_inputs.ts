@@ -30,7 +30,7 @@ export interface InputMetadata {
   shape: readonly (number | string)[]
 }
 
-/** What the shape of an empty cache follows from where a graph leaves it open. */
+/** Of a model's configuration: what the shape of an empty cache follows from where a graph leaves it open. */
 export interface CacheConfig {
   num_key_value_heads?: number
   num_attention_heads?: number

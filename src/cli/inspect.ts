@@ -1,6 +1,7 @@
 import { type Inspection, inspectHead, type TensorInspection } from '../compress/inspect.ts'
 import { termVectors } from '../compress/term_vectors.ts'
 import { TritswapError } from '../errors.ts'
+import { isCache, virtualTensorOf } from '../format/contributions.ts'
 import { readHead } from '../format/head.ts'
 import { jsonOption, newCommand } from './command.ts'
 import { openFile } from './file_source.ts'
@@ -59,7 +60,7 @@ function inspectionText(inspection: Inspection): string {
     ['licence', inspection.licence],
     ['method', method],
     ['lossless', losslessText(tensors)],
-    ['virtual tokens', inspection.tensors.find(({ role }) => role === 'virtual')?.shape.join(' × ')],
+    ['virtual tokens', virtualText(tensors)],
     ['acts from', inspection.invocation && `the last ${inspection.invocation.join(' ')} of the prompt on`],
     [
       'rule',
@@ -121,4 +122,11 @@ function losslessText(tensors: readonly TensorInspection[]): string | undefined 
   const bits = (8 * sum(({ bytes }) => bytes)) / sum(({ kept }) => kept)
   const which = own.length === tensors.length ? '' : `${own.length} of ${tensors.length} tensors, `
   return `${which}in ${[...new Set(own.map(({ unit }) => unit))].join(' and ')}, ${formatNumber(bits)} bits for each changed weight; over a base in f16 ${isKnown ? there : 'not known'}`
+}
+
+function virtualText(tensors: readonly TensorInspection[]): string | undefined {
+  const first = virtualTensorOf(tensors)
+  if (first === undefined) return undefined
+  const { shape } = first
+  return isCache(first) ? `${shape[1]}, as keys and values of ${shape[0]} × ${shape[2]}` : shape.join(' × ')
 }

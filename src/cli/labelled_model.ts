@@ -8,6 +8,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { TritswapError } from '../errors.ts'
+import { checkActsEverywhere } from '../format/invocation.ts'
 import type { GroupWeights } from '../model/compose.ts'
 import { closeness, firstChoices, scoreWindow, type WindowLogits } from '../model/score.ts'
 import { graphWithStored, integersOf, OnnxGraph, type StoredInput } from '../onnx/index.ts'
@@ -143,11 +144,13 @@ export class LabelledModel {
     )
   }
 
-  /** An expert file for this base. @throws {TritswapError} as `ReferenceBase.admit` */
+  /** An expert file for this base. @throws {TritswapError} as `ReferenceBase.admit`, and `checkActsEverywhere` */
   async admit(path: string): Promise<AdmittedExpert> {
     const source = await openFile(path)
     try {
-      return await this.#base.admit(await readExpert(source), path)
+      const expert = await readExpert(source)
+      checkActsEverywhere(expert.table, path, 'label texts with')
+      return await this.#base.admit(expert, path)
     } finally {
       await source.close()
     }

@@ -5,6 +5,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { isCache, virtualTensorOf } from '../format/contributions.ts'
 import type { TritTable } from '../format/index.ts'
 import { actsOn, frontOf, virtualIds } from '../format/invocation.ts'
 import type { Values } from '../reference/index.ts'
@@ -14,7 +15,7 @@ import type { ModelOutput } from './model_outputs.ts'
 type Given = ReadonlyMap<string, InputValues>
 
 /**
- * @param experts - their tables; virtual tokens come before each row, and have outputs too
+ * @param experts - their tables; virtual tokens come before each row, and have outputs too where they are read
  * @param run - runs the model on inputs with the experts at some positions of that list
  * @throws {TritswapError} `input` without token ids, `unsupported` for a model without a cache
  */
@@ -34,6 +35,10 @@ export async function outputInParts(
   const inputs = front === 0 ? given : behind(front, given, prompts)
   const [rows] = prompts.dims
   const tokens = front + prompts.dims[1]
+  const areKept = experts.some(({ tensors }) => {
+    const virtual = virtualTensorOf(tensors)
+    return virtual !== undefined && isCache(virtual)
+  })
   const found: ModelOutput[] = []
   for (let row = 0; row < rows; row++) {
     const rowIds = Array.from(slice(prompts, row, 0, prompts.dims[1]).data, Number)
@@ -55,7 +60,8 @@ export async function outputInParts(
       parts.push(part)
       from = stop
     }
-    found.push({ ...parts[0], values: joined(parts.map(({ values }) => values)) })
+    const read = areKept ? parts.slice(1) : parts
+    found.push({ ...read[0], values: joined(read.map(({ values }) => values)) })
   }
   const [first] = found
   const values = found.map((output) => output.values)

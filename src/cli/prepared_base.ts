@@ -10,11 +10,13 @@ import type { CacheConfig } from './graph_inputs.ts'
 import { externalDataOf } from './model_outputs.ts'
 import { MANIFEST } from './prepare_model.ts'
 
+type FolderConfig = CacheConfig & { model_type?: string }
+
 /** A folder that `tritswap prepare` wrote, whose one decoder graph can be scored; its weights stay on disk. */
 export interface PreparedBase {
   graph: OnnxGraph
   fit: ExpertFit<StreamedWeights>
-  config: CacheConfig
+  config: FolderConfig
   close(): Promise<void>
 }
 
@@ -23,7 +25,7 @@ export interface PreparedModel {
   manifest: ModelManifest
   weights: ReferenceWeights
   graphs: { graph: OnnxGraph; externalData: { path: string; data: Uint8Array }[] }[]
-  config: CacheConfig
+  config: FolderConfig
 }
 
 export async function openPreparedModel(folder: string): Promise<PreparedModel> {
@@ -48,10 +50,10 @@ async function readManifest(folder: string): Promise<ModelManifest> {
   return parseManifest(await readWhole(path), path)
 }
 
-/** What the configuration says of caches; nothing where there is none that can be read. */
-async function configOf(folder: string): Promise<CacheConfig> {
+/** What is used of a configuration; nothing where there is none that can be read. */
+async function configOf(folder: string): Promise<FolderConfig> {
   try {
-    return (JSON.parse(await readText(join(folder, 'config.json'))) as CacheConfig) ?? {}
+    return (JSON.parse(await readText(join(folder, 'config.json'))) as FolderConfig) ?? {}
   } catch {
     return {}
   }
@@ -73,8 +75,10 @@ export async function openPreparedBase(folder: string): Promise<PreparedBase> {
     const graph = new OnnxGraph(file, await readWhole(join(folder, file)))
     const { fingerprint, dtype } = manifest
     const weights = await StreamedWeights.open(source)
-    const fit = await ExpertFit.create(weights, [graph], { name: folder, fingerprint, dtype })
-    return { graph, fit, config: await configOf(folder), close: () => source.close() }
+    const config = await configOf(folder)
+    const modelType = config.model_type
+    const fit = await ExpertFit.create(weights, [graph], { name: folder, fingerprint, dtype, modelType })
+    return { graph, fit, config, close: () => source.close() }
   } catch (error) {
     await source.close()
     throw error

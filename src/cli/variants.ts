@@ -7,7 +7,7 @@ import { openCheckpoint } from '../compress/checkpoint.ts'
 import { isFloat } from '../compress/dtypes.ts'
 import { readFloats, type StoredTensor } from '../compress/safetensors.ts'
 import { TritswapError } from '../errors.ts'
-import { checkActsEverywhere, checkNoVirtual } from '../format/invocation.ts'
+import { weightsOf } from '../format/index.ts'
 import type { GroupWeights } from '../model/compose.ts'
 import { bindExpert } from '../model/expert_bindings.ts'
 import type { LayerGroups } from '../model/layer_groups.ts'
@@ -31,7 +31,9 @@ export interface Variant {
   bypass?: CpuBypass
   /** Of activated LoRA: the tokens that it acts from; the base reads what comes before. */
   invocation?: readonly number[]
-  /** Bytes of its task vector in f16: of all weights of the tensors that it changes. */
+  /** Virtual tokens, which the base reads behind: what they are read by. */
+  front?: { tokens: number; bypass: CpuBypass }
+  /** Bytes of its task vector in f16: of all weights of the tensors that it changes, or of virtual tokens. */
   f16Bytes: number
   close(): Promise<void>
 }
@@ -49,7 +51,6 @@ export async function expertVariant(
   try {
     const { weights, graphs, sites } = fit
     const opened = await StreamedExpert.open(source)
-    checkNoVirtual(opened.table, path, 'score texts with')
     const { table, unused } = await fit.fit(opened.table, path)
     const expert = opened.under(table)
     // What one of several modules with the same weight has alone lies beside floats too.
@@ -63,6 +64,15 @@ export async function expertVariant(
     await expert.load(table.tensors.keys())
     const { variants } = await bypassOnCpu(graphs, [{ expert, weight, unused }], choice, weights, sites)
     expert.drop(table.tensors.keys())
+    const tokens = frontOf([table])
+    if (tokens > 0) {
+      const front = { tokens, bypass: variants.get(graph.file)! }
+      return {
+        front,
+        f16Bytes: 2 * table.tensors.reduce((sum, { shape }) => sum + weightsOf(shape), 0),
+        close,
+      }
+    }
     return { change, bypass: variants.get(graph.file), invocation, f16Bytes, close }
   } catch (error) {
     await source.close()

@@ -23,7 +23,7 @@ import { placeholder } from './placeholders.ts'
 import { readSafetensors, type StoredTensor } from './safetensors.ts'
 import { savedTensor } from './saved_modules.ts'
 import type { TaskTensor, TaskVector } from './task_vector.ts'
-import { virtualTensor } from './virtual_tokens.ts'
+import { virtualTensors } from './virtual_tokens.ts'
 
 /** Marks a folder as an adapter's. */
 export const ADAPTER_CONFIG = 'adapter_config.json'
@@ -139,7 +139,7 @@ async function taskTensors(tensor: AdapterTensor, context: AdapterContext): Prom
       return saved === undefined ? [] : [saved]
     }
     if (!isFloat(stored.dtype)) throw notFloat(stored)
-    if (settings.kind === 'prompt') return [virtualTensor(tensor, { ...context, settings })]
+    if (settings.kind === 'prompt') return virtualTensors(tensor, { ...context, settings })
     if (settings.kind === 'ia3') return [ia3Tensor(tensor, { ...context, settings })]
     if (settings.kind !== 'lora') return []
     if (tensor.part === 'embeddingA' || tensor.part === 'embeddingB' || stored.shape.length > 2)

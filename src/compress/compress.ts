@@ -4,6 +4,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
+import { virtualTensorOf } from '../format/contributions.ts'
 import { FLOAT_BYTES } from '../format/dtype.ts'
 import { MAX_TENSOR_WEIGHTS, SKETCH_VALUES } from '../format/limits.ts'
 import { sketchValuesFor } from '../format/sketch.ts'
@@ -187,7 +188,9 @@ async function findMoved(
     ({ tensor }) => momentsOf(tensor, run, signal),
   )
   for await (const [{ tensor, rule }, { moments, score }] of work) {
-    if (moments.nonzero === 0) unmoved.push(tensor.name)
+    // Zeros before a prompt are read like any other values.
+    const isRead = !isTernaryRule(rule) && virtualTensorOf([tensor]) !== undefined
+    if (moments.nonzero === 0 && !isRead) unmoved.push(tensor.name)
     else if (!isTernaryRule(rule)) moved.push({ tensor, rule, moments })
     else {
       const balanced = rule.score === 'balanced' && !isVector(tensor.shape)

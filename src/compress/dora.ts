@@ -8,7 +8,7 @@
 import { TritswapError } from '../errors.ts'
 import { formedTensor } from './formed_tensor.ts'
 import { valuesOf } from './kinds/kind.ts'
-import { dot, product, sum } from './matrices.ts'
+import { dot, type Matrix, product, sum, transposedMatrix } from './matrices.ts'
 import { type BaseModule, sizeOf, weightValues } from './modules.ts'
 import type { Product } from './row_lengths.ts'
 import type { StoredTensor } from './safetensors.ts'
@@ -18,7 +18,7 @@ import type { RowLengths, TaskTensor } from './task_vector.ts'
 export interface DoraModule {
   path: string
   own: BaseModule
-  /** [outputs], or of a convolution [1, outputs, 1, 1]. */
+  /** [outputs], or of a convolution [1, outputs, 1…]. */
   magnitude: StoredTensor
   /** scaling · B and A. */
   added: () => Promise<Product>
@@ -29,7 +29,7 @@ export function doraScales({ own, magnitude, added }: DoraModule): () => Promise
   let found: Promise<Float64Array> | undefined
   const find = async () => {
     const { left, right } = await added()
-    const whole = sum(await weightValues(own), product(left, right))
+    const whole = sum(await outputsFirst(own), product(left, right))
     const { values: lengths } = await valuesOf(magnitude)
     return lengths.map((length, r) => {
       const row = whole.values.subarray(r * whole.cols, (r + 1) * whole.cols)
@@ -42,11 +42,18 @@ export function doraScales({ own, magnitude, added }: DoraModule): () => Promise
   }
 }
 
+/** A weight as [outputs, inputs]; the outputs of an embedding are its features. */
+async function outputsFirst(own: BaseModule): Promise<Matrix> {
+  const weight = await weightValues(own)
+  return own.layout === 'embedding' ? transposedMatrix(weight) : weight
+}
+
 /** The tensors of the scale: of the rows, and of the bias that is not scaled. */
 export function scaleTensors(module: DoraModule): TaskTensor[] {
   const { path, own, magnitude } = module
   const scales = doraScales(module)
-  const { rows } = sizeOf(own)
+  const size = sizeOf(own)
+  const rows = own.layout === 'embedding' ? size.cols : size.rows
   if (magnitude.weights !== rows) {
     throw new TritswapError(
       'input',
@@ -56,7 +63,7 @@ export function scaleTensors(module: DoraModule): TaskTensor[] {
   }
   const rowLengths: RowLengths = {
     of: own.knownAs,
-    weight: () => weightValues(own),
+    weight: () => outputsFirst(own),
     lengths: async () => (await valuesOf(magnitude)).values,
     scales,
   }

@@ -60,6 +60,9 @@ export async function fullTaskVector(base: Checkpoint, tuned: Checkpoint): Promi
   }
 }
 
+/** What batch norms count while they train; nothing reads it afterwards. */
+const COUNTER = /(^|\.)num_batches_tracked$/
+
 function deltaTensor(theta: StoredTensor, init: StoredTensor): TaskTensor {
   const { name, shape } = theta
   return { name, shape, role: 'delta', target: init.name, knownAs: name, theta, init }
@@ -79,6 +82,7 @@ async function deltaOf(
   if (init.weights === 0) return { ...bare, problem: placeholder(init) }
   if (init.shape.join() !== shape.join()) return { ...bare, problem: otherShape(name, init, theta) }
   if (!isFloat(theta.dtype) || !isFloat(init.dtype)) {
+    if (COUNTER.test(name)) return undefined
     return (await sameBytes(init, theta)) ? undefined : { ...bare, problem: notFloat(name, theta.dtype) }
   }
   return { ...bare, init }

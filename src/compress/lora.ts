@@ -94,19 +94,14 @@ async function lengthenedPair(pair: StoredPair, scaled: Scaled, context: LoraCon
   return withScales(pair, doraScales(await doraModule(pair, scaled, context)))
 }
 
-function doraEmbedding(path: string): TritswapError {
-  return refused(path, 'DoRA on an embedding', 'it scales columns of the embedding')
-}
-
 /** The tensors of a module's magnitude. @throws {TritswapError} as {@link loraTensor} */
 export async function magnitudeTensors(tensor: AdapterTensor, context: LoraContext): Promise<TaskTensor[]> {
   const { path } = tensor
   const { tensors, settings } = context
   const factor = (part: AdapterPart) =>
     tensors.find((other) => other.path === path && other.part === part)?.stored
-  const [a, b] = [factor('loraA'), factor('loraB')]
+  const [a, b] = [factor('loraA') ?? factor('embeddingA'), factor('loraB') ?? factor('embeddingB')]
   if (a === undefined || b === undefined) {
-    if (factor('embeddingA') !== undefined) throw doraEmbedding(path)
     throw new TritswapError(
       'input',
       `Cannot compress ${tensor.stored.name}: expected the LoRA factors of ${path} in the file`,
@@ -149,14 +144,14 @@ async function doraModule(
     )
   }
   const own = await baseModule(path, context)
-  if (own?.layout === 'embedding') throw doraEmbedding(path)
   if (own === undefined)
     throw baseNeeded(context.name, 'DoRA brings the rows of its weights to trained lengths')
   const added = async () => {
     const { left, right } = await factorsOf(pair)
     return { left: { ...left, values: left.values.map((value) => scaling * value) }, right }
   }
-  return { path, own, magnitude, added }
+  const isLookup = context.tensors.some((other) => other.path === path && other.part === 'embeddingA')
+  return { path, own: isLookup ? { ...own, layout: 'embedding' } : own, magnitude, added }
 }
 
 function baseNeeded(name: string, why: string): TritswapError {
@@ -170,13 +165,14 @@ function checkFactors({ a, b }: Factors, path: string, { settings }: LoraContext
   const rank = settings.rankPattern.valueOf(path) ?? settings.rank
   const fits = a.shape.length === b.shape.length && a.shape[0] === rank && b.shape[1] === rank
   const flat = a.shape.length === 2
-  const pointwise = a.shape.length === 4 && b.shape[2] === 1 && b.shape[3] === 1
+  const pointwise = a.shape.length > 2 && b.shape.slice(2).every((size) => size === 1)
   if (fits && (flat || pointwise)) return
-  if (a.shape.length === 3 || a.shape.length === 5) {
-    throw refused(path, `LoRA on a ${a.shape.length - 2}-d convolution`, `its A has shape [${a.shape}]`)
-  }
-  if (a.shape.length === 4 && a.shape[0] === rank) {
-    throw refused(path, 'LoRA on a grouped convolution', `its B has shape [${b.shape}] at rank ${rank}`)
+  if (a.shape.length > 2 && a.shape[0] === rank) {
+    throw new TritswapError(
+      'unsupported',
+      `Cannot compress ${path}: LoRA on a grouped convolution is not supported (its B has shape [${b.shape}] at rank ${rank}): its A reads all channels, where a weight reads those of its group; train the module in full (modules_to_save), or leave it out with --exclude`,
+      { fields: { name: path, a: a.shape, b: b.shape } },
+    )
   }
   throw new TritswapError(
     'input',
@@ -197,7 +193,7 @@ async function moduleOf(
   const transposed = keepsInputsFirst(path, settings.fanInFanOut)
   const isOblong = weight?.shape.length === 2 && weight.shape[0] !== weight.shape[1]
   const isConv1d = isOblong ? weight.shape[0] === a.shape[1] && weight.shape[1] === b.shape[0] : transposed
-  const layout = isEmbedding ? 'embedding' : a.shape.length === 4 ? 'conv2d' : isConv1d ? 'conv1d' : 'linear'
+  const layout = isEmbedding ? 'embedding' : a.shape.length > 2 ? 'conv2d' : isConv1d ? 'conv1d' : 'linear'
   // [out, in, …] of the module; an embedding is looked up by rows: A is [r, vocabulary], B is [dim, r].
   const shape = isConv1d || isEmbedding ? [a.shape[1], b.shape[0]] : [b.shape[0], ...a.shape.slice(1)]
   if (base === undefined || weight?.shape.join() === shape.join())

@@ -9,7 +9,13 @@ import { MAX_INVOCATION } from '../format/limits.ts'
 import { kindOf } from './kinds/index.ts'
 import type { AdapterKind, Config } from './kinds/kind.ts'
 import { PathPatterns, wholePathMatcher } from './path_patterns.ts'
-import { refuseBottleneck, refused, refuseOtherMethods } from './peft_methods.ts'
+import {
+  isCacheMethod,
+  isPromptMethod,
+  refuseBottleneck,
+  refused,
+  refuseOtherMethods,
+} from './peft_methods.ts'
 
 interface CommonSettings {
   fanInFanOut: boolean
@@ -51,11 +57,13 @@ export interface FormedSettings extends CommonSettings {
   alphaPattern: PathPatterns
 }
 
-/** Of prompt tuning and p-tuning. */
+/** Of what stands before a prompt. */
 export interface PromptSettings extends CommonSettings {
   kind: 'prompt'
   /** Virtual tokens, as the configuration says. */
   tokens: number
+  /** They are keys and values of so many layers and heads, and no rows of an embedding. */
+  caches?: { layers: number; heads: number }
 }
 
 export type AdapterSettings = LoraSettings | Ia3Settings | FormedSettings | PromptSettings
@@ -107,17 +115,28 @@ const HARMLESS_FORMED = [...HARMLESS, 'layers_pattern', 'layers_to_transform']
 
 const HARMLESS_IA3 = [...HARMLESS, 'fan_in_fan_out', 'feedforward_modules', 'init_ia3_weights']
 
-/** Of virtual tokens: how they were begun and trained. What p-tuning trained beside them is folded into what it saves. */
+/** Of virtual tokens: how they were begun and trained. What made them of something else is folded into what is saved. */
 const HARMLESS_PROMPT = [
   ...HARMLESS,
+  'cpt_mask',
+  'cpt_prompt_init',
+  'cpt_token_ids',
+  'cpt_tokens_type_mask',
   'encoder_dropout',
   'encoder_hidden_size',
   'encoder_num_layers',
   'encoder_reparameterization_type',
+  'init_weights',
   'num_attention_heads',
+  'num_frozen_tokens',
   'num_layers',
   'num_transformer_submodules',
   'num_virtual_tokens',
+  'opt_loss_decay_factor',
+  'opt_projection_epsilon',
+  'opt_projection_format_epsilon',
+  'opt_weighted_loss_type',
+  'prefix_projection',
   'prompt_tuning_init',
   'prompt_tuning_init_text',
   'random_seed',
@@ -167,9 +186,9 @@ export async function readAdapterConfig(
   const harmless =
     own !== undefined
       ? [...HARMLESS_FORMED, ...own.fields]
-      : { LORA: HARMLESS_LORA, IA3: HARMLESS_IA3, PROMPT_TUNING: HARMLESS_PROMPT, P_TUNING: HARMLESS_PROMPT }[
-          type as 'LORA'
-        ]
+      : isPromptMethod(type)
+        ? HARMLESS_PROMPT
+        : { LORA: HARMLESS_LORA, IA3: HARMLESS_IA3 }[type as 'LORA']
   for (const [field, value] of Object.entries(config)) {
     if (harmless.includes(field) || isEmpty(value)) continue
     if (UNMERGEABLE.includes(field)) {
@@ -202,7 +221,7 @@ export async function readAdapterConfig(
       ...common,
     }
   }
-  if (type === 'PROMPT_TUNING' || type === 'P_TUNING') {
+  if (isPromptMethod(type)) {
     const task = config.task_type ?? 'CAUSAL_LM'
     const parts = config.num_transformer_submodules ?? 1
     if (task !== 'CAUSAL_LM' || parts !== 1) {
@@ -215,6 +234,12 @@ export async function readAdapterConfig(
     return {
       kind: 'prompt',
       tokens: positive(config.num_virtual_tokens, name, 'num_virtual_tokens'),
+      caches: isCacheMethod(type)
+        ? {
+            layers: positive(config.num_layers, name, 'num_layers'),
+            heads: positive(config.num_attention_heads, name, 'num_attention_heads'),
+          }
+        : undefined,
       ...common,
     }
   }

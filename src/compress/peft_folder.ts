@@ -80,7 +80,7 @@ function tensorsOf({ path, layout, outputs, inputs, factors, ...own }: Module, r
   const isEmbedding = layout === 'embedding'
   const name = (factor: 'A' | 'B') =>
     `${PREFIX}${path}.${isEmbedding ? `lora_embedding_${factor}` : `lora_${factor}.weight`}`
-  const kernel = layout === 'conv2d' ? [1, 1] : []
+  const kernel = layout === 'conv2d' ? inputs.slice(1).map(() => 1) : []
   return [
     {
       name: name('A'),

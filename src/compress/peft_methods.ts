@@ -9,8 +9,6 @@ import { TritswapError } from '../errors.ts'
 const METHOD_NAMES: Record<string, string> = {
   ADAMSS: 'AdaMSS',
   ADAPTION_PROMPT: 'adaption prompt',
-  CARTRIDGE: 'cartridges',
-  CPT: 'CPT (context-aware prompt tuning)',
   DEFT: 'DEFT',
   FROD: 'FRoD',
   GLORA: 'GLoRA',
@@ -19,7 +17,6 @@ const METHOD_NAMES: Record<string, string> = {
   OSF: 'OSF',
   PEANUT: 'PEANuT',
   POLY: 'Poly',
-  PREFIX_TUNING: 'prefix tuning',
   PSOFT: 'PSOFT',
   SHADOW: 'ShadowPEFT',
   SUPERTUNING: 'Supertuning',
@@ -37,8 +34,10 @@ const ROUTED: Record<string, string> = {
   XLORA: 'a router weighs its adapters by what comes in',
 }
 
-/** Methods that add inputs to the model which are no rows of an embedding, or not the same ones for each task. */
-const PROMPT_METHODS = ['MULTITASK_PROMPT_TUNING', 'PREFIX_TUNING', 'CPT', 'CARTRIDGE']
+/** Methods that save rows to be read before a prompt, and those that save what each layer keeps of such tokens. */
+const ROW_METHODS = ['PROMPT_TUNING', 'P_TUNING', 'CPT'] as const
+const CACHE_METHODS = ['PREFIX_TUNING', 'CARTRIDGE'] as const
+type PromptMethod = (typeof ROW_METHODS)[number] | (typeof CACHE_METHODS)[number]
 
 /** Parts of methods that the configuration should have named already. */
 const FOREIGN_TENSORS: [RegExp, string][] = [
@@ -50,17 +49,26 @@ const FOREIGN_TENSORS: [RegExp, string][] = [
   [/\.(lora_|token_adapter\.)/, 'an unknown kind of LoRA'],
 ]
 
-/** @throws {TritswapError} `unsupported` for what is neither LoRA nor (IA)³ nor one of `kinds` */
+/** Whether a `peft_type` puts tokens before a prompt, as one tensor that says all of them. */
+export function isPromptMethod(type: string): type is PromptMethod {
+  return [...ROW_METHODS, ...CACHE_METHODS].some((method) => method === type)
+}
+
+/** Whether these are keys and values. */
+export function isCacheMethod(type: PromptMethod): boolean {
+  return CACHE_METHODS.some((method) => method === type)
+}
+
+/** @throws {TritswapError} `unsupported` for what is neither LoRA nor (IA)³ nor virtual tokens */
 export function refuseOtherMethods(
   type: string,
   name: string,
-): asserts type is 'LORA' | 'IA3' | 'PROMPT_TUNING' | 'P_TUNING' {
-  if (type === 'PROMPT_TUNING' || type === 'P_TUNING') return
-
-  if (PROMPT_METHODS.includes(type)) {
+): asserts type is 'LORA' | 'IA3' | PromptMethod {
+  if (isPromptMethod(type)) return
+  if (type === 'MULTITASK_PROMPT_TUNING') {
     throw new TritswapError(
       'unsupported',
-      `Cannot compress ${name}: ${METHOD_NAMES[type]} adds inputs other than one row of virtual tokens after the other; train prompt tuning, p-tuning, LoRA or (IA)³ for this`,
+      `Cannot compress ${name}: ${METHOD_NAMES[type]} has other virtual tokens for each task that a call names; train prompt tuning for the task`,
       { fields: { name, method: type } },
     )
   }

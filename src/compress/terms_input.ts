@@ -71,7 +71,7 @@ export async function packTerms(
     const section = await sectionOf(own)
     if (section === undefined) unmoved.push(target)
     else {
-      const layout = shape.length === 4 ? ('conv2d' as const) : undefined
+      const layout = shape.length > 2 ? ('conv2d' as const) : undefined
       const common = { name: target, shape, role: 'delta' as const, target, layout }
       await writer.add({ ...common, codec: 'terms', terms: own.terms }, section)
       written.push(common)

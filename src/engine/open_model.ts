@@ -80,7 +80,7 @@ export async function openPrepared(
   const gpu = await openDevice(onLost)
   checkDtype(gpu.features, dtype)
   const { path, subfolder } = preparedGraph(GRAPH_MODULE, request)
-  const [source, { files: ready }] = await Promise.all([
+  const [source, { files: ready, modelType }] = await Promise.all([
     fetchGraph(modelUrl, path, { signal, copies }),
     readConfig(request, signal, copies),
   ])
@@ -91,7 +91,7 @@ export async function openPrepared(
   const text = TextModel.load({ files, ort, grammar, device: gpu.device, dtype, subfolder, externalFiles })
   text.catch(() => {})
   const base = await readIntoVram(gpu, await receiveFile(port, signal), dtype)
-  return assemble(base, text, request, source)
+  return assemble(base, text, { ...request, modelType }, source)
 }
 
 /**
@@ -132,7 +132,7 @@ export async function openUnprepared(
     externalFiles: externalFilesOf(graph),
     templateFile: 'chat_template.jinja',
   })
-  return assemble(base, text, request, { graph, external: source.external })
+  return assemble(base, text, { ...request, modelType }, { graph, external: source.external })
 }
 
 function openDevice(onLost: (message: string) => void): Promise<Gpu> {
@@ -142,7 +142,7 @@ function openDevice(onLost: (message: string) => void): Promise<Gpu> {
 async function assemble(
   base: FilledBase,
   loading: Promise<TextModel>,
-  request: OpenCommon & { fingerprint?: string },
+  request: OpenCommon & { fingerprint?: string; modelType: string },
   graph: GraphFile,
 ): Promise<OpenModel> {
   const { gpu } = base

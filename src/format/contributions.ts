@@ -92,18 +92,23 @@ export interface Scale<T extends AdapterTensor = TritTensor> extends TensorRef<T
   kind: 'scale'
   target: string
   over: 'rows' | 'cols'
+  /** As of a pair: the features that are looked up are scaled. */
+  ofEmbedding: boolean
   /** The bias of the module, which is scaled along with its outputs; only where the base has one. */
   bias?: Scale<T>
 }
 
 /**
- * Virtual tokens: rows that are read before a prompt in place of those of the embedding. They change no weight, and act while
- * they are read alone: what follows them reads their keys and values.
+ * Virtual tokens: rows that are read before a prompt in place of those of the embedding, or what a layer keeps of tokens, as if
+ * they had been read. They change no weight, and act while they are read alone: what follows them reads their keys and values.
  */
 export interface VirtualTokens<T extends AdapterTensor = TritTensor> extends TensorRef<T> {
   kind: 'virtual'
-  /** The embedding that the ids of a prompt are looked up in. */
+  /** The embedding that the ids of a prompt are looked up in, or the input of a graph that takes a layer's keys or values. */
   target: string
+  tokens: number
+  /** It is keys or values [heads, tokens, size of a head], and no rows [tokens, width]. */
+  isCache: boolean
 }
 
 /** What changes a weight. */
@@ -116,14 +121,24 @@ export type WeightContribution<T extends AdapterTensor = TritTensor> =
 
 export type Contribution<T extends AdapterTensor = TritTensor> = WeightContribution<T> | VirtualTokens<T>
 
-/** The virtual tokens of an expert, of which it has one tensor at most. */
-export function virtualTensorOf<T extends Pick<AdapterTensor, 'role'>>(tensors: readonly T[]): T | undefined {
+/** The virtual tokens of an expert: all there is of rows, or the first of its keys and values. */
+export function virtualTensorOf<T extends { role: string }>(tensors: readonly T[]): T | undefined {
   return tensors.find(({ role }) => role === 'virtual')
 }
 
 /** How many tokens an expert puts before a prompt. */
 export function virtualTokensOf(tensors: readonly Pick<AdapterTensor, 'role' | 'shape'>[]): number {
-  return virtualTensorOf(tensors)?.shape[0] ?? 0
+  const shape = virtualTensorOf(tensors)?.shape
+  return shape === undefined ? 0 : tokensIn(shape)
+}
+
+/** Whether virtual tokens are keys or values. */
+export function isCache({ shape }: Pick<AdapterTensor, 'shape'>): boolean {
+  return shape.length === 3
+}
+
+function tokensIn(shape: readonly number[]): number {
+  return isCache({ shape }) ? shape[1] : shape[0]
 }
 
 /** Terms as a low-rank pair: the matrix is left · right. */
@@ -172,7 +187,7 @@ export function tensorsOf<T extends AdapterTensor>(contribution: Contribution<T>
  * What a table's tensors contribute, in table order; a pair comes where its second factor stands.
  * @param tensors - of one expert, their targets renamed or not
  * @param has - whether the base has a tensor, so that it can be scaled along
- * @throws {TritswapError} `format` for half a LoRA pair or a factor too many, `unsupported` for (IA)³ of an embedding
+ * @throws {TritswapError} `format` for half a LoRA pair or a factor too many
  */
 export function contributionsOf<T extends AdapterTensor>(
   tensors: readonly T[],
@@ -215,16 +230,10 @@ export function contributionsOf<T extends AdapterTensor>(
     const { loraA, loraB } = pair
     if (loraA !== undefined && loraB !== undefined) contributions.push(lowRankOf(loraA, loraB))
   }
-  const virtual = contributions.find(({ kind }) => kind === 'virtual')
-  // It acts before a prompt, and what changes weights on it.
-  if (virtual !== undefined && tensors.length > 1) {
-    const { name } = tensorsOf(virtual)[0].tensor
-    throw new TritswapError(
-      'format',
-      `Cannot use ${name}: expected virtual tokens alone, found ${tensors.length} tensors`,
-      { fields: { tensor: name } },
-    )
-  }
+  checkVirtual(
+    contributions.filter((contribution) => contribution.kind === 'virtual'),
+    tensors.length,
+  )
   for (const { loraA, loraB } of pairs.values()) {
     if (loraA !== undefined && loraB !== undefined) continue
     const { name, target } = (loraA ?? loraB)!.tensor
@@ -235,19 +244,40 @@ export function contributionsOf<T extends AdapterTensor>(
   return contributions
 }
 
-/** @throws {TritswapError} `format` for what is no matrix; `limit` for too many */
+/**
+ * They act before a prompt, and what changes weights on it.
+ * @param count - of all tensors
+ * @throws {TritswapError} `format` for virtual tokens beside others, or of several numbers
+ */
+function checkVirtual<T extends AdapterTensor>(virtual: readonly VirtualTokens<T>[], count: number): void {
+  const [first] = virtual
+  if (first === undefined) return
+  const { name } = first.tensor
+  const targets = new Set(virtual.map(({ target }) => target))
+  const areAlone = first.isCache
+    ? virtual.every(({ isCache, tokens }) => isCache && tokens === first.tokens) && targets.size === count
+    : count === 1
+  if (areAlone) return
+  throw new TritswapError(
+    'format',
+    `Cannot use ${name}: expected virtual tokens alone, as one matrix of rows or as keys and values of one number of tokens, found ${count} tensors`,
+    { fields: { tensor: name } },
+  )
+}
+
+/** @throws {TritswapError} `format` for another shape; `limit` for too many */
 function virtualOf<T extends AdapterTensor>(ref: TensorRef<T>): VirtualTokens<T> {
   const { name, target, shape, terms } = ref.tensor
-  if (shape.length !== 2 || terms !== undefined) {
+  if ((shape.length !== 2 && shape.length !== 3) || terms !== undefined) {
     throw new TritswapError(
       'format',
-      `Cannot use ${name}: expected a matrix of virtual tokens, a row each, found ${terms === undefined ? times(shape) : 'terms'}`,
+      `Cannot use ${name}: expected virtual tokens as rows of a matrix, or as keys or values of heads, found ${terms === undefined ? times(shape) : 'terms'}`,
       { fields: { tensor: name, shape } },
     )
   }
-  if (shape[0] > MAX_VIRTUAL_TOKENS)
-    throw overLimit(`virtual tokens of ${name}`, shape[0], MAX_VIRTUAL_TOKENS)
-  return { kind: 'virtual', target, ...ref }
+  const tokens = tokensIn(shape)
+  if (tokens > MAX_VIRTUAL_TOKENS) throw overLimit(`virtual tokens of ${name}`, tokens, MAX_VIRTUAL_TOKENS)
+  return { kind: 'virtual', target, tokens, isCache: isCache(ref.tensor), ...ref }
 }
 
 /** Modules that keep their weight as [in, out]: transformers' Conv1D, and embeddings. */
@@ -268,20 +298,13 @@ function lowRankOf<T extends AdapterTensor>(a: TensorRef<T>, b: TensorRef<T>): L
 
 /** (IA)³ scales the outputs of a module with its bias, or with `feedforward` its inputs. */
 function scaleOf<T extends AdapterTensor>(ref: TensorRef<T>, has: (tensor: string) => boolean): Scale<T> {
-  const { name, target, layout, feedforward = false } = ref.tensor
-  if (layout === 'embedding') {
-    throw new TritswapError(
-      'unsupported',
-      `Cannot use ${name}: ${target} is an embedding, and (IA)³ scales linear layers and convolutions only`,
-      { fields: { tensor: name, target } },
-    )
-  }
+  const { target, layout, feedforward = false } = ref.tensor
   const over = feedforward === isTransposed(ref.tensor) ? 'rows' : 'cols'
-  const scale: Scale<T> = { kind: 'scale', target, ...ref, over }
+  const scale: Scale<T> = { kind: 'scale', target, ...ref, over, ofEmbedding: layout === 'embedding' }
   const bias = target.replace(/\.weight$/, '.bias')
   // A vector is a matrix of one row.
   if (!feedforward && bias !== target && has(bias))
-    scale.bias = { kind: 'scale', target: bias, ...ref, over: 'cols' }
+    scale.bias = { kind: 'scale', target: bias, ...ref, over: 'cols', ofEmbedding: false }
   return scale
 }
 
@@ -309,9 +332,13 @@ export function misfitOf<T extends AdapterTensor>(
     return { tensor, expected: `the shape ${times(shape)} of ${target}`, found: times(tensor.shape) }
   }
   if (contribution.kind === 'virtual') {
-    const { tensor, target } = contribution
-    if (tensor.shape[1] === cols) return undefined
-    return { tensor, expected: `rows of ${cols} as ${target} has`, found: times(tensor.shape) }
+    const { tensor, target, isCache } = contribution
+    const [heads, , size] = tensor.shape
+    if (isCache ? heads === shape[0] && size === shape[2] : tensor.shape[1] === cols) return undefined
+    const expected = isCache
+      ? `${shape[0]} heads of ${shape[2]} as ${target} takes`
+      : `rows of ${cols} as ${target} has`
+    return { tensor, expected, found: times(tensor.shape) }
   }
   if (contribution.kind === 'scale') {
     const { tensor, over } = contribution

@@ -46,21 +46,16 @@ export function actsEverywhere({ invocation, tensors }: Pick<TritTable, 'invocat
   return invocation === undefined && virtualTokensOf(tensors) === 0
 }
 
-/** @throws {TritswapError} `unsupported` for virtual tokens, where nothing can stand before a text */
-export function checkNoVirtual({ tensors }: TritTable, name: string, what: string): void {
-  const virtual = virtualTokensOf(tensors)
-  if (virtual === 0) return
-  throw new TritswapError(
-    'unsupported',
-    `Cannot ${what} ${name}: it puts ${virtual} virtual tokens before a prompt and changes no weight; use it with ExpertLoader, or with tritswap check`,
-    { fields: { name, virtual } },
-  )
-}
-
 /** @throws {TritswapError} `unsupported` for an expert that does not act on every token alike */
 export function checkActsEverywhere(table: TritTable, name: string, what: string): void {
-  checkNoVirtual(table, name, what)
-  const { invocation } = table
+  const { invocation, tensors } = table
+  const virtual = virtualTokensOf(tensors)
+  if (virtual > 0)
+    throw new TritswapError(
+      'unsupported',
+      `Cannot ${what} ${name}: it puts ${virtual} virtual tokens before a prompt and changes no weight; use it with ExpertLoader, or with tritswap check and eval`,
+      { fields: { name, virtual } },
+    )
   if (invocation === undefined) return
   throw new TritswapError(
     'unsupported',

@@ -3,7 +3,7 @@ export type TritKind = 'expert' | 'base'
 
 /**
  * What one tensor is: a delta of a base tensor, a LoRA factor, an (IA)³ vector (as l − 1), or virtual tokens: rows that are read
- * before a prompt in place of an embedding's.
+ * before a prompt in place of an embedding's, or keys and values of a layer.
  */
 export type TensorRole = 'delta' | 'loraA' | 'loraB' | 'ia3' | 'virtual'
 

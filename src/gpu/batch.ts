@@ -18,6 +18,8 @@ export const STRIDING_INVOCATIONS = 65_536
 export interface BoundDispatch {
   kernel: Kernel
   bindGroups: readonly GPUBindGroup[]
+  /** Of a kernel that takes a list: bytes from the start of the binding. */
+  listOffset?: number
   /** Workgroups. */
   groups: number
   /** Units towards the limit of a submission. */
@@ -93,14 +95,17 @@ export class Batch {
   }
 
   /** Runs what was bound before. */
-  run({ kernel, bindGroups, groups, work }: BoundDispatch): void {
+  run({ kernel, bindGroups, listOffset = 0, groups, work }: BoundDispatch): void {
     if (this.#work > 0 && this.#work + work > this.#workLimit) this.#close()
     this.#work += work
     this.#dispatches++
     const pass = this.#compute()
     if (this.#pipeline !== kernel.pipeline) pass.setPipeline(kernel.pipeline)
     this.#pipeline = kernel.pipeline
-    for (const [i, bindGroup] of bindGroups.entries()) pass.setBindGroup(i, bindGroup)
+    for (let i = 0; i < bindGroups.length; i++) {
+      if (i === 0 && kernel.takesList) pass.setBindGroup(i, bindGroups[i], [listOffset])
+      else pass.setBindGroup(i, bindGroups[i])
+    }
     const rows = Math.ceil(groups / MAX_GROUPS)
     pass.dispatchWorkgroups(Math.ceil(groups / rows), rows)
   }

@@ -2,10 +2,10 @@ import type { Placement } from '../format/bindings.ts'
 import { golombCode } from '../format/golomb.ts'
 import { BLOCK_WEIGHTS, type TritTensor, tilingOf } from '../format/index.ts'
 import type { Batch } from './batch.ts'
-import type { Bindings, Kernel, Params } from './kernel.ts'
+import type { Bindings, Kernel } from './kernel.ts'
 import { shaderConstants } from './shader_constants.ts'
 import { stepsCode } from './steps_form.ts'
-import { streamForm } from './stream_form.ts'
+import { type CodeParams, streamForm } from './stream_form.ts'
 import { PER_WORD, type TargetDtype } from './target.ts'
 
 const { MAX_STREAMS, ...CODECS } = shaderConstants('job', [
@@ -32,12 +32,20 @@ export interface StreamSpan {
 /** Where the elements of a tensor lie in a buffer. */
 export type ElementPlacement = Omit<Placement, 'tensor'>
 
+/** `Stream` of shaders/shared/job.wgsl. */
+export type StreamParams = { code: CodeParams } & Record<'index' | 'codec' | 'value' | 'journal', number>
+
 /**
  * `Stream` of shaders/shared/job.wgsl.
  * @param weight - multiplies the values of the tensor
  * @param journal - first word of its span in the journal of its set
  */
-export function streamParams(tensor: TritTensor, span: StreamSpan, weight: number, journal = 0): Params {
+export function streamParams(
+  tensor: TritTensor,
+  span: StreamSpan,
+  weight: number,
+  journal = 0,
+): StreamParams {
   const form = streamForm(tensor)
   const { words, index } = span
   if (form.kind === 'golomb') {
@@ -55,8 +63,8 @@ export function streamParams(tensor: TritTensor, span: StreamSpan, weight: numbe
 export interface MergeJob {
   shape: readonly number[]
   placement: ElementPlacement
-  reverted: readonly Params[]
-  applied: readonly Params[]
+  reverted: readonly StreamParams[]
+  applied: readonly StreamParams[]
 }
 
 /** What the jobs of shaders/shared/jobs.wgsl and job_list.wgsl say of a tensor. */

@@ -1,4 +1,9 @@
-import { type ArrayDefinition, makeShaderDataDefinitions, type ShaderDataDefinitions } from 'webgpu-utils'
+import {
+  type ArrayDefinition,
+  makeShaderDataDefinitions,
+  type ShaderDataDefinitions,
+  type TypeDefinition,
+} from 'webgpu-utils'
 import { TritswapError } from '../errors.ts'
 import type { Gpu } from './device.ts'
 import { constantsIn } from './shader_constants.ts'
@@ -52,6 +57,9 @@ function slotsOf(code: string): Slot[] {
   }))
 }
 
+/** Name of the uniform that is a list of jobs. Many lists are in one buffer: which it is, a dispatch says. */
+const LIST = 'list'
+
 /**
  * The layouts of the bind groups, written out: those that a device makes up belong to one pipeline, and then no two
  * kernels can share a bind group.
@@ -63,7 +71,11 @@ function layoutsOf(device: GPUDevice, label: string, slots: readonly Slot[]): GP
       label,
       entries: slots
         .filter((slot) => slot.group === group)
-        .map(({ binding, type }) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer: { type } })),
+        .map(({ name, binding, type }) => ({
+          binding,
+          visibility: GPUShaderStage.COMPUTE,
+          buffer: { type, hasDynamicOffset: name === LIST },
+        })),
     }),
   )
 }
@@ -82,6 +94,8 @@ export class Kernel {
   readonly paramsName: string
   /** Bytes of the uniform, 0 without. */
   readonly paramsBytes: number
+  /** Layout of the uniform. */
+  readonly paramsType: TypeDefinition | undefined
   readonly #device: GPUDevice
   readonly #layouts: readonly GPUBindGroupLayout[]
   readonly #slots: readonly Slot[]
@@ -139,11 +153,17 @@ export class Kernel {
     const [[paramsName, params] = ['params', undefined]] = Object.entries(definitions.uniforms)
     this.paramsName = paramsName
     this.paramsBytes = params?.size ?? 0
+    this.paramsType = params?.typeDefinition
     this.#writeParams = params && writerOf(params.typeDefinition)
     this.#device = device
     this.#layouts = layouts
     this.#slots = slots
     this.#definitions = definitions
+  }
+
+  /** Whether it takes a list of jobs: a dispatch says where in its buffer that is, in bytes. */
+  get takesList(): boolean {
+    return this.paramsName === LIST
   }
 
   /** Number of bind groups. */

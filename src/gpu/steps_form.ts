@@ -8,8 +8,8 @@
 import type { SectionForm } from '../format/codecs/codec.ts'
 import { type Steps, type StepUnit, stepBlocks, unitBits } from '../format/steps.ts'
 import { tilingOf } from '../format/tiling.ts'
-import type { Params } from './kernel.ts'
 import { shaderConstants } from './shader_constants.ts'
+import type { CodeParams } from './stream_form.ts'
 
 const { NOT_JOURNALED, ...UNITS } = shaderConstants('steps', [
   'NOT_JOURNALED',
@@ -58,6 +58,6 @@ export function packSteps(shape: readonly number[], form: StepsForm, all: Steps)
 }
 
 /** `Code` of shaders/shared/golomb.wgsl, as `steps` reads it. @param words - of the arena, where the entries start */
-export function stepsCode(unit: StepUnit, words: number): Params {
+export function stepsCode(unit: StepUnit, words: number): CodeParams {
   return { words, m: wordsOfEntry(unit), low: UNIT_CODES[unit], cut: 0 }
 }

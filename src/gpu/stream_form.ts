@@ -5,6 +5,9 @@ import type { TritTensor } from '../format/index.ts'
 /** The forms in which tensors of experts lie in the arena. */
 export type StreamForm = Extract<SectionForm, { kind: 'golomb' | 'dense' | 'terms' | 'steps' }>
 
+/** `Code` of shaders/shared/golomb.wgsl, where other codecs have other things. */
+export type CodeParams = Record<'words' | 'm' | 'low' | 'cut', number>
+
 /** Whether the CPU makes what is in the arena of a tensor of an expert, because no kernel reads what the file holds. */
 export function isDecoded(tensor: TritTensor): boolean {
   const { kind } = formOf(tensor)

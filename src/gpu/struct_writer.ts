@@ -44,3 +44,17 @@ export function writerOf(type: TypeDefinition): Write {
   const scalar = SCALARS[(type as IntrinsicDefinition).type]
   return scalar ?? ((value, view, at) => setTypedValues(type, value, view.buffer as ArrayBuffer, at))
 }
+
+/** A field of a struct: the word where it starts, and its type, or that of its elements. */
+export function fieldOf(type: TypeDefinition, name: string): { word: number; type: TypeDefinition } {
+  const { offset, type: own } = (type as StructDefinition).fields[name]
+  return { word: offset / 4, type: 'elementType' in own ? (own as ArrayDefinition).elementType : own }
+}
+
+/** The words of fields of a struct, from its start. */
+export function fieldWords<const Name extends string>(
+  type: TypeDefinition,
+  names: readonly Name[],
+): Record<Name, number> {
+  return Object.fromEntries(names.map((name) => [name, fieldOf(type, name).word])) as Record<Name, number>
+}

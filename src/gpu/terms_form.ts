@@ -6,8 +6,7 @@
  */
 import type { TermVectors } from '../format/contributions.ts'
 import { type Terms, type TritTensor, tilingOf } from '../format/index.ts'
-import type { StreamSpan } from './job.ts'
-import type { Params } from './kernel.ts'
+import type { StreamParams, StreamSpan } from './job.ts'
 import { shaderConstants } from './shader_constants.ts'
 
 const { TERMS } = shaderConstants('job', ['TERMS'])
@@ -59,7 +58,7 @@ export function vectorsParams(
   { words }: StreamSpan,
   weight: number,
   vectors: TermVectors,
-): Params {
+): StreamParams {
   const { rows, cols, x, y } = termsLayout(tensor)
   const [first, length] = vectors === 'x' ? [x, rows] : [y, cols]
   const code = { words: words + first, m: length, low: words, cut: vectors === 'x' ? 1 : 0 }

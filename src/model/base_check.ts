@@ -1,5 +1,5 @@
 import { TritswapError } from '../errors.ts'
-import { contributionsOf, misfitOf } from '../format/contributions.ts'
+import { contributionsOf, misfitOf, virtualTensorOf } from '../format/contributions.ts'
 import {
   compareBase,
   SKETCH_VALUES,
@@ -39,6 +39,8 @@ export interface BaseIdentity {
 
 /** Targets of an expert that a base has no place for, and needs none. */
 export function unusedTargets(table: TritTable, { shapes, isUnused }: BaseIdentity): ReadonlySet<string> {
+  // Keys and values are no weights, and are read wherever they fit.
+  if (virtualTensorOf(table.tensors) !== undefined) return new Set()
   return new Set(
     targetsOf(table.tensors).filter((target) => !shapes.has(target) && isUnused?.(target) === true),
   )

@@ -49,6 +49,7 @@ const SIDE_STEPS = [1, 2, 4, 8] as const
  * @throws {TritswapError} `unsupported` for more experts at one site than a variant has side inputs
  */
 export function planBypass(entries: readonly BypassEntry[]): Map<string, GraphPlan> {
+  checkVirtual(entries)
   const graphs = new Map<string, Map<string, SitePlan>>()
   for (const { expert, weight, binding } of entries) {
     if (weight === 0) continue
@@ -75,7 +76,10 @@ export function planBypass(entries: readonly BypassEntry[]): Map<string, GraphPl
 }
 
 /** @throws {TritswapError} `unsupported` for the virtual tokens of several experts, `input` for those that are weighed */
-function checkVirtual(virtual: readonly ExpertTerm<'virtual'>[]): void {
+function checkVirtual(entries: readonly BypassEntry[]): void {
+  const virtual = entries.filter(
+    ({ weight, binding }) => weight !== 0 && binding.bypass.some(({ kind }) => kind === 'virtual'),
+  )
   if (virtual.length > 1) {
     throw new TritswapError(
       'unsupported',
@@ -111,7 +115,6 @@ function planAt(graphs: Map<string, Map<string, SitePlan>>, { graph, site }: Byp
 }
 
 function bypassOf({ site, side, ...others }: SitePlan): SiteBypass {
-  checkVirtual(others.virtual)
   const bypass: SiteBypass = {}
   if (side.length > 0) {
     bypass.side = SIDE_STEPS.find((count) => count >= side.length)

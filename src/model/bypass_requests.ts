@@ -4,6 +4,7 @@
  * @module
  */
 import { summaryOf } from '../format/codecs/index.ts'
+import { virtualTokensOf } from '../format/contributions.ts'
 import type { FloatInputDtype } from '../format/dtype.ts'
 import { tilingOf } from '../format/index.ts'
 import type { ResidentExpert, UnpackedPart, UnpackRequest } from '../gpu/index.ts'
@@ -44,7 +45,10 @@ export function rankAt({ lowRank }: Pick<SitePlan, 'lowRank'>): number {
 /** What an input's symbolic size is: the rank of the pairs, or the number of virtual tokens. */
 export function sizeOf({ kind }: Pick<BypassInput, 'kind'>, plan: SitePlan): number {
   if (kind !== 'virtual') return rankAt(plan)
-  return plan.virtual.reduce((sum, { expert, index }) => sum + expert.table.tensors[index].shape[0], 0)
+  return plan.virtual.reduce(
+    (sum, { expert, index }) => sum + virtualTokensOf([expert.table.tensors[index]]),
+    0,
+  )
 }
 
 /** What fills an input that belongs to a set alone: all but `codes`, `ones`, and pairs where the set has none. */
@@ -95,7 +99,7 @@ export function requestFor(input: BypassInput, plan: SitePlan): UnpackRequest {
     case 'virtual':
       return floats(
         0,
-        plan.virtual.map((term) => ({ ...vector(term, 0), rowStride: outputs })),
+        plan.virtual.map((term) => vector(term, 0)),
       )
     default:
       throw new Error(`${kind} is shared between sets`)

@@ -21,7 +21,7 @@ type TensorTerm = 'side' | 'delta' | 'inputScale' | 'outputScale' | 'bias' | 'vi
 /**
  * One contribution at one site. `side`: a ternary delta as 2-bit codes; `delta`: a delta in floats; `lowRank`: down to
  * the rank and up again; the scales multiply the site's inputs or outputs, `bias` is added to its outputs, `virtual` is looked up
- * in its place.
+ * in its place, or put out in place of a layer's keys or values.
  */
 export type BypassTerm = TargetSite &
   (
@@ -47,10 +47,10 @@ export function termsOf(
   const all = sites.of(contribution.target)
   if (contribution.kind === 'virtual') {
     const { index } = contribution
-    const lookups = all.filter(({ site }) => site.readsPrompt)
+    const lookups = all.filter(({ site }) => site.readsPrompt || site.kind === 'cache')
     return { terms: lookups.map((at) => ({ ...at, kind: 'virtual', index })), isPartial: true }
   }
-  const ofEmbedding = contribution.kind === 'scale' ? false : contribution.ofEmbedding
+  const { ofEmbedding } = contribution
   const own = all.filter(
     ({ site }) => (site.kind === 'embedding') === (ofEmbedding ?? site.kind === 'embedding'),
   )

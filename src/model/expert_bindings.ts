@@ -81,7 +81,12 @@ export function bindExpert(
     // No weight changes, so it is beside the weights whatever they are.
     if (contribution.kind === 'virtual') {
       if (terms.length !== 1)
-        throw unsupported(tensor, `the ids of a prompt are looked up in ${target} at ${terms.length} places`)
+        throw unsupported(
+          tensor,
+          contribution.isCache
+            ? `${terms.length} graphs take ${target}, and it is for one`
+            : `the ids of a prompt are looked up in ${target} at ${terms.length} places`,
+        )
       bypass.push(...terms)
       continue
     }

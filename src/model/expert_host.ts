@@ -68,6 +68,7 @@ export class ExpertHost {
    * @param options.expertBudget - VRAM for compressed experts, in bytes; as much again may hold unpacked ones
    * @param options.graphs - by the names of their sessions: what experts can be put beside
    * @param options.ownPasses - as of `AdmissionParts`
+   * @param options.modelType - of the model's configuration
    * @param options.sessionOptions - added to what sessions are created with
    * @throws {TritswapError} `memory`; the weights are the caller's to destroy then
    */
@@ -80,6 +81,7 @@ export class ExpertHost {
       graphs?: Readonly<Record<string, GraphFile>>
       sessionOptions?: Readonly<Record<string, unknown>>
       ownPasses?: boolean
+      modelType?: string
     },
   ): Promise<ExpertHost> {
     const graphs = Object.entries(options.graphs ?? {})
@@ -100,7 +102,7 @@ export class ExpertHost {
       const inputs = bindings.graphs.find(({ file }) => file === graph.file)?.inputs ?? []
       const create: VariantSource['create'] = (like, bytes) =>
         createLike(like, { graph, external, bytes }, gpu, options.sessionOptions)
-      return [name, { graph: { graph, inputs, tensors }, create }]
+      return [name, { graph: { graph, inputs, tensors, modelType: options.modelType }, create }]
     })
     const runtime = new ExpertRuntime({
       weights,

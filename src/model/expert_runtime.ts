@@ -45,6 +45,8 @@ export interface PassOptions {
 interface ContextState extends PassOptions {
   own: ExpertSet | undefined
   ran: ExpertSet
+  /** Until the kernels for its own set are there: a switch in its turn would hold up all behind it. */
+  compiling?: Promise<unknown>
   /** A set of which only some experts act, and those: held like a set of its own. */
   part?: { of: ExpertSet; set: ExpertSet }
 }
@@ -124,6 +126,11 @@ export class ExpertRuntime {
   passContext(own?: ExpertSet, options: PassOptions = {}): PassContext {
     if (own) this.#sets.hold(own)
     const state: ContextState = { own, ran: BASE_SET, ...options }
+    state.compiling =
+      own &&
+      this.#merged.prepare(own)?.then(() => {
+        state.compiling = undefined
+      })
     const wanted = () => state.own ?? this.#default
     const context: PassContext = {
       get wanted() {
@@ -160,9 +167,9 @@ export class ExpertRuntime {
           const waiting = { caller: state, isOn: () => this.#merged.isOn(this.#nextSet(state)) }
           const pass = () => this.#queue.run(() => this.#pass(state, name, session, run), waiting)
           // Not awaited where there is nothing to wait for: the call itself takes its place in the queue.
-          if (state.ready === undefined) return pass()
+          if (state.ready === undefined && state.compiling === undefined) return pass()
           let isReady = false
-          const ready = state.ready().then(() => {
+          const ready = Promise.all([state.compiling, state.ready?.()]).then(() => {
             isReady = true
             return pass()
           })
@@ -252,6 +259,9 @@ export class ExpertRuntime {
     signal?.throwIfAborted()
     const called = performance.now()
     const ticket = ++this.#tickets
+    // Beside the passes that run: in its turn it would hold them up.
+    const compiling = this.#merged.prepare(set)
+    if (compiling !== undefined) await compiling
     const { start, sessions, accepted } = await this.#queue.run(async () => {
       if (signal?.aborted) throw abortError(signal)
       if (ticket !== this.#tickets) throw overtaken()

@@ -5,7 +5,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
-import { virtualTensorOf } from '../format/contributions.ts'
+import { isCache, virtualTensorOf } from '../format/contributions.ts'
 import { SKETCH_VALUES, type TritTable } from '../format/index.ts'
 import type { WeightStore } from '../gpu/index.ts'
 import { type BaseIdentity, type BaseMatch, checkBase, unusedTargets } from './base_check.ts'
@@ -23,7 +23,7 @@ export interface FittedExpert {
 
 /**
  * @param name - of the expert, for messages
- * @throws {TritswapError} as `checkBase`, and `unsupported` for virtual tokens that no embedding can be told for
+ * @throws {TritswapError} as `checkBase`, and `unsupported` for virtual tokens that the graphs have no place for
  */
 export async function fitExpert(
   table: TritTable,
@@ -52,10 +52,14 @@ function lookupOf(
   { tensors }: TritTable,
   name: string,
   base: BaseIdentity,
-  { promptTargets }: SiteIndex,
+  { promptTargets, caches }: SiteIndex,
 ): { base: BaseIdentity; renamed: ReadonlyMap<string, string> } {
   const virtual = virtualTensorOf(tensors)
   if (virtual === undefined) return { base, renamed: new Map() }
+  if (isCache(virtual)) {
+    checkCaches(tensors, name, base, caches)
+    return { base: { ...base, shapes: new Map([...base.shapes, ...caches]) }, renamed: new Map() }
+  }
   const [target, ...others] = promptTargets
   const shape = target === undefined ? undefined : base.shapes.get(target)
   if (shape === undefined || others.length > 0) {
@@ -69,6 +73,34 @@ function lookupOf(
     base: { ...base, shapes: new Map(base.shapes).set(virtual.target, shape) },
     renamed: new Map([[virtual.target, target]]),
   }
+}
+
+/**
+ * Keys and values go by the names of a graph's inputs, which are the same for all exporters that have them.
+ * @throws {TritswapError} `unsupported` for graphs that take none, `base` for those of other layers
+ */
+function checkCaches(
+  tensors: TritTable['tensors'],
+  expert: string,
+  { name }: BaseIdentity,
+  caches: SiteIndex['caches'],
+): void {
+  if (caches.size === 0) {
+    throw new TritswapError(
+      'unsupported',
+      `Cannot use ${expert} on ${name}: it brings keys and values of each layer, and the graph takes none by the names past_key_values.<layer>.key and .value in sizes that it says; export it with a cache (optimum: --task text-generation-with-past), or train prompt tuning`,
+      { fields: { expert, base: name } },
+    )
+  }
+  const targets = new Set(tensors.map(({ target }) => target))
+  const missing = [...caches.keys()].filter((target) => !targets.has(target))
+  const other = [...targets].filter((target) => !caches.has(target))
+  if (missing.length + other.length === 0) return
+  throw new TritswapError(
+    'base',
+    `Cannot use ${expert} on ${name}: expected keys and values of ${caches.size / 2} layers, found those of ${targets.size / 2}; load the base it was made for`,
+    { fields: { expert, base: name, missing, other } },
+  )
 }
 
 /**

@@ -24,6 +24,18 @@ export class MergedWeights {
   }
 
   /**
+   * Compiles what a switch to a set lacks. Where that fails, the switch says why.
+   * @returns undefined where it lacks nothing
+   */
+  prepare(set: ExpertSet): Promise<unknown> | undefined {
+    try {
+      return this.#switcher.prepareSet(mergedPart(set))?.catch(() => {})
+    } catch {
+      return undefined
+    }
+  }
+
+  /**
    * Merges what a set wants merged, and nothing else. Resolves once that is on the GPU's queue: the queue keeps the order, so
    * nothing waits for the GPU.
    * @throws {TritswapError} as `Switcher.apply`, for what fails before

@@ -76,6 +76,12 @@ export class SiteIndex {
     return [...this.#promptTargets]
   }
 
+  /** Shapes of the keys and values that graphs take, [heads, 0, size of a head], by the names of their inputs. */
+  get caches(): ReadonlyMap<string, readonly number[]> {
+    const sites = [...this.#byTarget.values()].flat().filter(({ site }) => site.kind === 'cache')
+    return new Map(sites.map(({ part, site }) => [part.target, [site.inputs, 0, site.outputs]]))
+  }
+
   /** Sites that add a target to their outputs. */
   ofBias(target: string): readonly BiasSite[] {
     return this.#byBias.get(target) ?? []

@@ -185,7 +185,7 @@ function candidatesOf(unknown: ByTarget, table: TritTable, { shapes }: BaseIdent
 /** What decides which shapes a contribution fits: there are few for each shape of a base, however many targets. */
 function kindOf(contribution: Contribution): string {
   if (isAsTarget(contribution)) return contribution.tensor.shape.join()
-  if (contribution.kind === 'virtual') return `virtual ${contribution.tensor.shape[1]}`
+  if (contribution.kind === 'virtual') return `virtual ${contribution.tensor.shape}`
   if (contribution.kind === 'scale') return `${contribution.over} ${weightsOf(contribution.tensor.shape)}`
   const [left, right] = [contribution.left, contribution.right].map(({ tensor, rankFirst }) => {
     const { rows, cols } = tilingOf(tensor.shape)

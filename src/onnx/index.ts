@@ -2,8 +2,8 @@
  * Graph surgery: weights of an ONNX model become inputs, named as the checkpoint names them.
  *
  * Rooms, each importing from those before it: proto (the file format) ← graph (a parsed graph and the table of
- * operators) ← resolve (names) ← quantized (weights in other numbers) ← hoist (weights become inputs), bypass (experts
- * beside weights).
+ * operators) ← resolve (names) ← quantized (weights in other numbers), unfold (what exporters ran in advance) ← hoist
+ * (weights become inputs), bypass (experts beside weights).
  *
  * @module
  */

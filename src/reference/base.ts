@@ -35,7 +35,7 @@ export class ReferenceBase {
   static async create(
     weights: ReferenceWeights,
     parsed: readonly OnnxGraph[],
-    options: { name: string; fingerprint?: string | null; dtype: string },
+    options: { name: string; fingerprint?: string | null; dtype: string; modelType?: string },
   ): Promise<ReferenceBase> {
     return new ReferenceBase(await ExpertFit.create(weights, parsed, options))
   }

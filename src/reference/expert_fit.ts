@@ -33,16 +33,17 @@ export class ExpertFit<W extends SketchedWeights> {
    * @param parsed - the prepared graphs
    * @param options.fingerprint - of its checkpoint; null takes experts of any, whose weights alone tell
    * @param options.dtype - of the graphs
+   * @param options.modelType - of the model's configuration
    */
   static async create<W extends SketchedWeights>(
     weights: W,
     parsed: readonly OnnxGraph[],
-    options: { name: string; fingerprint?: string | null; dtype: string },
+    options: { name: string; fingerprint?: string | null; dtype: string; modelType?: string },
   ): Promise<ExpertFit<W>> {
     const { table } = weights.head
     const tensors = new Map(table.tensors.map((tensor): [string, TritTensor] => [tensor.name, tensor]))
     const graphs = parsed.map((graph): BypassGraph => {
-      return { graph, inputs: weights.inputsOf(graph.file), tensors }
+      return { graph, inputs: weights.inputsOf(graph.file), tensors, modelType: options.modelType }
     })
     const integers = parsed.flatMap(integersOf)
     const floats = integers.length > 0 ? 'q8' : floatDtypeOf(weights.bindings)

@@ -29,7 +29,7 @@ function casesOf(model: string): string[] {
     .map(({ name }) => name)
 }
 
-const QUICK: Record<string, readonly string[]> = { 'llama-tiny': ['alora', 'prompt'] }
+const QUICK: Record<string, readonly string[]> = { 'llama-tiny': ['alora', 'prompt', 'prefix'] }
 const MODELS = readdirSync(PROMPT_KINDS).filter((model) => LONG || model in QUICK)
 const BINDINGS = LONG ? (['merge', 'input'] as const) : (['input'] as const)
 
@@ -82,6 +82,40 @@ describe.each(MODELS)('%s', (model) => {
       const before = await bits({ ids: ids.slice(0, start + 1), first: 1 }, {})
       const behind = await bits({ ids, first: start + 1 }, variant, () => start)
       expect(await bits({ ids, first: 1 }, variant)).toBeCloseTo(before + behind, 3)
+      await variant.close()
+    } finally {
+      await evaluation.close()
+    }
+  })
+
+  test.each([
+    ['prompt', 2 * 5 * 64],
+    ['prefix', 2 * 4 * 2 * 4 * 16],
+  ])('eval counts what peft would write behind %s, which the base reads', async (name, f16Bytes) => {
+    const path = join(scratch, `eval_${name}.trit`)
+    writeFileSync(path, await fixtureFile(model, name))
+    const { tensors } = await openCheckpoint(
+      await openFile(join(PROMPT_KINDS, model, 'expected.safetensors')),
+    )
+    const integers = async (name: string) => Array.from((await readInput(tensors.get(name)!)).data, Number)
+    const prompt = await integers('input_ids')
+    const behind = async (who: string) => {
+      return { ids: [...prompt, ...(await integers(`greedy.${who}`))], first: prompt.length }
+    }
+    // What they begin with is read once, behind the virtual tokens.
+    const examples = [await behind(name), await behind('base')]
+    const evaluation = await Evaluation.open(folder)
+    try {
+      const variant = await expertVariant(evaluation.base, path)
+      const scored = (of: Partial<Variant>, given = examples) => evaluation.score(given, of)
+      const all = examples[0].ids.length - prompt.length
+      const [own, other] = await scored(variant)
+      expect(own.firstChoices).toBe(all)
+      const [, plain] = await scored({})
+      expect(plain.firstChoices).toBe(all)
+      expect(Math.abs(other.bits - plain.bits)).toBeGreaterThan(0.01 * plain.bits)
+      expect((await scored(variant, examples.slice(0, 1)))[0].bits).toBeCloseTo(own.bits, 3)
+      expect(variant.f16Bytes).toBe(f16Bytes)
       await variant.close()
     } finally {
       await evaluation.close()
@@ -141,6 +175,19 @@ test('virtual tokens of other tasks, or beside other tensors, are refused by nam
   expect(wrong.tensors[0].problem).toMatchObject({ tag: 'input', message: /expected \[6, width\]/ })
   const saved = await taskOf({ modules_to_save: ['lm_head'] }, { 'base_model.lm_head.weight': of([8, 64]) })
   expect(saved.tensors.find(({ problem }) => problem)?.problem?.message).toMatch(/modules saved whole/)
+
+  await expect(taskOf({ peft_type: 'MULTITASK_PROMPT_TUNING', num_tasks: 2 })).rejects.toMatchObject({
+    tag: 'unsupported',
+    message: /multitask prompt tuning has other virtual tokens for each task/,
+  })
+  const prefix = await taskOf({ peft_type: 'PREFIX_TUNING', num_layers: 2, num_attention_heads: 4 })
+  expect(prefix.tensors.map(({ name, shape }) => [name, shape])).toEqual(
+    ['0.key', '0.value', '1.key', '1.value'].map((part) => [`past_key_values.${part}`, [4, 5, 4]]),
+  )
+  const odd = await taskOf({ peft_type: 'PREFIX_TUNING', num_layers: 3, num_attention_heads: 4 })
+  expect(odd.tensors[0].problem?.message).toMatch(
+    /expected \[5, 3 layers × 2 × 4 heads × size\].*found \[5,64\]/,
+  )
 
   const source = memorySource(await fixtureFile('llama-tiny', 'prompt', {}))
   const expert = { source, head: await readHead(source) }

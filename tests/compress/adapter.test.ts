@@ -46,7 +46,7 @@ describe('settings that change the meaning', () => {
     [{ peft_type: 'XLORA' }, /X-LoRA.*router/],
     [{ peft_type: 'POLY' }, /Poly.*skills/],
     [{ peft_type: undefined, config: { reduction_factor: 16 } }, /bottleneck adapters/],
-    [{ peft_type: 'PREFIX_TUNING' }, /prefix tuning/],
+    [{ peft_type: 'MULTITASK_PROMPT_TUNING' }, /multitask prompt tuning/],
     [{ peft_type: 'SOMETHING_NEW' }, /SOMETHING_NEW/],
   ])('%o is refused by name', async (config, message) => {
     await expect(adapterTaskVector(adapter(config))).rejects.toMatchObject({ tag: 'unsupported', message })

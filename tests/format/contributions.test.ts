@@ -8,6 +8,7 @@ import {
   checkRank,
   contributionsOf,
   misfitOf,
+  virtualTokensOf,
 } from '../../src/format/contributions.ts'
 import type { TritTensor } from '../../src/format/index.ts'
 
@@ -127,13 +128,40 @@ describe('an (IA)³ vector', () => {
     },
   )
 
-  test('of an embedding is refused by name, as peft has none', () => {
-    expect(() => ia3(5, { layout: 'embedding' })).toThrow(
-      expect.objectContaining({
-        tag: 'unsupported',
-        message: expect.stringMatching(/Cannot use l: .* embedding/),
-      }),
-    )
+  test('of an embedding: over the features that are looked up, and not of what shares the weight', () => {
+    expect(ia3(5, { layout: 'embedding' })).toMatchObject({ over: 'cols', ofEmbedding: true })
+    expect(ia3(5, { layout: 'linear' })).toMatchObject({ ofEmbedding: false })
+  })
+})
+
+describe('virtual tokens', () => {
+  const virtual = (shape: number[], target = TARGET) => tensor(target, shape, { role: 'virtual', target })
+  const caches = (...tokens: number[]) =>
+    tokens.map((count, i) => virtual([2, count, 4], `past_key_values.${i}.key`))
+
+  test('are rows of an embedding, or keys and values of heads', () => {
+    const [rows] = contributionsOf([virtual([5, 8])])
+    expect(rows).toMatchObject({ kind: 'virtual', tokens: 5, isCache: false })
+    expect(misfitOf(rows, [100, 8])).toBeUndefined()
+    expect(misfitOf(rows, [100, 5])).toMatchObject({ expected: `rows of 5 as ${TARGET} has` })
+    const [keys] = contributionsOf(caches(5, 5))
+    expect(keys).toMatchObject({ kind: 'virtual', tokens: 5, isCache: true })
+    expect(misfitOf(keys, [2, 0, 4])).toBeUndefined()
+    expect(misfitOf(keys, [4, 0, 2])).toMatchObject({
+      expected: '4 heads of 2 as past_key_values.0.key takes',
+    })
+    expect(virtualTokensOf(caches(5, 5))).toBe(5)
+  })
+
+  test.each([
+    ['two matrices of rows', [virtual([5, 8], 'a'), virtual([5, 8], 'b')]],
+    ['rows and keys', [virtual([5, 8]), ...caches(5)]],
+    ['keys of other tokens', caches(5, 6)],
+    ['keys of one layer twice', [...caches(5), ...caches(5)]],
+    ['keys and a change of a weight', [...caches(5), tensor('w', [5, 8])]],
+    ['four dimensions', [virtual([1, 2, 5, 4])]],
+  ])('are refused as %s', (_, tensors) => {
+    expect(() => contributionsOf(tensors)).toThrow(expect.objectContaining({ tag: 'format' }))
   })
 })
 
@@ -152,7 +180,7 @@ test('no other file decides by the role of a tensor', () => {
   const allowed = [join('format', 'contributions.ts'), join('format', 'table.ts')]
   const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
   const deciding = files.filter((file) =>
-    /\brole [!=]== '(delta|lora[AB]|ia3)'/.test(readFileSync(join(src, file), 'utf8')),
+    /\brole [!=]== '(delta|lora[AB]|ia3|virtual)'/.test(readFileSync(join(src, file), 'utf8')),
   )
   expect(deciding.filter((file) => !allowed.includes(file))).toEqual([])
 })

@@ -52,6 +52,20 @@ test('going back and forth between two experts binds and allocates nothing anew'
   expect(counts.buffers).toBeGreaterThan(buffers)
 })
 
+test('the next expert is bound as the ones before it', async () => {
+  const { gpu, counts } = recordingGpu(8)
+  const { switcher, residents } = await shapedWorld(gpu, shapesOf('qwen', 16), {
+    dtype: 'float32',
+    density: 0.05,
+    experts: 4,
+  })
+  const [a, b, c, d] = residents.map((expert) => [{ expert, weight: 1 }])
+  for (const set of [a, b, a]) await switcher.apply(set)
+  const { bindGroups, buffers } = counts
+  for (const set of [c, d, b, d]) await switcher.apply(set)
+  expect(counts).toMatchObject({ bindGroups, buffers })
+})
+
 test('an expert of one kind of layer fills whole dispatches too', async () => {
   const { gpu, counts } = recordingGpu(8)
   const shapes = shapesOf('qwen', 16)

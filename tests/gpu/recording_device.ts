@@ -4,6 +4,8 @@ export interface RecordingGpu {
   gpu: Gpu
   /** Calls since the start. */
   counts: { dispatches: number; bindGroups: number; buffers: number; submissions: number }
+  /** Kernels that were compiled, by name. */
+  compiled: string[]
 }
 
 /** Constants of WebGPU, which Node lacks. */
@@ -28,6 +30,7 @@ const CONSTANTS = {
 export function recordingGpu(storageBuffers: number): RecordingGpu {
   for (const [name, values] of Object.entries(CONSTANTS)) Reflect.set(globalThis, name, values)
   const counts = { dispatches: 0, bindGroups: 0, buffers: 0, submissions: 0 }
+  const compiled: string[] = []
   const pass = {
     setPipeline() {},
     setBindGroup() {},
@@ -76,11 +79,14 @@ export function recordingGpu(storageBuffers: number): RecordingGpu {
       return {}
     },
     createShaderModule: () => ({}),
-    createComputePipelineAsync: async ({ label }: GPUComputePipelineDescriptor) => ({ label }),
+    async createComputePipelineAsync({ label = '' }: GPUComputePipelineDescriptor) {
+      compiled.push(label)
+      return { label }
+    },
     createCommandEncoder: () => encoder,
     pushErrorScope() {},
     popErrorScope: async () => null,
     destroy() {},
   }
-  return { gpu: wrapDevice(device as unknown as GPUDevice, undefined), counts }
+  return { gpu: wrapDevice(device as unknown as GPUDevice, undefined), counts, compiled }
 }

@@ -104,6 +104,7 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
   const switcher = {
     check() {},
     async prepare() {},
+    prepareSet: () => undefined,
     async apply(set: readonly SetEntry[]) {
       await fake.beforeSwitch
       for (const { expert } of set) expert.retain()

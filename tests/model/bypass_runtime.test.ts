@@ -101,6 +101,7 @@ beforeEach(() => {
   runtime = new ExpertRuntime({
     weights: weights as never,
     switcher: {
+      prepareSet: () => undefined,
       apply: async (set: readonly { expert: ResidentExpert }[]) => {
         log.push(`merge ${set.map(({ expert }) => expert.rootHash).join('+') || 'base'}`)
         return {}

@@ -40,6 +40,7 @@ beforeEach(() => {
   runtime = new ExpertRuntime({
     weights: { feeds: () => [] } as never,
     switcher: {
+      prepareSet: () => undefined,
       apply: (set: readonly SetEntry[]) =>
         gpu.alone(`apply ${set.map(({ expert }) => expert.rootHash).join('+') || 'base'}`, timings),
     } as never,

@@ -44,6 +44,7 @@ test.each(LONG > 0 ? classes : classes.slice(0, 1))(
     const runtime = new ExpertRuntime({
       weights: engine.weights,
       switcher: {
+        prepareSet: (set: Parameters<typeof switcher.prepareSet>[0]) => switcher.prepareSet(set),
         apply: (set: Parameters<typeof switcher.apply>[0], options: Parameters<typeof switcher.apply>[1]) =>
           switcher.apply(set, {
             ...options,

@@ -17,7 +17,12 @@ class SlowGpu {
   readonly references = new Map<string, number>()
   disposed = 0
 
+  /** What the kernels of a set wait for before they are compiled, by its experts; those of others are there. */
+  readonly compiling = new Map<string, Promise<void>>()
+
   readonly switcher = {
+    prepareSet: (set: readonly SetEntry[]) =>
+      this.compiling.get(set.map(({ expert }) => expert.rootHash).join('+')),
     apply: async (set: readonly SetEntry[], { onSubmitted }: SwitchOptions = {}) => {
       const name = set.map(({ expert }) => expert.rootHash).join('+') || 'base'
       const before = this.weights
@@ -154,5 +159,56 @@ describe('a pass behind a switch', () => {
     expect(gpu.runtime.current).toBe(b)
     await gpu.runtime.exclusively(async () => {})
     expect(Object.fromEntries(gpu.references)).toEqual({ a: 0, b: 1 })
+  })
+})
+
+describe('while the kernels of a set are compiled', () => {
+  function slowCompiler() {
+    const gpu = new SlowGpu()
+    let compiled = () => {}
+    const compiling = new Promise<void>((resolve) => {
+      compiled = resolve
+    })
+    gpu.compiling.set('a+b', compiling)
+    const mix = gpu.runtime.set(['a', 'b'].map((name) => ({ expert: gpu.expert(name), weight: 1 })))
+    return { gpu, mix, compiled }
+  }
+
+  test('passes of the set before go on', async () => {
+    const { gpu, mix, compiled } = slowCompiler()
+    const { model } = gpu.runtime.sessions({ model: gpu.session() }, gpu.runtime.passContext())
+    const switched = gpu.runtime.activate(mix)
+    expect(weightsOf(await model.run({}))).toBe('base')
+    expect(gpu.queued).toEqual(['pass'])
+    compiled()
+    await gpu.until(() => gpu.queued.length === 2)
+    gpu.answers[0].accept()
+    await switched
+    expect(gpu.runtime.current).toBe(mix)
+  })
+
+  test('a later switch overtakes it', async () => {
+    const { gpu, mix, compiled } = slowCompiler()
+    const first = gpu.runtime.activate(mix)
+    const second = gpu.runtime.activate(gpu.runtime.set([{ expert: gpu.expert('c'), weight: 1 }]))
+    compiled()
+    await expect(first).rejects.toMatchObject({ name: 'AbortError' })
+    await gpu.until(() => gpu.queued.length === 1)
+    gpu.answers[0].accept()
+    await second
+    expect(gpu.queued).toEqual(['c'])
+  })
+
+  test('a call with that set waits before it takes its turn', async () => {
+    const { gpu, mix, compiled } = slowCompiler()
+    const { model: own } = gpu.runtime.sessions({ model: gpu.session() }, gpu.runtime.passContext(mix))
+    const { model: other } = gpu.runtime.sessions({ model: gpu.session() }, gpu.runtime.passContext())
+    const waiting = own.run({})
+    expect(weightsOf(await other.run({}))).toBe('base')
+    compiled()
+    await gpu.until(() => gpu.queued.length === 3)
+    gpu.answers[0].accept()
+    expect(weightsOf(await waiting)).toBe('a+b')
+    expect(gpu.queued).toEqual(['pass', 'a+b', 'pass'])
   })
 })

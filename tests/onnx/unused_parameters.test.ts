@@ -42,6 +42,22 @@ describe('unusedIn', () => {
     }
   })
 
+  test('what an exporter ran in advance is not unused: it may be in a constant that its module reads', () => {
+    const { graph } = modelOf({
+      input: [{ name: 'x' }],
+      initializer: [floats('onnx::Add_1', [1, 2, 4, 4], wave)],
+      node: [{ opType: 'Add', name: '/net/attention/Add', input: ['x', 'onnx::Add_1'], output: ['y'] }],
+    })
+    const isUnused = unusedIn([graph])
+    expect(isUnused('net.attention.bias_mlp.0.weight')).toBe(false)
+    expect(isUnused('net.pooler.dense.weight')).toBe(true)
+  })
+
+  test('parts of a weight that its module computes are parts of the module', async () => {
+    const [{ graph }] = (await hoistModel([linears([{ name: '/net/conv/MatMul' }])])).graphs
+    expect(unusedIn([graph])('net.conv.parametrizations.weight.original0')).toBe(false)
+  })
+
   test('nothing is certain where a node that reads a weight says nothing of its module', () => {
     const fused = linears([{ name: '/bert/encoder/layer.0/query/MatMul' }, { name: 'Attention_0' }])
     expect(unusedIn([fused.graph])('bert.pooler.dense.weight')).toBe(false)

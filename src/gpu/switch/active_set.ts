@@ -1,7 +1,6 @@
 import { tilingOf, weightsOf } from '../../format/index.ts'
 import type { ResidentExpert } from '../experts/resident_expert.ts'
-import { streamParams } from '../job.ts'
-import type { Params } from '../kernel.ts'
+import { type StreamParams, streamParams } from '../job.ts'
 import { streamForm } from '../stream_form.ts'
 import { PER_WORD } from '../target.ts'
 import type { BufferPlacement } from '../weights/placements.ts'
@@ -87,7 +86,7 @@ export function streamOf(
   entries: readonly SetEntry[],
   { entry, index, tensor, weight }: WeightedTensor,
   journal?: number,
-): Params {
+): StreamParams {
   return streamParams(tensor, entries[entry].expert.spanOf(index), weight, journal)
 }
 

@@ -1,8 +1,6 @@
-import { type MergeJob, wordsOfTile } from '../job.ts'
-import type { Kernel, Params } from '../kernel.ts'
+import { type MergeJob, type StreamParams, wordsOfTile } from '../job.ts'
 import { STEPS_INVOCATIONS } from '../steps_form.ts'
-import { streamForm } from '../stream_form.ts'
-import type { TargetDtype } from '../target.ts'
+import { type StreamForm, streamForm } from '../stream_form.ts'
 import type { BufferPlacement } from '../weights/placements.ts'
 import { type ActiveSet, streamOf, type TensorChange } from './active_set.ts'
 import type { WeightedTensor } from './plan.ts'
@@ -21,7 +19,6 @@ export interface DeltaStep {
 
 export const KERNELS = ['apply', 'revert', 'fused', 'pair', 'blend', 'dense', 'steps'] as const
 export type MergeKernel = (typeof KERNELS)[number]
-export type MergeKernels = Record<MergeKernel, Record<TargetDtype, Kernel>>
 
 /** A step as kernels take it. */
 export interface DeltaJob extends MergeJob {
@@ -59,7 +56,7 @@ export function jobOf({ from, to }: DeltaStep): DeltaJob | undefined {
 /** What one set has on the tensor. */
 function sideOf(side: ChangeOfSet | undefined): {
   parts: readonly WeightedTensor[]
-  streams: readonly Params[]
+  streams: readonly StreamParams[]
   journal?: GPUBufferBinding
 } {
   if (side?.change.deltas === undefined) return { parts: [], streams: [] }
@@ -74,23 +71,51 @@ function sideOf(side: ChangeOfSet | undefined): {
   }
 }
 
-/** Whether one pass can go from the deltas of one side to those of the other: steps have a kernel of their own. */
-export function isOnePass({ from, to }: DeltaStep): boolean {
+/** The kernel that goes from the deltas of one side to those of the other in one pass; undefined where there is none. */
+export function kernelOfPass({ from, to }: DeltaStep): MergeKernel | undefined {
   const [old, next] = [from, to].map((side) => side?.change.plan.deltas ?? [])
-  return old.length === 0 || next.length === 0 || old.some(isOfSteps) === next.some(isOfSteps)
+  const isOnePass =
+    old.length === 0 || next.length === 0 || (kindOf(old) === 'steps') === (kindOf(next) === 'steps')
+  return isOnePass ? kernelFor(old, next) : undefined
 }
 
-function isOfSteps({ tensor }: WeightedTensor): boolean {
-  return streamForm(tensor).kind === 'steps'
+/**
+ * The kernels that bring deltas onto a tensor, take them off again, and go from them to others like them. Whatever set comes before
+ * or after, two of these do.
+ */
+export function kernelsOf(deltas: readonly WeightedTensor[]): MergeKernel[] {
+  if (deltas.length === 0) return []
+  const all = [kernelFor([], deltas), kernelFor(deltas, []), kernelFor(deltas, deltas)]
+  // A pass may leave experts out that do not act in it.
+  return deltas.filter(({ tensor }) => streamForm(tensor).kind === 'golomb').length > 1
+    ? [...all, 'pair']
+    : all
+}
+
+/** What the deltas of a tensor are, all of them. */
+type DeltaKind = 'none' | StreamForm['kind'] | 'mixed'
+
+/** Of deltas in use: a switch asks for that of each tensor several times. */
+const kinds = new WeakMap<readonly WeightedTensor[], DeltaKind>()
+
+function kindOf(deltas: readonly WeightedTensor[]): DeltaKind {
+  if (deltas.length === 0) return 'none'
+  let kind = kinds.get(deltas)
+  if (kind === undefined) {
+    const all = new Set(deltas.map(({ tensor }) => streamForm(tensor).kind))
+    const [first] = all
+    kind = all.size === 1 ? first : 'mixed'
+    kinds.set(deltas, kind)
+  }
+  return kind
 }
 
 /** The narrowest kernel for a switch: the fast ones know one or two ternary streams on each side, or only dense ones. */
 function kernelFor(reverted: readonly WeightedTensor[], applied: readonly WeightedTensor[]): MergeKernel {
-  const parts = [...reverted, ...applied]
-  if (parts.every(isOfSteps)) return 'steps'
-  if (parts.every(({ tensor }) => streamForm(tensor).kind === 'dense')) return 'dense'
-  const ternary = parts.every(({ tensor }) => streamForm(tensor).kind === 'golomb')
-  if (!ternary || applied.length > 2) return 'blend'
+  const [from, to] = [kindOf(reverted), kindOf(applied)]
+  const kind = from === 'none' || from === to ? to : to === 'none' ? from : 'mixed'
+  if (kind === 'steps' || kind === 'dense') return kind
+  if (kind === 'mixed' || applied.length > 2) return 'blend'
   if (reverted.length > 1 || applied.length > 1) return 'pair'
   return reverted.length === 0 ? 'apply' : applied.length === 0 ? 'revert' : 'fused'
 }

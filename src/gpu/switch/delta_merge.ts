@@ -1,11 +1,13 @@
 import type { Batch } from '../batch.ts'
 import type { Gpu } from '../device.ts'
 import { dispatchJob } from '../job.ts'
-import { type Bindings, targetKernels } from '../kernel.ts'
+import type { Bindings } from '../kernel.ts'
 import { createBuffers } from '../memory.ts'
 import type { TargetDtype } from '../target.ts'
-import { type DeltaJob, type DeltaStep, jobOf, KERNELS, type MergeKernels } from './delta_jobs.ts'
+import { type DeltaJob, type DeltaStep, jobOf, kernelOfPass, kernelsOf } from './delta_jobs.ts'
 import { ListMerge } from './list_merge.ts'
+import { MergeKernels } from './merge_kernels.ts'
+import type { TargetPlan } from './plan.ts'
 import type { Recipe } from './recipe.ts'
 import type { WeightSlots } from './weight_slots.ts'
 
@@ -17,7 +19,7 @@ export class DeltaMerge {
   readonly #unused: readonly GPUBuffer[]
 
   static async create(gpu: Gpu, dtypes: ReadonlySet<TargetDtype>, slots: WeightSlots): Promise<DeltaMerge> {
-    const kernels = await targetKernels(gpu, KERNELS, dtypes, slots.takesMany)
+    const kernels = new MergeKernels(gpu, dtypes, slots.takesMany)
     return new DeltaMerge(gpu, kernels, slots, await createBuffers(gpu, 'placeholders', [16, 16]))
   }
 
@@ -28,7 +30,22 @@ export class DeltaMerge {
   }
 
   /**
-   * Records the steps; those without deltas on either side do nothing.
+   * Compiles what a set of these plans takes, whatever set comes before or after.
+   * @returns undefined where nothing is missing
+   * @throws {TritswapError} `webgpu`, `device-lost`
+   */
+  prepare(plans: Iterable<TargetPlan>): Promise<void> | undefined {
+    return this.#kernels.prepare(new Set(Array.from(plans, ({ deltas }) => kernelsOf(deltas)).flat()))
+  }
+
+  /** Whether a step is made in one pass; else both of its sides have kernels of their own. */
+  isOnePass(step: DeltaStep): boolean {
+    const kernel = kernelOfPass(step)
+    return kernel !== undefined && this.#kernels.has(kernel)
+  }
+
+  /**
+   * Records the steps; those without deltas on either side do nothing. {@link prepare} was called for both sides.
    * @returns what records them again, where it can be kept
    */
   record(batch: Batch, arena: () => GPUBuffer, steps: readonly DeltaStep[]): Recipe | undefined {
@@ -47,7 +64,7 @@ export class DeltaMerge {
       const { kernel, placement, invocations, work } = job
       dispatchJob(
         batch,
-        this.#kernels[kernel][placement.dtype],
+        this.#kernels.of(kernel, placement.dtype),
         { weights: { buffer: placement.buffer }, ...bindings(job) },
         job,
         { invocations, work },

@@ -17,11 +17,10 @@ import {
   type TensorChange,
 } from './active_set.ts'
 import { BaseCopies, type NewCopies } from './base_copies.ts'
-import { type ChangeOfSet, type DeltaStep, isOnePass } from './delta_jobs.ts'
+import type { ChangeOfSet, DeltaStep } from './delta_jobs.ts'
 import { DeltaMerge } from './delta_merge.ts'
 import { Journal } from './journal.ts'
-
-import { MAX_EXPERTS, planOf } from './plan.ts'
+import { MAX_EXPERTS, planOf, type TargetPlan } from './plan.ts'
 import { type Recipe, RecipeCache } from './recipe.ts'
 import { WeightSlots } from './weight_slots.ts'
 import { scratchBytes, WholeMerge } from './whole_merge.ts'
@@ -140,11 +139,21 @@ export class Switcher {
   }
 
   /**
-   * Compiles the kernels that only some experts need, ahead of a switch to this one.
+   * Compiles the kernels that an expert with this table needs when it is alone, ahead of a switch to it.
    * @throws {TritswapError} as {@link check}; `webgpu`, `device-lost`
    */
-  prepare(table: TritTable, only?: ReadonlySet<number>): Promise<void> {
-    return this.#whole.prepare(planOf([{ table, weight: 1, only }], this.#weights).values())
+  async prepare(table: TritTable, only?: ReadonlySet<number>): Promise<void> {
+    await this.#compile([...planOf([{ table, weight: 1, only }], this.#weights).values()])
+  }
+
+  /**
+   * Compiles what a set needs, ahead of {@link apply}: whoever has that in a queue holds up all behind it.
+   * @returns undefined where nothing is missing
+   * @throws {TritswapError} as {@link planOf}; `webgpu`, `device-lost`
+   */
+  prepareSet(set: readonly SetEntry[]): Promise<unknown> | undefined {
+    const layout = this.#layoutOf([...set])
+    return this.#compile(Array.from(layout.changes.values(), ({ plan }) => plan))
   }
 
   /**
@@ -203,7 +212,7 @@ export class Switcher {
       for (const { expert } of entries) retained.push(expert.retain())
       const layout = this.#layoutOf(entries)
       const { changes } = layout
-      await this.#whole.prepare(Array.from(changes.values(), ({ plan }) => plan))
+      await this.#compile(Array.from(changes.values(), ({ plan }) => plan))
       journal = await this.#journalFor(layout)
       const whole = Array.from(changes.values()).filter(({ plan }) => plan.isWhole)
       copies = await this.#copies.reserve(whole.map(({ placement }) => placement))
@@ -259,6 +268,12 @@ export class Switcher {
     const gpuMs = await timer?.read()
     if (timed && gpuMs === undefined) await this.#gpu.device.queue.onSubmittedWorkDone().catch(() => {})
     return { totalMs: performance.now() - started, encodeMs, dispatches, gpuMs }
+  }
+
+  /** @returns undefined where nothing is missing */
+  #compile(plans: readonly TargetPlan[]): Promise<unknown> | undefined {
+    const compiling = [this.#whole.prepare(plans), this.#deltas.prepare(plans)]
+    return compiling.every((one) => one === undefined) ? undefined : Promise.all(compiling)
   }
 
   /** The layout of a set, kept from its last use. */
@@ -341,7 +356,7 @@ export class Switcher {
       const from = changeOf(before, before?.changes.get(key))
       const to = changeOf(next, next.changes.get(key))
       if (!isWhole(from) && !isWhole(to)) {
-        if (isOnePass({ from, to })) first.push({ from, to })
+        if (this.#deltas.isOnePass({ from, to })) first.push({ from, to })
         else {
           first.push({ from })
           last.push({ to })

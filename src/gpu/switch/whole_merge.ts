@@ -49,43 +49,42 @@ export class WholeMerge {
 
   /**
    * Compiles what these plans need, once: most bases never meet all kinds of experts.
+   * @returns undefined where nothing is missing
    * @throws {TritswapError} `webgpu`, `device-lost`
    */
-  async prepare(plans: Iterable<TargetPlan>): Promise<void> {
+  prepare(plans: Iterable<TargetPlan>): Promise<unknown> | undefined {
     const all = [...plans]
-    const some = (isNeeded: (plan: TargetPlan) => boolean) => all.some(isNeeded)
-    const [product, steps, terms, add] = await Promise.all([
-      some(hasFactors) ? (this.#product ?? this.#compileProduct()) : this.#product,
-      some((plan) => plan.steps.length > 0) ? (this.#steps ?? this.#compileSteps()) : this.#steps,
-      some((plan) => plan.terms.length > 0)
-        ? (this.#terms ?? TermsMerge.create(this.#gpu, this.#dtypes))
-        : this.#terms,
-      some((plan) => plan.dense.length > 0) ? (this.#add ?? this.#compileAdd()) : this.#add,
-    ])
-    this.#product ??= product
-    this.#steps ??= steps
-    this.#terms ??= terms
-    this.#add ??= add
+    const missing: Promise<void>[] = []
+    if (!this.#product && all.some(hasFactors)) missing.push(this.#compileProduct())
+    if (!this.#steps && all.some(({ steps }) => steps.length > 0)) missing.push(this.#compileSteps())
+    if (!this.#terms && all.some(({ terms }) => terms.length > 0)) missing.push(this.#compileTerms())
+    if (!this.#add && all.some(({ dense }) => dense.length > 0)) missing.push(this.#compileAdd())
+    return missing.length === 0 ? undefined : Promise.all(missing)
   }
 
-  async #compileProduct(): Promise<ProductKernels> {
+  async #compileProduct(): Promise<void> {
     const [unpack, { low_rank }] = await Promise.all([
       kernelOf(this.#gpu, 'unpack', 'float32'),
       targetKernels(this.#gpu, ['low_rank'], this.#dtypes),
     ])
-    return { unpack, low_rank }
+    this.#product ??= { unpack, low_rank }
   }
 
-  async #compileSteps(): Promise<StepKernels> {
-    const [{ steps }, unused] = await Promise.all([
-      targetKernels(this.#gpu, ['steps'], this.#dtypes),
-      createBuffers(this.#gpu, 'placeholders', [16, 16]),
-    ])
-    return { steps, unused }
+  async #compileSteps(): Promise<void> {
+    const { steps } = await targetKernels(this.#gpu, ['steps'], this.#dtypes)
+    const unused = await createBuffers(this.#gpu, 'placeholders', [16, 16])
+    // Two experts of this kind may come at once.
+    if (this.#steps === undefined) this.#steps = { steps, unused }
+    else for (const buffer of unused) buffer.destroy()
   }
 
-  async #compileAdd(): Promise<Record<TargetDtype, Kernel>> {
-    return (await targetKernels(this.#gpu, ['add'], this.#dtypes)).add
+  async #compileTerms(): Promise<void> {
+    this.#terms ??= await TermsMerge.create(this.#gpu, this.#dtypes)
+  }
+
+  async #compileAdd(): Promise<void> {
+    const { add } = await targetKernels(this.#gpu, ['add'], this.#dtypes)
+    this.#add ??= add
   }
 
   /**

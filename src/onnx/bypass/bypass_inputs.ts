@@ -21,7 +21,7 @@ export interface SiteBypass {
   outputScale?: boolean
   /** Added to the outputs. */
   bias?: boolean
-  /** Rows that are looked up instead of the weight's, by all lookups of a pass. */
+  /** Rows that are looked up instead of the weight's, by all lookups of a pass; what is kept of a pass instead of its own. */
   virtual?: boolean
 }
 
@@ -29,7 +29,7 @@ export interface SiteBypass {
  * What an input is to be fed with. `codes` and `ones`: B and the scales of a MatMulNBits with 2 bits. `strength`: what
  * a code is worth, one number or one for each output. `down` [inputs, rank], `up` [rank, outputs]: the factors of a
  * low-rank pair, `up` times what the pair is worth. `delta`: as the site's float weight would be, [inputs, outputs].
- * `virtual`: [tokens, outputs].
+ * `virtual`: [tokens, outputs], of a cache [1, heads, tokens, size of a head].
  */
 export type BypassInputKind =
   | 'codes'
@@ -126,7 +126,9 @@ export class BypassInputs {
         : undefined,
       outputScale: bypass.outputScale ? add('outputScale', [outputs, ...tail]) : undefined,
       bias: bypass.bias ? add('bias', [outputs, ...tail]) : undefined,
-      virtual: bypass.virtual ? add('virtual', [RANK, outputs]) : undefined,
+      virtual: bypass.virtual
+        ? add('virtual', site.kind === 'cache' ? [1, inputs, RANK, outputs] : [RANK, outputs])
+        : undefined,
     }
   }
 

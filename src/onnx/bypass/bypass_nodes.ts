@@ -23,10 +23,11 @@ export class BypassNodes {
     this.#model = model
   }
 
-  /** output = (product · outputScale) + bypasses, the product taking input · inputScale; a lookup in other rows instead of all that. */
+  /** output = (product · outputScale) + bypasses, the product taking input · inputScale; a lookup in other rows, or other values to keep, instead of all that. */
   add(site: Site, occurrence: SiteOccurrence, inputs: SiteInputs): void {
     if (inputs.virtual !== undefined) {
-      this.#lookUpInstead(occurrence, inputs.virtual)
+      if (site.kind === 'cache') this.#keepInstead(occurrence, inputs.virtual)
+      else this.#lookUpInstead(occurrence, inputs.virtual)
       return
     }
     if (inputs.inputScale !== undefined) this.#scaleInput(occurrence, inputs.inputScale)
@@ -58,7 +59,9 @@ export class BypassNodes {
   }
 
   /** Takes rows in place of the weight's, with whatever the lookup does to the weight left out. */
-  #lookUpInstead({ graph, input, output, maker, views }: SiteOccurrence, rows: string): void {
+  #lookUpInstead({ scaled, ...lookup }: SiteOccurrence, rows: string): void {
+    const { graph, input, views } = lookup
+    const { output, maker } = scaled ?? lookup
     const nodes: NodeProto[] = []
     const then: Then = (opType, from, like) => {
       const value = this.#value(output)
@@ -71,6 +74,12 @@ export class BypassNodes {
     last.output = [output]
     maker.output = maker.output.map((name) => (name === output ? this.#value(output) : name))
     graph.node.splice(graph.node.indexOf(maker) + 1, 0, ...nodes)
+  }
+
+  /** Keeps given values in place of those that a layer makes of its tokens. */
+  #keepInstead({ graph, output, maker }: SiteOccurrence, values: string): void {
+    maker.output = maker.output.map((name) => (name === output ? this.#value(output) : name))
+    graph.node.splice(graph.node.indexOf(maker) + 1, 0, nodeOf('Identity', [values], output))
   }
 
   #scaleInput({ graph, input, output, readers, product }: SiteOccurrence, scale: string): void {

@@ -4,6 +4,7 @@ import { operatorOf } from '../graph/operators.ts'
 import type { GraphProto } from '../proto/onnx_pb.ts'
 import type { IntegerSite } from '../quantized/integer_site.ts'
 import { moduleOfNode } from '../resolve/names.ts'
+import { cacheSites } from './cache_sites.ts'
 import { integerOccurrence, integerWeight } from './integer_sites.ts'
 import type { FoundSite, Site, SiteOccurrence, SiteTensors } from './site.ts'
 import { type BiasedOccurrence, BiasFinder, occurrenceAt } from './site_bias.ts'
@@ -14,25 +15,30 @@ interface Found extends BiasedOccurrence {
   weight: SiteWeight
 }
 
-/**
- * @param main - a hoisted graph
- * @param inputs - its hoisted inputs
- * @param tensors - those of the container, by name
- * @param integers - the weights that stay integers in the graph
- */
+/** What is known of a hoisted graph. */
+export interface SiteSource {
+  inputs: readonly HoistedInput[]
+  /** Those of the container, by name. */
+  tensors: SiteTensors
+  /** The weights that stay integers in the graph. */
+  integers?: readonly IntegerSite[]
+  modelType?: string
+}
+
+/** @param main - a hoisted graph */
 export function findSites(
   main: GraphProto,
-  inputs: readonly HoistedInput[],
-  tensors: SiteTensors,
-  integers: readonly IntegerSite[] = [],
+  { inputs, tensors, integers = [], modelType = '' }: SiteSource,
 ): FoundSite[] {
   const index = indexGraph(main)
   const biases = new BiasFinder(index, inputs, tensors)
   const found = (weight: SiteWeight, occurrence: SiteOccurrence): Found => ({
     weight,
     ...biases.withBias(occurrence, weight.outputs),
+    ...(weight.kind === 'embedding' &&
+      SCALED_LOOKUPS.test(modelType) && { occurrence: withScale(index, occurrence) }),
   })
-  return groupByKey(main, [
+  const products = groupByKey(main, [
     ...inputs.flatMap((input) =>
       productsWith(index, main, input, tensors).map(({ weight, reader }) =>
         found(weight, occurrenceAt(reader)),
@@ -45,6 +51,7 @@ export function findSites(
       }),
     ),
   ])
+  return [...products, ...cacheSites(main)]
 }
 
 /** All products with a hoisted input; none where something else reads it, as a bypass would be half of a change then. */
@@ -94,6 +101,22 @@ function groupByKey(main: GraphProto, all: readonly Found[]): FoundSite[] {
       occurrences,
     }
   })
+}
+
+/**
+ * Types of models whose embedding is a module that scales what it looks up (transformers' ScaledWordEmbedding). Rows in place of the
+ * weight's come behind such a module in peft; others scale all that the model is given (gemma, gemma2).
+ */
+const SCALED_LOOKUPS =
+  /^(gemma3n?(_text)?|bart|bigbird_pegasus|biogpt|blenderbot|m2m_100|mbart|nllb-moe|pegasus_x|plbart|seamless_m4t.*|trocr|xglm)$/
+
+/** A lookup with the scale behind it, unless the exporter has scaled the weight. */
+function withScale(index: GraphIndex, occurrence: SiteOccurrence): SiteOccurrence {
+  const { graph, output } = occurrence
+  const readers = index.readersOf(graph, output).filter(({ node }) => node.opType !== 'Shape')
+  const [scale] = readers
+  if (readers.length !== 1 || scale.node.opType !== 'Mul') return occurrence
+  return { ...occurrence, scaled: { output: scale.node.output[0], maker: scale.node } }
 }
 
 /** Nodes whose values are those of their first input, in another type or order. */

@@ -5,7 +5,8 @@ import type { ProductKind } from '../graph/operators.ts'
 import type { GraphProto, NodeProto } from '../proto/onnx_pb.ts'
 import type { IntegerProduct } from '../quantized/integer_product.ts'
 
-export type SiteKind = ProductKind
+/** `cache`: what a layer keeps of the tokens that it reads. */
+export type SiteKind = ProductKind | 'cache'
 
 /** A checkpoint tensor in the weight of a site, seen as a matrix [outputs, inputs]. */
 export interface SitePart {
@@ -33,12 +34,12 @@ export interface SiteBias {
 export interface Site {
   /** Unique in the graph. */
   key: string
-  /** The graph input that feeds the weight, or the first of its components. */
+  /** The graph input that feeds the weight, or the first of its components; of a cache the one that takes it. */
   weight: string
   kind: SiteKind
   /** Of the values that go in and come out. */
   dtype: FloatInputDtype
-  /** Columns of the weight as [outputs, inputs]: features, tokens of a vocabulary, channels × positions of a kernel. */
+  /** Columns of the weight as [outputs, inputs]: features, tokens of a vocabulary, channels × positions of a kernel; of a cache heads, and the size of one. */
   inputs: number
   outputs: number
   /** `conv` only: the kernel's shape behind its outputs. */
@@ -80,6 +81,8 @@ export interface SiteOccurrence {
   node: NodeProto
   /** Between a lookup and its output: views that its values go through. */
   views: readonly NodeProto[]
+  /** Behind a lookup, where other rows go: what its module makes of the weight's alone, and the node that does. */
+  scaled?: { output: string; maker: NodeProto }
   /** An operator behind the product adds the bias of the product's module before its own work. */
   fusedBias?: FusedBiasInput
   /** A product of integers, whose input is quantized on the way: another one needs a quantization of its own. */

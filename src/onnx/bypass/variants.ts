@@ -19,6 +19,8 @@ export interface BypassGraph {
   graph: OnnxGraph
   inputs: readonly HoistedInput[]
   tensors: SiteTensors
+  /** `model_type` of the model's configuration, where it is known. */
+  modelType?: string
 }
 
 export interface GraphVariant {
@@ -27,19 +29,17 @@ export interface GraphVariant {
 }
 
 /** The sites of a hoisted graph. @throws {TritswapError} `format`, `input` for a malformed graph */
-export function sitesOf({ graph, inputs, tensors }: BypassGraph): Site[] {
-  return findSites(graph.main, inputs, tensors, integersOf(graph)).map(siteOf)
+export function sitesOf(source: BypassGraph): Site[] {
+  return findSites(source.graph.main, { ...source, integers: integersOf(source.graph) }).map(siteOf)
 }
 
 /** A variant with bypasses at sites, by their keys. @throws {TritswapError} `format`, `input` for a malformed graph */
-export function addBypass(
-  { graph, inputs, tensors }: BypassGraph,
-  bypasses: ReadonlyMap<string, SiteBypass>,
-): GraphVariant {
+export function addBypass(source: BypassGraph, bypasses: ReadonlyMap<string, SiteBypass>): GraphVariant {
+  const { graph } = source
   const model = graph.copy()
   const variantInputs = new BypassInputs(model)
   const nodes = new BypassNodes(model)
-  for (const { occurrences, ...site } of findSites(model.graph, inputs, tensors, integersOf(graph))) {
+  for (const { occurrences, ...site } of findSites(model.graph, { ...source, integers: integersOf(graph) })) {
     const bypass = bypasses.get(site.key)
     if (bypass === undefined) continue
     const names = variantInputs.of(site, bypass)

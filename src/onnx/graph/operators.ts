@@ -105,7 +105,7 @@ const OPERATORS: Readonly<Record<string, Operator>> = {
         intAttribute(node, 'transBatchB') !== 1,
     },
   },
-  Gemm: { trained: WEIGHT_AND_BIAS, product: GEMM },
+  Gemm: { trained: WEIGHT_AND_BIAS, product: GEMM, absorbsNorm: true },
   // An activation follows inside of the operator.
   FusedGemm: { trained: WEIGHT_AND_BIAS, product: { ...GEMM, isPlain: never } },
   Conv: { trained: WEIGHT_AND_BIAS, product: CONV, absorbsNorm: true },

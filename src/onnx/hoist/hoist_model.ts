@@ -14,6 +14,7 @@ import { isJoined } from '../resolve/joined_projections.ts'
 import { findParameters } from '../resolve/parameters.ts'
 import type { LocatedParameter, Resolution, ResolvedParameter } from '../resolve/resolution.ts'
 import { resolveParameters } from '../resolve/resolve.ts'
+import { unfold } from '../unfold/unfold.ts'
 import type { HoistedModel } from './hoisted_model.ts'
 import { InputNames } from './input_names.ts'
 import { withOffset } from './offset_values.ts'
@@ -51,9 +52,12 @@ export async function hoistModel(
 ): Promise<HoistedModel> {
   const isOne = (parameter: string) =>
     targets(parameter) && isJoined(parameter, { checkpoint, modelType }) === true
-  const viewed = files.map((file) => view(file, isOne))
+  const found = files.map((file) => view(file, isOne))
+  const options = { checkpoint, modelType }
+  const first = await resolveParameters(found.flatMap(locate), options)
+  const viewed = checkpoint === undefined ? found : await unfolded(found, first, { checkpoint, targets })
   const located = viewed.flatMap(locate)
-  const { resolved, unmatched } = await resolveParameters(located, { checkpoint, modelType })
+  const { resolved, unmatched } = viewed === found ? first : await resolveParameters(located, options)
   if (checkpoint !== undefined) checkCheckpoint(checkpoint, located, { resolved, unmatched })
   const chosen = resolved
     .filter(({ parts }) => parts.some(({ tensor }) => targets(tensor)))
@@ -68,7 +72,7 @@ export async function hoistModel(
     )
   }
   const { parameters, tensors } = separateRoundings(chosen)
-  const integers = await findIntegers(files.map(editable), { checkpoint, modelType })
+  const integers = await findIntegers(files.map(editable), options)
   const staysQuantized = ({ data }: ResolvedParameter) => quantized === 'keep' && data.matrix !== undefined
   const names = new InputNames()
   const graphs = []
@@ -94,6 +98,23 @@ function locate({ file, external, view }: ViewedGraph): LocatedParameter[] {
     const { tensor } = parameter
     return { file, parameter, data: view.data.get(tensor) ?? initializerData(tensor, external) }
   })
+}
+
+/** The graphs with the tensors of the checkpoint in place of what their exporter made of them; the same where it made nothing. */
+async function unfolded(
+  graphs: ViewedGraph[],
+  { resolved }: Resolution,
+  { checkpoint, targets }: Required<Pick<HoistOptions, 'checkpoint' | 'targets'>>,
+): Promise<ViewedGraph[]> {
+  const externals = await Promise.all(
+    graphs.map(({ file, model, external, view }) => {
+      const own = resolved.filter((entry) => entry.file === file).map(({ parameter }) => parameter.tensor)
+      const known = new Set([...own, ...view.data.keys()])
+      return unfold({ model, main: view.main, external }, known, checkpoint, targets)
+    }),
+  )
+  if (externals.every((external) => external === undefined)) return graphs
+  return graphs.map((graph, i) => ({ ...graph, external: externals[i] ?? graph.external }))
 }
 
 /** @throws {TritswapError} `input` where most weights are not in the checkpoint */

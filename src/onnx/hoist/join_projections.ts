@@ -26,7 +26,7 @@ import {
 import { type ExternalFiles, locateBytes, type RawInitializer } from '../proto/tensor_bytes.ts'
 import { checkBytes, dimsOf } from '../proto/tensors.ts'
 import { joinedWeightOf, partsOfJoined } from '../resolve/joined_projections.ts'
-import { moduleOfNode } from '../resolve/names.ts'
+import { moduleOfNode, nodeNameIn } from '../resolve/names.ts'
 
 /** The products that are the parts of one weight, in its order. */
 interface Parts {
@@ -65,7 +65,7 @@ export function joinProjections(
     })
     const sizes = nodes.map((node) => outputsOf(node, initializers))
     const value = `${module}::product`
-    const product = newNode(nodeName(module, first.opType), first.opType, input, [value], {
+    const product = newNode(nodeNameIn(module, first.opType), first.opType, input, [value], {
       domain: first.domain,
       attribute: first.attribute.map((attribute) =>
         attribute.name === 'N'
@@ -143,10 +143,6 @@ function suffixOf(node: NodeProto, position: number): string {
   return node.opType === 'MatMul'
     ? 'MatMul.weight'
     : ['', 'MatMul.weight_Q4', 'MatMul.weight_scales', 'MatMul.weight_zero_points'][position]
-}
-
-function nodeName(module: string, opType: string): string {
-  return `/${module.replaceAll('.', '/')}/${opType}`.replace(/\/(\d+)(?=\/)/g, '.$1')
 }
 
 function rawInitializer(tensor: TensorProto, external: ExternalFiles): RawInitializer {
@@ -235,5 +231,5 @@ function splitOf(
     )
     input.push(name)
   }
-  return newNode(nodeName(module, 'Split'), 'Split', input, [], { attribute })
+  return newNode(nodeNameIn(module, 'Split'), 'Split', input, [], { attribute })
 }

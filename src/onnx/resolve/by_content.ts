@@ -41,7 +41,10 @@ export async function resolveByContent(
       if (filling !== undefined) found.push({ group, filling })
     }
     if (found.length > 0) resolution.resolved.push(...separate(item, found))
-    else if (item.parameter.groups.some(({ names, packed }) => names.length > 0 || packed))
+    else if (
+      !item.parameter.small &&
+      item.parameter.groups.some(({ names, packed }) => names.length > 0 || packed)
+    )
       resolution.unmatched.push(item)
   }
   return resolution

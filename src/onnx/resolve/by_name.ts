@@ -25,8 +25,8 @@ export async function resolveByName(
   modelType: string,
 ): Promise<Resolution> {
   const normAddend = UNIT_NORMS.test(modelType) ? 1 : undefined
-  const unmatched = items.filter(({ parameter }) => parameter.folded)
-  const located = items.filter(({ parameter }) => !parameter.folded).map(withNames)
+  const unmatched = items.filter(({ parameter }) => parameter.folded && !parameter.small)
+  const located = items.filter(({ parameter }) => !parameter.folded && !parameter.small).map(withNames)
   const resolved: ResolvedParameter[] = []
   const samples = new Map(located.map(({ parameter, data }) => [parameter, new InitializerSamples(data)]))
   const isSame: SameContent = (a, b) => sameContent(a, b, (entry) => samples.get(entry.parameter)!)

@@ -45,6 +45,11 @@ export function moduleOfNode({
   return checkpointName(path.join('.'))
 }
 
+/** What a node of a module is called: {@link moduleOfNode} the other way round. */
+export function nodeNameIn(module: string, opType: string): string {
+  return `/${module.replaceAll('.', '/')}/${opType}`.replace(/\/(\d+)(?=\/)/g, '.$1')
+}
+
 /** The onnxruntime-genai builder renames three things. */
 function checkpointName(path: string): string {
   return path

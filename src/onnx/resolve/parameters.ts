@@ -19,6 +19,8 @@ export interface Parameter {
   groups: ParameterGroup[]
   /** It is not what the checkpoint has: the exporter multiplied the factors of a norm into it. */
   folded: boolean
+  /** It has no name and few values: only a checkpoint that has them tells it from a constant of a formula. */
+  small: boolean
 }
 
 export interface ParameterGroup {
@@ -40,18 +42,21 @@ export interface ParameterGroup {
 /** What an initializer's own name says of it. */
 type OwnName = ReturnType<typeof parameterOfInitializer>
 
-/** Below this an unnamed constant is more likely a scalar of a formula than a parameter. */
+/** Below this an unnamed constant is more likely of a formula than a parameter. */
 const MIN_VALUES = 16
+/** Below this it is one, whatever values a checkpoint has. */
+const MIN_SMALL = 4
 
 /** Float initializers that hold parameters, in file order. */
 export function findParameters(index: GraphIndex): Parameter[] {
   return index.initializers.flatMap(({ tensor, readers }) => {
     const own = ownName(tensor)
-    if (floatType(tensor) === undefined || countOf(tensor) < (own === undefined ? MIN_VALUES : 1)) return []
+    if (floatType(tensor) === undefined || countOf(tensor) < (own === undefined ? MIN_SMALL : 1)) return []
     const ends = readers.map((reader) => ({ reader, behind: readersBehindViews(index, reader) }))
     const groups = groupsOf(index, tensor, own, ends)
     if (groups === undefined) return []
-    return [{ tensor, groups, folded: ends.some(({ behind }) => behind.some(isFolded)) }]
+    const folded = ends.some(({ behind }) => behind.some(isFolded))
+    return [{ tensor, groups, folded, small: own === undefined && countOf(tensor) < MIN_VALUES }]
   })
 }
 

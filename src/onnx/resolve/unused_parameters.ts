@@ -1,7 +1,7 @@
 import type { OnnxGraph } from '../graph/onnx_graph.ts'
 import { operatorOf } from '../graph/operators.ts'
 import type { NodeProto } from '../proto/onnx_pb.ts'
-import { floatType } from '../proto/tensors.ts'
+import { countOf, floatType } from '../proto/tensors.ts'
 import { moduleOfNode } from './names.ts'
 
 /** Parameters of modules that run, read by nothing but training. */
@@ -17,14 +17,32 @@ export function unusedIn(graphs: readonly OnnxGraph[]): (parameter: string) => b
   const nodes = graphs.flatMap(({ index }) => index.graphs.flatMap((graph) => graph.node))
   const components = new Set(nodes.flatMap((node) => moduleOfNode(node)?.split('.') ?? []))
   const areNamed = graphs.length > 0 && graphs.every((graph) => readersOfWeights(graph).every(namesItsModule))
+  const withConstants = modulesWithConstants(graphs)
   return (parameter) => {
     if (TRAINING_ONLY.test(parameter)) return true
-    const path = parameter.split('.').slice(0, -1)
+    // torch keeps the parts of a weight that it computes in a module below the weight's own.
+    const path = parameter
+      .replace(/\.parametrizations\.\w+(?=\.original\d*$)/, '')
+      .split('.')
+      .slice(0, -1)
     // The parent of the module decides: a fused operator has a name beside those of the modules in it. A parameter of
     // a layer that the graphs lack belongs to another model, so numbers of layers do not count.
     const parent = path.slice(0, -1).findLast((component) => !/^\d+$/.test(component)) ?? path.at(-1)
-    return areNamed && parent !== undefined && !components.has(parent)
+    if (!areNamed || parent === undefined || components.has(parent)) return false
+    return !withConstants.some((module) => parameter.startsWith(`${module}.`))
   }
+}
+
+/** Below this a constant is of a formula. */
+const MIN_VALUES = 16
+
+/** Modules that read constants which may have been computed from parameters: an exporter ran a part of the module in advance. */
+function modulesWithConstants(graphs: readonly OnnxGraph[]): string[] {
+  const readers = graphs
+    .flatMap(({ index }) => index.initializers)
+    .filter(({ tensor }) => floatType(tensor) !== undefined && countOf(tensor) >= MIN_VALUES)
+    .flatMap(({ readers }) => readers)
+  return [...new Set(readers.flatMap(({ node }) => moduleOfNode(node) ?? []))]
 }
 
 function readersOfWeights({ main, index }: OnnxGraph): NodeProto[] {
