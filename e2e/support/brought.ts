@@ -15,7 +15,10 @@ import { Random } from '../../tests/gpu/random.ts'
 const PUBLIC = join(import.meta.dirname, '../../public')
 const fileOf = (path: string) => memorySource(readFileSync(path) as Uint8Array, path)
 /** The bundled ones. */
-const BUNDLED = { weights: join(PUBLIC, 'models/demo/weights.trit'), expert: join(PUBLIC, 'experts/css.trit') }
+const BUNDLED = {
+  weights: join(PUBLIC, 'models/demo/weights.trit'),
+  expert: join(PUBLIC, 'experts/css.trit'),
+}
 
 export interface BroughtFiles {
   /** safetensors of the base. */
