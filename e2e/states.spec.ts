@@ -75,12 +75,13 @@ test('on a plain host, in a folder: loading, stopped half way, and gone on with;
     server.release()
     await page.getByRole('button', { name: 'Resume loading' }).click()
     await ready(page)
+    // The link's pen is fetched behind the base.
+    await expect(page.getByText('in hand × 0.5')).toBeVisible()
     await page.evaluate(() => {
       document.querySelector('expert-switcher')!.maxNewTokens = 2
     })
     await page.getByRole('button', { name: 'Write' }).click()
     await expect(page.locator('.run[data-ink="6"] [data-token]')).toHaveCount(2)
-    await expect(page.getByText('in hand × 0.5')).toBeVisible()
     await showSection(page, 'How it works')
     await expectAccessible(page, ['light'])
     expect(complaints).toEqual([])
