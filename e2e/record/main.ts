@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { type Browser, chromium } from '@playwright/test'
-import { chromiumLaunchOptions, WITHOUT_ZEROS } from '../../scripts/chromium.mjs'
+import { chromiumLaunchOptions } from '../../scripts/chromium.mjs'
 import type { Recording } from '../../src/demo/recording.ts'
 import { startStaticServer } from '../servers/static_server.ts'
 
@@ -59,7 +59,7 @@ const unknown = asked.filter((name) => !(name in RUNS))
 if (unknown.length > 0)
   throw new Error(`Cannot record ${unknown.join(', ')}: expected some of ${Object.keys(RUNS).join(', ')}`)
 
-const browser = await chromium.launch(chromiumLaunchOptions([WITHOUT_ZEROS]))
+const browser = await chromium.launch(chromiumLaunchOptions())
 const host = await startStaticServer({ '': join(ROOT, 'dist') }, '/')
 try {
   mkdirSync(join(PUBLIC, 'recorded'), { recursive: true })
