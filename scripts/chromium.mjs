@@ -25,7 +25,7 @@ export const COMPILED_ONCE = '--js-flags=--liftoff-only'
 
 /**
  * Without the zeros that WebGPU puts into workgroup memory, SwiftShader compiles and runs onnxruntime's kernels for
- * float weights in half the time. MatMulNBits relies on those zeros.
+ * float weights in half the time. MatMulNBits relies on those zeros; SmolLM2's answers are wrong without them, too.
  */
 export const WITHOUT_ZEROS = '--enable-dawn-features=disable_workgroup_init'
 
