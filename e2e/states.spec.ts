@@ -39,6 +39,7 @@ test('no WebGPU: what to do, in the visitor’s own browser first', async ({ bro
     await expect(page.getByRole('alert')).toContainText('WebGPU is missing')
     await expect(page.getByRole('alert')).toContainText('This browser has no WebGPU')
     await expect(page.getByRole('alert')).toContainText(`This browser, ${name}:`)
+    await expect(page.getByRole('button', { name: 'Try again' })).toBeInViewport({ ratio: 1 })
     if (userAgent === undefined) await look(page, 'no-webgpu')
     await context.close()
   }
@@ -68,6 +69,7 @@ test('on a plain host, in a folder: loading, stopped half way, and gone on with;
       /with the model come [\d.]+ MB of WebAssembly and [\d.]+ MB of scripts/,
     )
     await expect(page.getByRole('button', { name: 'Stop' })).toHaveCount(1)
+    await expect(page.getByRole('button', { name: 'Stop' })).toBeInViewport({ ratio: 1 })
     await page.getByRole('button', { name: 'Stop' }).click()
     await expect(page.getByRole('heading', { name: 'The base is partly downloaded' })).toBeVisible()
     await expect(state(page)).toContainText(/[45]\.\d MB of 11\.0 MB downloaded/)

@@ -494,7 +494,9 @@ export class ExpertSwitcher extends LitElement {
         stop: () => state.close(),
         startAgain: () => void this.#startAgain(),
       }
-      return html`<div class="waiting ${preceded ? 'preceded' : ''}">
+      // Before a touch, what stands above is what the page is about.
+      const crowded = preceded && state.status !== 'idle'
+      return html`<div class="waiting ${preceded ? 'preceded' : ''} ${crowded ? 'crowded' : ''}">
         <slot name="before"></slot>
         ${baseState(state, actions, preceded)}
       </div>`

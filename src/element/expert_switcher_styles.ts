@@ -24,6 +24,20 @@ export const switcherStyles = css`
     overflow-y: auto;
     scrollbar-width: thin;
   }
+  /* What there is to know and to do stays in view; what stands above it makes room. */
+  .waiting.crowded {
+    display: flex;
+    flex-direction: column;
+  }
+  .crowded ::slotted([slot='before']) {
+    flex: 0 1 auto;
+    min-height: 0 !important;
+    overflow-y: auto;
+    scrollbar-width: thin;
+  }
+  .crowded .state {
+    flex: none;
+  }
   /* The strength stays in view below the pens, however many there are. */
   .pens {
     grid-area: pens;
@@ -244,6 +258,9 @@ export const switcherStyles = css`
     }
     .state button {
       min-height: 44px;
+    }
+    .waiting.crowded {
+      display: block;
     }
     .preceded .idle {
       flex-direction: column-reverse;
