@@ -7,6 +7,9 @@ import { webTransformers } from './tests/engine/web_transformers.ts'
 /** What tests read of the environment by `import.meta.env`, in Node and in browsers. */
 const env = { LONG: process.env.LONG ?? '', SEED: process.env.SEED ?? '' }
 
+/** A second, as it is otherwise, is not enough on a machine that is shared. */
+const PATIENT = { poll: { timeout: 30_000 } }
+
 const node = {
   environment: 'node',
   env,
@@ -14,8 +17,7 @@ const node = {
   globalSetup: ['scripts/global_setup.mjs', 'tests/scratch.ts'],
   testTimeout: 120_000,
   hookTimeout: 120_000,
-  // A second, as it is otherwise, is not enough on a machine that is shared.
-  expect: { poll: { timeout: 30_000 } },
+  expect: PATIENT,
 }
 /** Node tests that put others in the place of modules, or load them anew. */
 const ALONE = [
@@ -43,6 +45,7 @@ export default defineConfig({
         plugins: [engineFiles()],
         test: {
           name: 'browser',
+          expect: PATIENT,
           env,
           include: ['tests/**/*.browser.test.ts'],
           testTimeout: 300_000,
