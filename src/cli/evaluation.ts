@@ -3,26 +3,20 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { commonPrefix, type Example } from '../engine/answered_example.ts'
 import { actsFrom } from '../format/invocation.ts'
-import { closeness, firstChoices, scoreWindow } from '../model/score.ts'
 import { Decoder } from './decoder.ts'
 import { LogitsFile } from './logits_file.ts'
 import { openPreparedBase, type PreparedBase } from './prepared_base.ts'
 import { withPreparedFolder } from './prepared_folder.ts'
+import { type ScoreOptions, scoreExample } from './score_example.ts'
 import type { ExampleScore } from './scores.ts'
 import { loadTokenizer, type Tokenizer } from './tokenizer.ts'
 import type { Variant } from './variants.ts'
 import { WeightsFile } from './weights_file.ts'
 
-/** What to do with the logits of a variant. */
-export interface ScoreOptions {
-  /** Variants on the same examples to compare with. */
-  beside?: readonly LogitsFile[]
-  /** Takes the logits, for later variants to be compared with. */
-  keep?: LogitsFile
+/** What to do with the logits of a variant, and how they come about. */
+export interface VariantScoreOptions extends ScoreOptions {
   /** From which token of an example on the variant reads; the base reads what comes before. By default by its invocation. */
   readsFrom?: (example: number) => number
-  /** Called after each example. */
-  onExample?: () => void
 }
 
 /**
@@ -83,18 +77,18 @@ export class Evaluation {
   async score(
     examples: readonly Example[],
     { change, bypass, invocation, front }: Partial<Variant> = {},
-    { beside = [], keep, readsFrom, onExample }: ScoreOptions = {},
+    { readsFrom, ...options }: VariantScoreOptions = {},
   ): Promise<ExampleScore[]> {
     const { graph, config } = this.base
-    const options = { config, threads: this.#threads }
+    const settings = { config, threads: this.#threads }
     const isParted = invocation !== undefined || readsFrom !== undefined
     let before: Decoder | undefined
     if (isParted) {
       await this.#weights.bring()
-      before = await Decoder.create(graph, this.#weights, options)
+      before = await Decoder.create(graph, this.#weights, settings)
     }
     await this.#weights.bring(change)
-    const decoder = await Decoder.create(graph, this.#weights, { ...options, bypass })
+    const decoder = await Decoder.create(graph, this.#weights, { ...settings, bypass })
     try {
       if (front !== undefined) await this.#readFront(decoder, front)
       if (examples.length > 1 && !isParted)
@@ -106,21 +100,8 @@ export class Evaluation {
         const logits = await (from < example.ids.length - 1
           ? decoder.logits(example, { from, before })
           : before!.logits(example))
-        const { data, vocabulary } = logits
         // The last token before the predicted ones has the row of the first of them.
-        const tokens = example.ids.slice(example.first - 1)
-        const compared = []
-        for (const file of beside) {
-          const { agreeing, klBits } = closeness(await file.read(i), logits, tokens.length)
-          compared.push({ agreeing, klBits })
-        }
-        await keep?.add(logits)
-        scores.push({
-          ...scoreWindow(data, vocabulary, tokens),
-          firstChoices: firstChoices(data, vocabulary, tokens),
-          beside: compared,
-        })
-        onExample?.()
+        scores.push(await scoreExample(i, logits, example.ids.slice(example.first - 1), options))
       }
       return scores
     } finally {

@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { TritswapError } from '../errors.ts'
 import { checkActsEverywhere } from '../format/invocation.ts'
 import type { GroupWeights } from '../model/compose.ts'
-import { closeness, firstChoices, scoreWindow, type WindowLogits } from '../model/score.ts'
+import type { WindowLogits } from '../model/score.ts'
 import { graphWithStored, integersOf, OnnxGraph, type StoredInput } from '../onnx/index.ts'
 import {
   type AdmittedExpert,
@@ -27,6 +27,7 @@ import { LogitsFile } from './logits_file.ts'
 import { ModelRun } from './model_outputs.ts'
 import { openPreparedModel, type PreparedModel } from './prepared_base.ts'
 import { withPreparedFolder } from './prepared_folder.ts'
+import { type ScoreOptions, scoreExample } from './score_example.ts'
 import type { ExampleScore } from './scores.ts'
 import { loadTokenizer, type Tokenizer } from './tokenizer.ts'
 
@@ -178,19 +179,11 @@ export class LabelledModel {
     )
   }
 
-  /**
-   * What the base does on each example, or the base as experts change it.
-   * @param options.beside - variants on the same examples to compare with
-   * @param options.keep - takes the logits, for later variants to be compared with
-   */
+  /** What the base does on each example, or the base as experts change it. */
   async score(
     examples: readonly LabelledExample[],
     bound: BoundExperts | undefined,
-    {
-      beside = [],
-      keep,
-      onExample,
-    }: { beside?: readonly LogitsFile[]; keep?: LogitsFile; onExample?: () => void } = {},
+    options: ScoreOptions = {},
   ): Promise<LabelScore[]> {
     const { sessions, release } = this.#sessionsFor(bound, examples.length)
     try {
@@ -207,24 +200,11 @@ export class LabelledModel {
           for (const [at, i] of batch.entries()) all[i] = found[at]
         }
         for (const [i, logits] of all.entries()) {
-          const { data, vocabulary } = logits
           const { wanted } = some[i]
-          // Row i predicts what is behind token i: before the first there is none.
-          const tokens = [-1, ...wanted]
-          const compared = []
-          for (const file of beside) {
-            const { agreeing, klBits } = closeness(await file.read(from + i), logits, tokens.length)
-            compared.push({ agreeing, klBits })
-          }
-          await keep?.add(logits)
-          scores.push({
-            ...scoreWindow(data, vocabulary, tokens),
-            firstChoices: firstChoices(data, vocabulary, tokens),
-            beside: compared,
-            predicted: this.classes && data.indexOf(Math.max(...data)),
-            wanted,
-          })
-          onExample?.()
+          // Before the first token there is none.
+          const score = await scoreExample(from + i, logits, [-1, ...wanted], options)
+          const predicted = this.classes && logits.data.indexOf(Math.max(...logits.data))
+          scores.push({ ...score, predicted, wanted })
         }
       }
       return scores
