@@ -49,7 +49,7 @@ def order(form):
 
 
 def adapters_table(found):
-    """Rows are adapters of other shapes, columns forms, since each adapter has sizes of its own."""
+    """Rows are sets of requests, columns forms, each with its size."""
     forms = sorted({form for rows in found.values() for form in rows}, key=order)
     lines = [f'| | {" | ".join(forms)} |', f'| --- |{" --- |" * len(forms)}']
     for name, rows in found.items():
@@ -57,7 +57,7 @@ def adapters_table(found):
             f'{kilobytes([rows[form]])} kB: {percent(rows[form])}{paired(rows[form])}' if form in rows else '–'
             for form in forms
         ]
-        lines.append(f'| {name.removesuffix(" test")} | {" | ".join(cells)} |'.replace('MB kB', 'MB'))
+        lines.append(f'| {name} | {" | ".join(cells)} |'.replace('MB kB', 'MB'))
     return lines
 
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 # Forms that `tritswap compress --adapter` makes, by their options.
 COMPRESSED = {
     **{f'factors, {k} %': ['--codec', 'ternary', '--density', str(k / 100)] for k in (5, 10, 20, 30)},
-    **{f'terms, {n} each': ['--terms', str(n)] for n in (1, 2, 3)},
+    **{f'terms, {n} each': ['--terms', str(n)] for n in (1, 2, 3, 4, 6, 8)},
     **{f'terms, {size} kB': ['--bytes', f'{size}kB'] for size in (40, 70)},
 }
 SVD = [(1, 2), (1, 3), (1, 4), (2, 2)]

@@ -39,15 +39,15 @@ export const DEFAULT_TERMS: Readonly<Record<TritMethod, number>> = { full: 16, l
 export const TERMS_TRIED: Readonly<Record<TritMethod, number>> = { full: 32, lora: 8, ia3: 1, prompt: 1 }
 
 /** A LoRA gets a term for each so many ranks … */
-const RANKS_A_TERM = 4
+const RANKS_A_TERM = 2
 /** … as long as all of them together take no more bytes than this. */
 const TERMS_BYTES = 128_000
 const ENTRIES_A_BYTE = 5
 const SCALE_BYTES = 4
 
 /**
- * Terms of each target unless a number or a size is given: two of a LoRA of rank 8, more of a higher rank where few modules are
- * adapted, for then each of them carries more of what was learned.
+ * Terms of each target unless a number or a size is given: two of a LoRA that adapts all that it can, more where few
+ * modules are adapted, for then each of them carries more of what was learned.
  */
 export function defaultTerms(
   tensors: readonly { role: TensorRole; shape: readonly number[] }[],

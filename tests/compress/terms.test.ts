@@ -303,7 +303,7 @@ describe('how many terms by default', () => {
   test.each([
     ['rank 8 on all linears', factors(8, 30, all), 2],
     ['rank 2', factors(2, 30, all), 2],
-    ['rank 16 on query and value', factors(16, 30, queryAndValue), 4],
+    ['rank 16 on query and value', factors(16, 30, queryAndValue), 8],
     ['rank 64 on query and value, as many as 128 kB hold', factors(64, 30, queryAndValue), 10],
     ['rank 64 on all linears, which leave room for no more', factors(64, 30, all), 2],
   ])('%s', (_, tensors, expected) => {
@@ -314,7 +314,7 @@ describe('how many terms by default', () => {
     const { tensors } = lora('layers.0.q', [12, 30], [40, 12], 9)
     const termsOf = async (options: RuleOptions) =>
       (await made(tensors, options, { r: 12 })).tensors.map(({ terms }) => terms)
-    expect(await termsOf({})).toEqual([3])
+    expect(await termsOf({})).toEqual([6])
     expect(await termsOf({ terms: 1 })).toEqual([1])
   })
 })
