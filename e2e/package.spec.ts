@@ -177,7 +177,9 @@ test('npm start says where the page is, also where there is no browser and its p
   const taken = createServer()
   await new Promise<void>((resolve) => taken.listen(0, 'localhost', resolve))
   const { port } = taken.address() as { port: number }
-  const child = spawn(process.execPath, ['scripts/start.mjs', '--port', String(port)], { cwd: ROOT })
+  // Node warns where both this and FORCE_COLOR, which Playwright sets, are there.
+  const env = { ...process.env, NO_COLOR: undefined }
+  const child = spawn(process.execPath, ['scripts/start.mjs', '--port', String(port)], { cwd: ROOT, env })
   try {
     let errors = ''
     child.stderr.setEncoding('utf8').on('data', (text) => {

@@ -90,7 +90,7 @@ export async function timeSkills(
   const bytes: Record<string, number> = {}
   const change = async (name: string, set: SetEntry[], scale = 1) => {
     const from = process.cpuUsage()
-    const { totalMs, gpuMs } = await switcher.apply(set, { timed: true })
+    const { totalMs, gpuMs } = await switcher.measure(set)
     await gpu.device.queue.onSubmittedWorkDone()
     const { user, system } = process.cpuUsage(from)
     // A CPU that plays GPU does its work in this process: its own time does not depend on what else the machine does.

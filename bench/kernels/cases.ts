@@ -145,7 +145,7 @@ async function runConfiguration(
     note(name, gpuMs ?? performance.now() - from)
   }
   const change = async (name: string, set: SetEntry[]) => {
-    const { gpuMs, totalMs } = await switcher.apply(set, { timed: true })
+    const { gpuMs, totalMs } = await switcher.measure(set)
     note(name, gpuMs ?? totalMs)
   }
   for (let round = 0; round < rounds; round++) {

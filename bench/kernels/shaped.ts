@@ -77,7 +77,7 @@ export async function runShaped(
             ['revert the blend', []],
           ]
           for (const [name, set] of steps) {
-            const { dispatches, encodeMs, gpuMs, totalMs } = await world.switcher.apply(set, { timed: true })
+            const { dispatches, encodeMs, gpuMs, totalMs } = await world.switcher.measure(set)
             const key = `${count} ${name}`
             const known = best.get(key)
             const least = (value: number | undefined, old: number | undefined) =>

@@ -117,6 +117,8 @@ export class SwitcherState {
   #applied: Promise<void> = Promise.resolve()
   /** Counts choices, so that one that was overtaken by a later one changes nothing. */
   #choice = 0
+  /** The set that the last token came from, and what its first one took, ms. */
+  #newest?: { set: number; firstToken: number }
   /** Experts asked for before the registry that lists them was read. */
   #wanted?: readonly WeightedId[]
 
@@ -547,10 +549,18 @@ export class SwitcherState {
       if (overtaken()) return
       const report = await lease.inTurn(async () => {
         if (overtaken()) return undefined
-        return experts.length === 0 ? lease.loader.deactivate() : lease.loader.activate(experts)
+        // The base is the same set again each time.
+        this.#newest = undefined
+        // What is shown is the time until it is done.
+        const options = { timed: true }
+        return experts.length === 0
+          ? lease.loader.deactivate(options)
+          : lease.loader.activate(experts, options)
       })
       if (report === undefined || this.#lease !== lease) return
-      this.lastSwitch = { report, to, from: this.held }
+      // Its first token may have come before the GPU's end was measured.
+      const firstToken = this.#newest?.set === report.set ? this.#newest.firstToken : undefined
+      this.lastSwitch = { report, to, from: this.held, firstToken }
       this.held = to
       // After a restart, experts that were loaded on the earlier device are back in VRAM only now.
       for (const { pen } of to) pen.place = 'vram'
@@ -627,10 +637,9 @@ export class SwitcherState {
 
   #onToken(token: GeneratedToken): void {
     this.#restarts.reset()
+    if (token.set !== this.#newest?.set) this.#newest = { set: token.set, firstToken: token.ms }
     const last = this.lastSwitch
-    if (last !== undefined && last.firstToken === undefined && token.set === last.report.set) {
-      last.firstToken = token.ms
-    }
+    if (last !== undefined && token.set === last.report.set) last.firstToken ??= this.#newest.firstToken
     this.#emit('token', token)
   }
 

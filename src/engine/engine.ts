@@ -90,9 +90,9 @@ export class Engine {
   }
 
   /** @see LoadedExperts.activate */
-  async activate(active: readonly ActiveExpert[], signal: AbortSignal): Promise<Switched> {
+  async activate(active: readonly ActiveExpert[], timed: boolean, signal: AbortSignal): Promise<Switched> {
     const { runtime, loaded } = this.#model().host
-    return runtime.activate(loaded.set(active), signal)
+    return runtime.activate(loaded.set(active), { signal, timed })
   }
 
   /** @see streamTokens */

@@ -31,11 +31,13 @@ import {
   ExpertLibrary,
   type ExpertRequest,
   type LoadOptions,
+  type SwitchCallOptions,
 } from './expert_library.ts'
 import { DEFAULT_EXPERT_BUDGET } from './open_model.ts'
 import { pageUrl } from './page_url.ts'
 
 export type { AttachOptions, GraphSpec } from './attached_base.ts'
+export type { SwitchCallOptions } from './expert_library.ts'
 
 /** What attaching needs of a transformers.js model. */
 export interface SessionsOwner {
@@ -173,13 +175,13 @@ export class AttachedExperts {
    * Makes a set of experts current, between two runs. Of several quick calls the last one wins.
    * @throws {DOMException} `AbortError` if a later call overtook this one
    */
-  async activate(choice: AttachedChoice, { signal }: { signal?: AbortSignal } = {}): Promise<SwitchReport> {
-    return this.#library.activate(activeOf(choice), signal)
+  async activate(choice: AttachedChoice, options: SwitchCallOptions = {}): Promise<SwitchReport> {
+    return this.#library.activate(activeOf(choice), options)
   }
 
   /** Goes back to the base, bit for bit. */
-  deactivate(): Promise<SwitchReport> {
-    return this.#library.activate([])
+  deactivate(options: SwitchCallOptions = {}): Promise<SwitchReport> {
+    return this.#library.activate([], options)
   }
 
   stats(): EngineStats {

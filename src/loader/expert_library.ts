@@ -68,6 +68,15 @@ export interface WeightedExpert {
 /** One expert, several with weights, or none for the base. */
 export type ExpertChoice = Expert | readonly WeightedExpert[]
 
+export interface SwitchCallOptions {
+  signal?: AbortSignal
+  /**
+   * Measures the switch to the end of the GPU's work, and resolves only then: the report's `apply` and, where the device has
+   * timestamps, `gpuMs`. Tokens do not wait for it.
+   */
+  timed?: boolean
+}
+
 /** Where experts live: the engine behind its link, or `LoadedExperts` on this thread. */
 export interface ExpertHome {
   load(
@@ -84,7 +93,7 @@ export interface ExpertHome {
     rootHash: string,
     binding?: BindingChoice,
   ): Promise<LoadedInfo | undefined> | LoadedInfo | undefined
-  activate(active: readonly ActiveExpert[], signal: AbortSignal): Promise<Switched>
+  activate(active: readonly ActiveExpert[], timed: boolean, signal: AbortSignal): Promise<Switched>
   unload(id: string): Promise<void> | void
 }
 
@@ -128,6 +137,8 @@ export class ExpertLibrary<H extends ExpertHome> {
   readonly #loading = new Set<string>()
   /** The set that `activate` asked for last: a new home starts with it. */
   #chosen: readonly ActiveExpert[] = []
+  /** Of the call that asked for it. */
+  #chosenBy = 0
   #tickets = 0
   #lastSwitch: SwitchReport | undefined
 
@@ -206,24 +217,29 @@ export class ExpertLibrary<H extends ExpertHome> {
    */
   async activate(
     active: readonly ActiveExpert[],
-    signal: AbortSignal = new AbortController().signal,
+    { signal = new AbortController().signal, timed = false }: SwitchCallOptions = {},
   ): Promise<SwitchReport> {
     const ticket = ++this.#tickets
     for (let attempt = 1; ; attempt++) {
       const home = await this.#homeWith([active], async (full) => {
         if (ticket !== this.#tickets || this.#chosen.length === 0) return false
         // The set before this one holds the room: it goes first.
-        await full.activate([], signal)
+        await full.activate([], false, signal)
         this.#chosen = []
         return true
       })
       // Loading experts again takes time, in which a later call may have switched already.
       if (ticket !== this.#tickets) throw overtaken()
       try {
-        const switched = await home.activate(active, signal)
-        this.#chosen = active
-        this.#lastSwitch = this.#report(active, switched)
-        return this.#lastSwitch
+        const switched = await home.activate(active, timed, signal)
+        const report = this.#report(active, switched)
+        // One that waits for the GPU's end may come back after a later one.
+        if (ticket > this.#chosenBy) {
+          this.#chosenBy = ticket
+          this.#chosen = active
+          this.#lastSwitch = report
+        }
+        return report
       } catch (error) {
         this.#noteEvicted(error, attempt)
       }
@@ -259,7 +275,7 @@ export class ExpertLibrary<H extends ExpertHome> {
     if (ids.some((id) => !this.#handles.has(id))) this.#chosen = []
     if (this.#chosen.length === 0) return
     await this.#bring(home, ids)
-    await home.activate(this.#chosen, new AbortController().signal)
+    await home.activate(this.#chosen, false, new AbortController().signal)
   }
 
   /**
@@ -359,7 +375,7 @@ export class ExpertLibrary<H extends ExpertHome> {
   }
 
   /** The report of a switch, with the load phases that no switch before it has reported. */
-  #report(active: readonly ActiveExpert[], { set, apply, total, sessions }: Switched): SwitchReport {
+  #report(active: readonly ActiveExpert[], { set, apply, total, sessions, gpuMs }: Switched): SwitchReport {
     const phases = { fetch: 0, verify: 0, upload: 0, apply }
     for (const { expert } of active) {
       const handle = this.#handles.get(expert)
@@ -375,6 +391,7 @@ export class ExpertLibrary<H extends ExpertHome> {
       sessions,
       phases,
       total: phases.fetch + phases.verify + phases.upload + total,
+      ...(gpuMs === undefined ? {} : { gpuMs }),
     }
   }
 

@@ -46,6 +46,7 @@ import {
   type ExpertRequest,
   type LoadOptions,
   requestOf,
+  type SwitchCallOptions,
   type WeightedExpert,
 } from './expert_library.ts'
 import { type EventStream, type Generation, StreamedGeneration } from './generation.ts'
@@ -89,6 +90,7 @@ export type {
   ExpertRequest,
   LoadOptions,
   ProgressCallback,
+  SwitchCallOptions,
   WeightedExpert,
 } from './expert_library.ts'
 export type { Generation } from './generation.ts'
@@ -208,8 +210,8 @@ export class ExpertLoader {
    * Makes a set of experts current, between two tokens. Of several quick calls the last one wins.
    * @throws {DOMException} `AbortError` if a later call overtook this one
    */
-  async activate(choice: ExpertChoice, { signal }: { signal?: AbortSignal } = {}): Promise<SwitchReport> {
-    return this.#library.activate(activeOf(choice), signal)
+  async activate(choice: ExpertChoice, options: SwitchCallOptions = {}): Promise<SwitchReport> {
+    return this.#library.activate(activeOf(choice), options)
   }
 
   /**
@@ -253,8 +255,8 @@ export class ExpertLoader {
   }
 
   /** Goes back to the base, bit for bit. */
-  async deactivate(): Promise<SwitchReport> {
-    return this.#library.activate([])
+  async deactivate(options: SwitchCallOptions = {}): Promise<SwitchReport> {
+    return this.#library.activate([], options)
   }
 
   /**

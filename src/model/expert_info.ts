@@ -81,12 +81,17 @@ export interface ActiveSet {
   experts: readonly ActiveExpert[]
 }
 
-/** What a switch took, in ms. Fetch, verify and upload are 0 for an expert that was in VRAM already. */
+/**
+ * What a switch took, in ms. Fetch, verify and upload are 0 for an expert that was in VRAM already. `apply` ends when the device
+ * has accepted the switch, from where on all that is queued runs on the new set; with `timed`, when the GPU has run it.
+ */
 export interface SwitchReport extends ActiveSet {
   phases: { fetch: number; verify: number; upload: number; apply: number }
   /** Sessions that had to be created in the switch; 0 where they were made when the experts were loaded. */
   sessions: number
   total: number
+  /** The GPU's part of `apply`, with `timed` and where the device has timestamps. */
+  gpuMs?: number
 }
 
 export interface EngineStats {

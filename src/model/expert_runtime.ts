@@ -57,12 +57,23 @@ export interface RuntimeParts {
   bypass?: BypassParts
 }
 
-/** What a switch came to. Times in ms: `apply` without the wait for its turn, `total` with it. `sessions`: how many it had to create. */
+/**
+ * What a switch came to. Times in ms: `apply` without the wait for its turn, `total` with it; both to the end of the GPU's work
+ * where that was to be measured, else until the device had accepted it. `sessions`: how many it had to create.
+ */
 export interface Switched {
   set: number
   apply: number
   total: number
   sessions: number
+  /** The GPU's part, where it was to be measured and the device has timestamps. */
+  gpuMs?: number
+}
+
+export interface ActivateOptions {
+  signal?: AbortSignal
+  /** Whether to measure to the end of the GPU's work, and to resolve only then. Tokens do not wait for it. */
+  timed?: boolean
 }
 
 /** Switches after which their rate is known, and forward passes that are taken to come after each of the first. */
@@ -255,35 +266,37 @@ export class ExpertRuntime {
    * runs on the set.
    * @throws {DOMException} `AbortError` if a later call overtook this one, or the signal was aborted before its turn
    */
-  async activate(set: ExpertSet, signal?: AbortSignal): Promise<Switched> {
+  async activate(set: ExpertSet, { signal, timed }: ActivateOptions = {}): Promise<Switched> {
     signal?.throwIfAborted()
     const called = performance.now()
     const ticket = ++this.#tickets
     // Beside the passes that run: in its turn it would hold them up.
     const compiling = this.#merged.prepare(set)
     if (compiling !== undefined) await compiling
-    const { start, sessions, accepted } = await this.#queue.run(async () => {
+    const { start, sessions, accepted, finished } = await this.#queue.run(async () => {
       if (signal?.aborted) throw abortError(signal)
       if (ticket !== this.#tickets) throw overtaken()
       await this.#settled
       const start = performance.now()
       const made = this.#sets.sessionsMade
-      const switched = await this.#makeDefault(set)
+      const switched = await this.#makeDefault(set, timed)
       return { start, sessions: this.#sets.sessionsMade - made, ...switched }
     })
     await accepted
+    // A switch that is not measured is told before what ran behind it.
+    const timings = finished && (await finished)
     const now = performance.now()
-    return { set: set.id, apply: now - start, total: now - called, sessions }
+    return { set: set.id, apply: now - start, total: now - called, sessions, gpuMs: timings?.gpuMs }
   }
 
   /** Submits the switch to a set and makes it the default, which the set before is again if the device refuses it. */
-  async #makeDefault(set: ExpertSet): Promise<{ accepted: Promise<void> }> {
+  async #makeDefault(set: ExpertSet, timed?: boolean): Promise<Omit<Merging, 'changed'>> {
     const before = this.#default
     this.#sets.hold(set)
     let merging: Merging
     try {
       for (const [name, session] of this.#sessions) await this.#sets.variantOf(set, name, session)
-      merging = await this.#merged.bring(set)
+      merging = await this.#merged.bring(set, timed)
     } catch (error) {
       this.#sets.release(set)
       throw error
@@ -302,7 +315,7 @@ export class ExpertRuntime {
       },
     )
     this.#settled = accepted.catch(() => {})
-    return { accepted }
+    return { accepted, finished: merging.finished }
   }
 
   /** Makes the sessions ahead that a set of this expert, also with those prepared before, would have to create. */

@@ -122,8 +122,8 @@ export class LoadedExperts {
    * Makes a set the one that calls without experts of their own use; an empty set is the base.
    * @throws {TritswapError} as {@link set}; and as {@link ExpertRuntime.activate}
    */
-  async activate(active: readonly ActiveExpert[], signal?: AbortSignal): Promise<Switched> {
-    return this.#runtime.activate(this.set(active), signal)
+  async activate(active: readonly ActiveExpert[], timed = false, signal?: AbortSignal): Promise<Switched> {
+    return this.#runtime.activate(this.set(active), { signal, timed })
   }
 
   /**

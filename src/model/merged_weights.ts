@@ -1,4 +1,4 @@
-import { isSameSet, type SetEntry, type Switcher } from '../gpu/index.ts'
+import { type GpuTimings, isSameSet, type SetEntry, type Switcher } from '../gpu/index.ts'
 import { type ExpertSet, mergedPart } from './expert_set.ts'
 
 /** A change of the weights that is on the GPU's queue, or none. */
@@ -10,6 +10,8 @@ export interface Merging {
    * the set before if it rejects.
    */
   accepted: Promise<void>
+  /** Where that was asked for and something changed: when the GPU has run it. Rejects as `accepted` does. */
+  finished?: Promise<GpuTimings | undefined>
 }
 
 /** Keeps track of which experts are merged into the weights in VRAM. Callers take turns: see `ExpertRuntime`. */
@@ -38,9 +40,10 @@ export class MergedWeights {
   /**
    * Merges what a set wants merged, and nothing else. Resolves once that is on the GPU's queue: the queue keeps the order, so
    * nothing waits for the GPU.
+   * @param timed - whether to measure when the GPU is done
    * @throws {TritswapError} as `Switcher.apply`, for what fails before
    */
-  async bring(set: ExpertSet): Promise<Merging> {
+  async bring(set: ExpertSet, timed = false): Promise<Merging> {
     const wanted = mergedPart(set)
     if (!isSameSet(wanted, this.#current)) await this.settled()
     if (isSameSet(wanted, this.#current)) return { changed: false, accepted: this.#accepted }
@@ -49,7 +52,7 @@ export class MergedWeights {
     const onQueue = new Promise<void>((resolve) => {
       submitted = resolve
     })
-    const switched = this.#switcher.apply(wanted, { onSubmitted: submitted })
+    const switched = this.#switcher.apply(wanted, { timed, onSubmitted: submitted })
     await Promise.race([onQueue, switched])
     this.#current = wanted
     this.#accepted = switched.then(
@@ -62,7 +65,9 @@ export class MergedWeights {
       },
     )
     this.#accepted.catch(() => {})
-    return { changed: true, accepted: this.#accepted }
+    const finished = timed ? switched.then((timings) => timings.finished) : undefined
+    finished?.catch(() => {})
+    return { changed: true, accepted: this.#accepted, finished }
   }
 
   /** Whether the weights are as a set wants them, or will be once the device accepts the last switch. */

@@ -232,6 +232,23 @@ describe('pens', () => {
     await vi.waitFor(() => expect(figures().at(-1)).toBe('1.0 ms'))
   })
 
+  test('the first token may come before the GPU’s end is measured', async () => {
+    let end = () => {}
+    const gpuEnd = new Promise<void>((resolve) => {
+      end = resolve
+    })
+    const log: string[] = []
+    const switcher = await place({ gpuEnd, log, tokenMs: 1 })
+    switcher.maxNewTokens = 1
+    const chosen = switcher.state.choose(switcher.state.pens[1]!)
+    await vi.waitFor(() => expect(log.at(-1)).toMatch(/^activate/))
+    await switcher.generate()
+    expect(find(switcher, 'h2')!.textContent).toBe('No switch yet')
+    end()
+    await chosen
+    await vi.waitFor(() => expect(all(switcher, 'dd').at(-1)!.textContent).toBe('1.0 ms'))
+  })
+
   test('another compression of a listed expert is a choice on its card', async () => {
     const [austen] = REGISTRY.experts
     const log: string[] = []

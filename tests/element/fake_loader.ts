@@ -31,6 +31,8 @@ export interface FakeOptions {
   turns?: Record<string, unknown>[]
   /** The expert of this id fails to load. */
   failExpert?: string
+  /** Waited for by a switch after it has taken effect. */
+  gpuEnd?: Promise<unknown>
   /** No server answers for the expert of this id. */
   away?: string
   /** The device is lost so often, each time after so many tokens of a call. */
@@ -125,7 +127,9 @@ export function fakeLoader(fake: FakeOptions = {}): CreateLoader {
       async activate(choice) {
         active = { set: active.set + 1, experts: pairs(choice) }
         fake.log?.push(`activate ${active.experts.map(name).join(' + ')}`)
-        return report(expertMs)
+        const switched = report(expertMs)
+        await fake.gpuEnd
+        return switched
       },
       async deactivate() {
         active = { set: active.set + 1, experts: [] }

@@ -107,7 +107,7 @@ describe('opening', () => {
 describe('generate', () => {
   test('with experts of its own, while the default is another set', async () => {
     await load('a', 'b')
-    await engine.activate(set('b'), never)
+    await engine.activate(set('b'), false, never)
     const [own, byDefault] = await Promise.all([
       read({ maxNewTokens: 2, experts: set('a') }),
       read({ maxNewTokens: 2 }),
@@ -140,7 +140,7 @@ describe('generate', () => {
     const tokens = generate('x', { maxNewTokens: 20, kv: 'recompute' })
     const first = await tokens.next()
     expect(first.value).toMatchObject({ experts: [] })
-    await engine.activate(set('a'), never)
+    await engine.activate(set('a'), false, never)
     let last: GeneratedToken | undefined
     for await (const token of tokens) last = token
     expect(last?.experts).toEqual(set('a'))

@@ -179,6 +179,24 @@ test('a set that the budget has no room for leaves what is active', async () => 
   expect(fake.merged()).toEqual(['a'])
 })
 
+test('a switch that waits for the GPU’s end does not hide the one after it', async () => {
+  const [a, b] = [await load('a'), await load('b')]
+  let end = () => {}
+  fake.gpuEnd = new Promise((resolve) => {
+    end = () => resolve({ totalMs: 3, gpuMs: 2 })
+  })
+  const first = library.activate(activeOf(a), { timed: true })
+  await expect.poll(() => fake.merged()).toEqual(['a'])
+  const second = await activate(b)
+  expect(second.gpuMs).toBeUndefined()
+  end()
+  expect((await first).gpuMs).toBe(2)
+  expect(library.lastSwitch).toBe(second)
+  // A new home starts with what was asked for last.
+  await library.restore(home)
+  expect(fake.merged()).toEqual(['b'])
+})
+
 test('of quick switches the last one wins, also over one that had to load first', async () => {
   start(2000)
   const [a, b, c] = [await load('a'), await load('b'), await load('c')]

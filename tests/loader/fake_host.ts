@@ -7,7 +7,7 @@ import { TritswapError } from '../../src/errors.ts'
 import type { FetchHandle, FetchOptions } from '../../src/fetcher/pool.ts'
 import type { FetchedFile, FetchRequest, FileMessage } from '../../src/fetcher/protocol.ts'
 import type { TritHead } from '../../src/format/index.ts'
-import type { SetEntry } from '../../src/gpu/index.ts'
+import type { GpuTimings, SetEntry, SwitchOptions } from '../../src/gpu/index.ts'
 import { ExpertAdmission } from '../../src/model/expert_admission.ts'
 import type { ExpertHost } from '../../src/model/expert_host.ts'
 import { ExpertRuntime } from '../../src/model/expert_runtime.ts'
@@ -93,6 +93,8 @@ export interface FakeHost {
   log: string[]
   /** Waited for by each switch. */
   beforeSwitch: Promise<unknown>
+  /** When the GPU is done, of switches that are measured. */
+  gpuEnd: Promise<GpuTimings>
   destroyed: boolean
 }
 
@@ -105,13 +107,14 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
     check() {},
     async prepare() {},
     prepareSet: () => undefined,
-    async apply(set: readonly SetEntry[]) {
+    async apply(set: readonly SetEntry[], { timed }: SwitchOptions = {}) {
       await fake.beforeSwitch
       for (const { expert } of set) expert.retain()
       for (const { expert } of current) expert.release()
       current = set
       for (const { expert } of set) store.touch(expert as never)
       log.push(`switch ${fake.merged().join('+') || 'base'}`)
+      return { finished: timed ? fake.gpuEnd : undefined }
     },
   }
   const runtime = new ExpertRuntime({ weights: { feeds: () => [] }, switcher: switcher as never })
@@ -154,6 +157,7 @@ export function fakeHost(budget = Number.POSITIVE_INFINITY): FakeHost {
     residents: () => Array.from(store.residents, ({ rootHash }) => rootHash),
     log,
     beforeSwitch: Promise.resolve(),
+    gpuEnd: Promise.resolve({ totalMs: 1 }),
     destroyed: false,
   }
   return fake

@@ -124,7 +124,9 @@ describe('ExpertRuntime', () => {
 
   test('an aborted switch changes nothing', async () => {
     const abort = new AbortController()
-    const switched = runtime.activate(runtime.set([{ expert: gpu.expert('a'), weight: 1 }]), abort.signal)
+    const switched = runtime.activate(runtime.set([{ expert: gpu.expert('a'), weight: 1 }]), {
+      signal: abort.signal,
+    })
     abort.abort()
     await expect(switched).rejects.toSatisfy(isAbortError)
     expect(gpu.log).toEqual([])

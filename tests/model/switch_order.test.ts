@@ -13,7 +13,7 @@ class SlowGpu {
   readonly queued: string[] = []
   /** What the weights are once the queue has run: a switch that is refused leaves them. */
   weights = 'base'
-  readonly answers: { accept(): void; refuse(): void }[] = []
+  readonly answers: { accept(): void; refuse(): void; finish(): void }[] = []
   readonly references = new Map<string, number>()
   disposed = 0
 
@@ -23,21 +23,25 @@ class SlowGpu {
   readonly switcher = {
     prepareSet: (set: readonly SetEntry[]) =>
       this.compiling.get(set.map(({ expert }) => expert.rootHash).join('+')),
-    apply: async (set: readonly SetEntry[], { onSubmitted }: SwitchOptions = {}) => {
+    apply: async (set: readonly SetEntry[], { timed, onSubmitted }: SwitchOptions = {}) => {
       const name = set.map(({ expert }) => expert.rootHash).join('+') || 'base'
       const before = this.weights
       this.queued.push(name)
       this.weights = name
+      let finish = () => {}
+      const end = new Promise<void>((resolve) => {
+        finish = resolve
+      })
       const answer = new Promise<void>((resolve, reject) => {
         const refuse = () => {
           this.weights = before
           reject(new TritswapError('webgpu', 'refused'))
         }
-        this.answers.push({ accept: resolve, refuse })
+        this.answers.push({ accept: resolve, refuse, finish })
       })
       onSubmitted?.()
       await answer
-      return { totalMs: 1 }
+      return { totalMs: 1, finished: timed ? end.then(() => ({ totalMs: 2, gpuMs: 0.5 })) : undefined }
     },
   }
 
@@ -93,6 +97,29 @@ describe('a pass behind a switch', () => {
     await Promise.all([switched, pass])
     expect(settled).toEqual(['switch', 'pass'])
     expect(weightsOf(await pass)).toBe('a')
+  })
+
+  test('does not wait for the GPU’s end where that is measured', async () => {
+    const gpu = new SlowGpu()
+    const { model } = gpu.runtime.sessions({ model: gpu.session() }, gpu.runtime.passContext())
+    const set = gpu.runtime.set([{ expert: gpu.expert('a'), weight: 1 }])
+    let measured = false
+    const switched = gpu.runtime.activate(set, { timed: true }).finally(() => {
+      measured = true
+    })
+    const pass = model.run({})
+    await gpu.until(() => gpu.queued.length === 2)
+    gpu.answers[0].accept()
+    expect(weightsOf(await pass)).toBe('a')
+    expect(measured).toBe(false)
+    // Nor does the next switch.
+    const back = gpu.runtime.activate(gpu.runtime.set([]))
+    await gpu.until(() => gpu.answers.length === 2)
+    gpu.answers[1].accept()
+    expect((await back).gpuMs).toBeUndefined()
+    expect(measured).toBe(false)
+    gpu.answers[0].finish()
+    expect((await switched).gpuMs).toBe(0.5)
   })
 
   test('runs again with the set that is back where the device refuses the switch', async () => {

@@ -176,9 +176,9 @@ const stages: Bench<MergingState>[] = [
       const expert = await resident(experts, files.a)
       await gpu.device.queue.onSubmittedWorkDone()
       samples.lap('to the GPU')
-      await switcher.apply([{ expert, weight: 1 }], { timed: true })
+      await switcher.measure([{ expert, weight: 1 }])
       samples.lap('apply')
-      await switcher.revert({ timed: true })
+      await switcher.measure([])
       expert.release()
       return samples.found
     },
@@ -310,9 +310,9 @@ export const merging: Group<MergingState> = {
       unit: 'ms',
       share: 3,
       async bench({ switcher, a, b }) {
-        const on = await switcher.apply([{ expert: a, weight: 1 }], { timed: true })
-        const over = await switcher.apply([{ expert: b, weight: 1 }], { timed: true })
-        const off = await switcher.revert({ timed: true })
+        const on = await switcher.measure([{ expert: a, weight: 1 }])
+        const over = await switcher.measure([{ expert: b, weight: 1 }])
+        const off = await switcher.measure([])
         return {
           '.trit on the GPU: base → A': on.totalMs,
           '.trit on the GPU: base → A: encoding': on.encodeMs,

@@ -58,11 +58,11 @@ const sized = (weights: number): Bench<ScalingState> => ({
   },
   async before({ stores }) {
     const { switcher, resident } = stores.get(sizeCase(weights))!
-    await switcher.apply([{ expert: resident[0], weight: 1 }], { timed: true })
+    await switcher.measure([{ expert: resident[0], weight: 1 }])
   },
   async bench({ stores }) {
     const { switcher, resident } = stores.get(sizeCase(weights))!
-    const { totalMs } = await switcher.apply([{ expert: resident[1], weight: 1 }], { timed: true })
+    const { totalMs } = await switcher.measure([{ expert: resident[1], weight: 1 }])
     return { [sizeCase(weights)]: totalMs }
   },
   teardown: ({ stores }) => closeStore(stores.get(sizeCase(weights))!),
@@ -82,9 +82,9 @@ const dense = (config: PageConfig): Bench<ScalingState> => {
       const samples: Record<string, number> = {}
       for (const [i, expert] of resident.entries()) {
         samples[densityCase(densities[i], densityWeights)] = (
-          await switcher.apply([{ expert, weight: 1 }], { timed: true })
+          await switcher.measure([{ expert, weight: 1 }])
         ).totalMs
-        await switcher.revert({ timed: true })
+        await switcher.measure([])
       }
       return samples
     },
@@ -111,10 +111,8 @@ const piled = (counts: readonly number[]): Bench<ScalingState> => ({
       for (const i of order.keys()) {
         const count = order[(i + repeat) % order.length]
         const { switcher, resident } = stores.get(residentCase(count))!
-        const on = await switcher.apply([{ expert: resident[(repeat * 7) % count], weight: 1 }], {
-          timed: true,
-        })
-        const off = await switcher.revert({ timed: true })
+        const on = await switcher.measure([{ expert: resident[(repeat * 7) % count], weight: 1 }])
+        const off = await switcher.measure([])
         times.get(count)!.push(on.totalMs + off.totalMs)
       }
     }

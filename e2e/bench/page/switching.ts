@@ -13,7 +13,7 @@ interface SwitchingState {
 const SWITCH = 'resident switch A → B'
 const LOADED_MEANWHILE = 6
 
-/** From the page's call until the page is told, in the engine worker, and there the switcher and the GPU alone. */
+/** To the end of the GPU's work: from the page's call until the page is told, in the engine worker, and there the switcher and the GPU alone. */
 const phases = (name: string, wall: number, { phases: { apply }, total }: SwitchReport) => ({
   [name]: wall,
   [`${name}: in the engine`]: total,
@@ -36,7 +36,7 @@ function change(
     },
     async bench({ loader, experts }) {
       const start = performance.now()
-      const report = await loader.activate(to(experts))
+      const report = await loader.activate(to(experts), { timed: true })
       return phases(name, performance.now() - start, report)
     },
   }

@@ -33,18 +33,25 @@ const KEPT_RECIPES = 8
 const KEPT_JOURNAL = 1 / 4
 
 export interface SwitchTimings {
-  /** From the call until the device has accepted the switch, ms; with `timed`, to the end of the GPU's work. */
+  /** From the call until the device has accepted the switch, ms. */
   totalMs: number
   /** JavaScript's part of it, recording and submitting commands, ms. */
   encodeMs: number
   /** Dispatches that it took. */
   dispatches: number
-  /** The GPU's part, ms, with `timed` where the device has timestamps (browsers quantise them to 0.1 ms). */
+  /** With `timed`: resolves when the GPU has run it. It never rejects, since what is only reported decides nothing. */
+  finished?: Promise<GpuTimings>
+}
+
+export interface GpuTimings {
+  /** From the call of the switch to the end of the GPU's work, ms. */
+  totalMs: number
+  /** The GPU's part, ms, where the device has timestamps (browsers quantise them to 0.1 ms). */
   gpuMs?: number
 }
 
 export interface SwitchOptions {
-  /** Whether to measure the GPU's part and to wait for its end. */
+  /** Whether to measure when the GPU is done. */
   timed?: boolean
   /** Called once the switch is on the queue: what is queued from then on runs on the new set, if the switch is accepted. */
   onSubmitted?: () => void
@@ -178,6 +185,12 @@ export class Switcher {
     }
   }
 
+  /** Makes a set current as {@link apply} does, and waits for the GPU's end. */
+  async measure(set: readonly SetEntry[]): Promise<SwitchTimings & GpuTimings> {
+    const timings = await this.apply(set, { timed: true })
+    return { ...timings, ...(await timings.finished) }
+  }
+
   /** Back to the base, bit for bit. */
   revert(options?: SwitchOptions): Promise<SwitchTimings> {
     return this.apply([], options)
@@ -205,6 +218,7 @@ export class Switcher {
     let journal: Journal | undefined
     let copies: NewCopies | undefined
     let timer: GpuTimer | undefined
+    let finished: Promise<GpuTimings> | undefined
     let encodeMs = 0
     let dispatches = 0
     const before = this.#active
@@ -238,6 +252,8 @@ export class Switcher {
       dispatches = batch.dispatches
       const accepted = this.#submission.submit(batch)
       encodeMs += performance.now() - from
+      // Before anything else is queued, whose end it would wait for too.
+      if (timed) finished = this.#finish(started, timer)
       onSubmitted?.()
       await accepted
       if (fresh.length > 0) {
@@ -265,9 +281,15 @@ export class Switcher {
     this.#giveBack(before?.journal)
     for (const { expert } of before?.entries ?? []) expert.release()
     for (const expert of retained) this.#experts.touch(expert)
-    const gpuMs = await timer?.read()
-    if (timed && gpuMs === undefined) await this.#gpu.device.queue.onSubmittedWorkDone().catch(() => {})
-    return { totalMs: performance.now() - started, encodeMs, dispatches, gpuMs }
+    return { totalMs: performance.now() - started, encodeMs, dispatches, finished }
+  }
+
+  /** When the GPU has run what is on its queue now. Destroys the timer. */
+  async #finish(started: number, timer: GpuTimer | undefined): Promise<GpuTimings> {
+    const reading = timer?.read()
+    await this.#gpu.device.queue.onSubmittedWorkDone().catch(() => {})
+    const totalMs = performance.now() - started
+    return { totalMs, gpuMs: await reading }
   }
 
   /** @returns undefined where nothing is missing */
