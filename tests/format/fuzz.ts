@@ -140,7 +140,8 @@ export async function fuzzSeeds(): Promise<Uint8Array<ArrayBuffer>[]> {
     spool.join(head),
     await fileOfTerms(),
     await fileOfSteps(),
-    await fileOfVirtual(),
+    await fileOfRows(),
+    await fileOfCaches(),
   ]
 }
 
@@ -160,8 +161,8 @@ async function fileOfTerms(): Promise<Uint8Array<ArrayBuffer>> {
   )
 }
 
-/** Virtual tokens before a prompt. */
-async function fileOfVirtual(): Promise<Uint8Array<ArrayBuffer>> {
+/** Virtual tokens before a prompt, as rows of the embedding. */
+async function fileOfRows(): Promise<Uint8Array<ArrayBuffer>> {
   const spool = memorySpool()
   const writer = new TritWriter(spool)
   const shape = [3, 8]
@@ -177,6 +178,28 @@ async function fileOfVirtual(): Promise<Uint8Array<ArrayBuffer>> {
     },
     values,
   )
+  return spool.join(await writer.finish({ ...PLAIN_TABLE, method: 'prompt' }))
+}
+
+/** The same as keys and values of two layers, some of them ternary. */
+async function fileOfCaches(): Promise<Uint8Array<ArrayBuffer>> {
+  const spool = memorySpool()
+  const writer = new TritWriter(spool)
+  const shape = [2, 3, 4]
+  for (const layer of [0, 1])
+    for (const kind of ['key', 'value']) {
+      const name = `past_key_values.${layer}.${kind}`
+      const common = { name, target: name, shape, role: 'virtual' } as const
+      if (kind === 'key') {
+        await writer.add(
+          { ...common, codec: 'dense', dtype: 'f32' },
+          new Float32Array(weightsOf(shape)).fill(layer),
+        )
+      } else {
+        const { words, ...code } = encodeTernary(shape, randomEntries(weightsOf(shape), 0.5, layer))
+        await writer.add({ ...common, codec: 'ternary', scale: 0.25, ...code }, words)
+      }
+    }
   return spool.join(await writer.finish({ ...PLAIN_TABLE, method: 'prompt' }))
 }
 
