@@ -1,7 +1,11 @@
 /** Before `npm pack` and `npm publish`: builds what the package holds, after installing what that takes. */
-import { bin, ensureDependencies, run } from './setup.mjs'
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { bin, ensureDependencies, root, run } from './setup.mjs'
 
 await ensureDependencies()
+// Builds of the command line leave the chunks of earlier ones, which may still run; the package is made without them.
+rmSync(join(root, 'dist/cli'), { recursive: true, force: true })
 const viteBuild = (/** @type {string} */ config) => [
   bin('vite'),
   ['build', '--config', config, '--logLevel', 'error'],
