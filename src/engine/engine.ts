@@ -9,7 +9,7 @@ import type { FetchProgress } from '../fetcher/protocol.ts'
 import type { ExampleBits } from '../model/compose.ts'
 import type { BindingChoice } from '../model/expert_bindings.ts'
 import type { ExpertHost } from '../model/expert_host.ts'
-import type { PassContext, Switched } from '../model/expert_runtime.ts'
+import type { MeasuredTimes, PassContext, Switched } from '../model/expert_runtime.ts'
 import type { LoadedInfo } from '../model/loaded_experts.ts'
 import { type Closeness, closeness, scoreWindow, type WindowLogits } from '../model/score.ts'
 import type { KvCache } from './kv_cache.ts'
@@ -93,6 +93,11 @@ export class Engine {
   async activate(active: readonly ActiveExpert[], timed: boolean, signal: AbortSignal): Promise<Switched> {
     const { runtime, loaded } = this.#model().host
     return runtime.activate(loaded.set(active), { signal, timed })
+  }
+
+  /** @see ExpertRuntime.measured */
+  measured(set: number): Promise<MeasuredTimes | undefined> {
+    return this.#model().host.runtime.measured(set)
   }
 
   /** @see streamTokens */

@@ -20,6 +20,7 @@ import { requestGpu, wrapDevice } from '../gpu/index.ts'
 import { type ConfiguredSession, createLike } from '../model/create_session.ts'
 import { ExpertHost } from '../model/expert_host.ts'
 import type { AdapterInfo, EngineStats, SwitchReport } from '../model/expert_info.ts'
+import type { ActivateOptions } from '../model/expert_runtime.ts'
 import type { FilledBase } from '../model/filled_base.ts'
 import type { OrtSession } from '../model/hoisted_session.ts'
 import type { LoadedExperts } from '../model/loaded_experts.ts'
@@ -31,13 +32,12 @@ import {
   ExpertLibrary,
   type ExpertRequest,
   type LoadOptions,
-  type SwitchCallOptions,
 } from './expert_library.ts'
 import { DEFAULT_EXPERT_BUDGET } from './open_model.ts'
 import { pageUrl } from './page_url.ts'
 
+export type { ActivateOptions } from '../model/expert_runtime.ts'
 export type { AttachOptions, GraphSpec } from './attached_base.ts'
-export type { SwitchCallOptions } from './expert_library.ts'
 
 /** What attaching needs of a transformers.js model. */
 export interface SessionsOwner {
@@ -175,12 +175,12 @@ export class AttachedExperts {
    * Makes a set of experts current, between two runs. Of several quick calls the last one wins.
    * @throws {DOMException} `AbortError` if a later call overtook this one
    */
-  async activate(choice: AttachedChoice, options: SwitchCallOptions = {}): Promise<SwitchReport> {
+  async activate(choice: AttachedChoice, options: ActivateOptions = {}): Promise<SwitchReport> {
     return this.#library.activate(activeOf(choice), options)
   }
 
   /** Goes back to the base, bit for bit. */
-  deactivate(options: SwitchCallOptions = {}): Promise<SwitchReport> {
+  deactivate(options: ActivateOptions = {}): Promise<SwitchReport> {
     return this.#library.activate([], options)
   }
 

@@ -10,7 +10,7 @@ import type { FetchHandle, FetchOptions } from '../fetcher/pool.ts'
 import type { FetchProgress, FetchRequest, SourceSpec } from '../fetcher/protocol.ts'
 import { evictedIn } from '../model/evicted.ts'
 import type { ActiveExpert, BindingChoice, ExpertInfo, SwitchReport } from '../model/expert_info.ts'
-import type { Switched } from '../model/expert_runtime.ts'
+import type { ActivateOptions, MeasuredTimes, Switched } from '../model/expert_runtime.ts'
 import type { LoadedInfo } from '../model/loaded_experts.ts'
 import { overtaken } from '../model/overtaken.ts'
 import { transfer } from '../rpc/index.ts'
@@ -68,15 +68,6 @@ export interface WeightedExpert {
 /** One expert, several with weights, or none for the base. */
 export type ExpertChoice = Expert | readonly WeightedExpert[]
 
-export interface SwitchCallOptions {
-  signal?: AbortSignal
-  /**
-   * Measures the switch to the end of the GPU's work, and resolves only then: the report's `apply` and, where the device has
-   * timestamps, `gpuMs`. Tokens do not wait for it.
-   */
-  timed?: boolean
-}
-
 /** Where experts live: the engine behind its link, or `LoadedExperts` on this thread. */
 export interface ExpertHome {
   load(
@@ -94,6 +85,7 @@ export interface ExpertHome {
     binding?: BindingChoice,
   ): Promise<LoadedInfo | undefined> | LoadedInfo | undefined
   activate(active: readonly ActiveExpert[], timed: boolean, signal: AbortSignal): Promise<Switched>
+  measured(set: number): Promise<MeasuredTimes | undefined>
   unload(id: string): Promise<void> | void
 }
 
@@ -137,8 +129,6 @@ export class ExpertLibrary<H extends ExpertHome> {
   readonly #loading = new Set<string>()
   /** The set that `activate` asked for last: a new home starts with it. */
   #chosen: readonly ActiveExpert[] = []
-  /** Of the call that asked for it. */
-  #chosenBy = 0
   #tickets = 0
   #lastSwitch: SwitchReport | undefined
 
@@ -217,7 +207,7 @@ export class ExpertLibrary<H extends ExpertHome> {
    */
   async activate(
     active: readonly ActiveExpert[],
-    { signal = new AbortController().signal, timed = false }: SwitchCallOptions = {},
+    { signal = new AbortController().signal, timed = false }: ActivateOptions = {},
   ): Promise<SwitchReport> {
     const ticket = ++this.#tickets
     for (let attempt = 1; ; attempt++) {
@@ -232,14 +222,9 @@ export class ExpertLibrary<H extends ExpertHome> {
       if (ticket !== this.#tickets) throw overtaken()
       try {
         const switched = await home.activate(active, timed, signal)
-        const report = this.#report(active, switched)
-        // One that waits for the GPU's end may come back after a later one.
-        if (ticket > this.#chosenBy) {
-          this.#chosenBy = ticket
-          this.#chosen = active
-          this.#lastSwitch = report
-        }
-        return report
+        this.#chosen = active
+        this.#lastSwitch = this.#report(active, switched)
+        return timed ? await measure(this.#lastSwitch, home) : this.#lastSwitch
       } catch (error) {
         this.#noteEvicted(error, attempt)
       }
@@ -375,7 +360,7 @@ export class ExpertLibrary<H extends ExpertHome> {
   }
 
   /** The report of a switch, with the load phases that no switch before it has reported. */
-  #report(active: readonly ActiveExpert[], { set, apply, total, sessions, gpuMs }: Switched): SwitchReport {
+  #report(active: readonly ActiveExpert[], { set, apply, total, sessions }: Switched): SwitchReport {
     const phases = { fetch: 0, verify: 0, upload: 0, apply }
     for (const { expert } of active) {
       const handle = this.#handles.get(expert)
@@ -391,7 +376,6 @@ export class ExpertLibrary<H extends ExpertHome> {
       sessions,
       phases,
       total: phases.fetch + phases.verify + phases.upload + total,
-      ...(gpuMs === undefined ? {} : { gpuMs }),
     }
   }
 
@@ -455,4 +439,14 @@ function fileName(source: SourceSpec): string | undefined {
     .split('/')
     .at(-1)
     ?.replace(/\.trit$/, '')
+}
+
+/** Adds to a report what the switch took to the end of the GPU's work. A home that ends meanwhile cannot tell. */
+async function measure(report: SwitchReport, home: ExpertHome): Promise<SwitchReport> {
+  const times = await home.measured(report.set).catch(() => undefined)
+  if (times === undefined) return report
+  report.total += times.apply - report.phases.apply
+  report.phases.apply = times.apply
+  report.gpuMs = times.gpuMs
+  return report
 }

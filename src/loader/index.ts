@@ -28,6 +28,7 @@ import { TritswapError } from '../errors.ts'
 import { FetchPool } from '../fetcher/pool.ts'
 import type { SourceSpec } from '../fetcher/protocol.ts'
 import { type Composition, composeWeights, type GroupWeights, type SearchOptions } from '../model/compose.ts'
+import type { ActivateOptions } from '../model/expert_runtime.ts'
 import type { Closeness } from '../model/score.ts'
 import type { OpenRegistry } from '../route/open_registry.ts'
 import type { Route } from '../route/route.ts'
@@ -46,7 +47,6 @@ import {
   type ExpertRequest,
   type LoadOptions,
   requestOf,
-  type SwitchCallOptions,
   type WeightedExpert,
 } from './expert_library.ts'
 import { type EventStream, type Generation, StreamedGeneration } from './generation.ts'
@@ -67,6 +67,7 @@ export type {
   GroupWeights,
   SearchOptions,
 } from '../model/compose.ts'
+export type { ActivateOptions } from '../model/expert_runtime.ts'
 export type { Closeness } from '../model/score.ts'
 export type { ListedExpert, OpenRegistry } from '../route/open_registry.ts'
 export type { Ranked, Routable, Route } from '../route/route.ts'
@@ -90,7 +91,6 @@ export type {
   ExpertRequest,
   LoadOptions,
   ProgressCallback,
-  SwitchCallOptions,
   WeightedExpert,
 } from './expert_library.ts'
 export type { Generation } from './generation.ts'
@@ -210,7 +210,7 @@ export class ExpertLoader {
    * Makes a set of experts current, between two tokens. Of several quick calls the last one wins.
    * @throws {DOMException} `AbortError` if a later call overtook this one
    */
-  async activate(choice: ExpertChoice, options: SwitchCallOptions = {}): Promise<SwitchReport> {
+  async activate(choice: ExpertChoice, options: ActivateOptions = {}): Promise<SwitchReport> {
     return this.#library.activate(activeOf(choice), options)
   }
 
@@ -255,7 +255,7 @@ export class ExpertLoader {
   }
 
   /** Goes back to the base, bit for bit. */
-  async deactivate(options: SwitchCallOptions = {}): Promise<SwitchReport> {
+  async deactivate(options: ActivateOptions = {}): Promise<SwitchReport> {
     return this.#library.activate([], options)
   }
 

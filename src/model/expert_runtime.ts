@@ -58,21 +58,29 @@ export interface RuntimeParts {
 }
 
 /**
- * What a switch came to. Times in ms: `apply` without the wait for its turn, `total` with it; both to the end of the GPU's work
- * where that was to be measured, else until the device had accepted it. `sessions`: how many it had to create.
+ * What a switch came to. Times in ms until the device had accepted it: `apply` without the wait for its turn, `total` with it.
+ * `sessions`: how many it had to create.
  */
 export interface Switched {
   set: number
   apply: number
   total: number
   sessions: number
-  /** The GPU's part, where it was to be measured and the device has timestamps. */
+}
+
+/** `apply` to the end of the GPU's work, ms. */
+export interface MeasuredTimes {
+  apply: number
+  /** The GPU's part, where the device has timestamps. */
   gpuMs?: number
 }
 
 export interface ActivateOptions {
   signal?: AbortSignal
-  /** Whether to measure to the end of the GPU's work, and to resolve only then. Tokens do not wait for it. */
+  /**
+   * Measures the switch to the end of the GPU's work, and resolves only then: the report's `apply` and, where the device has
+   * timestamps, `gpuMs`. Tokens do not wait for it.
+   */
   timed?: boolean
 }
 
@@ -89,6 +97,8 @@ export class ExpertRuntime {
   /** Sessions by name: a switch prepares the variants of these. */
   readonly #sessions = new Map<string, OrtSession>()
   /** What calls without experts of their own run with. */
+  /** Of switches that are to be measured, by their sets, until somebody asks. */
+  readonly #measured = new Map<number, Promise<MeasuredTimes>>()
   #default: ExpertSet = BASE_SET
   #lastSet = 0
   #tickets = 0
@@ -263,7 +273,7 @@ export class ExpertRuntime {
 
   /**
    * Makes a set the default, between two forward passes. Resolves once the device has accepted the switch: what runs from then on
-   * runs on the set.
+   * runs on the set. A `timed` one goes on in {@link measured}.
    * @throws {DOMException} `AbortError` if a later call overtook this one, or the signal was aborted before its turn
    */
   async activate(set: ExpertSet, { signal, timed }: ActivateOptions = {}): Promise<Switched> {
@@ -282,11 +292,28 @@ export class ExpertRuntime {
       const switched = await this.#makeDefault(set, timed)
       return { start, sessions: this.#sets.sessionsMade - made, ...switched }
     })
+    if (finished) {
+      const measured = finished.then((timings) => ({
+        apply: performance.now() - start,
+        gpuMs: timings?.gpuMs,
+      }))
+      this.#measured.set(set.id, measured)
+      // A switch that the device refuses says so itself.
+      measured.catch(() => this.#measured.delete(set.id))
+    }
     await accepted
-    // A switch that is not measured is told before what ran behind it.
-    const timings = finished && (await finished)
     const now = performance.now()
-    return { set: set.id, apply: now - start, total: now - called, sessions, gpuMs: timings?.gpuMs }
+    return { set: set.id, apply: now - start, total: now - called, sessions }
+  }
+
+  /**
+   * What the last switch to a set took to the end of the GPU's work, once that is reached; can be asked once.
+   * @returns undefined where it was not to be measured, or had nothing to change in the weights
+   */
+  async measured(set: number): Promise<MeasuredTimes | undefined> {
+    const measured = this.#measured.get(set)
+    this.#measured.delete(set)
+    return measured
   }
 
   /** Submits the switch to a set and makes it the default, which the set before is again if the device refuses it. */

@@ -14,7 +14,7 @@ import { evictedError } from './evicted.ts'
 import type { ExpertAdmission } from './expert_admission.ts'
 import type { BindingChoice, ExpertBinding } from './expert_bindings.ts'
 import type { ActiveExpert, ExpertInfo } from './expert_info.ts'
-import type { ExpertRuntime, Switched } from './expert_runtime.ts'
+import type { ExpertRuntime, MeasuredTimes, Switched } from './expert_runtime.ts'
 import type { ExpertSet } from './expert_set.ts'
 import type { LayerFactors } from './layer_groups.ts'
 
@@ -124,6 +124,11 @@ export class LoadedExperts {
    */
   async activate(active: readonly ActiveExpert[], timed = false, signal?: AbortSignal): Promise<Switched> {
     return this.#runtime.activate(this.set(active), { signal, timed })
+  }
+
+  /** @see ExpertRuntime.measured */
+  measured(set: number): Promise<MeasuredTimes | undefined> {
+    return this.#runtime.measured(set)
   }
 
   /**

@@ -139,25 +139,30 @@ afterAll(() => {
   faulty.gpu.device.destroy()
 })
 
-/** Makes a switch fail at some of its calls, one after the other. */
-async function failSwitch(from: readonly Name[], to: readonly Name[]) {
+/** Calls that only measure. */
+const MEASURING = ['createQuerySet', 'mapAsync', 'onSubmittedWorkDone']
+
+/** Makes a switch fail at some of its calls, one after the other; or at those that measure it, which fail nothing. */
+async function failSwitch(from: readonly Name[], to: readonly Name[], measuring = false) {
   const { switcher, weights } = engine
+  const change = () => (measuring ? switcher.measure(setOf(to)) : switcher.apply(setOf(to)))
   await switcher.apply(setOf(from))
   const old = await weights.checksum()
   // What was kept for the next switch would spare it the calls that are to fail.
   switcher.trim()
   faulty.arm()
-  await switcher.apply(setOf(to))
-  const faults = faultsOf(faulty.calls)
+  await change()
+  const { calls } = faulty
+  const faults = faultsOf(calls)
   const wanted = await weights.checksum()
   expect(wanted).not.toBe(old)
   let failures = 0
-  const tried = some(faults)
+  const tried = measuring ? faults.filter(({ n }) => MEASURING.includes(calls[n])) : some(faults)
   for (const fault of tried) {
     await switcher.apply(setOf(from))
     switcher.trim()
     faulty.arm(fault)
-    const error = await switcher.apply(setOf(to)).catch((error: unknown) => error)
+    const error = await change().catch((error: unknown) => error)
     faulty.arm()
     const failed = error instanceof Error
     if (failed) failures++
@@ -174,13 +179,16 @@ async function failSwitch(from: readonly Name[], to: readonly Name[]) {
       Object.values(residents).map(() => 1),
     )
   }
-  expect(failures).toBeGreaterThan(tried.length / 4)
+  if (measuring) expect(failures).toBe(0)
+  else expect(failures).toBeGreaterThan(tried.length / 4)
 }
 
 describe('a device that refuses a call', () => {
   test.each(Object.entries(SWITCHES))('leaves the old set or the new one, whole: %s', (_, [from, to]) =>
     failSwitch(from, to),
   )
+
+  test('decides nothing where it refuses to measure', () => failSwitch(['a'], ['b'], true))
 
   test('leaves no part of an expert', async () => {
     const { experts, switcher, weights } = engine
@@ -276,7 +284,7 @@ test('a device that is lost ends every call with an error that says so', async (
   await lostIn(
     'switch',
     async () => void (await engine.switcher.apply(setOf(['lora', 'a']))),
-    () => engine.switcher.apply(setOf(['b', 'lora2', 'terms2'])),
+    () => engine.switcher.measure(setOf(['b', 'lora2', 'terms2'])),
   )
   await lostIn(
     'load',

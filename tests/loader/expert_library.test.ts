@@ -197,6 +197,22 @@ test('a switch that waits for the GPU’s end does not hide the one after it', a
   expect(fake.merged()).toEqual(['b'])
 })
 
+test('a set takes the room of one that waits for the GPU’s end', async () => {
+  start(2000, { big: 2000 })
+  const big = await load('big')
+  const a = await load('a')
+  let end = () => {}
+  fake.gpuEnd = new Promise((resolve) => {
+    end = () => resolve({ totalMs: 3 })
+  })
+  const first = library.activate(activeOf(a), { timed: true })
+  await expect.poll(() => fake.merged()).toEqual(['a'])
+  await activate(big)
+  expect(fake.merged()).toEqual(['big'])
+  end()
+  await first
+})
+
 test('of quick switches the last one wins, also over one that had to load first', async () => {
   start(2000)
   const [a, b, c] = [await load('a'), await load('b'), await load('c')]

@@ -13,7 +13,10 @@ interface SwitchingState {
 const SWITCH = 'resident switch A → B'
 const LOADED_MEANWHILE = 6
 
-/** To the end of the GPU's work: from the page's call until the page is told, in the engine worker, and there the switcher and the GPU alone. */
+/**
+ * To the end of the GPU's work: from the page's call until the page is told, in the engine worker, and there the switcher and the
+ * GPU alone.
+ */
 const phases = (name: string, wall: number, { phases: { apply }, total }: SwitchReport) => ({
   [name]: wall,
   [`${name}: in the engine`]: total,
