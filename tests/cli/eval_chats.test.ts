@@ -178,4 +178,4 @@ test('compose finds the expert that the examples are for, and writes it', async 
   if (found.name === 'alone') expect(await readFile(out)).toEqual(await readFile(EXPERT))
   const again = await tritswap('compose', '--base', base, '--examples', chats, EXPERT, '--out', out)
   expect([again.code, again.err]).toEqual([1, expect.stringContaining('--force')])
-}, 120_000)
+})

@@ -29,7 +29,7 @@ beforeAll(async () => {
   const names = [...out.split('Commands:')[1].matchAll(/^ {2}(\w+) {2}/gm)].map(([, name]) => name)
   helps = new Map()
   for (const name of names) helps.set(name, (await tritswap(name, '--help')).out)
-}, 240_000)
+})
 
 afterAll(() => hub.close())
 
@@ -79,7 +79,7 @@ describe('examples of the help', () => {
     expect(await run(`tritswap compress ${whole}`)).toMatchObject({ code: 0 })
     for (const [, example] of helps.get('check')!.matchAll(/^ {2}\$ (.+)$/gm))
       expect(await run(example), example).toMatchObject({ code: 0 })
-  }, 300_000)
+  })
 })
 
 test('a LoRA of the hub becomes a hosted expert in two commands', async () => {

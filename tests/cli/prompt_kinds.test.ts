@@ -39,7 +39,7 @@ describe.each(MODELS)('%s', (model) => {
   afterAll(() => rmSync(scratch, { recursive: true }))
   beforeAll(async () => {
     folder = (await prepared(join(ZOO, model))).out
-  }, 60_000)
+  })
 
   test.each(casesOf(model))('%s gives what torch gives, by every binding', async (name) => {
     const path = join(scratch, `${name}.trit`)

@@ -28,7 +28,7 @@ describe.runIf(LONG > 0)('SmolLM2-135M-Instruct', () => {
   let evaluation: Evaluation
   beforeAll(async () => {
     evaluation = await Evaluation.open(join(PUBLIC, 'models/smollm2'))
-  }, 120_000)
+  })
   afterAll(() => evaluation?.close())
 
   /** Of each answer, whether every token is the first choice. */
@@ -43,7 +43,7 @@ describe.runIf(LONG > 0)('SmolLM2-135M-Instruct', () => {
 
   test('answers as torch does', async () => {
     expect(await areExact(FIXTURE.base)).toEqual(FIXTURE.base.map(() => true))
-  }, 120_000)
+  })
 
   test.each(Object.entries(FIXTURE.experts))(
     'with %s, as torch with its decoded weights',

@@ -56,7 +56,7 @@ describe.each(readdirSync(FIXTURES))('%s', (model) => {
   afterAll(() => rmSync(scratch, { recursive: true }))
   beforeAll(async () => {
     base = await prepared(join(ZOO, model))
-  }, 60_000)
+  })
 
   test.each(casesOf(model))('%s gives what torch gives', async (name) => {
     const file = await fileOf(model, name, UNCOMPRESSED)

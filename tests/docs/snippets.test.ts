@@ -54,7 +54,7 @@ describe.each(['README.md', 'docs/EXPERTS.md'])('%s', (document) => {
       if (written !== undefined) expect(statSync(join(place, written)).size, command).toBeGreaterThan(0)
       else if (command.startsWith('node ')) expect(out, command).not.toBe('')
     }
-  }, 300_000)
+  })
 })
 
 /** The API reference is generated: of its blocks, those of modules are examples, the others signatures. */

@@ -65,7 +65,7 @@ beforeAll(async () => {
     return real.run({ ...own, ...(who === undefined ? plain : patched) })
   }
   session = { inputNames, inputMetadata, run }
-}, 120_000)
+})
 afterAll(() => model?.dispose())
 
 beforeEach(async () => {

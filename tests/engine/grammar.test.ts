@@ -169,7 +169,7 @@ describe('a model that chats', () => {
   let model: TextModel
   beforeAll(async () => {
     model = await openOnCpu(TINY_CHAT, {}, { grammar: SCRIPT })
-  }, 120_000)
+  })
 
   const responseFormat: ResponseFormat = { type: 'json_schema', schema: TOOL }
   const answer = async (options: object, before: number[] = []) => {

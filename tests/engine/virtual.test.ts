@@ -79,7 +79,7 @@ beforeAll(async () => {
       return isVirtual ? other.run({ ...own, ...patched }) : real.run({ ...own, ...plain })
     },
   }
-}, 120_000)
+})
 afterAll(async () => {
   await model?.dispose()
   await variant?.dispose()

@@ -16,7 +16,7 @@ let loader: ExpertLoader
 
 beforeAll(async () => {
   model = await openOnCpu(TINY_CHAT)
-}, 60_000)
+})
 beforeEach(async () => {
   page = fakePage()
   page.text = new Proxy(model, {
