@@ -6,6 +6,7 @@
 import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { atOnce } from '../../src/async/in_steps.ts'
 import { type Labelled, parseLabelled } from '../../src/cli/labels.ts'
 import { withExpertFiles } from '../../src/cli/open_experts.ts'
 import { mergeExperts } from '../../src/compress/merge.ts'
@@ -17,7 +18,7 @@ import {
   composeWeights,
   type GroupWeights,
 } from '../../src/model/compose.ts'
-import { routeAmong } from '../../src/route/route.ts'
+import { namesBySamples, routeIn } from '../../src/route/route.ts'
 import { drawn } from '../chart.ts'
 import { makeFull, UNCOMPRESSED } from '../make.ts'
 import { CLINIC } from '../models.ts'
@@ -138,12 +139,12 @@ function routeRow(): Row {
         const path = CLINIC.labels(task, split)
         return parseLabelled(readFileSync(path, 'utf8'), path).map(({ text }) => text)
       }
-      const experts = TASKS.map((id) => ({ id, samples: textsOf(id, 'valid') }))
+      const skills = atOnce(namesBySamples(TASKS.map((id) => ({ id, samples: textsOf(id, 'valid') }))))
       const found: Record<string, { value: number; se: number }> = {}
       for (const task of TASKS) {
         const texts = textsOf(task, 'test')
         // Only among the skills: none of these requests is for the base.
-        const right = texts.filter((text) => routeAmong(text, experts, -2).chosen?.id === task).length
+        const right = texts.filter((text) => routeIn(text, skills, -2).chosen?.id === task).length
         const value = right / texts.length
         found[task] = { value, se: Math.sqrt((value * (1 - value)) / texts.length) }
       }
