@@ -27,7 +27,10 @@ function requestsForBase(page: Page): string[] {
   return found
 }
 
-for (const [door, search] of [['writers', './']] as const) {
+for (const [door, search, state] of [
+  ['writers', './', 'first'],
+  ['skills', './?skills', 'first-skills'],
+] as const) {
   test(`the recorded run of ${door} plays by itself, without a GPU and before any byte of a model`, async ({
     page,
   }) => {
@@ -50,15 +53,15 @@ for (const [door, search] of [['writers', './']] as const) {
     await expectAccessible(page)
     expect(asked).toEqual([])
   })
-}
 
-test('for those who want no movement it stands there whole', async ({ page }) => {
-  await page.emulateMedia({ reducedMotion: 'reduce' })
-  await page.goto('./')
-  await expect(run(page)).toContainText('Recorded')
-  await expect(run(page).locator('.rest').first()).toBeEmpty()
-  await look(page, 'first')
-})
+  test(`the recorded run of ${door} stands there whole for those who want no movement`, async ({ page }) => {
+    await page.emulateMedia({ reducedMotion: 'reduce' })
+    await page.goto(search)
+    await expect(run(page)).toContainText('Recorded')
+    await expect(run(page).locator('.rest').first()).toBeEmpty()
+    await look(page, state)
+  })
+}
 
 test('a link that names pens that are not here says so, and keeps the rest within bounds', async ({
   page,

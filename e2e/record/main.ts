@@ -38,7 +38,7 @@ const RUNS: Readonly<Record<string, Run>> = {
     voices: ['', 'bard-distilled-0.05', 'scripture-distilled-0.05'],
     temperature: 0.7,
     seed: 3,
-    tokens: 44,
+    tokens: 40,
     switches: 9,
   },
   skills: {

@@ -33,6 +33,7 @@ const STATES = [
   'skills',
   'chat',
   'first',
+  'first-skills',
   'own',
   'auto',
 ] as const

@@ -45,6 +45,7 @@ const DOORS: readonly Door[] = [
     search: '?skills',
     setting: { model: './models/smollm2', experts: './experts/smollm2/experts.json', mode: 'chat' },
     card: './models/smollm2/MODEL_CARD.md',
+    recording: './recorded/skills.json',
   },
   {
     name: 'Your own',

@@ -4,7 +4,7 @@ import { css } from 'lit'
 export const recordedStyles = css`
   /* Room for what comes with the recording. */
   :host {
-    min-height: 380px;
+    min-height: 356px;
   }
   .about {
     display: flex;
