@@ -67,4 +67,4 @@ export class OpenBenches implements Benches {
 }
 
 /** Where the demo's fine-tunings lie beside a checkout. */
-export const DEMO_SOURCE = join(import.meta.dirname, '../../../shared/demo-model')
+export const DEMO_SOURCE = join(import.meta.dirname, '../../shared/demo-model')

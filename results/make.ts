@@ -44,3 +44,17 @@ export async function f16Bytes(path: string): Promise<number> {
   const { tensors } = await openCheckpoint(await openPath(path))
   return 2 * [...tensors.values()].reduce((sum, { weights }) => sum + weights, 0)
 }
+
+/** Ways to compress a LoRA of a rank, by their names in tables: without data two terms, one for two ranks (the default), or factors. */
+export function loraWays(rank: number): Record<string, RuleOptions> {
+  const counts = [...new Set([2, Math.max(2, rank / 2)])]
+  return {
+    ...Object.fromEntries(counts.map((terms) => [termsWay(terms), { terms }])),
+    'factors 20 %': { codec: 'ternary', density: 0.2 },
+  }
+}
+
+/** The name of a way with so many terms. */
+export function termsWay(terms: number): string {
+  return terms === 1 ? '1 term' : `${terms} terms`
+}

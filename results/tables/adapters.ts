@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { RuleOptions } from '../../src/compress/rules.ts'
 import { drawn, sized } from '../chart.ts'
 import type { DemoBench } from '../demo.ts'
-import { f16Bytes, makeAdapter, makeFull, UNCOMPRESSED } from '../make.ts'
+import { f16Bytes, loraWays, makeAdapter, makeFull, termsWay, UNCOMPRESSED } from '../make.ts'
 import { demoNorms } from '../models.ts'
 import type { Benches, Page, Row } from '../row.ts'
 import type { Store } from '../store.ts'
@@ -13,11 +13,8 @@ const EXPERTS = ['bard', 'css'] as const
 const ADAPTERS = ['ia3', 'lora2', 'lora8', 'lora32'] as const
 
 /** Ways to compress, by kind. */
-const LORA: Record<string, RuleOptions> = {
-  '1 term': { terms: 1 },
-  '2 terms': {},
-  'factors 20 %': { codec: 'ternary', density: 0.2 },
-}
+const waysOf = (kind: string): Record<string, RuleOptions> =>
+  kind === 'ia3' ? IA3 : { [termsWay(1)]: { terms: 1 }, ...loraWays(Number(kind.slice('lora'.length))) }
 const IA3: Record<string, RuleOptions> = { '50 %': {} }
 const FULL: Record<string, RuleOptions> = {
   '2 %': { density: 0.02 },
@@ -41,7 +38,7 @@ export function demoRows(benches: Benches): Row[] {
           return { ...(await bench.expert(expert, path)), bytes: await f16Bytes(file(bench)) }
         },
       })
-      for (const [way, options] of Object.entries(kind === 'ia3' ? IA3 : LORA)) {
+      for (const [way, options] of Object.entries(waysOf(kind))) {
         rows.push({
           key: `${expert} ${kind} ${way}`,
           async measure() {
@@ -142,6 +139,7 @@ export function adaptersPage(kept: Store): Page {
     text: `
 Adapters that peft trained to do what a full fine-tuning of the demo base does (on text that the fine-tuning wrote), as they are and compressed,
 beside that fine-tuning compressed. Cells as in (a). **front**: nothing smaller keeps more. The demo base has no biases, so BitFit is not among them; (h) has it.
+A LoRA gets a term for two ranks where nothing is said, at least two.
 
 ${markdown(['', 'file', ...EXPERTS], lines)}
 

@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs'
 import type { RuleOptions } from '../../src/compress/rules.ts'
 import { drawn, sized } from '../chart.ts'
 import type { LabelBench } from '../labelled.ts'
-import { f16Bytes, makeAdapter, makeFull, UNCOMPRESSED } from '../make.ts'
+import { f16Bytes, loraWays, makeAdapter, makeFull, UNCOMPRESSED } from '../make.ts'
 import { ASSERTION } from '../models.ts'
 import type { Benches, Page, Row } from '../row.ts'
 import type { Figures, Store } from '../store.ts'
@@ -22,10 +22,8 @@ const ABLATED = [0.05, 0.2] as const
 const LORA_KINDS = ['lora2', 'lora8', 'lora32'] as const
 const PARTS = ['bitfit', 'norms'] as const
 
-const LORA: Record<string, RuleOptions> = {
-  '2 terms': {},
-  'factors 20 %': { codec: 'ternary', density: 0.2 },
-}
+/** Of the adapters of (i). */
+const LORA8 = loraWays(8)
 const FULL = [0.02, 0.05, 0.1, 0.2] as const
 
 export function assertionRows(benches: Benches): Row[] {
@@ -132,7 +130,7 @@ function shapeRows(benches: Benches): Row[] {
     if (!existsSync(folder)) continue
     const ways: Record<string, RuleOptions> = {
       raw: UNCOMPRESSED,
-      ...(kind === 'ia3' ? { '50 %': { density: 0.5 } } : LORA),
+      ...(kind === 'ia3' ? { '50 %': { density: 0.5 } } : loraWays(Number(kind.slice('lora'.length)))),
     }
     for (const [way, options] of Object.entries(ways)) {
       rows.push({
@@ -178,7 +176,7 @@ function fourBitRows(benches: Benches): Row[] {
   const rows: Row[] = []
   for (const kind of ['lora8', 'qlora8']) {
     if (!existsSync(ASSERTION.adapter(kind))) continue
-    for (const [way, options] of Object.entries({ raw: UNCOMPRESSED, ...LORA })) {
+    for (const [way, options] of Object.entries({ raw: UNCOMPRESSED, ...LORA8 })) {
       for (const on of ['float', 'NF4']) {
         if (kind === 'lora8' && on === 'float') continue
         rows.push({
@@ -259,7 +257,7 @@ export function assertionPage(kept: Store): Page {
     : []
   const isShapeDone = hasAll(kept, ['full raw', 'full 0.05', 'full 0.2'])
   const four = ['lora8', 'qlora8'].flatMap((kind) =>
-    ['raw', ...Object.keys(LORA)].map((way) => [
+    FOUR_BIT_WAYS.map((way) => [
       `${kind === 'lora8' ? 'trained on floats' : 'trained on NF4'}, ${way === 'raw' ? 'as it is' : way}`,
       cell(kind === 'lora8' ? `lora8 ${way}` : `qlora8 ${way} on float`),
       cell(`${kind} ${way} on NF4`),
@@ -337,9 +335,9 @@ ${isGridDone && isShapeDone ? `${claims(kept, closer.length)}\n${frontClaim(fron
       'qlora.svg': drawn({
         title: 'LoRA of rank 8 on floats and on NF4',
         x: {
-          title: 'as it is, 2 terms, factors 20 %: trained on floats; the same trained on NF4',
-          ticks: [0.5, 1, 2, 3, 4, 5, 6, 6.5],
-          format: (x) => FOUR_BIT_LABELS[x - 1] ?? '',
+          title: 'as it is and compressed: trained on floats; the same trained on NF4',
+          ticks: [0.5, ...fourBitKeys().map((_, i) => i + 1), fourBitKeys().length + 0.5],
+          format: (x) => (Number.isInteger(x) ? FOUR_BIT_LABELS[(x - 1) % FOUR_BIT_LABELS.length] : ''),
         },
         y: { title: 'accuracy, %', ticks: [0, 20, 40, 60, 80, 100] },
         series: ['on floats', 'on NF4'].map((name, on) => ({
@@ -371,9 +369,9 @@ ${isGridDone && isShapeDone ? `${claims(kept, closer.length)}\n${frontClaim(fron
 
 const SIZE = '0.32 M'
 /** As they are, and compressed. */
-const FOUR_BIT_WAYS = ['raw', ...Object.keys(LORA)]
+const FOUR_BIT_WAYS = ['raw', ...Object.keys(LORA8)]
 
-const FOUR_BIT_LABELS = ['f16', '2 terms', 'factors', 'f16', '2 terms', 'factors']
+const FOUR_BIT_LABELS = FOUR_BIT_WAYS.map((way) => (way === 'raw' ? 'f16' : way.replace(' 20 %', '')))
 
 /** Rows of (i): for each adapter and way, on floats and on NF4. */
 function fourBitKeys(): [string, string][] {
@@ -387,10 +385,12 @@ function fourBitKeys(): [string, string][] {
 
 function fourBitClaim(kept: Store): string {
   const exact = (key: string) => kept.estimate(key, 'exact')
+  const both = (way: string) =>
+    `${percent(exact(`lora8 ${way}`))} % and ${percent(exact(`qlora8 ${way} on NF4`))} %`
   const pairs = fourBitKeys().map(([onFloats, onFour]) => [exact(onFloats), exact(onFour)])
   const apart = pairs.filter(([a, b]) => Math.abs(a.value - b.value) > 2 * Math.hypot(a.se, b.se)).length
   return `- An adapter can be trained on one base and used on the other: of ${pairs.length} pairs ${apart === 0 ? 'none differs' : `${apart} differ`} by more than two standard errors between floats and NF4. Trained on NF4 it has ${percent(exact('qlora8 raw on NF4'))} % there and
-  ${percent(exact('qlora8 raw on float'))} % on floats. Two terms, found without data, are too few for either adapter here (${percent(exact('lora8 2 terms'))} % and ${percent(exact('qlora8 2 terms on NF4'))} %); factors at 20 % keep ${percent(exact('lora8 factors 20 %'))} % and ${percent(exact('qlora8 factors 20 % on NF4'))} %.`
+  ${percent(exact('qlora8 raw on float'))} % on floats. Compressed without data, two terms have ${both('2 terms')}, four (the default) ${both('4 terms')}, and factors at 20 % ${both('factors 20 %')}.`
 }
 
 function frontClaim(front: readonly { way: string }[]): string {

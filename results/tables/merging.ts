@@ -122,7 +122,7 @@ const LORAS = ['bard', 'css'] as const
 const LORA_FORMS: Record<string, RuleOptions> = {
   uncompressed: UNCOMPRESSED,
   'factors 20 %': { codec: 'ternary', density: 0.2 },
-  '2 terms': {},
+  '4 terms': { terms: 4 },
 }
 const LORA_WEIGHTS = [0.5, 0.7, 1] as const
 
@@ -192,7 +192,7 @@ export function loraRows(benches: Benches): Row[] {
         return { ...(await summed(weight, TEST)), weight }
       },
     })
-    if (form === '2 terms') continue
+    if (form === '4 terms') continue
     for (const method of ['average', 'ties'] as const) {
       rows.push({
         key: `LoRA factors ${method} ${form}`,
@@ -228,7 +228,7 @@ function loraText(kept: Store): string {
   const lines = forms.flatMap((form) => [
     line(`each alone, ${form}`, `LoRA alone ${form}`),
     line(`sum of products, ${form}`, `LoRA sum ${form}`),
-    ...(form === '2 terms'
+    ...(form === '4 terms'
       ? []
       : ['average', 'ties'].map((method) =>
           line(`factors merged by ${method}, ${form}`, `LoRA factors ${method} ${form}`),
@@ -248,14 +248,14 @@ ${isDone ? loraClaims(kept) : NOT_YET}`
 
 function loraClaims(kept: Store): string {
   const gain = (key: string) => kept.estimate(key, 'gain')
-  const [whole, terms] = ['uncompressed', '2 terms'].map((form) => gain(`LoRA sum ${form}`))
+  const [whole, terms] = ['uncompressed', '4 terms'].map((form) => gain(`LoRA sum ${form}`))
   const said =
     terms.value - whole.value > 2 * Math.hypot(terms.se, whole.se)
       ? 'is better than'
       : whole.value - terms.value > 2 * Math.hypot(terms.se, whole.se)
         ? 'is worse than'
         : 'is within two standard errors of'
-  return `- The sum of compressed adapters (2 terms: ${percent(terms)} %) ${said} that of uncompressed ones (${percent(whole)} %).`
+  return `- The sum of compressed adapters (4 terms, the default: ${percent(terms)} %) ${said} that of uncompressed ones (${percent(whole)} %).`
 }
 
 export function mergingPage(kept: Store): Page {
