@@ -91,8 +91,8 @@ In brackets: uncompressed. ${points.length === 0 ? '' : `Over the ${points.lengt
     charts: {
       'similarity.svg': drawn({
         title: 'Cosine of two experts: from bits, and from floats',
-        x: { title: 'uncompressed', ticks: [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6] },
-        y: { title: 'compressed', ticks: [0, 0.1, 0.2, 0.3, 0.4] },
+        x: { title: 'uncompressed', ticks: [0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12] },
+        y: { title: 'compressed', ticks: [0, 0.01, 0.02, 0.03, 0.04] },
         series: [{ name: 'a pair', points: points.map(({ x, y, name }) => ({ x, y, label: name })) }],
       }),
     },
