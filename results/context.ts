@@ -14,17 +14,12 @@ const CLINIC_TEXTS = 200
 export class OpenBenches implements Benches {
   readonly #root: string
   readonly #source: string
-  readonly #trained: string
   readonly #opened = new Map<string, Promise<DemoBench | LabelBench>>()
 
-  /**
-   * @param source - folder of the demo's fine-tunings
-   * @param trained - folder that authoring/results/make.sh trained into
-   */
-  constructor(root: string, source: string, trained: string) {
+  /** @param source - folder of the demo's fine-tunings */
+  constructor(root: string, source: string) {
     this.#root = root
     this.#source = source
-    this.#trained = trained
   }
 
   demo(): Promise<DemoBench> {
@@ -49,10 +44,6 @@ export class OpenBenches implements Benches {
     return this.#once(`clinic ${task}`, () =>
       LabelBench.open(CLINIC.base, CLINIC.labels(task, 'test'), CLINIC_TEXTS),
     )
-  }
-
-  trained(path: string): string {
-    return join(this.#trained, path)
   }
 
   #once<T extends DemoBench | LabelBench>(key: string, open: () => Promise<T>): Promise<T> {

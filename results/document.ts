@@ -26,9 +26,8 @@ ComPEFT ([arXiv 2311.13171](https://arxiv.org/abs/2311.13171)) keeps of a fine-t
 each table with a chart, a standard error behind every ±, and what of the paper it confirms or contradicts.
 
 \`npm run results\` writes this page. It measures on onnxruntime's wasm backend in Node, keeps what it has measured (\`results/data\`), and goes on where it was cut.
-\`npm run results -- --quick\` measures anew what needs nothing but the repository: **(h)**, **(i)**, the three sizes of **(d)**, what is compressed of **(j)** and **(f)**, and the bits of **(g)**; 3 minutes on two cores. The rest needs the
-demo's uncompressed fine-tunings (\`--demo-model\`, 86 MB, not in the repository) or those of the five tasks (\`--trained\`, as \`authoring/results/make.sh\` leaves them). What torch has made, by
-\`authoring/results\`, is in \`results/models\` with its hashes.
+\`npm run results -- --quick\` measures anew what needs nothing but the repository: **(h)**, **(i)**, the three sizes of **(d)**, **(j)** and **(f)**, and the bits of **(g)**: five minutes on two cores. The rest needs the
+demo's uncompressed fine-tunings (\`--demo-model\`, 86 MB, not in the repository). What torch has made, by \`authoring/results\`, is in \`results/models\` with its hashes.
 
 ± is one standard error: of texts over windows of 256 tokens, each one draw; of exact answers that of a binomial; of differences that of pairs; over draws of examples where there are some. All models were
 trained once, with one seed: what another seed would give is not in the ±.

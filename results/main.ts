@@ -1,5 +1,5 @@
 /**
- * `npm run results [-- --quick] [--only a,b] [--seconds n] [--demo-model folder] [--trained folder] [--write]`: measures what the
+ * `npm run results [-- --quick] [--only a,b] [--seconds n] [--demo-model folder] [--write]`: measures what the
  * tables of docs/RESULTS.md say, on onnxruntime's wasm backend, and writes that document.
  *
  * Rows that were measured before are kept (results/data), so that a run that was cut goes on where it was. `--quick`
@@ -12,7 +12,6 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { DEMO_SOURCE, OpenBenches } from './context.ts'
 import { writeDocument } from './document.ts'
-import type { Source } from './row.ts'
 import { Store } from './store.ts'
 import { TABLES } from './tables/index.ts'
 
@@ -26,14 +25,8 @@ const { values } = parseArgs({
     only: { type: 'string' },
     seconds: { type: 'string' },
     'demo-model': { type: 'string', default: DEMO_SOURCE },
-    trained: { type: 'string', default: '' },
   },
 })
-
-const WHAT: Record<Source, string> = {
-  'demo-model': "the demo's uncompressed fine-tunings",
-  trained: 'what authoring/results/make.sh trained',
-}
 
 const cpuSeconds = () => {
   const { user, system } = process.cpuUsage()
@@ -41,9 +34,9 @@ const cpuSeconds = () => {
 }
 
 const until = Date.now() + Number(values.seconds ?? 1e6) * 1000
-const benches = new OpenBenches(ROOT, values['demo-model'], values.trained)
+const benches = new OpenBenches(ROOT, values['demo-model'])
 const only = values.only?.split(',')
-const missing: Record<Source, number> = { 'demo-model': 0, trained: 0 }
+let missing = 0
 let isCut = false
 const stores = new Map(TABLES.map(({ id }) => [id, new Store(DATA, id)]))
 for (const { id, rows } of values.write ? [] : TABLES) {
@@ -52,9 +45,8 @@ for (const { id, rows } of values.write ? [] : TABLES) {
   for (const row of rows(benches, (other) => stores.get(other)!)) {
     const isWanted = values.quick ? row.isQuick === true : kept.get(row.key) === undefined
     if (!isWanted) continue
-    const needs = row.needs ?? 'demo-model'
-    if (!row.isQuick && !existsSync(values[needs])) {
-      missing[needs]++
+    if (!row.isQuick && !existsSync(values['demo-model'])) {
+      missing++
       continue
     }
     if (Date.now() > until) {
@@ -69,10 +61,10 @@ for (const { id, rows } of values.write ? [] : TABLES) {
   }
 }
 await benches.close()
-for (const [source, rows] of Object.entries(missing)) {
-  if (rows > 0)
-    process.stdout.write(`${rows} rows need ${WHAT[source as Source]}: name their folder with --${source}\n`)
-}
+if (missing > 0)
+  process.stdout.write(
+    `${missing} rows need the demo's uncompressed fine-tunings: name their folder with --demo-model\n`,
+  )
 process.stdout.write(`${cpuSeconds().toFixed(0)} s of CPU in all\n`)
 if (isCut) process.stdout.write('The time is over: run it again to go on\n')
 writeDocument(ROOT, TABLES, stores)

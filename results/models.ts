@@ -31,6 +31,7 @@ export const CLINIC = {
   tasks: ['shorthand', 'assertion', 'entities', 'relations', 'inference'],
   base: join(MODELS, 'clinic'),
   expert: (task: string) => join(MODELS, 'clinic-tuned', `${task}.trit`),
+  tuned: (task: string) => join(MODELS, 'clinic-tuned', `${task}.safetensors`),
   labels: (task: string, split: 'valid' | 'test') => join(MODELS, 'labels', `${task}.${split}.jsonl`),
 }
 

@@ -46,6 +46,11 @@ def main():
         to = a.models / f'assertion-{width}-tuned'
         to.mkdir(exist_ok=True)
         save_file(halves({name: value for name, value in tuned.items() if not torch.equal(value, own[name])}), to / 'full.safetensors')
+    own = load_file(a.trained / 't5/model.safetensors')
+    to = a.models / 'clinic-tuned'
+    for folder in sorted((a.trained / 't5-tuned').iterdir()):
+        tuned = load_file(folder / 'model.safetensors')
+        save_file(halves({name: value for name, value in tuned.items() if not torch.equal(value, own[name])}), to / f'{folder.name}.safetensors')
     labels = a.models / 'labels'
     labels.mkdir(exist_ok=True)
     for task in ('shorthand', 'assertion', 'entities', 'relations', 'inference'):

@@ -44,14 +44,12 @@ type Form = (typeof FORMS)[number]
 
 export function clinicRows(benches: Benches): Row[] {
   const skills = new Skills(benches)
-  const measured = FORMS.flatMap((form) =>
-    [
-      ...aloneRows(benches, skills, form),
-      ...mergedRows(benches, skills, form),
-      ...composedRows(benches, skills, form),
-    ].map((row): Row => ({ ...row, ...(form === 'compressed' ? { isQuick: true } : { needs: 'trained' }) })),
-  )
-  return [{ ...routeRow(), isQuick: true }, ...measured]
+  const measured = FORMS.flatMap((form) => [
+    ...aloneRows(benches, skills, form),
+    ...mergedRows(benches, skills, form),
+    ...composedRows(benches, skills, form),
+  ])
+  return [routeRow(), ...measured].map((row) => ({ ...row, isQuick: true }))
 }
 
 /** The key of a row in one form. */
@@ -73,8 +71,7 @@ class Skills {
     return this.#once(`${task} ${form}`, async () => {
       const bench = await this.#benches.clinic(TASKS[0])
       const path = bench.scratch(`${task}.trit`)
-      const tuned = join(this.#benches.trained('t5-tuned'), task, 'model.safetensors')
-      await makeFull(bench.base, tuned, UNCOMPRESSED, path)
+      await makeFull(bench.base, CLINIC.tuned(task), UNCOMPRESSED, path)
       return path
     })
   }
