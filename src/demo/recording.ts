@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { Validator } from '@cfworker/json-schema'
+import schema from '../../schema/recording.schema.json' with { type: 'json' }
 import { TritswapError } from '../errors.ts'
 
 /** A pen of the recorded run, and what it wrote. */
@@ -51,12 +53,21 @@ export async function readRecording(url: string): Promise<Recording> {
       fields: { url, status: response.status },
     })
   }
-  const recording: Recording = await response.json()
-  if (recording.version !== 1 || !Array.isArray(recording.voices)) {
-    throw new TritswapError(
-      'format',
-      `Cannot show ${url}: expected a recording of version 1; run "npm run record"`,
-    )
-  }
-  return recording
+  return parseRecording(await response.json(), url)
+}
+
+/**
+ * @param name - for messages
+ * @throws {TritswapError} `format` if it is not one that this page can show
+ */
+export function parseRecording(value: unknown, name: string): Recording {
+  const { valid, errors } = new Validator(schema as object, '2020-12').validate(value)
+  if (valid) return value as Recording
+  // The last error is the innermost one.
+  const { instanceLocation, error } = errors.at(-1)!
+  throw new TritswapError(
+    'format',
+    `Cannot show ${name}: expected a recording of version 1, found at ${instanceLocation}: ${error} Run "npm run record"`,
+    { fields: { name } },
+  )
 }

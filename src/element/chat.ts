@@ -2,6 +2,7 @@ import { html, LitElement, nothing } from 'lit'
 import type { Exchange } from './chat_session.ts'
 import { chatStyles } from './chat_styles.ts'
 import { COPIED_MS, copyText } from './copy_text.ts'
+import { FollowedEnd } from './followed_end.ts'
 import { foundLine } from './found_line.ts'
 import type { Pen, WeightedPen } from './pens.ts'
 import { labelsOf, type Run, runsOf, textOf } from './runs.ts'
@@ -155,21 +156,14 @@ export class Chat extends LitElement {
     this.renderRoot.querySelector<HTMLElement>('.sheet')?.focus({ preventScroll: true })
   }
 
-  /** The end of the chat is in view, or a question was asked: what comes is kept in view. */
-  #follows = true
+  readonly #end = new FollowedEnd(this, '.sheet', 48)
   #length = 0
 
-  protected override willUpdate(): void {
-    const asked = this.exchanges.length !== this.#length
-    this.#length = this.exchanges.length
-    const sheet = this.renderRoot.querySelector('.sheet')
-    if (sheet === null) return
-    this.#follows = asked || sheet.scrollHeight - sheet.scrollTop - sheet.clientHeight < 48
-  }
-
   protected override updated(): void {
-    const sheet = this.renderRoot.querySelector('.sheet')
-    if (sheet !== null && this.#follows) sheet.scrollTop = sheet.scrollHeight
+    // A question was asked: the answer is read from here on.
+    if (this.exchanges.length !== this.#length) this.#end.follow()
+    this.#length = this.exchanges.length
+    this.#end.keep()
   }
 
   #fire(type: 'continue' | 'regenerate' | 'new-chat'): void {

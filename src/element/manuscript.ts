@@ -1,5 +1,6 @@
 import { css, html, LitElement, nothing, type PropertyValues } from 'lit'
 import { COPIED_MS, copyText } from './copy_text.ts'
+import { FollowedEnd } from './followed_end.ts'
 import { partsOf, type Run, runsOf, textOf } from './runs.ts'
 import { base } from './theme.ts'
 import type { WrittenToken } from './token_writer.ts'
@@ -298,13 +299,13 @@ export class Manuscript extends LitElement {
     if (this._pointed !== undefined && this._pointed >= this.tokens.length) this._pointed = undefined
   }
 
+  readonly #end = new FollowedEnd(this, '.sheet', 96)
+
   protected override updated(changed: PropertyValues<this>): void {
     this.#spreadMarks()
-    const sheet = this.renderRoot.querySelector('.sheet')
-    if (sheet === null || !changed.has('tokens')) return
-    // Follow the text, unless the reader has scrolled back.
-    const distance = sheet.scrollHeight - sheet.scrollTop - sheet.clientHeight
-    if (this.writing && distance < 96) sheet.scrollTop = sheet.scrollHeight
+    // The last update of a text ends with room for what can be done with it.
+    if (changed.has('writing') || (this.writing && changed.has('tokens'))) this.#end.keep()
+    else this.#end.look()
   }
 
   /** Moves a name down where it would overlap the name before it: two changes may be in one line. */

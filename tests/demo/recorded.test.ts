@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import type { Recording } from '../../src/demo/recording.ts'
+import { parseRecording } from '../../src/demo/recording.ts'
 import { parseRegistry } from '../../src/source/registry.ts'
 
 const PUBLIC = join(import.meta.dirname, '../../public')
@@ -15,7 +15,7 @@ test('the page has one to show', () => {
 
 describe.each(names)('%s', (name) => {
   const text = readFileSync(join(PUBLIC, 'recorded', name), 'utf8')
-  const { files, voices }: Recording = JSON.parse(text)
+  const { files, voices } = parseRecording(JSON.parse(text), name)
 
   test('was made of the files that are here; "npm run record" makes it anew', () => {
     const stale = Object.entries(files).filter(([path, hash]) => {
@@ -39,5 +39,21 @@ describe.each(names)('%s', (name) => {
 
   test('is small', () => {
     expect(text.length).toBeLessThan(16_000)
+  })
+})
+
+describe('a recording that was written by hand is refused by what is wrong with it', () => {
+  const good = JSON.parse(readFileSync(join(PUBLIC, 'recorded/writers.json'), 'utf8'))
+  const voice = good.voices[0]
+  test.each<[string, unknown, RegExp]>([
+    ['nothing', null, /version 1/],
+    ['another version', { ...good, version: 2 }, /\/version/],
+    ['no voice', { ...good, voices: [] }, /\/voices/],
+    ['a number for tokens', { ...good, voices: [{ ...voice, tokens: 7 }] }, /\/voices\/0\/tokens/],
+    ['a text for a time', { ...good, voices: [{ ...voice, tokens: [['a', 'b']] }] }, /tokens\/0\/1/],
+    ['a negative size', { ...good, voices: [{ ...voice, bytes: -1 }] }, /\/voices\/0\/bytes/],
+    ['no day', { ...good, on: '<img>' }, /\/on/],
+  ])('%s', (_, value, said) => {
+    expect(() => parseRecording(value, 'x.json')).toThrowError(said)
   })
 })
