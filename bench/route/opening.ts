@@ -1,19 +1,24 @@
 /**
  * `node scripts/run_ts.mjs bench/route/opening.ts`: from a request to its first token on SmolLM2, with the base at hand and
  * the expert nowhere cached: computing is measured here, in Node on wasm, and the network is computed from bytes.
- * Of the f16 adapter only the bytes count: it computes as the base does. `--svg <file>` draws the chart.
+ * `--lora <folder>` is the expert's uncompressed adapter, which then runs by `input`; without it only its bytes count. `--svg
+ * <file>` draws the chart.
  *
  * @module
  */
 import { readFileSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { openFolder } from '../../src/cli/file_source.ts'
 import { graphInputs } from '../../src/cli/graph_inputs.ts'
 import { NodeSession } from '../../src/cli/node_session.ts'
 import { openPreparedModel } from '../../src/cli/prepared_base.ts'
-import { ReferenceBase } from '../../src/reference/index.ts'
+import { compressAdapter } from '../../src/compress/index.ts'
+import { ReferenceBase, readExpert } from '../../src/reference/index.ts'
 import { readIndex } from '../../src/route/index_file.ts'
 import { routeIn } from '../../src/route/route.ts'
+import { memorySource } from '../../src/source/memory.ts'
 import type { Registry } from '../../src/source/registry.ts'
 import { type Bar, openingChart } from './opening_chart.ts'
 
@@ -26,10 +31,18 @@ const { values } = parseArgs({
     delay: { type: 'string', default: '100' },
     tokens: { type: 'string', default: '64' },
     rounds: { type: 'string', default: '3' },
+    threads: { type: 'string', default: String(Math.min(4, availableParallelism())) },
+    lora: { type: 'string' },
     svg: { type: 'string' },
   },
 })
-const [mbits, delay, length, rounds] = [values.mbits, values.delay, values.tokens, values.rounds].map(Number)
+const [mbits, delay, length, rounds, threads] = [
+  values.mbits,
+  values.delay,
+  values.tokens,
+  values.rounds,
+  values.threads,
+].map(Number)
 /** ms that bytes need, each request behind its delay. */
 const network = (requests: number, bytes: number) => requests * delay! + (8 * bytes) / (mbits! * 1000)
 
@@ -62,7 +75,7 @@ const [{ graph, externalData }] = graphs as [(typeof graphs)[number]]
 const { fingerprint, dtype } = manifest
 const base = await ReferenceBase.create(weights, [graph], { name: values.model, fingerprint, dtype })
 const passes = async (bytes: Uint8Array, own: ReturnType<typeof base.feeds>['feeds']) => {
-  const session = await NodeSession.create(bytes, externalData)
+  const session = await NodeSession.create(bytes, externalData, { threads })
   const feeds = session.weights(own)
   const pass = async (count: number) => {
     const ids = BigInt64Array.from({ length: count }, (_, i) => BigInt(1000 + i))
@@ -76,6 +89,7 @@ const passes = async (bytes: Uint8Array, own: ReturnType<typeof base.feeds>['fee
 const pass = await passes(graph.bytes, base.feeds(graph.file).feeds)
 const tokenMs = await best(() => pass(1))
 const firstMs = await best(() => pass(length!))
+const besideMs = values.lora === undefined ? firstMs : await firstBeside(values.lora)
 
 const lists = registryBytes.length + index.length
 const bars: Bar[] = [
@@ -93,7 +107,7 @@ const bars: Bar[] = [
   {
     name: `f16 adapter of ${kB(entry.replaces.f16Lora)}`,
     network: network(1, entry.replaces.f16Lora),
-    computing: firstMs,
+    computing: besideMs,
   },
   {
     name: `full fine-tuning, ${kB(entry.replaces.f16Delta)}`,
@@ -117,12 +131,26 @@ console.log(
 console.log(
   `a route takes ${routeMs.toFixed(2)} ms, a token ${tokenMs.toFixed(0)} ms: 1/${(tokenMs / routeMs).toFixed(0)} of it`,
 )
-console.log('computing: best of rounds, Node on wasm, one thread; what is put on and compiled is not in it')
+if (values.lora !== undefined)
+  console.log(`a pass with the adapter by input takes ${(besideMs / firstMs).toFixed(2)} × the base's`)
+console.log(
+  `computing: best of ${rounds} rounds, Node on wasm, threads: ${threads}; what is put on and compiled is not in it`,
+)
 if (values.svg !== undefined)
   writeFileSync(
     values.svg,
     openingChart(`From a request to its first token at ${mbits} Mbit/s and ${delay} ms`, bars),
   )
+
+/** ms of the first pass with an adapter's own tensors beside the weights, its graph being ready. */
+async function firstBeside(folder: string): Promise<number> {
+  const { file } = await compressAdapter({ adapter: openFolder(folder), options: { dense: ['*'] } })
+  const admitted = await base.admit(await readExpert(memorySource(file)), folder)
+  const bound = await base.bind([{ ...admitted, weight: 1 }], 'input')
+  const { variant, feeds } = base.feeds(graph.file, bound)
+  const beside = await passes(variant!, feeds)
+  return best(() => beside(length!))
+}
 
 function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(2)} s`

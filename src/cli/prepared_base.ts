@@ -31,15 +31,17 @@ export interface PreparedModel {
 export async function openPreparedModel(folder: string): Promise<PreparedModel> {
   const manifest = await readManifest(folder)
   const source = await openWeights(folder, manifest)
+  const files = graphsOf(manifest)
   try {
     const graphs = await Promise.all(
-      graphsOf(manifest).map(async (file) => {
+      files.map(async (file) => {
         const path = join(folder, file)
         const graph = new OnnxGraph(file, await readWhole(path))
         return { graph, externalData: await externalDataOf(graph, dirname(path)) }
       }),
     )
-    return { manifest, weights: await ReferenceWeights.open(source), graphs, config: await configOf(folder) }
+    const weights = await ReferenceWeights.open(source, files)
+    return { manifest, weights, graphs, config: await configOf(folder) }
   } finally {
     await source.close()
   }
@@ -74,7 +76,7 @@ export async function openPreparedBase(folder: string): Promise<PreparedBase> {
   try {
     const graph = new OnnxGraph(file, await readWhole(join(folder, file)))
     const { fingerprint, dtype } = manifest
-    const weights = await StreamedWeights.open(source)
+    const weights = await StreamedWeights.open(source, files)
     const config = await configOf(folder)
     const modelType = config.model_type
     const fit = await ExpertFit.create(weights, [graph], { name: folder, fingerprint, dtype, modelType })

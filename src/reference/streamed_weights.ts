@@ -26,9 +26,13 @@ export class StreamedWeights extends WeightTable {
     this.#source = source
   }
 
-  /** @param source - of the weights file; it must stay open. @throws {TritswapError} as {@link WeightTable.read} */
-  static async open(source: ByteSource): Promise<StreamedWeights> {
-    return new StreamedWeights(await WeightTable.read(source), source)
+  /**
+   * @param source - of the weights file; it must stay open
+   * @param files - as of {@link WeightTable.read}
+   * @throws {TritswapError} as {@link WeightTable.read}
+   */
+  static async open(source: ByteSource, files?: readonly string[]): Promise<StreamedWeights> {
+    return new StreamedWeights(await WeightTable.read(source, files), source)
   }
 
   /** A tensor in checkpoint order. @throws {TritswapError} what reading and checking a `.trit` file throws */

@@ -23,8 +23,12 @@ export class WeightTable {
     this.#byName = new Map(head.table.tensors.map((tensor) => [tensor.name, tensor]))
   }
 
-  /** Reads the head of a weights file. @throws {TritswapError} `input` for a file without bindings */
-  static async read(source: ByteSource): Promise<WeightTable> {
+  /**
+   * Reads the head of a weights file.
+   * @param files - the graphs that are run, where the file feeds others too (of another dtype): no binding is between those
+   * @throws {TritswapError} `input` for a file without bindings
+   */
+  static async read(source: ByteSource, files?: readonly string[]): Promise<WeightTable> {
     const head = await readHead(source)
     const { tensors, bindings } = head.table
     if (bindings === undefined) {
@@ -33,7 +37,9 @@ export class WeightTable {
         `Cannot use ${source.name} as a base: it has no bindings; prepare it with tritswap prepare`,
       )
     }
-    return new WeightTable({ head, bindings: bindingsFrom(bindings, tensors) })
+    const { graphs, ...rest } = bindingsFrom(bindings, tensors)
+    const run = graphs.filter(({ file }) => files?.includes(file) ?? true)
+    return new WeightTable({ head, bindings: { ...rest, graphs: run } })
   }
 
   knows(tensor: string): boolean {

@@ -30,9 +30,13 @@ export class ReferenceWeights extends WeightTable {
     this.#sections = sections
   }
 
-  /** Reads a whole weights file. @throws {TritswapError} what reading and checking a `.trit` file throws */
-  static async open(source: ByteSource): Promise<ReferenceWeights> {
-    const table = await WeightTable.read(source)
+  /**
+   * Reads a whole weights file.
+   * @param files - as of {@link WeightTable.read}
+   * @throws {TritswapError} what reading and checking a `.trit` file throws
+   */
+  static async open(source: ByteSource, files?: readonly string[]): Promise<ReferenceWeights> {
+    const table = await WeightTable.read(source, files)
     const values = new Map<string, Float32Array<ArrayBuffer>>()
     const sections = new Map<string, Uint8Array<ArrayBuffer>>()
     for (const tensor of table.head.table.tensors) {

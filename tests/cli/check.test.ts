@@ -189,6 +189,16 @@ test('a prepared folder is taken as it is, and nothing is written into it', asyn
   expect(await readdir(model, { recursive: true })).toEqual(before)
 })
 
+test('a folder prepared in two dtypes takes a bypass in the graph that is run', async () => {
+  const model = join(folder, 'two-dtypes')
+  await tritswap('prepare', `${ZOO}/llama-tiny`, '--out', model, '--dtype', 'fp32,fp16')
+  const expert = await expertOf('llama-tiny', 'finetuned', ...COMPRESSED)
+  const inputs = ['--model', model, '--inputs', `${ZOO}/llama-tiny/expected.safetensors`]
+  const wants = ['--expert', expert, '--want', 'finetuned.compeft']
+  for (const binding of ['merge', 'side'])
+    expect(await tritswap('check', ...inputs, ...wants, '--binding', binding)).toMatchObject({ code: 0 })
+})
+
 test('a folder that is not prepared stays as it is', async () => {
   const model = join(folder, 'model')
   await cp(`${ZOO}/bert-tiny-classify`, model, { recursive: true })
