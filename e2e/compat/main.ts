@@ -10,6 +10,7 @@ import { type Row, runCompat } from './run.ts'
 const HELP = `npm run compat -- [--zoo DIR] [--json FILE] [--only PATTERN] [--docs FILE] [--browser NAME]
 
   --zoo DIR       models to try (default ../shared/onnx-zoo)
+  --kinds DIR     more adapters for their fp32 graphs (default, for the default zoo: tests/fixtures/kinds)
   --json FILE     writes {rows: [{model, graph, dtype, adapter, binding, verdict, maxDiff, message}]}
   --only PATTERN  only these of model/graph/dtype/adapter; a glob or the start of one, may be repeated
   --docs FILE     writes the page of results (default docs/COMPATIBILITY.md, for all of the default zoo)
@@ -22,6 +23,7 @@ const { values } = parseArgs({
   args: process.argv.slice(2).filter((argument) => argument !== '--'),
   options: {
     zoo: { type: 'string' },
+    kinds: { type: 'string' },
     json: { type: 'string' },
     only: { type: 'string', multiple: true },
     docs: { type: 'string' },
@@ -37,6 +39,7 @@ if (values.help) {
 const only =
   values.only && picomatch(values.only.flatMap((pattern) => [pattern, `${pattern.replace(/\/$/, '')}/**`]))
 const zoo = resolve(values.zoo ?? `${ROOT}../shared/onnx-zoo`)
+const kinds = values.kinds ?? (values.zoo === undefined ? `${ROOT}tests/fixtures/kinds` : undefined)
 const unknown = values.browser.find((name) => !BROWSERS.some((known) => known === name))
 if (unknown !== undefined) {
   console.error(`--browser is ${unknown}; it can be ${BROWSERS.join(' or ')}`)
@@ -44,6 +47,7 @@ if (unknown !== undefined) {
 }
 const rows = await runCompat({
   zoo,
+  ...(kinds !== undefined && { kinds: resolve(kinds) }),
   browsers: values.browser as BrowserName[],
   wanted: only && ((path) => only(path)),
   onRow: print,

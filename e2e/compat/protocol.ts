@@ -11,7 +11,9 @@ export interface Job {
   externalData: boolean
   /** What `tritswap prepare` made of it. */
   prepared: string
-  /** First parts of the names of outputs in expected.safetensors; all others there are inputs. */
+  /** The file of inputs and of what torch makes of them. */
+  expected: string
+  /** First parts of the names of outputs in it; all others there are inputs. */
   outputs: readonly string[]
   experts: readonly JobExpert[]
 }
@@ -37,7 +39,7 @@ export interface JobExpert {
   onFloats: boolean
   /** How it can be bound to this graph without a merge; undefined if it cannot. */
   beside?: 'side' | 'input'
-  /** Uncompressed and compressed, with the name of what torch says in expected.safetensors. */
+  /** Uncompressed and compressed, with the name of what torch says. */
   files: readonly { url: string; expected: string }[]
 }
 

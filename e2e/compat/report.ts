@@ -15,7 +15,8 @@ and each expert is applied uncompressed and compressed (density 0.2, alpha 2), r
 bit as it was: merged into float weights (4-bit ones are dequantized at load), and in lines of their own by \`side\` or
 \`input\` beside the weights, which then stay 4-bit in q4 graphs. Numbers are the largest difference of outputs in units of their range: of \`base\` to the plain session of
 the same graph (1e-3 is allowed for fp32, 2e-2 otherwise), of the others to torch (the same is allowed). In Chromium on
-SwiftShader; columns that say firefox, which has shader-f16, in Debian's Firefox on llvmpipe (\`--browser chromium --browser firefox\`).
+SwiftShader. Adapters of the kinds that peft trains besides LoRA and (IA)³ are those of \`tests/fixtures/kinds\`, in fp32 graphs: torch has outputs of them uncompressed,
+and the compressed ones are compared with weights merged on the CPU. Columns that say firefox, which has shader-f16, in Debian's Firefox on llvmpipe (\`--browser chromium --browser firefox\`).
 
 ${count('ok')} ok, ${count('refused')} refused, ${count('skipped')} skipped, ${count('wrong')} wrong.
 

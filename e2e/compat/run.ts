@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { createServer, type ViteDevServer } from 'vite'
-import type { TritTable } from '../../src/format/index.ts'
+import type { TritTable, TritTensor } from '../../src/format/index.ts'
 import { type BrowserName, type CompatBrowser, openBrowser } from './browsers.ts'
 import type { Job, JobResult, Outcome } from './protocol.ts'
 import { integerModules, limitsOf, readTable } from './quantized.ts'
@@ -34,6 +34,8 @@ export interface Row {
 
 export interface CompatOptions {
   zoo: string
+  /** More adapters for its models: see {@link readZoo}. */
+  kinds?: string
   /** Each graph is tried in the first that can run it. */
   browsers?: readonly BrowserName[]
   /** More flags of Chromium. */
@@ -51,6 +53,9 @@ const COMPRESSED = ['--rule', 'published', '--threshold', 'tensor', '--density',
 const UNCOMPRESSED = ['--dense', '*', '--dense-dtype', 'f32']
 /** Of a row that does not say: experts beside the weights have rows of their own. */
 const BINDING = 'merge'
+
+/** The zoo was made when these were refused, and has no outputs of torch with them; the other folder of adapters has. */
+const TAKEN_SINCE = new Set(['refuse_adalora', 'refuse_dora', 'refuse_loha', 'refuse_prompt'])
 
 const isF16 = ({ dtype }: ZooGraph) => /fp?16/.test(dtype)
 
@@ -80,6 +85,7 @@ interface MadeExpert {
 
 export async function runCompat({
   zoo,
+  kinds,
   browsers: names = ['chromium'],
   flags = [],
   wanted = () => true,
@@ -97,7 +103,7 @@ export async function runCompat({
   try {
     const pathOf = (model: ZooModel, { folder, dtype }: ZooGraph, adapter: string) =>
       [model.name, folder, dtype, adapter].join('/')
-    const models = readZoo(zoo).map((model) => {
+    const models = readZoo(zoo, kinds).map((model) => {
       const names = [...model.experts.map(({ name }) => name), 'base']
       const graphs = model.graphs.filter((graph) => names.some((name) => wanted(pathOf(model, graph, name))))
       return { model, graphs }
@@ -120,8 +126,13 @@ export async function runCompat({
         const { name: browser } = able ?? browsers[0]
         const common = { model: model.name, graph: graph.folder, dtype: graph.dtype, browser }
         const result = await runGraph(able?.browser, model, graph, chosen, join(out, model.name))
-        add({ ...common, adapter: 'base', binding: BINDING, ...verdictOf(result.base) })
+        const isTried = rows.some((row) =>
+          Object.entries(common).every(([key, value]) => row[key as keyof Row] === value),
+        )
+        if (!isTried || result.base.error !== undefined)
+          add({ ...common, adapter: 'base', binding: BINDING, ...verdictOf(result.base) })
         for (const { name, refuse, refusal } of chosen) {
+          if (TAKEN_SINCE.has(name)) continue
           const verdict =
             refuse !== undefined || refusal !== undefined
               ? refusalVerdict(refuse, refusal)
@@ -181,8 +192,7 @@ function refusalVerdict(
   refusal: string | undefined,
 ): Partial<Row> & { verdict: Verdict } {
   if (refuse === undefined) return { verdict: 'wrong', message: refusal }
-  if (refusal === undefined)
-    return { verdict: 'skipped', message: `${refuse} is taken, and the zoo has no outputs of torch with it` }
+  if (refusal === undefined) return { verdict: 'wrong', message: `${refuse} is not refused` }
   const named = refusal.toLowerCase().includes(refuse.toLowerCase())
   return {
     verdict: named ? 'refused' : 'wrong',
@@ -211,6 +221,7 @@ async function runGraph(
     ) as Record<string, 'side' | 'input'>
     const job: Job = {
       folder: `/@fs${model.path}`,
+      expected: `/@fs${model.expected}`,
       graph: folder,
       dtype,
       architecture: model.architecture,
@@ -237,10 +248,14 @@ async function runGraph(
   }
 }
 
-/** How an expert meets the weights of a graph where it is not merged. */
+/** How an expert meets the weights of a graph where it is not merged; undefined for one that changes norms alone. */
 function bindingOf({ method, tensors }: TritTable, dtype: string): 'side' | 'input' | undefined {
   if (!/^(fp32|q4|q4f16|q8)$/.test(dtype)) return undefined
-  return method === 'full' && tensors.some(({ shape }) => shape.length === 2) ? 'side' : 'input'
+  const isNorm = ({ role, shape, target }: TritTensor) =>
+    role === 'delta' && shape.length === 1 && target.endsWith('.weight')
+  if (tensors.every(isNorm)) return undefined
+  const isLinear = ({ shape, target }: TritTensor) => shape.length === 2 && !/embed|wte|wpe/.test(target)
+  return method === 'full' && tensors.some(isLinear) ? 'side' : 'input'
 }
 
 function skipped(reason: string, experts: readonly MadeExpert[]): JobResult {

@@ -10,6 +10,8 @@ import { parseGraphFile } from '../../src/onnx/graph/graph_files.ts'
 export interface ZooModel {
   name: string
   path: string
+  /** Inputs, and what torch makes of them. */
+  expected: string
   architecture: string
   graphs: ZooGraph[]
   experts: ZooExpert[]
@@ -33,22 +35,34 @@ export interface ZooExpert {
   replaces: readonly string[]
 }
 
-export function readZoo(zoo: string): ZooModel[] {
+/**
+ * @param kinds - a folder of adapters for models of the zoo, of which torch has outputs for weights in f32: tried in the fp32 graphs
+ */
+export function readZoo(zoo: string, kinds?: string): ZooModel[] {
   return folders(zoo)
-    .filter((name) => existsSync(join(zoo, name, 'expected.safetensors')))
-    .map((name) => {
-      const path = join(zoo, name)
-      const config = JSON.parse(readFileSync(join(path, 'config.json'), 'utf8')) as {
-        architectures?: string[]
-      }
-      return {
-        name,
-        path,
-        architecture: config.architectures?.[0] ?? 'AutoModel',
-        graphs: folders(path).flatMap((folder) => graphsIn(path, folder)),
-        experts: expertsIn(path),
-      }
+    .filter((name) => existsSync(join(zoo, name, EXPECTED)))
+    .flatMap((name) => {
+      const model = readModel(zoo, name)
+      if (kinds === undefined || !existsSync(join(kinds, name, EXPECTED))) return [model]
+      const graphs = model.graphs.filter(({ folder, dtype }) => folder === 'onnx' && dtype === 'fp32')
+      const experts = adaptersIn(join(kinds, name))
+      return [model, { ...model, expected: join(kinds, name, EXPECTED), graphs, experts }]
     })
+}
+
+const EXPECTED = 'expected.safetensors'
+
+function readModel(zoo: string, name: string): ZooModel {
+  const path = join(zoo, name)
+  const config = JSON.parse(readFileSync(join(path, 'config.json'), 'utf8')) as { architectures?: string[] }
+  return {
+    name,
+    path,
+    expected: join(path, EXPECTED),
+    architecture: config.architectures?.[0] ?? 'AutoModel',
+    graphs: folders(path).flatMap((folder) => graphsIn(path, folder)),
+    experts: expertsIn(path),
+  }
 }
 
 function graphsIn(model: string, folder: string): ZooGraph[] {
@@ -64,21 +78,11 @@ function graphsIn(model: string, folder: string): ZooGraph[] {
 }
 
 function expertsIn(model: string): ZooExpert[] {
-  const adapters = existsSync(join(model, 'adapters')) ? folders(join(model, 'adapters')) : []
   const checkpoints = folders(model).filter(
     (name) => name !== 'adapters' && existsSync(join(model, name, 'model.safetensors')),
   )
   return [
-    ...adapters.map((name) => ({
-      name,
-      path: join(model, 'adapters', name),
-      kind: 'adapter' as const,
-      refuse: /^refuse_(.+)$/.exec(name)?.[1],
-      replaces: [
-        ...modulesToSave(join(model, 'adapters', name)),
-        ...modulesWithWeights(join(model, 'adapters', name)),
-      ],
-    })),
+    ...adaptersIn(join(model, 'adapters')),
     ...checkpoints.map((name) => ({
       name,
       path: join(model, name),
@@ -86,6 +90,16 @@ function expertsIn(model: string): ZooExpert[] {
       replaces: [],
     })),
   ]
+}
+
+function adaptersIn(path: string): ZooExpert[] {
+  return (existsSync(path) ? folders(path) : []).map((name) => ({
+    name,
+    path: join(path, name),
+    kind: 'adapter',
+    refuse: /^refuse_([^_]+)/.exec(name)?.[1],
+    replaces: [...modulesToSave(join(path, name)), ...modulesWithWeights(join(path, name))],
+  }))
 }
 
 function modulesToSave(adapter: string): readonly string[] {

@@ -25,6 +25,7 @@ export async function openCompat(page: Page, server: ViteDevServer): Promise<voi
 export function jobOf(model: string, graph: string, architecture: string): Job {
   return {
     folder: `/@fs${join(ZOO, model)}`,
+    expected: `/@fs${join(ZOO, model, 'expected.safetensors')}`,
     graph,
     dtype: 'fp32',
     architecture,
