@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { prepareModel } from '../../src/cli/prepare_model.ts'
 import { openPreparedBase, openPreparedModel } from '../../src/cli/prepared_base.ts'
+import type { BaseBindings } from '../../src/format/index.ts'
 import { type GgufEntry, ggufBlocks, ggufFile } from '../compress/gguf_file.ts'
 import { tagThrownBy } from '../format/samples.ts'
 import { checkpointValues, lastDifference, outputsOf, prepared, torchOutputs, ZOO } from './graphs.ts'
@@ -111,10 +112,13 @@ test('quantized ones stay as they are, in parts, for graphs of two dtypes', asyn
   const { weights } = fit
   expect(graph.file).toBe('onnx-genai/model.onnx')
   expect((await openPreparedModel(out)).graphs).toHaveLength(1)
-  expect(weights.bindings.graphs.map(({ file }) => file)).toEqual([
+  const filesOf = ({ graphs }: BaseBindings) => graphs.map(({ file }) => file)
+  expect(filesOf(weights.head.table.bindings as BaseBindings)).toEqual([
     'onnx-genai/model.onnx',
     'onnx-genai/model_fp16.onnx',
   ])
+  // Experts are bound to the graph that is run.
+  expect(filesOf(weights.bindings)).toEqual(['onnx-genai/model.onnx'])
   const { codec, minimums } = weights.head.table.tensors.find(({ name }) => name.includes('q_proj')) as {
     codec: string
     minimums?: boolean
