@@ -78,7 +78,8 @@ async function firstTokens(
   const { graph, fit, config } = evaluation.base
   const weights = await WeightsFile.create(evaluation.scratch('timed'), fit.weights, graph.file)
   await weights.bring()
-  const decoder = await Decoder.create(graph, weights, { config })
+  // Weights that are not packed would be packed in every pass, which takes longer than the pass.
+  const decoder = await Decoder.create(graph, weights, { config, threads: defaultThreads(), prepack: true })
   const time = async ({ ids, first }: Example) => {
     const start = performance.now()
     await decoder.logits({ ids: ids.slice(0, first + 1), first })

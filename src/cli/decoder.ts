@@ -33,16 +33,24 @@ export class Decoder {
     this.#caches = cachesOf(session.inputsBeside({}), session.outputNames)
   }
 
-  /** @param bypass - a variant of the graph, and what feeds its inputs beyond the weights */
+  /**
+   * @param options.bypass - a variant of the graph, and what feeds its inputs beyond the weights
+   * @param options.prepack - as of {@link NodeSession.create}; by default weights are in memory once
+   */
   static async create(
     graph: OnnxGraph,
     weights: WeightsFile,
-    { bypass, config = {}, threads }: { bypass?: CpuBypass; config?: CacheConfig; threads?: number },
+    {
+      bypass,
+      config = {},
+      threads,
+      prepack = false,
+    }: { bypass?: CpuBypass; config?: CacheConfig; threads?: number; prepack?: boolean },
   ): Promise<Decoder> {
     const source = bypass === undefined ? graph : new OnnxGraph(graph.file, bypass.bytes.slice())
     const { bytes, isCut } = scoringGraph(source, weights.inputs, LOCATION)
     const files = [{ path: LOCATION, data: weights.bytes }]
-    const session = await NodeSession.create(bytes, files, { threads, prepack: false })
+    const session = await NodeSession.create(bytes, files, { threads, prepack })
     return new Decoder(session, bypass ? session.weights(bypass.feeds) : {}, isCut, config)
   }
 
