@@ -2,7 +2,7 @@
 export class SerialQueue {
   #last: Promise<unknown> = Promise.resolve()
 
-  /** Runs `task` once all tasks before it have settled; one that fails does not stop those behind it. */
+  /** Runs `task` once all tasks before it have settled; one that fails does not stop those after it. */
   run<T>(task: () => T | Promise<T>): Promise<T> {
     const result = this.#last.then(task)
     this.#last = result.catch(() => {})

@@ -25,7 +25,7 @@ export interface Comparison {
 export interface AnswerFigures {
   /** Fraction of greedy answers that are the wanted ones to the token. */
   exact: Estimate
-  /** Fraction of the wanted tokens that are the first choice behind those before them. */
+  /** Fraction of the wanted tokens that the model ranks first, given those before them. */
   firstChoices: Estimate
   /** Information content of the wanted answers. */
   bitsPerToken: Estimate

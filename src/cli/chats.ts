@@ -5,7 +5,7 @@ import { TritswapError } from '../errors.ts'
 /**
  * Chats of a file of JSON lines, `{"user", "assistant"}` with an optional `"system"`, or `{"messages"}`.
  * @param name - of the file, for messages
- * @throws {TritswapError} `input` naming the line that is no such chat
+ * @throws {TritswapError} `input` naming the line that is not such a chat
  */
 export function parseChats(text: string, name: string): Chat[] {
   const chats = text.split('\n').flatMap((line, i) => {

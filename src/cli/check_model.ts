@@ -88,7 +88,7 @@ export async function checkModel(request: CheckRequest): Promise<CheckReport> {
   })
 }
 
-/** @throws {TritswapError} `input` where the folder was prepared for other request */
+/** @throws {TritswapError} `input` where the folder was prepared for another request */
 function checkPrepared(folder: string, { manifest, weights }: PreparedModel, wanted: PrepareOptions): void {
   const isKept = weights.bindings.graphs.some(({ inputs }) => inputs.some(({ raw }) => raw !== undefined))
   const isQuantized = precisionOf(weights.head.table) !== undefined

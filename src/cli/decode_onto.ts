@@ -24,7 +24,7 @@ const PIECE = 2 ** 22
 
 /**
  * Writes every tensor of the base, changed where the expert changes it and rounded once to the base's dtype.
- * @throws {TritswapError} `base` for another base than the expert was made for, `unsupported` for targets that are no floats
+ * @throws {TritswapError} `base` for another base than the expert was made for, `unsupported` for targets that are not floats
  */
 export async function writeOnto(
   source: FileSource,

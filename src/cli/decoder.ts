@@ -22,7 +22,7 @@ export class Decoder {
   readonly #config: CacheConfig
   /** Outputs that a later run takes as its cache, by the names of its inputs; undefined where it takes none. */
   readonly #caches: ReadonlyMap<string, string> | undefined
-  /** What is read of every example: positions in the cache, of which the last so many are tokens of its own. */
+  /** What every example begins with: positions in the cache, the last of which are tokens of the example. */
   #prefix: { positions: number; tokens: number; cache: Feeds } = { positions: 0, tokens: 0, cache: {} }
 
   private constructor(session: NodeSession, bypass: Feeds, isCut: boolean, config: CacheConfig) {

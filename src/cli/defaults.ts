@@ -10,7 +10,7 @@ import { REPORT_WINDOWS } from '../model/score.ts'
 export const EVAL_BASE = 'public/models/demo'
 export const EVAL_REGISTRY = 'public/experts/experts.json'
 
-/** Windows of a text: what `sweep` chooses on lies behind what `eval` reports on. */
+/** Windows of a text: what `sweep` chooses on comes after what `eval` reports on. */
 export const EVAL_WINDOWS = { from: 0, count: REPORT_WINDOWS }
 export const SWEEP_WINDOWS = { from: REPORT_WINDOWS, count: 8 }
 

@@ -128,7 +128,7 @@ export class Evaluation {
   }
 }
 
-/** Where an expert begins to act: an answer invokes nobody; of a text, all is what is asked. */
+/** Where an expert begins to act: an answer cannot invoke an expert; a text is a request as a whole. */
 function invocationIn({ ids, first }: Example, invocation: Variant['invocation']): number {
   return actsFrom(first > 1 ? ids.slice(0, first) : ids, invocation)
 }

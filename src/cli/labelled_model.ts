@@ -121,7 +121,7 @@ export class LabelledModel {
     return LogitsFile.create(this.scratch('logits'))
   }
 
-  /** @throws {TritswapError} `input` for a label that is none of the classes */
+  /** @throws {TritswapError} `input` for a label that is not one of the classes */
   example({ text, pair, label }: Labelled): LabelledExample {
     const inputs = new Map<string, InputValues>()
     for (const [name, ids] of Object.entries(this.#tokenizer.inputs(text, pair)))

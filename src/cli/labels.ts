@@ -11,7 +11,7 @@ export interface Labelled {
 /**
  * Labelled texts of a file of JSON lines, `{"text", "label"}` with an optional `"pair"`. Numbers count as labels.
  * @param name - of the file, for messages
- * @throws {TritswapError} `input` naming the line that is none
+ * @throws {TritswapError} `input` naming the line that is not one
  */
 export function parseLabelled(text: string, name: string): Labelled[] {
   const all = text.split('\n').flatMap((line, i) => {

@@ -22,7 +22,7 @@ export async function outputFile(out: string, ownName: string, force = false): P
   return path
 }
 
-/** @throws {TritswapError} `input` for a path where there is a file, unless `force`, or something that is no file */
+/** @throws {TritswapError} `input` for a path where there is a file, unless `force`, or something that is not a file */
 export async function refuseTaken(path: string, force = false): Promise<void> {
   const there = await statOf(path)
   if (there === undefined || (force && there.isFile())) return
@@ -32,7 +32,7 @@ export async function refuseTaken(path: string, force = false): Promise<void> {
   throw new TritswapError('input', `Cannot write ${path}: ${why}`, { fields: { path } })
 }
 
-/** @throws {TritswapError} `input` for a folder with something in it, unless `force`, and for what is no folder */
+/** @throws {TritswapError} `input` for a folder with something in it, unless `force`, and for anything but a folder */
 export async function refuseTakenFolder(path: string, force = false): Promise<void> {
   const there = await statOf(path)
   if (there === undefined || (there.isDirectory() && (force || (await readdir(path)).length === 0))) return
@@ -52,7 +52,7 @@ async function statOf(path: string) {
 
 /**
  * Writes a file under a temporary name beside it and renames it when `produce` is done, so that a failure leaves
- * nothing behind and nobody reads half a file.
+ * nothing behind and no one reads half a file.
  */
 export async function writeFileWhole<T>(path: string, produce: (file: FileWriter) => Promise<T>): Promise<T> {
   const temporary = `${path}.${process.pid}.tmp`

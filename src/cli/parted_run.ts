@@ -90,7 +90,7 @@ function behind(front: number, given: Given, ids: InputValues): Given {
   return inputs
 }
 
-/** The inputs of some tokens of a row, behind what was read of it. */
+/** The inputs of some tokens of a row, after what was read of it. */
 function partOf(
   given: Given,
   { row, from, stop }: { row: number; from: number; stop: number },
@@ -114,7 +114,7 @@ function slice({ dims, data }: InputValues, row: number, from: number, to: numbe
   return { dims: [1, to - from], data: data.slice(start + from, start + to) }
 }
 
-/** One behind the other along their positions. */
+/** Joined along their positions. */
 function joined(values: readonly Values[]): Values {
   const data = new Float32Array(values.reduce((sum, part) => sum + part.data.length, 0))
   let at = 0

@@ -160,7 +160,7 @@ async function write(out: string, registry: Registry, { requests = [], key, json
     note(`${out} was signed, and is not any more: give --key, or pages that name your key refuse it`)
 }
 
-/** @throws {TritswapError} `input` for what is no folder on this disk */
+/** @throws {TritswapError} `input` for anything but a folder on this disk */
 async function checkFolder(folder: string): Promise<void> {
   const bad = (why: string) =>
     new TritswapError('input', `Cannot build a registry of ${folder}: ${why}`, { fields: { folder } })

@@ -25,7 +25,7 @@ import { signatureBy } from './signing.ts'
 /** Entries in `experts.json` itself and in each page: a page is some 100 kB. */
 const PAGE = 100
 
-/** Up to so many entries stay in one file. */
+/** Up to this many entries stay in one file. */
 const ONE_FILE = 200
 
 /** Entries of all pages together. @throws {TritswapError} `integrity` for a page that is not the one that is named */
@@ -74,7 +74,7 @@ export interface WriteOptions {
 }
 
 /**
- * Writes a registry with its pages, its index and its signature, and removes those of before.
+ * Writes a registry with its pages, its index and its signature, and removes the previous ones.
  * @throws {TritswapError} `format` for what a page would refuse, before anything is written
  */
 export async function writeRegistryFiles(
@@ -113,7 +113,7 @@ export async function writeRegistryFiles(
     if (url.endsWith('.json')) parseRegistry(new TextDecoder().decode(content), join(dirname(path), url))
   const signature = key === undefined ? undefined : await signatureBy(key, bytes)
   if (signature !== undefined) files.set(`${basename(path)}.sig`, new TextEncoder().encode(`${signature}\n`))
-  // What it names comes first: nobody reads a registry whose files are not there yet.
+  // What it names comes first, so that no one reads a registry whose files are not there yet.
   for (const [url, content] of files) await write(join(dirname(path), url), content)
   await write(path, bytes)
   await removeOthers(path, new Set([basename(path), ...files.keys()]))
@@ -135,7 +135,7 @@ function centroidsFor(
   return centroidsOf(entry.samples ?? (entry.prompt === undefined ? [] : [entry.prompt]))
 }
 
-/** Pages, an index and a signature that this registry had and has no more. */
+/** Pages, an index and a signature that this registry had and no longer has. */
 async function removeOthers(path: string, kept: ReadonlySet<string>): Promise<void> {
   const stem = basename(path, '.json').replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
   const own = new RegExp(`^${stem}(\\.\\d+\\.json|\\.idx|\\.json\\.sig)$`)

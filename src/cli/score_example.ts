@@ -15,8 +15,8 @@ export interface ScoreOptions {
 /**
  * What a model does on one example; examples come in order.
  * @param i - of the example, in `beside`
- * @param logits - row by row, of the tokens behind the first
- * @param tokens - one more than predicted: row i predicts what is behind token i
+ * @param logits - row by row, of the tokens after the first
+ * @param tokens - one more than predicted: row i predicts what follows token i
  */
 export async function scoreExample(
   i: number,

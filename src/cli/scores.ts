@@ -41,7 +41,7 @@ export function ratio<T>(
   return { value, se: Math.sqrt((n / (n - 1)) * squares) / total }
 }
 
-/** Whether a greedy answer is the wanted one: each of its tokens is the first choice behind those before it. */
+/** Whether a greedy answer is the wanted one: the model ranks each of its tokens first, given those before it. */
 function isExact({ tokens, firstChoices }: ExampleScore): boolean {
   return firstChoices === tokens
 }

@@ -35,7 +35,7 @@ export function publicKeyIn(pem: string): string {
   return publicKeyOf(privateKeyIn(pem))
 }
 
-/** @returns base64 of 64 bytes @throws {TritswapError} `input` for what is no ed25519 key */
+/** @returns base64 of 64 bytes @throws {TritswapError} `input` for anything but an ed25519 key */
 export async function signatureBy(pem: string, bytes: Uint8Array): Promise<string> {
   return toBase64(sign(null, bytes, privateKeyIn(pem)))
 }

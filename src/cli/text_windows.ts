@@ -15,7 +15,7 @@ export interface TextWindow {
   bytes: number
 }
 
-/** A text in windows of tokens. @throws {TritswapError} `input` for a range behind the end of the text */
+/** A text in windows of tokens. @throws {TritswapError} `input` for a range beyond the end of the text */
 export function textWindows(
   text: string,
   tokenizer: Pick<Tokenizer, 'encode' | 'decode'>,

@@ -32,7 +32,7 @@ export interface Variant {
   bypass?: CpuBypass
   /** Of activated LoRA: the tokens that it acts from; the base reads what comes before. */
   invocation?: readonly number[]
-  /** Virtual tokens, which the base reads behind: what they are read by. */
+  /** Virtual tokens, which the base reads first: what reads them. */
   front?: { tokens: number; bypass: CpuBypass }
   /** Bytes of its task vector in f16: of all weights of the tensors that it changes, or of virtual tokens. */
   f16Bytes: number

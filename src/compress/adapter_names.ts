@@ -6,7 +6,7 @@
 
 /**
  * What a tensor is to its module: `magnitude` is DoRA's, `bias` that of LoRA's B, `formed` a tensor of some other kind of
- * adapter, `whole` every tensor that is none of these.
+ * adapter, `whole` every other tensor.
  */
 export type AdapterPart =
   | 'loraA'
@@ -28,7 +28,7 @@ export interface FormedPieces {
   shared: readonly string[]
 }
 
-/** @param parts - names behind a module's path, of word characters alone */
+/** @param parts - names after a module's path, of word characters alone */
 export function formedPieces(parts: readonly string[], shared: readonly string[] = []): FormedPieces {
   const names = parts.length === 0 ? '(?!)' : parts.join('|')
   // Rows of an embedding are in a wrapper of their own.

@@ -38,7 +38,7 @@ export const DEFAULT_TERMS: Readonly<Record<TritMethod, number>> = { full: 16, l
 /** Terms of a target that a size can buy, at most. */
 export const TERMS_TRIED: Readonly<Record<TritMethod, number>> = { full: 32, lora: 8, ia3: 1, prompt: 1 }
 
-/** A LoRA gets a term for each so many ranks … */
+/** Ranks of a LoRA for which it gets one term … */
 const RANKS_A_TERM = 2
 /** … as long as all of them together take no more bytes than this. */
 const TERMS_BYTES = 128_000

@@ -6,7 +6,7 @@ import type { StoredTensor } from './safetensors.ts'
 import { flatSlices } from './slices.ts'
 
 /**
- * Writes a delta that an author's own method made as it is, in its own dtype, or in f32 where a file has no such one.
+ * Writes a delta that an author's own method made as it is, in its own dtype, or in f32 where the format lacks it.
  * @throws {TritswapError} `input` for NaN and infinities, with name and index
  */
 export async function writeDelta(

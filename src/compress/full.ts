@@ -68,7 +68,7 @@ function deltaTensor(theta: StoredTensor, init: StoredTensor): TaskTensor {
   return { name, shape, role: 'delta', target: init.name, knownAs: name, theta, init }
 }
 
-/** The delta of one tensor, with the reason where there is none; undefined for what is no weight and the same. */
+/** The delta of one tensor, with the reason where there is none; undefined for what is not a weight and did not change. */
 async function deltaOf(
   theta: StoredTensor,
   base: Checkpoint,

@@ -40,7 +40,7 @@ export interface ScoredJob extends SliceJob {
 /** A change that becomes terms. */
 export interface TermsJob {
   change: LoraChange | { tensor: TauOf }
-  /** At most so many terms. */
+  /** At most this many terms. */
   count: number
 }
 

@@ -33,7 +33,7 @@ function termsOf(tensor: TritTensor): number {
 /**
  * The weighted sum of the terms of some names, each as terms.
  * @param sharesFor - what each expert's terms of a name are multiplied with
- * @param fewer - at most so many terms of each, found anew on the sum; else those of all experts beside each other, which are the
+ * @param fewer - at most this many terms of each, found anew on the sum; else those of all experts side by side, which are the
  * sum itself
  * @throws {TritswapError} `limit` for more terms than a tensor may have
  */

@@ -38,7 +38,7 @@ export interface TernaryMasks {
 /** Terms with their vectors as bits. */
 export interface TermsMasks {
   terms: readonly { scale: number; x: VectorMasks; y: VectorMasks }[]
-  /** A value of the matrix by its flat row-major index, for where it meets what is no terms. */
+  /** A value of the matrix by its flat row-major index, for where it meets a tensor without terms. */
   at(index: number): number
 }
 
@@ -152,7 +152,7 @@ function termsSums(a: Operand | undefined, b: Operand | undefined): PairSums {
   return { dot, squares: [left, right] }
 }
 
-/** What is no terms. */
+/** A tensor without terms. */
 type Entries = TernaryMasks | Float32Array
 
 function squareOf(operand: Operand | undefined): number {

@@ -35,7 +35,7 @@ const PLAIN = /^[A-Za-z0-9_.]*$/
 const INDEX_KEY = /^(0|[1-9]\d{0,9})$/
 
 /**
- * Values by patterns, as in `rank_pattern`: the first whose key matches the end of a path, at its start or behind a
+ * Values by patterns, as in `rank_pattern`: the first whose key matches the end of a path, at its start or after a
  * dot (`get_pattern_key`: `re.match(rf"(.*\.)?({key})$", path)`).
  */
 export class PathPatterns {
@@ -93,7 +93,7 @@ export function wholePathMatcher(pattern: string, where: PatternField): Promise<
   return compile({ pattern, shown: pattern, isWhole: true }, where, new Steps(where))
 }
 
-/** Counts the work of a field's patterns, so that none can take for ever. */
+/** Counts the work of a field's patterns, so that none can run forever. */
 class Steps {
   readonly #where: PatternField
   #left = MAX_STEPS

@@ -62,7 +62,7 @@ export interface PromptSettings extends CommonSettings {
   kind: 'prompt'
   /** Virtual tokens, as the configuration says. */
   tokens: number
-  /** They are keys and values of so many layers and heads, and no rows of an embedding. */
+  /** They are keys and values of this many layers and heads, not rows of an embedding. */
   caches?: { layers: number; heads: number }
 }
 
@@ -288,7 +288,7 @@ function isTexts(value: unknown): value is string[] {
   return Array.isArray(value) && value.every((item) => typeof item === 'string')
 }
 
-/** @throws {TritswapError} `input` for what is no list of tokens */
+/** @throws {TritswapError} `input` for anything but a list of tokens */
 function invocationOf(value: unknown, name: string): number[] | undefined {
   if (isEmpty(value)) return undefined
   const isToken = (id: unknown) => Number.isInteger(id) && (id as number) >= 0

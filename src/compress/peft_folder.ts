@@ -28,7 +28,7 @@ interface Module {
   path: string
   layout: ModuleLayout
   rank: number
-  /** Shapes without the rank: of A behind it, of B before it. */
+  /** Shapes without the rank, which comes first in A and last in B. */
   inputs: readonly number[]
   outputs: number
   /** A [rank, inputs] and B [outputs, rank], row-major. */

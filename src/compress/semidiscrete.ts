@@ -321,7 +321,7 @@ function same(a: Int8Array, b: Int8Array): boolean {
   return true
 }
 
-/** The vector of −1, 0, 1 with the largest cosine to `values`: the signs of the largest so many; all that are equal or none. */
+/** The vector of −1, 0, 1 with the largest cosine to `values`: the signs of the largest ones; of equal ones all or none. */
 function bestSigns(values: Float64Array): Int8Array<ArrayBuffer> {
   const sizes = values.map(Math.abs).sort()
   let sum = 0

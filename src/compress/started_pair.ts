@@ -38,7 +38,7 @@ export async function factorsOf({ a, b }: StoredPair): Promise<Product> {
 
 /**
  * A pair of twice the rank that changes the base as it is by what the pair changes the base that it was trained on.
- * @throws {TritswapError} `limit` for singular values that take too long, `unsupported` for layers that are no linear ones
+ * @throws {TritswapError} `limit` for singular values that take too long, `unsupported` for layers that are not linear
  */
 export function pairWithoutStart(pair: StoredPair, from: Start): StoredPair {
   const { method, own, path } = from

@@ -39,7 +39,7 @@ export function virtualTensors(
   return cacheTensors(stored, caches)
 }
 
-/** Keys and values by layer: a row has those of all layers, one behind the other, and of each the heads. */
+/** Keys and values by layer: a row has those of all layers one after another, and within each those of its heads. */
 function cacheTensors(
   stored: StoredTensor,
   { layers, heads }: NonNullable<PromptSettings['caches']>,

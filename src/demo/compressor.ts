@@ -33,7 +33,7 @@ export interface Opened {
   notes: string[]
 }
 
-/** How much of it to keep: a share of the entries, or so many terms of each matrix. */
+/** How much of it to keep: a share of the entries, or a number of terms of each matrix. */
 export type Keep = { density: number } | { terms: number }
 
 /** One compression of what was brought. */

@@ -10,7 +10,7 @@ import { type RecordedVoice, type Recording, readRecording } from './recording.t
 customElements.define('trit-recorded-run', RecordedRun)
 
 /**
- * Shows a recorded run while the switcher has no base. Where it cannot be read, the switcher says alone what there is to do.
+ * Shows a recorded run while the switcher has no base. Where it cannot be read, the switcher alone says what there is to do.
  * @param url - of the recording, relative to the page
  */
 export async function showRecordedRun(switcher: ExpertSwitcher, url: string): Promise<void> {

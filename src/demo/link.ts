@@ -75,7 +75,7 @@ const MAX_PENS = 64
 const MAX_PROMPT_LENGTH = 16_384
 const MAX_SEED = 999_999_999
 
-/** What the hash of an address asks for. What is out of range is clamped; what is no number is as if it were not there. */
+/** What the hash of an address asks for. What is out of range is clamped; what is not a number is ignored. */
 export function parseLink(hash: string): {
   prompt?: string
   pens?: { id: string; weight: number }[]

@@ -13,7 +13,7 @@ export function questionsOf(text: string): string[] {
     .slice(0, MAX_QUESTIONS)
 }
 
-/** A line that is no chat is a question as it stands. */
+/** A line that is not a chat is a question as it stands. */
 function questionOfChat(line: string): string | undefined {
   try {
     const { messages, prompt } = JSON.parse(line) as { messages?: unknown; prompt?: unknown }

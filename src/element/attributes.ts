@@ -1,6 +1,6 @@
 /** Attributes as properties: what is not there is undefined, and left to others to say. */
 
-/** What is no number is not there. */
+/** An attribute that is not a number counts as missing. */
 export function readNumber(value: string | null): number | undefined {
   const number = Number(value ?? Number.NaN)
   return Number.isFinite(number) && value?.trim() !== '' ? number : undefined

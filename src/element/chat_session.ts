@@ -163,7 +163,7 @@ async function* goingOn(
   }
 }
 
-/** Cuts the text of tokens to so many characters. */
+/** Cuts the text of tokens to this many characters. */
 function cutTo(tokens: WrittenToken[], length: number): void {
   let excess = textOf(tokens).length - length
   for (let index = tokens.length - 1; index >= 0 && excess > 0; index--) {

@@ -26,7 +26,7 @@ export type ExpertSwitcherEvents = { [K in keyof SwitcherEvents]: CustomEvent<Sw
   change: CustomEvent<null>
 }
 
-/** What listens to events of `<expert-switcher>`: to its own by their details, to those of all elements as ever. */
+/** What listens to events of `<expert-switcher>`: to its own, whose details are typed, and to those of all elements. */
 export interface ExpertSwitcher {
   addEventListener<K extends keyof ExpertSwitcherEvents>(
     type: K,
@@ -63,7 +63,7 @@ export interface ExpertSwitcher {
 /** What the model is used for: to go on from a text, or to answer. */
 export type SwitcherMode = 'manuscript' | 'chat'
 
-/** Of the likeliest tokens, so many are chosen from where a page sets a temperature and nothing else. */
+/** How many of the likeliest tokens chance chooses from where a page sets a temperature and nothing else. */
 const TOP_K = 40
 
 /** Tokens at once where a page sets no number: fewer where a token takes seconds. */

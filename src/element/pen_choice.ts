@@ -8,7 +8,7 @@ import { formatBytes } from './units.ts'
 /** The first pens have a number key each. */
 export const KEYS = 9
 
-/** From so many experts on, their names can be searched. */
+/** From this many experts on, their names can be searched. */
 const SEARCHED = 20
 
 /** Names that a search shows. */

@@ -23,7 +23,7 @@ export function labelsOf(pens: readonly WeightedPen[]): string {
   return partsOf(pens).join(' + ')
 }
 
-/** The names of pens that write together, each with its part of the whole. */
+/** The names of pens that write together, each with its share of the whole. */
 export function partsOf(pens: readonly WeightedPen[]): string[] {
   if (pens.length < 2) return pens.map(({ pen }) => pen.label)
   const whole = pens.reduce((sum, { weight }) => sum + Math.abs(weight), 0)

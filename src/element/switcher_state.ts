@@ -85,7 +85,7 @@ export class SwitcherState {
   found?: Found
   /** Experts that the registry lists. */
   listed = 0
-  /** Who vouches for the registry, in plain words; empty where the page holds to nobody. */
+  /** Who vouches for the registry, in plain words; empty where the page requires no signature. */
   voucher = ''
 
   #createLoader: () => CreateLoader
@@ -418,7 +418,7 @@ export class SwitcherState {
       if (this.#opening !== controller) return
       base.place = 'network'
       if (isAbortError(error)) this.status = 'idle'
-      // A graphics device that lacks f16 is no reason to look for another browser.
+      // A graphics device that lacks f16 does not call for another browser.
       else if (isTritswapError(error, 'webgpu') && error.fields.missing !== 'shader-f16')
         this.#fail('unsupported', error.message)
       else this.#fail('failed', toError(error).message, error)
@@ -568,7 +568,7 @@ export class SwitcherState {
       this.#emit('switch', this.lastSwitch)
       await this.#refreshStats()
     } catch (error) {
-      // An abort is no fault of the pen: a later choice overtook this one, or the visitor stopped the download.
+      // An abort is not the pen's fault: a later choice overtook this one, or the visitor stopped the download.
       if (!isAbortError(error)) {
         if (!again && !overtaken() && (await this.#recover(lease, error))) return this.#applyHand(hand, true)
         const absent = to.map(({ pen }) => pen).filter(({ place }) => place !== 'vram')

@@ -30,7 +30,7 @@ export class ChatTemplate {
   }
 
   /**
-   * Tokens of messages that end with an answer, up to what closes it: white space that the template writes behind that
+   * Tokens of messages that end with an answer, up to what closes it: white space that the template writes after that
    * is left out, as no generation gets that far.
    * @throws {TritswapError} as {@link encode}
    */

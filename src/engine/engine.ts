@@ -170,7 +170,7 @@ export class Engine {
       const scores: ExampleBits[] = []
       for (const { ids, first } of encoded) {
         signal.throwIfAborted()
-        // An answer invokes nobody; of a text, all is what is asked.
+        // An answer cannot invoke an expert; a text is a request as a whole.
         prompted.begin(first > 1 ? ids.slice(0, first) : ids)
         const { data, vocabulary } = await text.logits(ids, sessions, reading)
         const predicted = data.subarray((first - 1) * vocabulary)

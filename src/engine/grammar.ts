@@ -29,7 +29,7 @@ export class Grammars {
   /**
    * Starts an answer.
    * @param ends - tokens that may follow a whole one; without any it ends where nothing else can follow
-   * @throws {TritswapError} `network` where the library is not there, `input` for a schema that is none
+   * @throws {TritswapError} `network` where the library is not there, `input` for an invalid schema
    */
   async answer(schema: AnswerSchema, ends: readonly number[]): Promise<AnswerMask> {
     const { GrammarMatcher } = await library(this.#script)

@@ -30,7 +30,7 @@ export class Reading {
     return this.#front
   }
 
-  /** @param prompt - in which invocations are looked for; what is generated behind it invokes nobody */
+  /** @param prompt - in which invocations are looked for; what is generated after it cannot invoke an expert */
   begin(prompt: readonly number[], front = 0): void {
     this.#prompt = prompt
     this.#spans = new WeakMap()

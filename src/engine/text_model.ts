@@ -52,7 +52,7 @@ export interface PromptReading {
   readFrom(position: number): void
   /** Whether what a set read before at a position may stay in the cache. */
   keeps(position: number, reader: string): boolean
-  /** A part of the prompt was read, of so many tokens. */
+  /** A part of the prompt was read, of this many tokens. */
   onPart(tokens: number, isVirtual: boolean): void
 }
 
@@ -106,7 +106,7 @@ export class TextModel {
     this.contextLength = config.max_position_embeddings ?? config.n_positions ?? DEFAULT_CONTEXT
   }
 
-  /** @throws {TritswapError} `unsupported` for a type of model that is no causal language model */
+  /** @throws {TritswapError} `unsupported` for anything but a causal language model */
   static check(modelType: string, name: string): void {
     if (AutoModelForCausalLM.supports(modelType)) return
     throw new TritswapError(
@@ -198,7 +198,7 @@ export class TextModel {
    * A prompt as the model reads it. Where it may be cut (`truncate`), it is cut so that the new tokens fit the context too;
    * at least half of the context stays for it.
    * @throws {TritswapError} `input` for an empty prompt, one that leaves no room for a token, and settings out of range;
-   * `unsupported` for messages where the tokenizer has no template, and for a schema that no grammar holds to
+   * `unsupported` for messages where the tokenizer has no template, and for a schema that no grammar can enforce
    */
   encodePrompt(prompt: Prompt, options: GenerateOptions): EncodedPrompt {
     checkOptions(options)

@@ -77,7 +77,7 @@ export function streamTokens(
   if (kv === 'recompute' && !experts) context.pin()
   channel.push({ prompt: encoded })
   const reader = (set: ExpertSet) => readerOf(loaded.namesOf(set), isActivated(set))
-  // What virtual tokens stand before is theirs, though the passes behind them are the base's.
+  // What follows virtual tokens is theirs, though its passes are the base's.
   const shown = () => (prompted.front > 0 ? prompted.partOf(context.wanted) : context.ran)
   let isPinned = kv === 'recompute'
   let before: TokenRun[] = []

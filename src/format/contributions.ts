@@ -25,7 +25,7 @@ export type AdapterTensor = Pick<
   TritTensor,
   'name' | 'shape' | 'role' | 'target' | 'scaling' | 'layout' | 'feedforward'
 > & {
-  /** A delta of so many ternary rank-1 terms. */
+  /** A delta of this many ternary rank-1 terms. */
   terms?: number
   /** Steps from the target's own values, counted in this type. */
   unit?: StepUnit

@@ -94,5 +94,5 @@ export function isModelDtype(value: string): value is ModelDtype {
 
 export const WEIGHT_DTYPES = ['f32', 'f16', 'q8', 'q4', 'q2'] as const
 
-/** How precisely a base holds its weights: as floats, or as integers of so many bits. */
+/** How precisely a base holds its weights: as floats, or as integers of a number of bits. */
 export type WeightDtype = (typeof WEIGHT_DTYPES)[number]

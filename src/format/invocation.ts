@@ -30,7 +30,7 @@ export function frontOf(tables: readonly Pick<TritTable, 'tensors'>[]): number {
   return Math.max(0, ...tables.map(({ tensors }) => virtualTokensOf(tensors)))
 }
 
-/** The positions of a prompt behind `front` virtual tokens that an expert acts on: from one on, and up to another. */
+/** The positions of a prompt, after `front` virtual tokens, that an expert acts on: where they start, and where they end. */
 export function actsOn(
   prompt: readonly number[],
   { invocation, tensors }: Pick<TritTable, 'invocation' | 'tensors'>,

@@ -51,7 +51,7 @@ export const MAX_TENSOR_WEIGHTS = 2 ** 30
 export const MAX_STREAM_BITS = 2 ** 32 - 64
 /**
  * Weights that a file may be expanded to for each of its bytes, and in any case: 1 in 6,000 kept is sparser than any
- * expert measured, and 256 MiB of f32 are no harm.
+ * expert measured, and 256 MiB of f32 do no harm.
  */
 export const MAX_EXPANSION = 2 ** 12
 export const FREE_WEIGHTS = 2 ** 26

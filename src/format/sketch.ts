@@ -70,7 +70,7 @@ const WIDER_BLOCK = 1 / 6
 
 /** Where all values of a tensor are multiples of one step, in units of it: rounding to nearest makes 1/√12, 1/2 at most. */
 const STEP_ROUNDING: Rounding = { typical: 0.36, single: 0.55 }
-/** Quantized values are at most so many steps from 0. */
+/** Quantized values are at most this many steps from 0. */
 const MAX_STEPS = 255
 
 /** How fast the limit over n tensors falls from that of one to that of many. */
@@ -323,7 +323,7 @@ export function sketchValuesFor(targets: number): number {
   return [8, 4, 2].find((values) => values * targets <= 1024) ?? 1
 }
 
-/** Values of each target that a sketch has: those behind them are {@link NO_VALUE} for all. */
+/** Values of each target that a sketch has: the rest are {@link NO_VALUE} for all. */
 export function valuesStored(sketch: Uint16Array): number {
   for (let stored = SKETCH_VALUES; stored > 1; stored--) {
     for (let at = stored - 1; at < sketch.length; at += SKETCH_VALUES)

@@ -100,7 +100,7 @@ export function stepsBetween(from: number, to: number, unit: StepUnit): number {
   return unit === 'f32' ? distance | 0 : (distance << 16) >> 16
 }
 
-/** The pattern so many steps up. The WGSL twin is `stepped` in `shaders/steps.wgsl`. */
+/** The pattern `step` values up. The WGSL twin is `stepped` in `shaders/steps.wgsl`. */
 export function stepped(pattern: number, step: number, unit: StepUnit): number {
   return patternOf((ordinalOf(pattern, unit) + step) >>> 0, unit)
 }

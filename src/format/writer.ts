@@ -74,7 +74,7 @@ export class TritWriter {
   }
 
   /**
-   * Bytes that the file would have with these tensors behind those that were added.
+   * Bytes that the file would have with these tensors after those that were added.
    * @throws {TritswapError} as {@link finish}
    */
   sizeWith(

@@ -158,7 +158,7 @@ export async function openBase(
   return { base, graphs: Object.fromEntries(ready), name }
 }
 
-/** There is no such file, or the page of a single-page app in its place. */
+/** There is no such file, or a single-page app answers with its page instead. */
 function isMissing({ tag, fields: { status } }: TritswapError): boolean {
   return tag === 'input' || (tag === 'network' && typeof status === 'number' && isAbsence(status))
 }

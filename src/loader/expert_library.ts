@@ -57,7 +57,7 @@ export interface WeightedExpert {
   expert: Expert
   weight: number
   /**
-   * What the weight is multiplied with in each of so many groups of layers, from the first layer to the last: `[1, 0]` is the
+   * What the weight is multiplied with in each of a number of groups of layers, from the first layer to the last: `[1, 0]` is the
    * lower half of the layers alone. Groups are of equally many layers; embeddings, heads and what else is in no layer go with the
    * last.
    */

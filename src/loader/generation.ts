@@ -55,7 +55,7 @@ export class StreamedGeneration implements Generation {
     this.#result = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject }
     })
-    // Its reader learns of an error, so nobody has to ask for the result.
+    // Its reader learns of an error, so no one has to ask for the result.
     this.#result.catch(() => {})
   }
 

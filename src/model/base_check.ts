@@ -39,7 +39,7 @@ export interface BaseIdentity {
 
 /** Targets of an expert that a base has no place for, and needs none. */
 export function unusedTargets(table: TritTable, { shapes, isUnused }: BaseIdentity): ReadonlySet<string> {
-  // Keys and values are no weights, and are read wherever they fit.
+  // Keys and values are not weights: they can be read wherever they fit.
   if (virtualTensorOf(table.tensors) !== undefined) return new Set()
   return new Set(
     targetsOf(table.tensors).filter((target) => !shapes.has(target) && isUnused?.(target) === true),

@@ -124,7 +124,7 @@ function vector(
   return { expert, index, weight, offset, rowStride: cols, colStride: 1 }
 }
 
-/** One factor of every pair at a site, the ranks one behind the other. */
+/** One factor of every pair at a site, the ranks one after another. */
 function factors(
   terms: readonly ExpertTerm<'lowRank'>[],
   which: 'down' | 'up',

@@ -146,7 +146,7 @@ export function bindExpert(
 }
 
 /**
- * Which of `merge` and `input` costs an adapter less where the weights are floats; undefined for what is no adapter, or leaves
+ * Which of `merge` and `input` costs an adapter less where the weights are floats; undefined for what is not an adapter, or leaves
  * no choice.
  * @param before - what was chosen the last time
  */

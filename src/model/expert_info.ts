@@ -60,7 +60,7 @@ export interface ActiveExpert {
   /** `ExpertInfo.id` */
   expert: string
   weight: number
-  /** What the weight is multiplied with in each of so many groups of layers, from the first layer to the last. */
+  /** What the weight is multiplied with in each of a number of groups of layers, from the first layer to the last. */
   groups?: readonly number[]
   /** How it meets the base, where that differs from what its load asked for. */
   binding?: BindingChoice

@@ -45,7 +45,7 @@ export interface PassOptions {
 interface ContextState extends PassOptions {
   own: ExpertSet | undefined
   ran: ExpertSet
-  /** Until the kernels for its own set are there: a switch in its turn would hold up all behind it. */
+  /** Until the kernels for its own set are there: a switch that waits for them in its turn would hold up the whole queue. */
   compiling?: Promise<unknown>
   /** A set of which only some experts act, and those: held like a set of its own. */
   part?: { of: ExpertSet; set: ExpertSet }
@@ -207,7 +207,7 @@ export class ExpertRuntime {
 
   /**
    * A set with an id of its own, checked.
-   * @throws {TritswapError} `input` for weights that are no numbers, `unsupported` for more experts than there is room
+   * @throws {TritswapError} `input` for weights that are not numbers, `unsupported` for more experts than there is room
    * for
    */
   set(experts: readonly BoundEntry[]): ExpertSet {
@@ -220,7 +220,7 @@ export class ExpertRuntime {
   }
 
   /**
-   * One forward pass, queued right behind the switch to its set. Its results are handed out once the device has accepted that
+   * One forward pass, queued right after the switch to its set. Its results are handed out once the device has accepted that
    * switch; where an earlier call's switch was refused, the pass runs again with the set that is back.
    */
   async #pass(

@@ -71,7 +71,7 @@ function partsOf(entry: WithBinding): readonly WithBinding[] {
 
 const partsByGroup = new WeakMap<WithBinding, readonly WithBinding[]>()
 
-/** @throws {TritswapError} `input` for weights that are no finite numbers */
+/** @throws {TritswapError} `input` for weights that are not finite numbers */
 export function checkWeights(experts: readonly BoundEntry[]): void {
   for (const { weight } of experts) {
     if (!Number.isFinite(weight)) {

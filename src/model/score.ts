@@ -16,7 +16,7 @@ export interface WindowLogits {
   vocabulary: number
 }
 
-/** Whole windows of a token sequence, one behind the other; the rest at the end is left out. */
+/** Whole windows of a token sequence, one after another; the rest at the end is left out. */
 export function windowsOf<T>(tokens: readonly T[], size = WINDOW_TOKENS): T[][] {
   return Array.from({ length: Math.floor(tokens.length / size) }, (_, i) =>
     tokens.slice(i * size, (i + 1) * size),
@@ -36,7 +36,7 @@ export function scoreWindow(data: Float32Array, vocabulary: number, tokens: read
   return { bits, tokens: tokens.length - 1 }
 }
 
-/** How many of tokens 1 … n−1 of a window are ranked first behind those before them. */
+/** How many of tokens 1 … n−1 of a window are ranked first, given those before them. */
 export function firstChoices(data: Float32Array, vocabulary: number, tokens: readonly number[]): number {
   let count = 0
   for (let i = 0; i + 1 < tokens.length; i++)

@@ -31,7 +31,7 @@ const MAX_COMPARISONS = 16_384
 /** Tensors of one shape and the same numbers that a target is compared with: projections of a layer, or of an expert. */
 const MAX_ALIKE = 16
 
-/** A match is the only one if every other is so many times further off. */
+/** A match is the only one if every other is this many times further off. */
 const CLEARLY_NEARER = 3
 
 /**
@@ -150,7 +150,7 @@ function byTarget(table: TritTable): Map<string, Contribution[]> {
   return contributions
 }
 
-/** Targets that want a name, and the tensors of the base that have their shape and are no other target. */
+/** Targets that want a name, and the tensors of the base that have their shape and are not another target. */
 interface Candidates {
   targets: readonly string[]
   names: readonly string[]
@@ -226,7 +226,7 @@ function numbersOf(name: string): string {
     .join('.')
 }
 
-/** LoRA and (IA)³ are of weights, which are no vectors. */
+/** LoRA and (IA)³ change weights, which are not vectors. */
 function couldChange(contribution: Contribution, shape: readonly number[]): boolean {
   return (!isWholeTensor(contribution) || shape.length >= 2) && misfitOf(contribution, shape) === undefined
 }

@@ -25,7 +25,7 @@ interface Waiting {
 }
 
 /**
- * Runs tasks one at a time. Those that are no passes keep their place: nothing behind one goes before it, nothing before it is
+ * Runs tasks one at a time. Tasks other than passes keep their place: nothing that follows one goes before it, nothing before it is
  * left behind. Of the passes between two of them, those go first that need no switch, at most {@link MAX_OVERTAKING} before the
  * one that has waited longest. A call asks for its next pass when it has the last one's result, so the model waits for that a
  * little before it goes on to other experts.

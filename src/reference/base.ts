@@ -50,7 +50,7 @@ export class ReferenceBase {
   }
 
   /**
-   * @param experts - `groups`: what the weight is multiplied with in each of so many groups of layers
+   * @param experts - `groups`: what the weight is multiplied with in each of a number of groups of layers
    * @throws {TritswapError} as {@link bypassOnCpu}, and `input` for groups of layers that the base does not have
    */
   async bind(

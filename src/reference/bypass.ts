@@ -52,7 +52,7 @@ export async function bypassOnCpu(
     const resident = { table: expert.table, evicted: false } as unknown as ResidentExpert
     values.set(resident, expert)
     for (const contribution of contributionsOf(expert.table.tensors)) {
-      // Weights that stay integers in a graph are no tensors of the base's file.
+      // Weights that stay integers in a graph are not tensors of the base's file.
       if (weights.knows(contribution.target)) checkFit(contribution, weights.shapeOf(contribution.target))
     }
     return {

@@ -98,7 +98,10 @@ function kMeans(positions: readonly Float32Array[]): Float32Array[] {
   return centres
 }
 
-/** Drawn with a probability that grows with the distance to those drawn before, by a fixed seed: outliers alone are no clusters. */
+/**
+ * Drawn by a fixed seed, with a probability that grows with the distance to those drawn before. Always taking the farthest would
+ * make clusters of outliers.
+ */
 function farApart(positions: readonly Float32Array[]): Float32Array[] {
   const random = draws(positions.length)
   const centres = [positions[Math.floor(random() * positions.length)]!]

@@ -49,7 +49,7 @@ export async function obtainBest<T>(
 }
 
 /**
- * The likely next one: who came second, if that one fits as well and is no other compression of what was chosen.
+ * The likely next one: who came second, if that one fits as well and is not another compression of what was chosen.
  * @param bytes - that it may have
  */
 export async function likelyNext(

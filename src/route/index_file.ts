@@ -74,7 +74,7 @@ export function writeIndex(
 
 /**
  * Reads an index. The machine must be little-endian, as all that run browsers are.
- * @throws {TritswapError} `format` for a file that is no index, `unsupported` for one of another space
+ * @throws {TritswapError} `format` for a file that is not an index, `unsupported` for one of another space
  */
 export function readIndex(bytes: Uint8Array<ArrayBuffer>, name: string): RegistryIndex {
   return atOnce(readingIndex(bytes, name))

@@ -7,7 +7,7 @@ export interface GenerationSettings {
   maxNewTokens?: number
   /** What logits are divided by; 0 is greedy. */
   temperature?: number
-  /** Only so many of the likeliest tokens can be drawn; 0 is all of them. */
+  /** Only this many of the likeliest tokens can be drawn; 0 is all of them. */
   topK?: number
   /** Only the likeliest tokens whose probabilities add up to this can be drawn, over 0 and up to 1. */
   topP?: number

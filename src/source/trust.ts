@@ -16,7 +16,7 @@ const [KEY_BYTES, SIGNATURE_BYTES] = [32, 64]
  * Checks bytes against the hash that a page holds.
  * @param integrity - as HTML has it: `sha256-`, `sha384-` or `sha512-` and the hash in base64; of several, separated by spaces, one must fit
  * @param name - for messages
- * @throws {TritswapError} `input` for what is no such text, `integrity` for other bytes
+ * @throws {TritswapError} `input` for anything but such a text, `integrity` for other bytes
  */
 export async function checkIntegrity(
   bytes: Uint8Array<ArrayBuffer>,
@@ -51,7 +51,7 @@ export async function checkIntegrity(
  * @param signature - base64 of 64 bytes
  * @param key - the public key that the page names: base64 of 32 bytes
  * @param name - for messages
- * @throws {TritswapError} `input` for a key that is none, `integrity` for a signature by another key or over other bytes,
+ * @throws {TritswapError} `input` for anything but a key, `integrity` for a signature by another key or over other bytes,
  * `unsupported` where the browser has no ed25519
  */
 export async function checkSignature(

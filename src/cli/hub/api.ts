@@ -139,7 +139,7 @@ function sameOrigin(next: string, url: string): string {
   return found.href
 }
 
-/** @returns undefined for what is no file */
+/** @returns undefined for anything but a file */
 function fileOf(entry: unknown, url: string): HubFile | undefined {
   const { type, path, size, oid, lfs } = (entry ?? {}) as Record<string, unknown>
   if (type !== 'file') return undefined

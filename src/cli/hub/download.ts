@@ -102,6 +102,6 @@ async function hashPresent(partial: string, { bytes }: HubFile, hash: Hash): Pro
 }
 
 function hashOf({ hashKind, bytes }: HubFile): Hash {
-  // Git hashes a blob behind its kind and size.
+  // Git hashes a blob after its kind and size.
   return hashKind === 'sha256' ? createHash('sha256') : createHash('sha1').update(`blob ${bytes}\0`)
 }

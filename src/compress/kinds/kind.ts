@@ -16,7 +16,7 @@ import { notFinite } from '../task_vector.ts'
 export interface AdapterKind {
   /** What people call the method. */
   label: string
-  /** What a module's tensors are called behind its path. */
+  /** What a module's tensors are called after its path. */
   parts: readonly string[]
   /** Names of tensors that all modules share. */
   shared?: readonly string[]
@@ -186,7 +186,7 @@ const INTEGERS: Readonly<Record<string, (bytes: ArrayBuffer) => ArrayLike<number
   I64: (bytes) => new BigInt64Array(bytes),
 }
 
-/** Positions in a stored tensor, flat. @throws {TritswapError} `input` for what is no whole number */
+/** Positions in a stored tensor, flat. @throws {TritswapError} `input` for anything but whole numbers */
 export async function positionsIn(tensor: StoredTensor): Promise<number[]> {
   const read = INTEGERS[tensor.dtype]
   const values =

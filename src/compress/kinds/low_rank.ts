@@ -107,7 +107,7 @@ function veraKind(prefix: 'vera' | 'pvera', label: string): AdapterKind {
 export const vera = veraKind('vera', 'VeRA')
 export const pvera = veraKind('pvera', 'PVeRA')
 
-/** RandLoRA: a sum of so many products of fixed random bases that it has full rank. */
+/** RandLoRA: a sum of enough products of fixed random bases to have full rank. */
 export const randlora: AdapterKind = {
   label: 'RandLoRA',
   parts: ['randlora_lambda', 'randlora_gamma', 'randlora_A', 'randlora_B'],
@@ -184,7 +184,7 @@ export const vblora: AdapterKind = {
   },
 }
 
-/** Weighted sums of the bank's vectors, one behind the other. */
+/** Weighted sums of the bank's vectors, one after another. */
 async function combined(
   module: Module,
   factor: 'A' | 'B',

@@ -118,7 +118,7 @@ export const lokr: AdapterKind = {
     const scaling = module.patterned('alpha') / module.patterned('r')
     const first = side(module, 'lokr_w1')
     const second = side(module, 'lokr_w2')
-    // Of a convolution the second one has the kernel behind its inputs.
+    // In a convolution the second one has the kernel after its inputs.
     const size = module.filter === undefined ? 1 : module.filter[1] * module.filter[2]
     if (first.rows * second.rows !== rows || first.cols * second.cols !== cols) {
       module.shaped(module.has('lokr_w1') ? 'lokr_w1' : 'lokr_w1_a', rows / second.rows, -1)
@@ -189,7 +189,7 @@ function side(module: Module, name: 'lokr_w1' | 'lokr_w2'): Side {
   return { rows: a.shape[0], cols: b.shape[1], rank: a.shape[1], values, factors }
 }
 
-/** @param size - elements of a kernel behind each input of `b` */
+/** @param size - elements of a kernel after each input of `b` */
 function kronecker(a: Matrix, b: Matrix, size: number): Matrix {
   const inputs = b.cols / size
   const out = matrix(a.rows * b.rows, a.cols * b.cols)

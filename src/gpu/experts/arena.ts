@@ -73,7 +73,7 @@ export class Arena {
     return span
   }
 
-  /** Gives back room between and behind the spans. Not reentrant, as {@link allocate}. @throws {TritswapError} `memory` */
+  /** Gives back room between and after the spans. Not reentrant, as {@link allocate}. @throws {TritswapError} `memory` */
   async compact(): Promise<void> {
     const used = this.#spans.reduce((sum, span) => sum + span.words, 0)
     if (used > 0 && used * 4 < this.bytes) await this.#move(0)
@@ -85,7 +85,7 @@ export class Arena {
   }
 
   /**
-   * Moves all spans into a new buffer with room for so many words more; they stay where they are if that fails.
+   * Moves all spans into a new buffer with room for this many words more; they stay where they are if that fails.
    * @returns the first word of that room
    */
   async #move(words: number): Promise<number> {
@@ -115,7 +115,7 @@ export class Arena {
     return first
   }
 
-  /** Copies spans one behind the other. */
+  /** Copies spans one after another. */
   #copyTo(grown: GPUBuffer, old: GPUBuffer, spans: readonly Span[]): Promise<void> {
     const { device } = this.#gpu
     return checked(this.#gpu, 'move the resident experts', () => {

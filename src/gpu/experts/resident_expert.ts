@@ -10,7 +10,7 @@ import type { Span } from './arena.ts'
 export type ExpertHead = Pick<TritHead, 'table' | 'payloadBytes' | 'rootHash'>
 
 /**
- * How an expert lies in the arena: its payload as it is in the file, and behind it the block indexes, and what the CPU makes
+ * How an expert lies in the arena: its payload as it is in the file, then the block indexes, and what the CPU makes
  * of sections that no kernel reads.
  */
 export interface ExpertLayout {

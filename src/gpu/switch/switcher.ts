@@ -154,7 +154,7 @@ export class Switcher {
   }
 
   /**
-   * Compiles what a set needs, ahead of {@link apply}: whoever has that in a queue holds up all behind it.
+   * Compiles what a set needs, ahead of {@link apply}: a switch that compiles in its turn holds up the whole queue.
    * @returns undefined where nothing is missing
    * @throws {TritswapError} as {@link planOf}; `webgpu`, `device-lost`
    */

@@ -74,7 +74,7 @@ export class WeightSlots {
     return this.#slots > 1
   }
 
-  /** @throws {Error} for a buffer that has no weights */
+  /** @throws {Error} for a buffer without weights */
   of(buffer: GPUBuffer): WeightSlot {
     const slot = this.#of.get(buffer)
     if (slot === undefined) throw new Error('a buffer of weights has no slot')

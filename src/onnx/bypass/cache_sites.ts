@@ -2,7 +2,7 @@ import { ONNX_TYPE } from '../../format/dtype.ts'
 import type { GraphProto, ValueInfoProto } from '../proto/onnx_pb.ts'
 import type { FoundSite } from './site.ts'
 
-/** The input that takes what a layer has kept, and the output with that of the new tokens behind it. */
+/** The input that takes what a layer has kept, and the output that adds what the new tokens leave. */
 const INPUT = /^past_key_values\.(\d+\.(?:key|value))$/
 const OUTPUT = 'present.'
 

@@ -70,7 +70,7 @@ function productsWith(
   return products.length === readers.length ? products : []
 }
 
-/** Readers of a hoisted input behind nodes that transpose or reshape it. */
+/** Readers of a hoisted input, through nodes that transpose or reshape it. */
 function readersBehindViews(
   index: GraphIndex,
   graph: GraphProto,
@@ -105,12 +105,12 @@ function groupByKey(main: GraphProto, all: readonly Found[]): FoundSite[] {
 
 /**
  * Types of models whose embedding is a module that scales what it looks up (transformers' ScaledWordEmbedding). Rows in place of the
- * weight's come behind such a module in peft; others scale all that the model is given (gemma, gemma2).
+ * weight's come after such a module in peft; others scale all that the model is given (gemma, gemma2).
  */
 const SCALED_LOOKUPS =
   /^(gemma3n?(_text)?|bart|bigbird_pegasus|biogpt|blenderbot|m2m_100|mbart|nllb-moe|pegasus_x|plbart|seamless_m4t.*|trocr|xglm)$/
 
-/** A lookup with the scale behind it, unless the exporter has scaled the weight. */
+/** A lookup with the scale that follows it, unless the exporter has scaled the weight. */
 function withScale(index: GraphIndex, occurrence: SiteOccurrence): SiteOccurrence {
   const { graph, output } = occurrence
   const readers = index.readersOf(graph, output).filter(({ node }) => node.opType !== 'Shape')

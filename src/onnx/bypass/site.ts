@@ -42,7 +42,7 @@ export interface Site {
   /** Columns of the weight as [outputs, inputs]: features, tokens of a vocabulary, channels × positions of a kernel; of a cache heads, and the size of one. */
   inputs: number
   outputs: number
-  /** `conv` only: the kernel's shape behind its outputs. */
+  /** `conv` only: the kernel's shape without its outputs. */
   kernel?: readonly number[]
   /** The weight is not in float buffers, so no merge reaches it. */
   quantized: boolean
@@ -53,7 +53,7 @@ export interface Site {
   moduleNames: readonly string[]
   /** Biases that are added to its outputs before anything else happens to them, where all occurrences agree. */
   bias: readonly SiteBias[]
-  /** A bias that is no tensor of the container is added to its outputs: what scales the outputs must scale it there. */
+  /** A bias that is not a tensor of the container is added to its outputs: what scales the outputs must scale it there. */
   hasFixedBias: boolean
 }
 
@@ -83,7 +83,7 @@ export interface SiteOccurrence {
   views: readonly NodeProto[]
   /** Behind a lookup, where other rows go: what its module makes of the weight's alone, and the node that does. */
   scaled?: { output: string; maker: NodeProto }
-  /** An operator behind the product adds the bias of the product's module before its own work. */
+  /** An operator that follows the product adds the bias of the product's module before its own work. */
   fusedBias?: FusedBiasInput
   /** A product of integers, whose input is quantized on the way: another one needs a quantization of its own. */
   product?: IntegerProduct

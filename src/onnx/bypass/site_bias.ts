@@ -7,7 +7,7 @@ import type { FusedBiasInput, SiteBias, SiteOccurrence, SiteTensors } from './si
 export interface BiasedOccurrence {
   occurrence: SiteOccurrence
   bias: readonly SiteBias[]
-  /** Some of its bias is no tensor of the container. */
+  /** Some of its bias is not a tensor of the container. */
   hasFixedBias: boolean
 }
 
@@ -25,7 +25,7 @@ export function occurrenceAt({ node, graph }: Reader): SiteOccurrence {
   }
 }
 
-/** Finds the biases of products, which an operator adds by itself, an Add behind it, or a fused operator behind it. */
+/** Finds the biases of products, which the operator itself adds, an Add that follows, or a fused operator that follows. */
 export class BiasFinder {
   readonly #index: GraphIndex
   readonly #inputs: ReadonlyMap<string, HoistedInput>

@@ -80,7 +80,7 @@ function quantizedWeight(
   return { ...common, inputs: part.rows, outputs: part.cols, parts: [whole] }
 }
 
-/** Bytes of a quantized tensor are rows of the quantized matrix, one behind the other. */
+/** Bytes of a quantized tensor are rows of the quantized matrix, one after another. */
 function quantizedPart(
   { tensor, offset }: Placement,
   tensors: SiteTensors,

@@ -17,9 +17,9 @@ export function parseGraphFile(file: string): { module: string; dtype: ModelDtyp
 }
 
 /**
- * What optimum and other tools put behind the name of a graph for other forms of it, which transformers.js loads by
+ * What optimum and other tools append to the name of a graph for other forms of it, which transformers.js loads by
  * their names alone: levels of optimization (`model_O2`), quantization for one processor (`model_qint8_avx512_vnni`),
- * and widths that are no dtype of transformers.js (`model_q2`).
+ * and widths that are not dtypes of transformers.js (`model_q2`).
  */
 const FORM = /_(O[1-4]|(optimized|q[1-8](f16)?|q?u?int(4|8|16))(_\w+)?|bf16|fp8)$/
 

@@ -63,7 +63,7 @@ export interface Operator {
    * `com.microsoft`, not of ONNX's own of the same name.
    */
   packed?: { weight: number; bias: number; sizes: string }
-  /** Exporters multiply the batch norm behind it into its weight and bias. */
+  /** Exporters multiply the batch norm that follows into its weight and bias. */
   absorbsNorm?: true
   /** It changes only how a value is looked at: order or names of dimensions, their number, or the type. */
   view?: 'order' | 'rank' | 'type'

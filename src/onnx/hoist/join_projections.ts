@@ -1,6 +1,6 @@
 /**
  * Products of the same features whose weights are one tensor in the checkpoint (`gate_up_proj` of Phi-3, which
- * onnxruntime-genai exports as gate and up) become one product again, with a Split behind it. So the tensor fills one
+ * onnxruntime-genai exports as gate and up) become one product again, followed by a Split. So the tensor fills one
  * input, and whatever changes it needs to know nothing of parts.
  *
  * @module

@@ -20,7 +20,7 @@ export interface StoredInput extends Pick<HoistedInput, 'name' | 'dtype' | 'dims
 
 /**
  * A hoisted graph for a session that scores texts: its weights come from a file, and it can leave out the logits that
- * nobody reads.
+ * no one reads.
  * @param location - what the graph calls the file
  * @returns whether the graph has the input {@link FIRST_LOGIT}
  * @throws {TritswapError} `input` for bytes that are no ONNX model

@@ -115,7 +115,7 @@ async function sketchOf(
   return sketch
 }
 
-/** The floats that a lookup of integers ends in: in the view, behind the Identity that was a DequantizeLinear. */
+/** The floats that a lookup of integers ends in: in the view, after the Identity that was a DequantizeLinear. */
 function lookedUp({ graphs }: GraphIndex, gather: NodeProto): string | undefined {
   const graph = graphs.find(({ node }) => node.includes(gather))
   for (let [value] = gather.output; ; ) {

@@ -123,7 +123,7 @@ function takesAnyParameter({ node, position }: Reader): boolean {
 }
 
 /**
- * A convolution that took in the batch norm behind it: torch names neither its weight nor its bias then, or calls the
+ * A convolution that took in the batch norm that follows: torch names neither its weight nor its bias then, or calls the
  * bias after the weight. Others keep the names of their parameters.
  */
 function isFolded({ node }: Reader): boolean {
@@ -132,7 +132,7 @@ function isFolded({ node }: Reader): boolean {
   return bias === `${weight}_bias` || [weight, bias].every((name) => /^onnx::Conv/.test(name))
 }
 
-/** A parameter under its own name is as torch had it; others are as the operators behind them want them. */
+/** A parameter under its own name is as torch had it; others are as the operators that read them want them. */
 function layoutOf(reader: Reader, { node, position }: Reader, own: OwnName): Layout {
   if (own !== undefined) return own.transposed ? 'transposed' : 'checkpoint'
   const { product } = operatorOf(node)

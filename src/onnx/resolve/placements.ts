@@ -24,7 +24,7 @@ export function placementOf(tensor: string, shape: readonly number[], layout: La
     : { tensor, offset: 0, rowStride: 1, colStride: rows }
 }
 
-/** Tensors that lie one behind the other along the output dimension; undefined if they do not fill the initializer. */
+/** Tensors that lie one after another along the output dimension; undefined if they do not fill the initializer. */
 export function fusedPlacements(
   tensors: readonly string[],
   shapes: readonly (readonly number[])[],

@@ -9,7 +9,7 @@ const TRAINING_ONLY = /(^|\.)(mask_token|masked_spec_embed)$/
 
 /**
  * Tells of a parameter whether no graph of a model has any use for it: exporters leave out the modules that outputs
- * do not depend on, a pooler behind features for instance. That is certain only where every node that reads a weight
+ * do not depend on, a pooler after features for instance. That is certain only where every node that reads a weight
  * names its module, and no module has to do with the parameter's; otherwise the parameter may have been folded into
  * another weight.
  */

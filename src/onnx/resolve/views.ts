@@ -4,7 +4,7 @@ import { operatorOf } from '../graph/operators.ts'
 /** Views in a row that exporters make. */
 const MAX_VIEWS = 5
 
-/** What reads an initializer behind the views of it: its role is decided there. */
+/** What reads an initializer, through views of it: its role is decided there. */
 export function readersBehindViews(index: GraphIndex, reader: Reader, depth = 0): Reader[] {
   const isView = operatorOf(reader.node).view !== undefined && reader.position === 0
   if (!isView || depth === MAX_VIEWS) return [reader]

@@ -9,7 +9,7 @@ export interface WeightMatrix {
   /** Features, tokens of a vocabulary, or channels × positions of a kernel. */
   inputs: number
   outputs: number
-  /** `conv` only: the kernel's shape behind its outputs. */
+  /** `conv` only: the kernel's shape without its outputs. */
   kernel?: readonly number[]
   /** Elements from one output to the next in the weight's buffer. */
   outputStep: number

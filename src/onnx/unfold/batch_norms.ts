@@ -1,6 +1,6 @@
 /**
  * Batch norms that an exporter multiplied into the product before them: W′ = s ⊙ W and b′ = β + s ⊙ (b − μ) with
- * s = γ / √(σ² + ε), all by output. The product gets back the weight and bias of the checkpoint, and a BatchNormalization behind it
+ * s = γ / √(σ² + ε), all by output. The product gets back the weight and bias of the checkpoint, and a BatchNormalization after it
  * the rest, so that each of them is a tensor that experts change.
  *
  * @module
@@ -128,7 +128,7 @@ function tensorsOf(module: string) {
   return { gamma: of('weight'), beta: of('bias'), mean: of('running_mean'), variance: of('running_var') }
 }
 
-/** The batch norms of a checkpoint over so many channels, with their scale and shift. */
+/** The batch norms of a checkpoint over a number of channels, with their scale and shift. */
 async function normsOf(values: FoldedGraph['values'], channels: number): Promise<Norm[]> {
   const norms: Norm[] = []
   for (const name of values.names) {
