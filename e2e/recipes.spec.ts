@@ -176,7 +176,8 @@ async function writes(page: Page, out: string): Promise<string> {
     await page.goto(server.url)
     await page.getByRole('button', { name: 'Write' }).click({ timeout: 300_000 })
     const output = page.locator('output')
-    await expect(output).toHaveText(/\S+\s+\S+/, { timeout: 300_000 })
+    // All that it writes: a comma, an end of line and two words.
+    await expect(output).toHaveText(/\S+\s+\S+\s+\S+/, { timeout: 300_000 })
     expect(failed).toEqual([])
     return (await output.textContent())!
   } finally {
