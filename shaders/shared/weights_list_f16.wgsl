@@ -1,6 +1,6 @@
 // As weights_list_f32, for words that invocations share.
 #requires params
-#slot @group(1) @binding(SLOT) var<storage, read_write> weights_SLOT: array<atomic<u32>>;
+#slot @group(0) @binding(SLOT+5) var<storage, read_write> weights_SLOT: array<atomic<u32>>;
 
 fn word_at(at: u32) -> u32 {
   switch params.slot {

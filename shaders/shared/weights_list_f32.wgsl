@@ -1,6 +1,6 @@
 // The buffers of the tensors that a dispatch works on: each in a slot of its own, because WGSL has no arrays of buffers.
 #requires params
-#slot @group(1) @binding(SLOT) var<storage, read_write> weights_SLOT: array<u32>;
+#slot @group(0) @binding(SLOT+5) var<storage, read_write> weights_SLOT: array<u32>;
 
 fn word_at(at: u32) -> u32 {
   switch params.slot {

@@ -17,7 +17,7 @@ export const STRIDING_INVOCATIONS = 65_536
 /** A kernel with all that it is bound to. */
 export interface BoundDispatch {
   kernel: Kernel
-  bindGroups: readonly GPUBindGroup[]
+  bindGroup: GPUBindGroup
   /** Of a kernel that takes a list: bytes from the start of the binding. */
   listOffset?: number
   /** Workgroups. */
@@ -90,22 +90,19 @@ export class Batch {
       kernel.paramsBytes === 0
         ? bindings
         : { ...bindings, [kernel.paramsName]: this.#uniform(kernel, params) }
-    const bindGroups = Array.from({ length: kernel.groups }, (_, group) => kernel.bind(all, group))
-    this.run({ kernel, bindGroups, groups, work })
+    this.run({ kernel, bindGroup: kernel.bind(all), groups, work })
   }
 
   /** Runs what was bound before. */
-  run({ kernel, bindGroups, listOffset = 0, groups, work }: BoundDispatch): void {
+  run({ kernel, bindGroup, listOffset = 0, groups, work }: BoundDispatch): void {
     if (this.#work > 0 && this.#work + work > this.#workLimit) this.#close()
     this.#work += work
     this.#dispatches++
     const pass = this.#compute()
     if (this.#pipeline !== kernel.pipeline) pass.setPipeline(kernel.pipeline)
     this.#pipeline = kernel.pipeline
-    for (let i = 0; i < bindGroups.length; i++) {
-      if (i === 0 && kernel.takesList) pass.setBindGroup(i, bindGroups[i], [listOffset])
-      else pass.setBindGroup(i, bindGroups[i])
-    }
+    if (kernel.takesList) pass.setBindGroup(0, bindGroup, [listOffset])
+    else pass.setBindGroup(0, bindGroup)
     const rows = Math.ceil(groups / MAX_GROUPS)
     pass.dispatchWorkgroups(Math.ceil(groups / rows), rows)
   }

@@ -40,18 +40,16 @@ function groupSizeOf(code: string): number {
 /** A variable that is bound. */
 interface Slot {
   name: string
-  group: number
   binding: number
   type: GPUBufferBindingType
 }
 
-const VARIABLE = /@group\((\d+)\) *@binding\((\d+)\) *var<(?:(uniform)|storage, *(read|read_write))> +(\w+)/g
+const VARIABLE = /@group\(0\) *@binding\((\d+)\) *var<(?:(uniform)|storage, *(read|read_write))> +(\w+)/g
 const BINDING_TYPES = { read: 'read-only-storage', read_write: 'storage' } as const
 
 function slotsOf(code: string): Slot[] {
-  return Array.from(code.matchAll(VARIABLE), ([, group, binding, uniform, access, name]) => ({
+  return Array.from(code.matchAll(VARIABLE), ([, binding, uniform, access, name]) => ({
     name,
-    group: Number(group),
     binding: Number(binding),
     type: uniform ? 'uniform' : BINDING_TYPES[access as keyof typeof BINDING_TYPES],
   }))
@@ -60,29 +58,21 @@ function slotsOf(code: string): Slot[] {
 /** Name of the uniform that is a list of jobs. Many lists are in one buffer: which it is, a dispatch says. */
 const LIST = 'list'
 
-/**
- * The layouts of the bind groups, written out: those that a device makes up belong to one pipeline, and then no two
- * kernels can share a bind group.
- */
-function layoutsOf(device: GPUDevice, label: string, slots: readonly Slot[]): GPUBindGroupLayout[] {
-  const groups = Math.max(0, ...slots.map(({ group }) => group + 1))
-  return Array.from({ length: groups }, (_, group) =>
-    device.createBindGroupLayout({
-      label,
-      entries: slots
-        .filter((slot) => slot.group === group)
-        .map(({ name, binding, type }) => ({
-          binding,
-          visibility: GPUShaderStage.COMPUTE,
-          buffer: { type, hasDynamicOffset: name === LIST },
-        })),
-    }),
-  )
+/** The layout of the bind group, written out: one that a device makes up has no dynamic offsets. */
+function layoutOf(device: GPUDevice, label: string, slots: readonly Slot[]): GPUBindGroupLayout {
+  return device.createBindGroupLayout({
+    label,
+    entries: slots.map(({ name, binding, type }) => ({
+      binding,
+      visibility: GPUShaderStage.COMPUTE,
+      buffer: { type, hasDynamicOffset: name === LIST },
+    })),
+  })
 }
 
 /**
- * One compute pipeline. Bindings, struct layouts and workgroup size are read from its WGSL; its one uniform, if it
- * has one, is called `params`, or `list` where it takes a list of jobs.
+ * One compute pipeline, whose variables are in one bind group. Bindings, struct layouts and workgroup size are read from
+ * its WGSL; its one uniform, if it has one, is called `params`, or `list` where it takes a list of jobs.
  */
 export class Kernel {
   readonly pipeline: GPUComputePipeline
@@ -97,7 +87,7 @@ export class Kernel {
   /** Layout of the uniform. */
   readonly paramsType: TypeDefinition | undefined
   readonly #device: GPUDevice
-  readonly #layouts: readonly GPUBindGroupLayout[]
+  readonly #layout: GPUBindGroupLayout
   readonly #slots: readonly Slot[]
   readonly #definitions: ShaderDataDefinitions
   readonly #writeParams: Write | undefined
@@ -116,12 +106,12 @@ export class Kernel {
   static async compile({ device }: Gpu, name: string, code: string): Promise<Kernel> {
     const definitions = makeShaderDataDefinitions(code)
     const slots = slotsOf(code)
-    const layouts = layoutsOf(device, name, slots)
+    const layout = layoutOf(device, name, slots)
     const module = device.createShaderModule({ label: name, code })
     const pipeline = await device
       .createComputePipelineAsync({
         label: name,
-        layout: device.createPipelineLayout({ label: name, bindGroupLayouts: layouts }),
+        layout: device.createPipelineLayout({ label: name, bindGroupLayouts: [layout] }),
         compute: { module, entryPoint: name },
       })
       .catch(async (cause: unknown) => {
@@ -136,13 +126,13 @@ export class Kernel {
           },
         )
       })
-    return new Kernel(device, pipeline, layouts, slots, definitions, code)
+    return new Kernel(device, pipeline, layout, slots, definitions, code)
   }
 
   private constructor(
     device: GPUDevice,
     pipeline: GPUComputePipeline,
-    layouts: readonly GPUBindGroupLayout[],
+    layout: GPUBindGroupLayout,
     slots: readonly Slot[],
     definitions: ShaderDataDefinitions,
     code: string,
@@ -156,7 +146,7 @@ export class Kernel {
     this.paramsType = params?.typeDefinition
     this.#writeParams = params && writerOf(params.typeDefinition)
     this.#device = device
-    this.#layouts = layouts
+    this.#layout = layout
     this.#slots = slots
     this.#definitions = definitions
   }
@@ -164,11 +154,6 @@ export class Kernel {
   /** Whether it takes a list of jobs: a dispatch says where in its buffer that is, in bytes. */
   get takesList(): boolean {
     return this.paramsName === LIST
-  }
-
-  /** Number of bind groups. */
-  get groups(): number {
-    return this.#layouts.length
   }
 
   /** Writes the uniform as the WGSL struct lays it out. */
@@ -192,14 +177,12 @@ export class Kernel {
     return packed
   }
 
-  /** @param bindings - at least those of the group */
-  bind(bindings: Bindings, group = 0): GPUBindGroup {
+  /** @param bindings - at least those that it has */
+  bind(bindings: Bindings): GPUBindGroup {
     return this.#device.createBindGroup({
       label: this.pipeline.label,
-      layout: this.#layouts[group],
-      entries: this.#slots
-        .filter((slot) => slot.group === group)
-        .map(({ name, binding }) => ({ binding, resource: bindings[name] })),
+      layout: this.#layout,
+      entries: this.#slots.map(({ name, binding }) => ({ binding, resource: bindings[name] })),
     })
   }
 }

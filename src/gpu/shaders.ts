@@ -16,7 +16,7 @@ export const SOURCES: ShaderSources = named(
  * A kernel with its imports pasted in. A line `#import name` stands for the module of that name, once however often
  * it is imported. A line `#requires name, other` says that a module uses declarations that it does not import, because
  * they differ between its importers: a variable with another binding, for example. A line `#slot text` stands for that
- * text once for each slot, with its number in the place of `SLOT`.
+ * text once for each slot, with its number in the place of `SLOT`, and a number that is larger by 5 in the place of `SLOT+5`.
  *
  * @param aliases - modules that go by another name in this variant, e.g. `{ target: 'target_f16' }`
  * @param slots - buffers of weights that are bound at once
@@ -48,7 +48,9 @@ export function assemble(
         return ''
       })
       .replace(/^#slot (.*\n)/gm, (_, line: string) =>
-        Array.from({ length: slots }, (_, slot) => line.replaceAll('SLOT', String(slot))).join(''),
+        Array.from({ length: slots }, (_, slot) =>
+          line.replace(/SLOT(?:\+(\d+))?/g, (_, more = '0') => String(slot + Number(more))),
+        ).join(''),
       )
       .replace(/^#import +(\w+) *$/gm, (_, imported: string) => paste(imported, actual))
   }

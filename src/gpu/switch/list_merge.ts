@@ -51,7 +51,7 @@ export class ListMerge {
   readonly #slots: WeightSlots
   readonly #memory: ListMemory
   readonly #targets = new Map<BufferPlacement, Target>()
-  /** What was bound for arena, journals and lists, by the numbers of kernel and buffers. */
+  /** By kernel, group of weights and the numbers of the other buffers. */
   readonly #bound = new Map<string, GPUBindGroup>()
   readonly #numbers = new WeakMap<object, number>()
   #numbered = 0
@@ -101,15 +101,12 @@ export class ListMerge {
     this.#gpu.device.queue.writeBuffer(span.buffer, span.offset, packed, 0, size)
     const dispatches: BoundDispatch[] = []
     for (const { kernel, group, job, lists } of kinds.values()) {
-      const bindGroups = [
-        this.#bind(kernel, {
-          ...bindings(job),
-          [kernel.paramsName]: { buffer: span.buffer, size: words.size },
-        }),
-        this.#slots.bound(group, kernel),
-      ]
+      const bindGroup = this.#bind(kernel, group, {
+        ...bindings(job),
+        [kernel.paramsName]: { buffer: span.buffer, size: words.size },
+      })
       for (const { number, groups, work } of lists)
-        dispatches.push({ kernel, bindGroups, listOffset: span.offset + number * words.step, groups, work })
+        dispatches.push({ kernel, bindGroup, listOffset: span.offset + number * words.step, groups, work })
     }
     return { dispatches, destroy: span.giveBack }
   }
@@ -131,14 +128,14 @@ export class ListMerge {
     return target
   }
 
-  /** Arena, journals and lists as a kernel binds them: the next expert has the same as a rule. */
-  #bind(kernel: Kernel, bindings: Bindings): GPUBindGroup {
-    let key = `${this.#numberOf(kernel)}`
+  /** A group of weights with arena, journals and lists as a kernel binds them: the next expert has the same as a rule. */
+  #bind(kernel: Kernel, group: number, bindings: Bindings): GPUBindGroup {
+    let key = `${this.#numberOf(kernel)} ${group}`
     for (const { buffer } of Object.values(bindings)) key += ` ${this.#numberOf(buffer)}`
     let bound = this.#bound.get(key)
     if (bound === undefined) {
       if (this.#bound.size === MAX_BOUND) this.#bound.clear()
-      bound = kernel.bind(bindings)
+      bound = kernel.bind({ ...bindings, ...this.#slots.bindings(group) })
       this.#bound.set(key, bound)
     }
     return bound

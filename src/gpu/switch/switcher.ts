@@ -268,7 +268,6 @@ export class Switcher {
       copies?.destroy()
       drop(fresh)
       // What a device has refused may be among what is kept.
-      this.#slots.forget()
       this.#deltas.trim()
       this.#giveBack(journal)
       for (const expert of retained) expert.release()

@@ -1,6 +1,6 @@
 import { ALIGNMENT } from '../batch.ts'
 import type { Gpu } from '../device.ts'
-import type { Kernel } from '../kernel.ts'
+import type { Bindings } from '../kernel.ts'
 import { createBuffers } from '../memory.ts'
 import type { TargetDtype } from '../target.ts'
 import { tuningOf } from '../tuning.ts'
@@ -21,7 +21,7 @@ export class WeightSlots {
   readonly #slots: number
   readonly #of = new Map<GPUBuffer, WeightSlot>()
   readonly #groups: GPUBuffer[][] = []
-  readonly #bound = new Map<number, GPUBindGroup>()
+  readonly #bindings = new Map<number, Bindings>()
   /** Bound where a group has no buffer: a range of it in each slot, because no two may overlap. */
   readonly #unused: GPUBuffer | undefined
 
@@ -81,24 +81,19 @@ export class WeightSlots {
     return slot
   }
 
-  /** The buffers of a group as any kernel that takes a list binds them. */
-  bound(group: number, kernel: Kernel): GPUBindGroup {
-    let bound = this.#bound.get(group)
-    if (bound === undefined) {
+  /** The buffers of a group as kernels that take a list bind them. */
+  bindings(group: number): Bindings {
+    let bindings = this.#bindings.get(group)
+    if (bindings === undefined) {
       const slots = Array.from({ length: this.#slots }, (_, slot) => {
         const buffer = this.#groups[group][slot]
         const unused = { buffer: this.#unused as GPUBuffer, offset: slot * ALIGNMENT, size: ALIGNMENT }
         return [`weights_${slot}`, buffer === undefined ? unused : { buffer }] as const
       })
-      bound = kernel.bind(Object.fromEntries(slots), 1)
-      this.#bound.set(group, bound)
+      bindings = Object.fromEntries(slots)
+      this.#bindings.set(group, bindings)
     }
-    return bound
-  }
-
-  /** Forgets what it has bound, for a device that may have refused it. */
-  forget(): void {
-    this.#bound.clear()
+    return bindings
   }
 
   destroy(): void {
