@@ -42,6 +42,7 @@ export const TERMS_TRIED: Readonly<Record<TritMethod, number>> = { full: 32, lor
 const RANKS_A_TERM = 2
 /** … as long as all of them together take no more bytes than this. */
 const TERMS_BYTES = 128_000
+/** An estimate that needs no terms: a section has a few more. */
 const ENTRIES_A_BYTE = 5
 const SCALE_BYTES = 4
 

@@ -14,7 +14,7 @@ import type { ReadOptions } from '../source/source.ts'
 import type { OwnTerms } from './compress.ts'
 import { type OpenExpert, sameTensors } from './open_expert.ts'
 import type { StoredTensor } from './safetensors.ts'
-import type { DecomposedTarget, TermsTarget } from './terms.ts'
+import { type DecomposedTarget, keptByTerm, type TermsTarget } from './terms.ts'
 
 /** Whether all experts that have a tensor have terms of it. */
 export function isOfTerms(experts: readonly OpenExpert[], name: string): boolean {
@@ -64,7 +64,8 @@ export async function summedTerms(
     }
     // The last step is of all terms: their scales are the sum's own, and it has all the energy.
     const steps = Array.from(scales, () => ({ scales: Float64Array.from(scales), energy: 1 }))
-    found.push({ ...common, decomposition: { x, y, steps, squares: Number.NaN }, count })
+    const decomposition = { x, y, steps, squares: Number.NaN }
+    found.push({ ...common, decomposition, kept: keptByTerm(decomposition), count })
   }
   return { targets, found }
 }

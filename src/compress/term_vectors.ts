@@ -12,7 +12,7 @@ import { ternaryEntropy } from './ternary_entropy.ts'
 /** The vectors of some terms, without their scales. */
 export interface TermVectors {
   terms: number
-  /** As stored, five entries a byte. */
+  /** As stored. */
   bytes: number
   /** Σ n·H(kept/n)/8 over the vectors, each with its own share of zeros. */
   entropyBytes: number

@@ -4,7 +4,7 @@
  * @module
  */
 import { TritswapError } from '../errors.ts'
-import { encodeTerms, termsBytes } from '../format/codecs/terms_code.ts'
+import { encodeTerms, keptIn, smallerPacking, type Terms, termsBytes } from '../format/codecs/terms_code.ts'
 import { factorOf } from '../format/contributions.ts'
 import { numberedName } from '../format/numbered.ts'
 import type { ModuleLayout } from '../format/table.ts'
@@ -39,6 +39,8 @@ export interface TermsTarget extends Named {
 /** A target with its terms, and how many of them are kept. */
 export interface DecomposedTarget extends Named {
   decomposition: Decomposition
+  /** As {@link keptByTerm}. */
+  kept: readonly number[]
   count: number
 }
 
@@ -146,9 +148,26 @@ export async function decomposeTargets(
   for await (const [{ change, rule, ...target }, decomposition] of work) {
     const count = decomposition.steps.length
     if (count === 0) unmoved.push(...target.names)
-    else found.push({ ...target, decomposition, count })
+    else found.push({ ...target, decomposition, kept: keptByTerm(decomposition), count })
   }
   return { found, unmoved }
+}
+
+/** Entries that are not 0 in the first 1, 2, … terms. */
+export function keptByTerm({ x, y, steps }: Decomposition): number[] {
+  const [rows, cols] = [x, y].map(({ length }) => length / steps.length)
+  let sum = 0
+  return steps.map((_, t) => {
+    sum += keptIn(x.subarray(t * rows, (t + 1) * rows)) + keptIn(y.subarray(t * cols, (t + 1) * cols))
+    return sum
+  })
+}
+
+/** Bytes of the section with so many of its terms. */
+function sectionBytes({ shape, kept }: DecomposedTarget, count: number): number {
+  if (count === 0) return 0
+  const entries = kept[count - 1]
+  return termsBytes(shape, count, smallerPacking(shape, count, entries), entries)
 }
 
 /**
@@ -175,13 +194,11 @@ function chooseTerms(pairs: readonly DecomposedTarget[], budget: number): Decomp
 }
 
 /** What one term more costs, and the energy that it has for each byte. */
-function nextTerm(
-  { decomposition: { steps, squares }, shape }: DecomposedTarget,
-  count: number,
-): { gain: number; bytes: number } | undefined {
+function nextTerm(target: DecomposedTarget, count: number): { gain: number; bytes: number } | undefined {
+  const { steps, squares } = target.decomposition
   if (count >= steps.length) return undefined
   const energy = steps[count].energy - (count === 0 ? 0 : steps[count - 1].energy)
-  const bytes = termsBytes(shape, count + 1) - (count === 0 ? 0 : termsBytes(shape, count))
+  const bytes = sectionBytes(target, count + 1) - sectionBytes(target, count)
   return { gain: (energy * squares) / bytes, bytes }
 }
 
@@ -206,7 +223,7 @@ export async function termsWithin(
       )
     const over = (await sizeOf(kept)) - bytes
     if (over <= 0) return kept
-    budget = kept.reduce((sum, { shape, count }) => sum + termsBytes(shape, count), -over)
+    budget = kept.reduce((sum, target) => sum + sectionBytes(target, target.count), -over)
   }
 }
 
@@ -236,7 +253,7 @@ export function termsTensor({
     })
   const rows = x.length / steps.length
   const cols = y.length / steps.length
-  const section = encodeTerms(shape, {
+  const { packing, section } = packed(shape, {
     scales: unbiased,
     x: x.subarray(0, count * rows),
     y: y.subarray(0, count * cols),
@@ -250,7 +267,14 @@ export function termsTensor({
       layout,
       codec: 'terms',
       terms: count,
+      packing,
     },
     section,
   }
+}
+
+/** The section of some terms in the packing that makes it smaller. */
+export function packed(shape: readonly number[], terms: Terms) {
+  const packing = smallerPacking(shape, terms.scales.length, keptIn(terms.x) + keptIn(terms.y))
+  return { packing, section: encodeTerms(shape, terms, packing) }
 }

@@ -1,5 +1,4 @@
 import { TritswapError } from '../errors.ts'
-import { encodeTerms } from '../format/codecs/terms_code.ts'
 import { MAX_TERMS } from '../format/limits.ts'
 import { sketchValuesFor } from '../format/sketch.ts'
 import { targetsOf } from '../format/table.ts'
@@ -21,7 +20,7 @@ import {
 } from './report.ts'
 import { readBytes, readFloats, type StoredTensor } from './safetensors.ts'
 import { sha256OfSource } from './source_hash.ts'
-import { inFileOrder } from './terms.ts'
+import { inFileOrder, packed } from './terms.ts'
 
 /** What follows the name of a target: vectors over its rows, vectors over its columns, scales. */
 const PARTS = ['x', 'y', 'd'] as const
@@ -68,12 +67,13 @@ export async function packTerms(
     signal?.throwIfAborted()
     const { target, shape } = own
     const weights = weightsOf(shape)
-    const section = await sectionOf(own)
-    if (section === undefined) unmoved.push(target)
+    const found = await sectionOf(own)
+    if (found === undefined) unmoved.push(target)
     else {
       const layout = shape.length > 2 ? ('conv2d' as const) : undefined
       const common = { name: target, shape, role: 'delta' as const, target, layout }
-      await writer.add({ ...common, codec: 'terms', terms: own.terms }, section)
+      const { packing, section } = found
+      await writer.add({ ...common, codec: 'terms', terms: own.terms, packing }, section)
       written.push(common)
       tensors.push({ name: target, weights, kept: weights, terms: own.terms })
     }
@@ -182,7 +182,7 @@ async function sectionOf({
   x,
   y,
   d,
-}: StoredTerms): Promise<Uint8Array<ArrayBuffer> | undefined> {
+}: StoredTerms): Promise<ReturnType<typeof packed> | undefined> {
   const [left, right] = [await signsOf(x), await signsOf(y)]
   const scales = await readFloats(d)
   const sum = scales.reduce((most, scale) => Math.fround(most + Math.abs(scale)), 0)
@@ -197,7 +197,7 @@ async function sectionOf({
       own.subarray(t * rows, (t + 1) * rows).some((entry) => entry !== 0) &&
       right.subarray(t * cols, (t + 1) * cols).some((entry) => entry !== 0),
   )
-  return moves ? encodeTerms(shape, { scales, x: own, y: right }) : undefined
+  return moves ? packed(shape, { scales, x: own, y: right }) : undefined
 }
 
 async function signsOf(tensor: StoredTensor): Promise<Int8Array> {

@@ -22,7 +22,7 @@ export {
   nbitsLayout as blocksLayout,
   nbitsReader as blocksReader,
 } from './codecs/nbits_decode.ts'
-export { decodeTerms, encodeTerms, type Terms } from './codecs/terms_code.ts'
+export { decodeTerms, encodeTerms, type Terms, type TermsPacking } from './codecs/terms_code.ts'
 export { ternarySection } from './codecs/ternary.ts'
 export {
   decodeTernary,

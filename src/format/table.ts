@@ -157,20 +157,33 @@ function tensorToJson(tensor: NewTensor) {
  * `numbers` refuse their codec, so they never see one.
  */
 function folded(tensors: readonly NewTensor[]): object[] {
-  const out: (Partial<ReturnType<typeof tensorToJson>> & { numbers?: number[] })[] = []
+  const out: Folded[] = []
   let key: string | undefined
   for (const tensor of tensors) {
     const entry = tensorToJson(tensor)
     const numbered = summaryOf(tensor).terms === undefined ? undefined : numberedEntry(entry)
-    const own = numbered && JSON.stringify(numbered.entry)
-    const numbers = own !== undefined && own === key ? out.at(-1)?.numbers : undefined
-    if (numbers !== undefined) numbers.push(numbered!.number)
-    else if (numbered === undefined) out.push(entry)
-    else out.push({ ...numbered.entry, numbers: [numbered.number] })
+    const own = numbered && JSON.stringify({ ...numbered.entry, bytes: undefined })
+    const last = own !== undefined && own === key ? out.at(-1) : undefined
+    if (last?.numbers !== undefined) {
+      last.numbers.push(numbered!.number)
+      last.bytes.push(tensor.bytes)
+    } else {
+      out.push({
+        ...(numbered?.entry ?? entry),
+        bytes: [tensor.bytes],
+        numbers: numbered && [numbered.number],
+      })
+    }
     key = own
   }
-  return out
+  return out.map((entry) => {
+    const [first, ...others] = entry.bytes
+    return { ...entry, bytes: others.every((one) => one === first) ? first : entry.bytes }
+  })
 }
+
+/** An entry of some tensors, and the bytes of each. */
+type Folded = Omit<ReturnType<typeof tensorToJson>, 'bytes'> & { bytes: number[]; numbers?: number[] }
 
 /**
  * Reads and checks a table.
@@ -302,12 +315,20 @@ function* unfolded(list: readonly unknown[]): Generator<[number, Record<string, 
       continue
     }
     if (numbers.length === 0) throw invalid(`tensors[${i}].numbers`, 'at least one number', 'none')
+    const bytes = Array.isArray(item.bytes) ? item.bytes : undefined
+    if (bytes !== undefined && bytes.length !== numbers.length)
+      throw invalid(`tensors[${i}].bytes`, `one for each of the ${numbers.length} numbers`, bytes.length)
     const name = patternFrom(item.name, `tensors[${i}].name`)
     const target = item.target === undefined ? undefined : patternFrom(item.target, `tensors[${i}].target`)
-    for (const number of numbers)
+    for (const [n, number] of numbers.entries())
       yield [
         i,
-        { ...item, name: nameWithNumber(name, number), target: target && nameWithNumber(target, number) },
+        {
+          ...item,
+          name: nameWithNumber(name, number),
+          target: target && nameWithNumber(target, number),
+          bytes: bytes === undefined ? item.bytes : bytes[n],
+        },
       ]
   }
 }

@@ -155,7 +155,12 @@ async function fileOfTerms(): Promise<Uint8Array<ArrayBuffer>> {
     const name = `layers.${i}.w`
     await writer.add({ ...common, name, target: name }, encodeTerms([9, 11], vectors))
   }
-  const sketch = Uint16Array.from({ length: 24 }, (_, i) => (i % 8 < 2 ? i : NO_VALUE))
+  for (const i of [0, 1]) {
+    const name = `masked.${i}.w`
+    const masked = { ...vectors, y: new Int8Array(22).fill(-1, 0, 20 * i) }
+    await writer.add({ ...common, packing: 'mask', name, target: name }, encodeTerms([9, 11], masked, 'mask'))
+  }
+  const sketch = Uint16Array.from({ length: 40 }, (_, i) => (i % 8 < 2 ? i : NO_VALUE))
   return spool.join(
     await writer.finish({ ...PLAIN_TABLE, method: 'lora', invocation: [1, 2], base: { sketch } }),
   )
